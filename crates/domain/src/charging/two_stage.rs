@@ -1,0 +1,69 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Segment;
+use crate::error::{Checks, DomainError};
+
+/// ACN-Sim's two-stage linear battery: the vehicle's maximum up to a transition, then linear to zero at 100 %.
+///
+/// Source: caltech-netlab/acnportal, `acnsim/models/battery.py`, `Linear2StageBattery` (without its noise term). The
+/// second stage approaches 100 % without reaching it, so a cut-off power ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TwoStageLinear {
+    /// Where the second stage begins, % (0 to below 100).
+    #[serde(default = "default_transition")]
+    #[schemars(range(min = 0.0, max = 99.0))]
+    pub transition_percent: f64,
+    /// Charging is over when the vehicle takes no more than this, kW.
+    #[serde(default = "default_cutoff")]
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    pub cutoff_kw: f64,
+}
+
+fn default_transition() -> f64 {
+    80.0
+}
+
+fn default_cutoff() -> f64 {
+    0.1
+}
+
+impl Default for TwoStageLinear {
+    fn default() -> Self {
+        Self { transition_percent: default_transition(), cutoff_kw: default_cutoff() }
+    }
+}
+
+impl TwoStageLinear {
+    pub(super) fn validate(&self, field: &str) -> Result<(), DomainError> {
+        let mut checks = Checks::new();
+        checks
+            .require(
+                (0.0..=99.0).contains(&self.transition_percent),
+                format!("{field}.transitionPercent"),
+                "must be from 0 to 99",
+            )
+            .require((0.0..=1000.0).contains(&self.cutoff_kw), format!("{field}.cutoffKw"), "must be from 0 to 1000");
+        checks.finish()
+    }
+
+    /// The stretch from `percent` for a vehicle that takes `vehicle_max_kw` below the transition.
+    pub(super) fn segment_for(&self, percent: f64, offered_kw: f64, vehicle_max_kw: f64) -> Option<Segment> {
+        let span = 100.0 - self.transition_percent;
+        let cap = |at: f64| vehicle_max_kw * ((100.0 - at) / span).min(1.0);
+        let full = 100.0 - span * (self.cutoff_kw / vehicle_max_kw).min(1.0);
+        if percent >= full {
+            return None;
+        }
+        if cap(percent) <= offered_kw && percent >= self.transition_percent {
+            return Some(Segment { until_percent: full, start_kw: cap(percent), end_kw: cap(full) });
+        }
+        // The cap meets the offer where 100 - s = span * offered / maximum.
+        let meets = 100.0 - span * (offered_kw / vehicle_max_kw).min(1.0);
+        if percent < meets {
+            return Some(Segment::constant(meets.min(full), offered_kw.min(vehicle_max_kw)));
+        }
+        Some(Segment { until_percent: full, start_kw: cap(percent), end_kw: cap(full) })
+    }
+}

@@ -1,0 +1,24 @@
+//! The rules of Evoke, and nothing else: state machines, the charging model, tariffs and their prices, event contracts.
+//!
+//! Everything here is pure. There is no clock (time is an argument), no environment, no network and no async runtime:
+//! what a function of this crate answers depends on its arguments alone. `tests/invariants.rs` holds that.
+
+pub mod actor;
+pub mod bill;
+pub mod charging;
+pub mod connector;
+pub mod error;
+pub mod error_log;
+pub mod event;
+pub mod geo;
+pub mod id;
+pub mod machine;
+pub mod money;
+pub mod session;
+pub mod station;
+pub mod tariff;
+pub mod units;
+pub mod user;
+
+/// An instant, UTC.
+pub type Instant = chrono::DateTime<chrono::Utc>;

@@ -1,0 +1,24 @@
+//! Entry point of the `charging_simulator` Lambda.
+
+use charging_simulator::{ChargingSimulator, ShardQueue};
+use lambda_kit::{BootError, Env};
+use store::ChargingStore;
+
+/// Sessions that one invocation advances by itself; above, shards go to the queue.
+const INLINE_SESSIONS: usize = 2_000;
+
+#[tokio::main]
+async fn main() -> Result<(), BootError> {
+    lambda_kit::run(async |env: &Env, sdk| {
+        let charging = ChargingStore::new(
+            store::Client::new(sdk),
+            env.required("STATIONS_TABLE")?,
+            env.required("SESSIONS_TABLE")?,
+            env.parsed("SIMULATOR_SHARDS", store::DEFAULT_SHARDS)?,
+        );
+        let queue = env.optional("SHARD_QUEUE_URL").map(|url| ShardQueue::new(aws_sdk_sqs::Client::new(sdk), url));
+        charging.sessions.warm().await;
+        Ok(ChargingSimulator::new(charging, queue, env.parsed("SIMULATOR_INLINE_SESSIONS", INLINE_SESSIONS)?))
+    })
+    .await
+}

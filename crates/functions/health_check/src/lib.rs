@@ -1,0 +1,150 @@
+//! Answers whether the platform's tables and bus are reachable. It never fails because one of them does.
+
+use std::time::{Duration, Instant as Stopwatch};
+
+use futures::future::join_all;
+use lambda_kit::{Answer, Failure, Function, Request, Route, RouteAction};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A dependency that has not answered by then is unreachable.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The function.
+#[derive(Debug)]
+pub struct HealthCheck {
+    tables: Vec<String>,
+    bus: Option<String>,
+    dynamodb: aws_sdk_dynamodb::Client,
+    eventbridge: aws_sdk_eventbridge::Client,
+}
+
+/// How the platform is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Everything that it is told of can be reached.
+    Healthy,
+    /// A part cannot.
+    Degraded,
+    /// No table can.
+    Unhealthy,
+}
+
+/// A dependency as it was found.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dependency {
+    name: String,
+    reachable: bool,
+    latency_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    status: Status,
+    service: &'static str,
+    version: &'static str,
+    checked_at: domain::Instant,
+    tables: Vec<Dependency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bus: Option<Dependency>,
+}
+
+/// It takes no arguments; whatever is sent is ignored.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Check {}
+
+impl Function for HealthCheck {
+    const NAME: &'static str = "health_check";
+    const ROUTES: &'static [Route] = &[Route::new::<Check>("GET /health", RouteAction::Is("health"))];
+    const DEFAULT_ACTION: Option<&'static str> = Some("health");
+
+    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
+        if request.action != "health" {
+            return Err(request.unknown_action(&["health"]));
+        }
+        let Check {} = request.command()?;
+        let health = self.check(request.context.now).await;
+        let status = if health.status == Status::Unhealthy { 503 } else { 200 };
+        Ok(Answer { status, ..Answer::ok(health)? })
+    }
+}
+
+impl HealthCheck {
+    /// Checks these tables and this bus.
+    #[must_use]
+    pub fn new(
+        tables: Vec<String>,
+        bus: Option<String>,
+        dynamodb: aws_sdk_dynamodb::Client,
+        eventbridge: aws_sdk_eventbridge::Client,
+    ) -> Self {
+        Self { tables, bus, dynamodb, eventbridge }
+    }
+
+    async fn check(&self, now: domain::Instant) -> Health {
+        let tables = join_all(self.tables.iter().map(|name| self.table(name)));
+        let bus = async {
+            match &self.bus {
+                Some(name) => Some(self.bus(name).await),
+                None => None,
+            }
+        };
+        let (tables, bus) = futures::join!(tables, bus);
+        Health {
+            status: status(&tables, bus.as_ref()),
+            service: Self::NAME,
+            version: env!("CARGO_PKG_VERSION"),
+            checked_at: now,
+            tables,
+            bus,
+        }
+    }
+
+    async fn table(&self, name: &str) -> Dependency {
+        probe(name, async {
+            let described = self.dynamodb.describe_table().table_name(name).send().await;
+            described.map(|_| ()).map_err(|error| format!("{}", aws_sdk_dynamodb::error::DisplayErrorContext(error)))
+        })
+        .await
+    }
+
+    async fn bus(&self, name: &str) -> Dependency {
+        probe(name, async {
+            let described = self.eventbridge.describe_event_bus().name(name).send().await;
+            described.map(|_| ()).map_err(|error| format!("{}", aws_sdk_eventbridge::error::DisplayErrorContext(error)))
+        })
+        .await
+    }
+}
+
+/// Times `call`. Its error goes to the log: the answer is open to anybody and says only that there was one.
+async fn probe(name: &str, call: impl Future<Output = Result<(), String>>) -> Dependency {
+    let watch = Stopwatch::now();
+    let error = match tokio::time::timeout(TIMEOUT, call).await {
+        Ok(Ok(())) => None,
+        Ok(Err(cause)) => {
+            tracing::warn!(dependency = name, cause, "a dependency cannot be reached");
+            Some("unreachable")
+        }
+        Err(_) => Some("timeout"),
+    };
+    let latency_ms = (watch.elapsed().as_secs_f64() * 1e6).round() / 1000.0;
+    Dependency { name: name.to_owned(), reachable: error.is_none(), latency_ms, error }
+}
+
+fn status(tables: &[Dependency], bus: Option<&Dependency>) -> Status {
+    let reachable = tables.iter().filter(|table| table.reachable).count();
+    if !tables.is_empty() && reachable == 0 {
+        return Status::Unhealthy;
+    }
+    if reachable < tables.len() || bus.is_some_and(|bus| !bus.reachable) {
+        return Status::Degraded;
+    }
+    Status::Healthy
+}

@@ -1,0 +1,197 @@
+//! Error logs and notifications.
+//!
+//! Every notification is an entry of the log first, under an id derived from what it reports, and is then published to
+//! its topic: a second report of the same thing finds the entry and publishes nothing again.
+
+mod commands;
+mod topics;
+
+use commands::{ListLogs, LogRef, LogView, Notify};
+use domain::error::DomainError;
+use domain::error_log::{Level, LogEntry, LogStatus};
+use domain::event::{Envelope, Event, SessionEnded};
+use domain::id::{LogId, derive};
+use domain::machine::State;
+use domain::session::SessionStatus;
+use domain::station::StationStatus;
+use lambda_kit::{Answer, Context, Failure, Function, Request, Route, RouteAction, Trigger, drive_sqs, event_in};
+use serde_json::Value;
+use store::ErrorLogStore;
+use uuid::Uuid;
+
+pub use topics::{Audience, Topics};
+
+const ACTIONS: [&str; 4] = ["notify", "listLogs", "acknowledgeLog", "resolveLog"];
+/// Messages of a batch worked at the same time.
+const PARALLEL_MESSAGES: usize = 10;
+
+/// The function.
+#[derive(Debug)]
+pub struct NotificationService {
+    logs: ErrorLogStore,
+    topics: Topics,
+}
+
+impl Function for NotificationService {
+    const NAME: &'static str = "notification_service";
+    const ROUTES: &'static [Route] = &[
+        Route::new::<ListLogs>("GET /error-logs", RouteAction::Is("listLogs")),
+        Route::new::<LogRef>(
+            "POST /error-logs/{id}/transitions",
+            RouteAction::To(&[("ACKNOWLEDGED", "acknowledgeLog"), ("RESOLVED", "resolveLog")]),
+        ),
+    ];
+
+    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
+        match request.action.as_str() {
+            "notify" => self.notify(&request).await,
+            "listLogs" => self.list(&request).await,
+            "acknowledgeLog" => self.transition(&request, LogStatus::Acknowledged).await,
+            "resolveLog" => self.transition(&request, LogStatus::Resolved).await,
+            _ => Err(request.unknown_action(&ACTIONS)),
+        }
+    }
+
+    async fn trigger(&self, trigger: Trigger, _: Context) -> Result<Value, Failure> {
+        let Trigger::Sqs(batch) = trigger else {
+            return Err(Failure::invalid("Records", "must be a batch of the notification queue"));
+        };
+        drive_sqs(batch, PARALLEL_MESSAGES, async |message| match notification_for(&event_in(&message)?) {
+            Some((audience, entry)) => self.report(audience, entry).await.map(|_| ()),
+            None => Ok(()),
+        })
+        .await
+    }
+}
+
+impl NotificationService {
+    /// Over this table and these topics.
+    #[must_use]
+    pub fn new(logs: ErrorLogStore, topics: Topics) -> Self {
+        Self { logs, topics }
+    }
+
+    async fn notify(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: Notify = request.command()?;
+        staff_only(request)?;
+        let id = match &command.deduplication_key {
+            Some(key) => derive(&["notify", &command.service, key]),
+            None => Uuid::now_v7(),
+        };
+        let entry = LogEntry {
+            id: id.into(),
+            occurred_at: request.context.now,
+            level: command.level,
+            service: command.service,
+            message: command.message,
+            status: LogStatus::Open,
+            correlation_id: Some(request.context.correlation_id.clone()),
+            handled_by: None,
+            handled_at: None,
+            published: false,
+            version: 1,
+        };
+        let entry = self.report(command.audience.unwrap_or(Audience::Operators), entry).await?;
+        Answer::created(format!("/error-logs/{}", entry.id), LogView::new(&entry))
+    }
+
+    async fn list(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: ListLogs = request.command()?;
+        staff_only(request)?;
+        let page = self.logs.list(&command.filter(), &command.page.into()).await?;
+        Answer::page(page, |entry| LogView::new(&entry))
+    }
+
+    async fn transition(&self, request: &Request, to: LogStatus) -> Result<Answer, Failure> {
+        let LogRef { id } = request.command()?;
+        let actor = request.actor()?;
+        let mut entry = self.load(&id).await?;
+        entry.transition(to, actor, request.context.now)?;
+        self.logs.save(&entry).await?;
+        Answer::ok(LogView::new(&entry))
+    }
+
+    async fn load(&self, id: &LogId) -> Result<LogEntry, Failure> {
+        Ok(self.logs.load(id).await?.ok_or_else(|| DomainError::not_found("log entry", id))?)
+    }
+
+    /// Logs and publishes, once: what has been logged and published before is answered as it is.
+    ///
+    /// A crash between the two leaves an entry that is not published; the next delivery publishes it.
+    async fn report(&self, audience: Audience, entry: LogEntry) -> Result<LogEntry, Failure> {
+        let mut entry = match self.logs.insert(&entry).await {
+            Ok(()) => entry,
+            Err(error) if error.is_stale() => self.load(&entry.id).await?,
+            Err(error) => return Err(error.into()),
+        };
+        if entry.published {
+            return Ok(entry);
+        }
+        self.topics.publish(audience, &entry).await?;
+        entry.published = true;
+        entry.version += 1;
+        match self.logs.save(&entry).await {
+            // Somebody else published it at the same moment, or acknowledged it already.
+            Err(error) if error.is_stale() => self.load(&entry.id).await,
+            saved => {
+                saved?;
+                Ok(entry)
+            }
+        }
+    }
+}
+
+fn staff_only(request: &Request) -> Result<(), Failure> {
+    if request.actor()?.role.is_staff() {
+        return Ok(());
+    }
+    Err(DomainError::Forbidden("error logs are for roles TECH_SUPPORT and ADMIN".to_owned()).into())
+}
+
+/// What an event is to be notified as, if at all.
+fn notification_for(envelope: &Envelope) -> Option<(Audience, LogEntry)> {
+    let (audience, level, message) = match &envelope.event {
+        Event::PortFailed(failed) => {
+            let session = failed.session_id.as_ref().map_or_else(String::new, |id| format!(", with session {id}"));
+            let message =
+                format!("port {} of station {} failed{session}: {}", failed.port_id, failed.station_id, failed.reason);
+            (Audience::Operators, Level::Error, message)
+        }
+        Event::StationStatusChanged(changed) if changed.to == StationStatus::OutOfOrder => {
+            (Audience::Operators, Level::Error, format!("station {} went OUT_OF_ORDER", changed.station_id))
+        }
+        Event::SessionEnded(ended) => (Audience::Users, Level::Info, farewell(ended)),
+        Event::StationStatusChanged(_) | Event::SessionStarted(_) => return None,
+    };
+    let entry = LogEntry {
+        id: derive(&["notification", &envelope.event_id.to_string()]).into(),
+        occurred_at: envelope.occurred_at,
+        level,
+        service: envelope.event.source().to_owned(),
+        message,
+        // Nobody has to act on what is merely worth knowing.
+        status: if level == Level::Info { LogStatus::Resolved } else { LogStatus::Open },
+        correlation_id: Some(envelope.correlation_id.clone()),
+        handled_by: None,
+        handled_at: None,
+        published: false,
+        version: 1,
+    };
+    Some((audience, entry))
+}
+
+fn farewell(ended: &SessionEnded) -> String {
+    let how = match ended.status {
+        SessionStatus::Failed => "failed and will not be billed",
+        SessionStatus::Interrupted => "was stopped",
+        _ => "is complete",
+    };
+    format!(
+        "session {} of user {} {how} ({}): {} kWh in {} minutes",
+        ended.session_id,
+        ended.user_id,
+        ended.status.name(),
+        ended.energy_kwh,
+        ended.duration_minutes
+    )
+}

@@ -1,0 +1,21 @@
+//! Entry point of the `notification_service` Lambda.
+
+use lambda_kit::{BootError, Env};
+use notification_service::{NotificationService, Topics};
+use store::{Db, ErrorLogStore};
+
+#[tokio::main]
+async fn main() -> Result<(), BootError> {
+    lambda_kit::run(async |env: &Env, sdk| {
+        let db = Db::new(store::Client::new(sdk));
+        let logs = ErrorLogStore::new(db, env.required("ERROR_LOGS_TABLE")?);
+        let topics = Topics::new(
+            aws_sdk_sns::Client::new(sdk),
+            env.required("OPERATORS_TOPIC_ARN")?,
+            env.required("USERS_TOPIC_ARN")?,
+        );
+        logs.warm().await;
+        Ok(NotificationService::new(logs, topics))
+    })
+    .await
+}

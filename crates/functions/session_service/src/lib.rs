@@ -1,0 +1,311 @@
+//! Charging sessions: start, stop, fail, read, quote.
+
+mod commands;
+mod view;
+
+use chrono::Duration;
+use commands::{FailSession, ListSessions, Quote, SessionRef, StartSession};
+use domain::actor::{Actor, Role};
+use domain::bill::Bill;
+use domain::error::DomainError;
+use domain::id::{SessionId, StationId, UserId};
+use domain::session::{self, EndReason, Session, SessionStatus, SessionTerms, advance_station};
+use domain::tariff::{ChargingPeriod, PeriodState, price};
+use lambda_kit::{Answer, Code, Context, Failure, Function, Request, Route, RouteAction};
+use rust_decimal::Decimal;
+use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
+use uuid::Uuid;
+
+pub use view::{QuoteView, SessionView};
+
+/// How often a decision is taken anew after somebody else changed what it was taken on. A station with 50 callers at
+/// once changes often.
+const ATTEMPTS: usize = 10;
+
+const ACTIONS: [&str; 6] = ["startSession", "stopSession", "failSession", "getSession", "listSessions", "quote"];
+
+/// The function.
+#[derive(Debug)]
+pub struct SessionService {
+    charging: ChargingStore,
+    users: UserStore,
+}
+
+impl Function for SessionService {
+    const NAME: &'static str = "session_service";
+    const ROUTES: &'static [Route] = &[
+        Route::new::<StartSession>("POST /sessions", RouteAction::Is("startSession")),
+        Route::new::<ListSessions>("GET /sessions", RouteAction::Is("listSessions")),
+        Route::new::<SessionRef>("GET /sessions/{sessionId}", RouteAction::Is("getSession")),
+        Route::new::<SessionRef>("PATCH /sessions/{sessionId}/stop", RouteAction::Is("stopSession")),
+        Route::new::<Quote>("POST /quotes", RouteAction::Is("quote")),
+    ];
+
+    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
+        match request.action.as_str() {
+            "startSession" => self.start(&request).await,
+            "stopSession" => self.stop(&request).await,
+            "failSession" => self.fail(&request).await,
+            "getSession" => self.get(&request).await,
+            "listSessions" => self.list(&request).await,
+            "quote" => self.quote(&request).await,
+            _ => Err(request.unknown_action(&ACTIONS)),
+        }
+    }
+}
+
+impl SessionService {
+    /// Over these tables.
+    #[must_use]
+    pub fn new(charging: ChargingStore, users: UserStore) -> Self {
+        Self { charging, users }
+    }
+
+    async fn start(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: StartSession = request.command()?;
+        let actor = request.actor()?;
+        let user = command.user(actor)?;
+        let fingerprint = command.fingerprint();
+        let id = match &command.idempotency_key {
+            Some(key) => SessionId::for_key(&user, key),
+            None => Uuid::now_v7().into(),
+        };
+        for attempt in 1.. {
+            if command.idempotency_key.is_some()
+                && let Some(earlier) = self.charging.sessions.load(&id).await?
+            {
+                return repeated(earlier, &fingerprint);
+            }
+            match self.try_start(&command, (&id, &user), actor.role, &fingerprint, &request.context).await {
+                Err(StartError::Store(error)) if error.is_stale() && attempt < ATTEMPTS => {}
+                Err(StartError::Store(error)) => return Err(error.into()),
+                // The refusal may be this very session's doing, started by a repetition of this request meanwhile.
+                Err(StartError::Refused(failure)) => {
+                    return match self.charging.sessions.load(&id).await? {
+                        Some(earlier) => repeated(earlier, &fingerprint),
+                        None => Err(failure),
+                    };
+                }
+                Ok(loaded) => return created(&loaded),
+            }
+        }
+        Err(Failure::unavailable("unreachable: attempts are bounded"))
+    }
+
+    async fn try_start(
+        &self,
+        command: &StartSession,
+        (id, user): (&SessionId, &UserId),
+        role: Role,
+        fingerprint: &str,
+        context: &Context,
+    ) -> Result<LoadedSession, StartError> {
+        let (status, loaded) =
+            futures::try_join!(self.users.status(user), self.charging.stations.load(&command.station_id))?;
+        status.may_charge(user)?;
+        let LoadedStation { mut station, ports } =
+            loaded.ok_or_else(|| DomainError::not_found("station", &command.station_id))?;
+        let port = ports.into_iter().find(|port| port.id == command.port_id);
+        let mut port = port.ok_or_else(|| {
+            DomainError::not_found(&format!("port at station {} named", station.id), &command.port_id)
+        })?;
+        let tariff = station.tariff.clone();
+        let tariff = tariff.ok_or_else(|| DomainError::conflict(format!("station {} has no tariff", station.id)))?;
+        let start = command.start(id.clone(), user.clone());
+        let (session, event) = Session::start(start, &mut station, &mut port, role, context.now)?;
+        let terms = SessionTerms {
+            tariff,
+            time_zone: station.time_zone,
+            vehicle: command.vehicle,
+            request_fingerprint: fingerprint.to_owned(),
+            correlation_id: context.correlation_id.clone(),
+        };
+        self.charging.start((&session, &terms), (&station, &port), event, &context.trace()).await?;
+        Ok(LoadedSession { session, terms })
+    }
+
+    async fn stop(&self, request: &Request) -> Result<Answer, Failure> {
+        let SessionRef { session_id } = request.command()?;
+        let actor = request.actor()?;
+        let reason =
+            if actor.role == Role::User { EndReason::StoppedByUser } else { EndReason::StoppedByOperator };
+        for attempt in 1.. {
+            let loaded = self.load(&session_id).await?;
+            loaded.session.may_stop(actor)?;
+            match self.settle(loaded, reason, &request.context).await {
+                Err(error) if error.is_stale() && attempt < ATTEMPTS => {}
+                Err(error) => return Err(error.into()),
+                Ok(ended) => return Answer::ok(SessionView::new(&ended.session, &ended.terms)),
+            }
+        }
+        Err(Failure::unavailable("unreachable: attempts are bounded"))
+    }
+
+    /// Ends a session now, with the energy delivered up to now, which may show that it had reached its end before.
+    ///
+    /// Whoever charges beside it is brought up to this instant first: until now, the station's power was shared.
+    async fn settle(
+        &self,
+        loaded: LoadedSession,
+        reason: EndReason,
+        context: &Context,
+    ) -> Result<LoadedSession, StoreError> {
+        let LoadedSession { session, terms } = loaded;
+        let read_version = session.version;
+        let until = context.now.max(session.metered_at);
+        let station = self.charging.stations.load(&session.station_id).await?;
+        let others = match &station {
+            Some(station) => self.charging.running_at(station).await?,
+            None => Vec::new(),
+        };
+        let others: Vec<Session> = others.into_iter().filter(|other| other.id != session.id).collect();
+        let mut all = vec![session];
+        all.extend(others.iter().cloned());
+        let mut costs = self.charging.cost_terms(&others).await?;
+        costs.insert(all[0].id.clone(), terms.clone());
+        let outcomes = advance_station(&mut all, until, |session| costs.get(&session.id));
+        self.charging.save_others(&all[1..], &outcomes[1..]).await?;
+        let mut session = all.swap_remove(0);
+        if outcomes[0].ended.is_none() {
+            session.end(SessionStatus::Interrupted, reason);
+        }
+        session.version = read_version + 1;
+        self.charging.end((&session, &terms), read_version, &context.correlation_id).await?;
+        Ok(LoadedSession { session, terms })
+    }
+
+    async fn fail(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: FailSession = request.command()?;
+        let role = request.actor()?.role;
+        let reason = command.reason.as_deref().unwrap_or("its session was failed by an operator");
+        for attempt in 1.. {
+            let loaded = self.load(&command.session_id).await?;
+            loaded.session.may_fail(role)?;
+            match self.try_fail(loaded, reason, role, &request.context).await {
+                Err(failure) if failure.code == Code::Conflict && attempt < ATTEMPTS => {}
+                Err(failure) => return Err(failure),
+                Ok(ended) => return Answer::ok(SessionView::new(&ended.session, &ended.terms)),
+            }
+        }
+        Err(Failure::unavailable("unreachable: attempts are bounded"))
+    }
+
+    async fn try_fail(
+        &self,
+        loaded: LoadedSession,
+        reason: &str,
+        role: Role,
+        context: &Context,
+    ) -> Result<LoadedSession, Failure> {
+        let LoadedSession { mut session, terms } = loaded;
+        let station = self.station(&session.station_id).await?;
+        let port = station.ports.into_iter().find(|port| port.id == session.port_id);
+        let mut port = port.ok_or_else(|| DomainError::conflict("the session's port is gone"))?;
+        let event = port.fail(reason, role)?;
+        let read_version = session.version;
+        session.end(SessionStatus::Failed, EndReason::Error);
+        session.version += 1;
+        self.charging.fail((&session, &terms), read_version, (&port, event), &context.trace()).await?;
+        Ok(LoadedSession { session, terms })
+    }
+
+    async fn get(&self, request: &Request) -> Result<Answer, Failure> {
+        let SessionRef { session_id } = request.command()?;
+        let actor = request.actor()?;
+        let LoadedSession { session, terms } = self.load(&session_id).await?;
+        session.may_see(actor)?;
+        Answer::ok(SessionView::new(&session, &terms))
+    }
+
+    async fn list(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: ListSessions = request.command()?;
+        let filter = command.filter(request.actor()?)?;
+        let page = command.page.clone().into();
+        let page = self.charging.sessions.list(&filter, &page, |session| command.keeps(session)).await?;
+        let terms = futures::future::try_join_all(
+            page.items.iter().map(|session| self.charging.sessions.load_terms(&session.id)),
+        )
+        .await?;
+        let views: Vec<SessionView> =
+            page.items.iter().zip(&terms).map(|(session, terms)| SessionView::new(session, terms)).collect();
+        Answer::page(store::Page { items: views, next_token: page.next_token }, |view| view)
+    }
+
+    async fn quote(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: Quote = request.command()?;
+        let station = self.station(&command.station_id).await?.station;
+        let tariff = station
+            .tariff
+            .ok_or_else(|| DomainError::conflict(format!("station {} has no tariff to quote by", station.id)))?;
+        let start = command.start_at.unwrap_or(request.context.now);
+        let period = ChargingPeriod {
+            start,
+            end: start + Duration::milliseconds(command.milliseconds()),
+            state: PeriodState::Charging,
+            kwh: Decimal::try_from(command.energy_kwh).unwrap_or_default().round_dp(3),
+            power_kw: None,
+            current_a: None,
+        };
+        let bill = Bill::new(&price(&tariff, station.time_zone, &[period]), tariff.currency);
+        Answer::ok(QuoteView::new(&command, start, bill))
+    }
+
+    async fn load(&self, id: &SessionId) -> Result<LoadedSession, Failure> {
+        let loaded = self.charging.sessions.load(id).await?;
+        Ok(loaded.ok_or_else(|| DomainError::not_found("session", id))?)
+    }
+
+    async fn station(&self, id: &StationId) -> Result<LoadedStation, Failure> {
+        let loaded = self.charging.stations.load(id).await?;
+        Ok(loaded.ok_or_else(|| DomainError::not_found("station", id))?)
+    }
+}
+
+/// Why a start did not happen: the rules refused it, or the tables did.
+enum StartError {
+    Refused(Failure),
+    Store(StoreError),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<DomainError> for StartError {
+    fn from(error: DomainError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// The answer to a repetition of the request that started a session: the session as it is now.
+fn repeated(earlier: LoadedSession, fingerprint: &str) -> Result<Answer, Failure> {
+    if earlier.terms.request_fingerprint == fingerprint {
+        return created(&earlier);
+    }
+    Err(DomainError::conflict(format!(
+        "this idempotency key started session {} with another request: use a new key for a new request",
+        earlier.session.id
+    ))
+    .into())
+}
+
+fn created(loaded: &LoadedSession) -> Result<Answer, Failure> {
+    let location = format!("/sessions/{}", loaded.session.id);
+    Answer::created(location, SessionView::new(&loaded.session, &loaded.terms))
+}
+
+/// Whose session is started: one's own, or anybody's for staff.
+fn on_behalf_of(actor: &Actor, user: Option<&UserId>) -> Result<UserId, DomainError> {
+    match user {
+        Some(user) if *user != actor.user_id && !actor.role.is_staff() => Err(DomainError::Forbidden(format!(
+            "role USER may act for itself only, not for user {user}"
+        ))),
+        Some(user) => Ok(user.clone()),
+        None => Ok(actor.user_id.clone()),
+    }
+}
+
+/// What the rules call the request.
+type Start = session::StartSession;

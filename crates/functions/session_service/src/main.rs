@@ -1,0 +1,21 @@
+//! Entry point of the `session_service` Lambda.
+
+use lambda_kit::{BootError, Env};
+use session_service::SessionService;
+use store::{ChargingStore, UserStore};
+
+#[tokio::main]
+async fn main() -> Result<(), BootError> {
+    lambda_kit::run(async |env: &Env, sdk| {
+        let charging = ChargingStore::new(
+            store::Client::new(sdk),
+            env.required("STATIONS_TABLE")?,
+            env.required("SESSIONS_TABLE")?,
+            env.parsed("SIMULATOR_SHARDS", store::DEFAULT_SHARDS)?,
+        );
+        let users = UserStore::new(charging.sessions.db().clone(), env.required("USERS_TABLE")?);
+        charging.sessions.warm().await;
+        Ok(SessionService::new(charging, users))
+    })
+    .await
+}

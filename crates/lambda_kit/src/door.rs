@@ -1,0 +1,161 @@
+use std::panic::AssertUnwindSafe;
+use std::time::{Instant as Stopwatch, SystemTime};
+
+use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use domain::Instant;
+use futures::FutureExt;
+use lambda_runtime::{Context as LambdaContext, Diagnostic, LambdaEvent};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::request::{Answer, Context, Function, Request, Trigger};
+use crate::{Failure, Payload, direct, http_api};
+
+/// The wall clock, read here and nowhere else: behind the doors, time is an argument.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(pub fn() -> Instant);
+
+impl Clock {
+    /// The machine's clock, in whole milliseconds, which is what is stored.
+    pub const SYSTEM: Self = Self(|| {
+        #[allow(clippy::disallowed_methods)] // the one place where the doors read the clock
+        let now = DateTime::<Utc>::from(SystemTime::now());
+        now.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(now)
+    });
+}
+
+/// Takes invocations, finds out which door they came through, and answers as that door does.
+#[derive(Debug)]
+pub struct Door<F> {
+    function: F,
+    clock: Clock,
+}
+
+impl<F: Function> Door<F> {
+    /// The doors of `function`.
+    pub fn new(function: F, clock: Clock) -> Self {
+        Self { function, clock }
+    }
+
+    /// The function behind the doors.
+    pub fn function(&self) -> &F {
+        &self.function
+    }
+
+    /// Handles one invocation.
+    ///
+    /// # Errors
+    /// A Lambda function error whose type is the failure's code. HTTP requests never fail that way: their failures are
+    /// problem documents.
+    pub async fn invoke(&self, event: LambdaEvent<Payload>) -> Result<Value, Diagnostic> {
+        let watch = Stopwatch::now();
+        let result = self.open(event).await;
+        metrics::histogram!("Duration").record(watch.elapsed().as_secs_f64() * 1000.0);
+        result
+    }
+
+    async fn open(&self, event: LambdaEvent<Payload>) -> Result<Value, Diagnostic> {
+        let (Payload(payload), lambda) = event.into_parts();
+        let payload = match payload {
+            Ok(payload) => payload,
+            Err(reason) => {
+                let context = self.context(&lambda, None);
+                let failure = Failure::invalid("payload", format!("must be JSON: {reason}"));
+                return Err(log(failure, &context).into_diagnostic());
+            }
+        };
+        if payload["requestContext"]["http"].is_object() {
+            return self.http(payload, &lambda).await;
+        }
+        let correlation_id = payload["correlationId"].as_str().filter(|id| id.len() <= 128).map(str::to_owned);
+        let context = self.context(&lambda, correlation_id);
+        let result = match trigger(&payload) {
+            Ok(Some(trigger)) => self.guard(self.function.trigger(trigger, context.clone()), &context).await,
+            Ok(None) => self.direct(payload, &context).await.map(|answer| answer.body),
+            Err(failure) => Err(failure),
+        };
+        result.map_err(|failure| log(failure, &context).into_diagnostic())
+    }
+
+    async fn direct(&self, payload: Value, context: &Context) -> Result<Answer, Failure> {
+        self.answer(direct::request::<F>(payload, context.clone())?).await
+    }
+
+    async fn http(&self, payload: Value, lambda: &LambdaContext) -> Result<Value, Diagnostic> {
+        let event: Result<ApiGatewayV2httpRequest, Failure> = parse(payload);
+        let id = event.as_ref().ok().and_then(http_api::correlation_id);
+        let context = self.context(lambda, id);
+        let request = event.and_then(|event| http_api::request(event, F::ROUTES, context.clone()));
+        let result = match request {
+            Ok(request) => self.answer(request).await,
+            Err(failure) => Err(failure),
+        };
+        let result = result.map_err(|failure| log(failure, &context));
+        serde_json::to_value(http_api::response(result, &context.correlation_id))
+            .map_err(|error| log(Failure::internal(error), &context).into_diagnostic())
+    }
+
+    async fn answer(&self, request: Request) -> Result<Answer, Failure> {
+        let context = request.context.clone();
+        self.guard(self.function.handle(request), &context).await
+    }
+
+    /// A panic is a bug of ours: it fails its own invocation as an internal error, and nothing else.
+    async fn guard<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send,
+        context: &Context,
+    ) -> Result<T, Failure> {
+        let span = tracing::info_span!("invocation", correlation.id = context.correlation_id);
+        let caught = AssertUnwindSafe(work.instrument(span)).catch_unwind().await;
+        caught.unwrap_or_else(|panic| Err(Failure::internal(panic_message(&*panic))))
+    }
+
+    fn context(&self, lambda: &LambdaContext, correlation_id: Option<String>) -> Context {
+        let now = (self.clock.0)();
+        let deadline = i64::try_from(lambda.deadline).ok().and_then(DateTime::from_timestamp_millis);
+        Context {
+            now,
+            deadline: deadline.filter(|at| *at > now).unwrap_or(now + TimeDelta::minutes(1)),
+            correlation_id: correlation_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+        }
+    }
+}
+
+/// The event in a payload that is one.
+fn trigger(payload: &Value) -> Result<Option<Trigger>, Failure> {
+    let source = payload["Records"][0]["eventSource"].as_str();
+    match source {
+        Some("aws:sqs") => Ok(Some(Trigger::Sqs(parse(payload.clone())?))),
+        Some("aws:dynamodb") => Ok(Some(Trigger::Stream(parse(payload.clone())?))),
+        Some(other) => Err(Failure::invalid("Records[0].eventSource", format!("{other:?} is no source of ours"))),
+        None if payload["detail-type"].is_string() => Ok(Some(Trigger::Event(Box::new(parse(payload.clone())?)))),
+        None => Ok(None),
+    }
+}
+
+fn parse<T: DeserializeOwned>(payload: Value) -> Result<T, Failure> {
+    serde_json::from_value(payload).map_err(|error| Failure::invalid("payload", error.to_string()))
+}
+
+/// Logs a failure, once, here at the boundary.
+fn log(failure: Failure, context: &Context) -> Failure {
+    metrics::counter!("Failures").increment(1);
+    let code = failure.code.name();
+    let (message, cause) = (&failure.message, failure.cause.as_deref());
+    if failure.is_ours() {
+        tracing::error!(code, cause, correlation.id = context.correlation_id, "the invocation failed: {message}");
+    } else {
+        tracing::info!(code, correlation.id = context.correlation_id, "the request was refused: {message}");
+    }
+    failure
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panicked: {}", text.unwrap_or_default())
+}

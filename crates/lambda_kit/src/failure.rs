@@ -1,0 +1,170 @@
+use domain::error::{DomainError, FieldError, IllegalTransition};
+use lambda_runtime::Diagnostic;
+use serde_json::{Value, json};
+use store::StoreError;
+
+/// The error vocabulary of every door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The request is wrong.
+    Validation,
+    /// The actor may not.
+    Forbidden,
+    /// There is no such thing.
+    NotFound,
+    /// It contradicts the present state.
+    Conflict,
+    /// Too many of them.
+    TooManyRequests,
+    /// Not now.
+    Unavailable,
+    /// Our fault.
+    Internal,
+}
+
+impl Code {
+    /// `errorType` of a direct invocation, `code` of a problem document.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Validation => "ValidationError",
+            Self::Forbidden => "ForbiddenError",
+            Self::NotFound => "NotFoundError",
+            Self::Conflict => "ConflictError",
+            Self::TooManyRequests => "TooManyRequestsError",
+            Self::Unavailable => "UnavailableError",
+            Self::Internal => "InternalError",
+        }
+    }
+
+    /// HTTP status.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Validation => 400,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::TooManyRequests => 429,
+            Self::Unavailable => 503,
+            Self::Internal => 500,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Validation => "Bad Request",
+            Self::Forbidden => "Forbidden",
+            Self::NotFound => "Not Found",
+            Self::Conflict => "Conflict",
+            Self::TooManyRequests => "Too Many Requests",
+            Self::Unavailable => "Service Unavailable",
+            Self::Internal => "Internal Server Error",
+        }
+    }
+}
+
+/// A request that failed: what its caller is told, and what the log is told beside that.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}: {message}", code.name())]
+pub struct Failure {
+    /// Which kind.
+    pub code: Code,
+    /// For the caller: what was wrong and what would be right.
+    pub message: String,
+    /// Every failing field.
+    pub fields: Vec<FieldError>,
+    /// The transition refused.
+    pub transition: Option<IllegalTransition>,
+    /// For the log alone.
+    pub cause: Option<String>,
+}
+
+impl Failure {
+    fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), fields: Vec::new(), transition: None, cause: None }
+    }
+
+    /// A validation failure about one field.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        DomainError::invalid(field, message).into()
+    }
+
+    /// A validation failure about these fields.
+    #[must_use]
+    pub fn invalid_fields(fields: Vec<FieldError>) -> Self {
+        DomainError::Validation(fields).into()
+    }
+
+    /// A failure of ours; `cause` goes to the log, never to the caller.
+    pub fn internal(cause: impl ToString) -> Self {
+        Self {
+            cause: Some(cause.to_string()),
+            ..Self::new(Code::Internal, "something failed on our side; quote the correlation id when you report it")
+        }
+    }
+
+    /// Busy or out of reach; `cause` goes to the log, never to the caller.
+    pub fn unavailable(cause: impl ToString) -> Self {
+        Self {
+            cause: Some(cause.to_string()),
+            ..Self::new(Code::Unavailable, "the service is busy or a part of it cannot be reached; try again in a moment")
+        }
+    }
+
+    /// As a Lambda function error.
+    #[must_use]
+    pub fn into_diagnostic(self) -> Diagnostic {
+        Diagnostic { error_type: self.code.name().to_owned(), error_message: self.message }
+    }
+
+    /// As a problem document (RFC 9457).
+    #[must_use]
+    pub fn into_problem(self, correlation_id: &str) -> Value {
+        let mut problem = json!({
+            "type": "about:blank",
+            "title": self.code.title(),
+            "status": self.code.status(),
+            "code": self.code.name(),
+            "detail": self.message,
+            "correlationId": correlation_id,
+        });
+        if !self.fields.is_empty() {
+            problem["errors"] = json!(self.fields);
+        }
+        if let Some(transition) = self.transition {
+            problem["from"] = json!(transition.from);
+            problem["to"] = json!(transition.to);
+            problem["allowed"] = json!(transition.allowed);
+        }
+        problem
+    }
+}
+
+impl From<DomainError> for Failure {
+    fn from(error: DomainError) -> Self {
+        let message = error.to_string();
+        match error {
+            DomainError::Validation(fields) => Self { fields, ..Self::new(Code::Validation, message) },
+            DomainError::Forbidden(_) => Self::new(Code::Forbidden, message),
+            DomainError::NotFound(_) => Self::new(Code::NotFound, message),
+            DomainError::Conflict(conflict) => {
+                Self { transition: conflict.transition, ..Self::new(Code::Conflict, message) }
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Domain(error) => error.into(),
+            StoreError::Unavailable(_) => Self::unavailable(error),
+            StoreError::ConditionFailed(_) => Self {
+                cause: Some(error.to_string()),
+                ..Self::new(Code::Conflict, "somebody else changed it at the same time; read it again and retry")
+            },
+            StoreError::Corrupt { .. } | StoreError::Rejected(_) => Self::internal(error),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What every function shares.
+//!
+//! A function implements [`Function`]: it names its routes and answers [`Request`]s, whichever door they came through,
+//! and [`Trigger`]s. [`run`] does the rest: configuration, clients, logs, metrics, errors.
+
+mod batch;
+mod bootstrap;
+mod command;
+mod config;
+mod direct;
+mod door;
+mod failure;
+mod http_api;
+mod payload;
+mod request;
+
+pub use batch::{drive_sqs, event_in};
+pub use bootstrap::{BootError, run};
+pub use command::{Command, validate};
+pub use config::{ConfigError, Env};
+pub use door::{Clock, Door};
+pub use failure::{Code, Failure};
+pub use http_api::Route;
+pub use payload::Payload;
+pub use request::{Answer, Context, Function, PageArguments, Request, RouteAction, Trigger};
+
+/// The event types of the triggers.
+pub mod events {
+    pub use aws_lambda_events::dynamodb::{Event as StreamEvent, EventRecord as StreamRecord};
+    pub use aws_lambda_events::eventbridge::EventBridgeEvent;
+    pub use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+    pub use aws_lambda_events::streams::{KinesisEventResponse as StreamBatchResponse, KinesisBatchItemFailure as StreamItemFailure};
+}

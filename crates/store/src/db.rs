@@ -1,0 +1,333 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, ConsumedCapacity, KeysAndAttributes, ReturnConsumedCapacity, Update};
+use backon::{ExponentialBuilder, Retryable};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{StoreError, classify};
+use crate::keys;
+
+/// An item as the SDK carries it.
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// `BatchGetItem`'s limit.
+const BATCH: usize = 100;
+/// Batches read at the same time.
+const PARALLEL_BATCHES: usize = 8;
+
+/// A DynamoDB client that counts the capacity its calls consume and retries what contention refused.
+#[derive(Clone, Debug)]
+pub struct Db {
+    client: Client,
+    capacity: Capacity,
+}
+
+/// Capacity consumed since the counter was made.
+#[derive(Clone, Debug, Default)]
+pub struct Capacity(Arc<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
+    read: AtomicU64,
+    table_write: AtomicU64,
+    index_write: AtomicU64,
+}
+
+/// Capacity in DynamoDB's units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Units {
+    /// Read units, of tables and indexes.
+    pub read: f64,
+    /// Write units of tables.
+    pub table_write: f64,
+    /// Write units of indexes.
+    pub index_write: f64,
+}
+
+/// Counters hold thousandths: half a read unit is the smallest step.
+const MILLI: f64 = 1000.0;
+
+impl Capacity {
+    /// What was consumed so far.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn units(&self) -> Units {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64 / MILLI;
+        Units { read: get(&self.0.read), table_write: get(&self.0.table_write), index_write: get(&self.0.index_write) }
+    }
+
+    pub(crate) fn read(&self, consumed: &[ConsumedCapacity]) {
+        for capacity in consumed {
+            add(&self.0.read, capacity.capacity_units());
+        }
+    }
+
+    pub(crate) fn wrote(&self, consumed: &[ConsumedCapacity]) {
+        for capacity in consumed {
+            let indexes: f64 = [capacity.global_secondary_indexes(), capacity.local_secondary_indexes()]
+                .into_iter()
+                .flatten()
+                .flat_map(HashMap::values)
+                .filter_map(aws_sdk_dynamodb::types::Capacity::capacity_units)
+                .sum();
+            add(&self.0.index_write, Some(indexes));
+            add(&self.0.table_write, capacity.capacity_units().map(|total| total - indexes));
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn add(counter: &AtomicU64, units: Option<f64>) {
+    counter.fetch_add((units.unwrap_or_default() * MILLI).round().max(0.0) as u64, Ordering::Relaxed);
+}
+
+/// Jittered backoff for what contention refused: some 20 ms to 1 s, 8 tries, 3 s in all.
+pub(crate) fn backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_jitter()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(1))
+        .with_max_times(8)
+}
+
+/// A query of one partition of a table or index.
+pub(crate) struct Query<'a> {
+    pub table: &'a str,
+    pub index: Option<&'a str>,
+    /// Partition key attribute and its value.
+    pub partition: (&'a str, String),
+    /// Sort key attribute and what it begins with.
+    pub prefix: Option<(&'a str, String)>,
+    pub newest_first: bool,
+    pub consistent: bool,
+}
+
+impl Db {
+    /// Counts from zero.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client, capacity: Capacity::default() }
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What its calls consumed.
+    #[must_use]
+    pub fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    /// Opens the connection (name resolution, TLS) so that the first request does not wait for it. A failure shows at
+    /// that request.
+    pub async fn warm(&self, table: &str) {
+        let _ = self.get::<serde_json::Value>(table, "WARM#UP", keys::METADATA, false).await;
+    }
+
+    /// Reads one item.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        table: &str,
+        pk: &str,
+        sk: &str,
+        consistent: bool,
+    ) -> Result<Option<T>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(table)
+            .set_key(Some(key(pk, sk)))
+            .consistent_read(consistent)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| classify(pk, error))?;
+        self.capacity.read(answer.consumed_capacity.as_slice());
+        answer.item.map(|item| decode(pk, item)).transpose()
+    }
+
+    /// One page of a query, from `start`, and the key at which the next begins.
+    pub(crate) async fn query_page(
+        &self,
+        query: &Query<'_>,
+        start: Option<Item>,
+        limit: Option<i32>,
+    ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
+        let (partition, value) = &query.partition;
+        let mut names = HashMap::from([("#p".to_owned(), (*partition).to_owned())]);
+        let mut values = HashMap::from([(":p".to_owned(), AttributeValue::S(value.clone()))]);
+        let mut condition = "#p = :p".to_owned();
+        if let Some((attribute, prefix)) = &query.prefix {
+            names.insert("#s".to_owned(), (*attribute).to_owned());
+            values.insert(":s".to_owned(), AttributeValue::S(prefix.clone()));
+            condition.push_str(" AND begins_with(#s, :s)");
+        }
+        let answer = self
+            .client
+            .query()
+            .table_name(query.table)
+            .set_index_name(query.index.map(str::to_owned))
+            .key_condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+            .scan_index_forward(!query.newest_first)
+            .consistent_read(query.consistent)
+            .set_exclusive_start_key(start)
+            .set_limit(limit)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| classify(value, error))?;
+        self.capacity.read(answer.consumed_capacity.as_slice());
+        Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key.filter(|key| !key.is_empty())))
+    }
+
+    /// Every item of a query, page after page.
+    pub(crate) async fn query_all(&self, query: &Query<'_>) -> Result<Vec<Item>, StoreError> {
+        let (mut items, mut next) = self.query_page(query, None, None).await?;
+        while next.is_some() {
+            let (more, after) = self.query_page(query, next, None).await?;
+            items.extend(more);
+            next = after;
+        }
+        Ok(items)
+    }
+
+    /// Reads the main items of these partitions, in no order; missing ones are left out.
+    pub(crate) async fn batch_get(&self, table: &str, pks: Vec<String>) -> Result<Vec<Item>, StoreError> {
+        self.batch_get_keys(table, pks.iter().map(|pk| key(pk, keys::METADATA)).collect(), false).await
+    }
+
+    /// Reads the items with these keys, in no order; missing ones are left out.
+    pub(crate) async fn batch_get_keys(
+        &self,
+        table: &str,
+        keys: Vec<Item>,
+        consistent: bool,
+    ) -> Result<Vec<Item>, StoreError> {
+        let batches: Vec<Vec<Item>> = keys.chunks(BATCH).map(<[Item]>::to_vec).collect();
+        let read: Vec<Vec<Item>> = stream::iter(batches)
+            .map(|batch| self.batch_get_100(table, batch, consistent))
+            .buffer_unordered(PARALLEL_BATCHES)
+            .try_collect()
+            .await?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    async fn batch_get_100(&self, table: &str, batch: Vec<Item>, consistent: bool) -> Result<Vec<Item>, StoreError> {
+        let pending = std::sync::Mutex::new((Some(batch), Vec::new()));
+        let attempt = || async {
+            let Some(keys) = lock(&pending).0.take() else { return Ok(()) };
+            let (items, left) = self.batch_get_once(table, keys, consistent).await?;
+            let mut state = lock(&pending);
+            state.1.extend(items);
+            if left.is_empty() {
+                return Ok(());
+            }
+            state.0 = Some(left);
+            Err(StoreError::Unavailable(format!("{table}: keys were left unprocessed")))
+        };
+        attempt.retry(backoff()).when(StoreError::is_retryable).await?;
+        Ok(std::mem::take(&mut lock(&pending).1))
+    }
+
+    async fn batch_get_once(
+        &self,
+        table: &str,
+        batch: Vec<Item>,
+        consistent: bool,
+    ) -> Result<(Vec<Item>, Vec<Item>), StoreError> {
+        let request = KeysAndAttributes::builder()
+            .set_keys(Some(batch))
+            .consistent_read(consistent)
+            .build()
+            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        let answer = self
+            .client
+            .batch_get_item()
+            .request_items(table, request)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| classify(table, error))?;
+        self.capacity.read(answer.consumed_capacity());
+        let left = answer.unprocessed_keys.and_then(|mut left| left.remove(table)).map(|left| left.keys);
+        let items = answer.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default();
+        Ok((items, left.unwrap_or_default()))
+    }
+
+    /// Puts an item whose key must not exist yet.
+    pub(crate) async fn insert(&self, table: &str, item: Item) -> Result<(), StoreError> {
+        let what = describe(&item);
+        let answer = self
+            .client
+            .put_item()
+            .table_name(table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(PK)")
+            .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
+            .send()
+            .await
+            .map_err(|error| classify(&what, error))?;
+        self.capacity.wrote(answer.consumed_capacity.as_slice());
+        Ok(())
+    }
+
+    /// Runs one update by itself.
+    pub(crate) async fn update(&self, update: Update) -> Result<(), StoreError> {
+        let what = describe(update.key());
+        let answer = self
+            .client
+            .update_item()
+            .table_name(update.table_name)
+            .set_key(Some(update.key))
+            .update_expression(update.update_expression)
+            .set_condition_expression(update.condition_expression)
+            .set_expression_attribute_names(update.expression_attribute_names)
+            .set_expression_attribute_values(update.expression_attribute_values)
+            .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
+            .send()
+            .await
+            .map_err(|error| classify(&what, error))?;
+        self.capacity.wrote(answer.consumed_capacity.as_slice());
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Both parts of a key.
+pub(crate) fn key(pk: &str, sk: &str) -> Item {
+    HashMap::from([
+        (keys::PK.to_owned(), AttributeValue::S(pk.to_owned())),
+        (keys::SK.to_owned(), AttributeValue::S(sk.to_owned())),
+    ])
+}
+
+/// The key of an item, for messages.
+pub(crate) fn describe(item: &Item) -> String {
+    let part = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str);
+    format!("{}/{}", part(keys::PK), part(keys::SK))
+}
+
+/// An item as a row type.
+pub(crate) fn decode<T: DeserializeOwned>(what: &str, item: Item) -> Result<T, StoreError> {
+    serde_dynamo::from_item(item).map_err(|error| StoreError::corrupt(what, error))
+}
+
+/// A row type as an item.
+pub(crate) fn encode<T: Serialize>(what: &str, row: T) -> Result<Item, StoreError> {
+    serde_dynamo::to_item(row).map_err(|error| StoreError::corrupt(what, error))
+}

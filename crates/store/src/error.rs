@@ -1,0 +1,82 @@
+use std::error::Error as StdError;
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use domain::error::DomainError;
+
+/// Why a read or write did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The rules refuse it, for example a token that is not ours.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
+    /// The item is not as it was read; read it again and decide anew.
+    #[error("the condition of {0} does not hold any more")]
+    ConditionFailed(String),
+    /// Throttled, contended or out of reach; a later try may succeed.
+    #[error("the table cannot be reached or is busy: {0}")]
+    Unavailable(String),
+    /// An item that this version cannot read.
+    #[error("item {item} cannot be read: {reason}")]
+    Corrupt {
+        /// Key of the item.
+        item: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Anything else: a missing table, a missing permission, a bug.
+    #[error("the table refused the request: {0}")]
+    Rejected(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed a moment later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    /// Whether the item changed since it was read.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::ConditionFailed(_))
+    }
+
+    pub(crate) fn corrupt(item: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Corrupt { item: item.into(), reason: reason.to_string() }
+    }
+}
+
+const BUSY: [&str; 7] = [
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "ThrottlingError",
+    "RequestLimitExceeded",
+    "InternalServerError",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+];
+
+/// Sorts an SDK error about `what` into the few kinds that callers tell apart.
+pub(crate) fn classify<E, R>(what: &str, error: SdkError<E, R>) -> StoreError
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    match &error {
+        SdkError::ServiceError(service) => {
+            let code = service.err().code().unwrap_or("unknown");
+            let message = service.err().message().unwrap_or_default();
+            if code == "ConditionalCheckFailedException" {
+                StoreError::ConditionFailed(what.to_owned())
+            } else if BUSY.contains(&code) {
+                StoreError::Unavailable(format!("{what}: {code}"))
+            } else {
+                StoreError::Rejected(format!("{what}: {code}: {message}"))
+            }
+        }
+        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
+            StoreError::Unavailable(format!("{what}: {}", aws_sdk_dynamodb::error::DisplayErrorContext(&error)))
+        }
+        _ => StoreError::Rejected(format!("{what}: {}", aws_sdk_dynamodb::error::DisplayErrorContext(&error))),
+    }
+}

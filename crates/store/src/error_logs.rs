@@ -1,0 +1,215 @@
+use std::collections::HashMap;
+
+use domain::Instant;
+use domain::error_log::{Level, LogEntry, LogStatus};
+use domain::id::{LogId, UserId};
+use domain::machine::State;
+use serde::{Deserialize, Serialize};
+
+use crate::db::{Db, Item, Query, decode, encode, key};
+use crate::error::StoreError;
+use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::transaction::UpdateExpression;
+use crate::{keys, time};
+
+/// The error log, in the error-logs table. Its sort key is when the entry's cause happened.
+#[derive(Clone, Debug)]
+pub struct ErrorLogStore {
+    db: Db,
+    table: String,
+}
+
+/// Which entries are listed, newest first: one of them picks the index, the others filter.
+#[derive(Clone, Debug, Default)]
+pub struct ErrorLogFilter {
+    /// Of this level.
+    pub level: Option<Level>,
+    /// Reported by this service.
+    pub service: Option<String>,
+    /// In this state.
+    pub status: Option<LogStatus>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LogRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK", with = "time")]
+    sk: Instant,
+    level: Level,
+    service: String,
+    message: String,
+    status: LogStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    handled_by: Option<UserId>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::option")]
+    handled_at: Option<Instant>,
+    published: bool,
+    version: u64,
+}
+
+impl ErrorLogStore {
+    /// Entries in `table`.
+    #[must_use]
+    pub fn new(db: Db, table: impl Into<String>) -> Self {
+        Self { db, table: table.into() }
+    }
+
+    /// Opens the connection before the first request.
+    pub async fn warm(&self) {
+        self.db.warm(&self.table).await;
+    }
+
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when it exists already.
+    pub async fn insert(&self, entry: &LogEntry) -> Result<(), StoreError> {
+        let pk = keys::error_log(&entry.id);
+        self.db.insert(&self.table, encode(&pk, LogRow::new(entry))?).await
+    }
+
+    /// Reads an entry as it is now.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn load(&self, id: &LogId) -> Result<Option<LogEntry>, StoreError> {
+        let pk = keys::error_log(id);
+        let query = Query {
+            table: &self.table,
+            index: None,
+            partition: (keys::PK, pk.clone()),
+            prefix: None,
+            newest_first: true,
+            consistent: true,
+        };
+        let (items, _) = self.db.query_page(&query, None, Some(1)).await?;
+        items.into_iter().next().map(|item| decode::<LogRow>(&pk, item).map(LogRow::into_entry)).transpose()
+    }
+
+    /// Writes a changed entry.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
+    pub async fn save(&self, entry: &LogEntry) -> Result<(), StoreError> {
+        let pk = keys::error_log(&entry.id);
+        let mut row: Item = encode(&pk, LogRow::new(entry))?;
+        row.remove(keys::PK);
+        row.remove(keys::SK);
+        let update = UpdateExpression::new()
+            .set_all(row, &[])
+            .only_version(entry.version - 1)
+            .build(&self.table, key(&pk, &time::text(&entry.occurred_at)))?;
+        self.db.update(update).await
+    }
+
+    /// Lists entries, newest first. Without any filter those that are OPEN.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn list(&self, filter: &ErrorLogFilter, page: &PageRequest) -> Result<Page<LogEntry>, StoreError> {
+        let query = self.query(filter);
+        let list = format!("error logs {filter:?}");
+        let mut start: Option<Item> = resume(&list, page.next_token.as_deref())?.map(text_to_key);
+        let mut kept = Vec::new();
+        loop {
+            let limit = Some(i32::try_from(page.limit - kept.len()).unwrap_or(i32::MAX));
+            let (items, next) = self.db.query_page(&query, start, limit).await?;
+            kept.extend(self.read_all(&items).await?.into_iter().filter(|entry| filter.matches(entry)));
+            start = next;
+            if start.is_none() || kept.len() >= page.limit {
+                break;
+            }
+        }
+        let next_token = start.map(|key| token(&list, key_to_text(&key))).transpose()?;
+        Ok(Page { items: kept, next_token })
+    }
+
+    fn query(&self, filter: &ErrorLogFilter) -> Query<'_> {
+        let (index, attribute, value) = match filter {
+            ErrorLogFilter { service: Some(service), .. } => (keys::SERVICE_INDEX, "service", service.clone()),
+            ErrorLogFilter { level: Some(level), .. } => (keys::LEVEL_INDEX, "level", level.name().to_owned()),
+            ErrorLogFilter { status, .. } => {
+                (keys::STATUS_INDEX, "status", status.unwrap_or(LogStatus::Open).name().to_owned())
+            }
+        };
+        Query {
+            table: &self.table,
+            index: Some(index),
+            partition: (attribute, value),
+            prefix: None,
+            newest_first: true,
+            consistent: false,
+        }
+    }
+
+    /// The entries behind index items, in their order.
+    async fn read_all(&self, items: &[Item]) -> Result<Vec<LogEntry>, StoreError> {
+        let wanted: Vec<Item> = items
+            .iter()
+            .map(|item| {
+                item.iter()
+                    .filter(|(name, _)| [keys::PK, keys::SK].contains(&name.as_str()))
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect()
+            })
+            .collect();
+        let mut read: HashMap<String, LogEntry> = HashMap::new();
+        for item in self.db.batch_get_keys(&self.table, wanted, false).await? {
+            let row: LogRow = decode("error log", item)?;
+            read.insert(row.pk.clone(), row.into_entry());
+        }
+        Ok(items
+            .iter()
+            .filter_map(crate::stations::pk_of)
+            .filter_map(|pk| read.remove(&pk))
+            .collect())
+    }
+}
+
+impl ErrorLogFilter {
+    fn matches(&self, entry: &LogEntry) -> bool {
+        let any = self.level.is_none() && self.service.is_none() && self.status.is_none();
+        (!any || entry.status == LogStatus::Open)
+            && self.level.is_none_or(|level| entry.level == level)
+            && self.service.as_ref().is_none_or(|service| entry.service == *service)
+            && self.status.is_none_or(|status| entry.status == status)
+    }
+}
+
+impl LogRow {
+    fn new(entry: &LogEntry) -> Self {
+        Self {
+            pk: keys::error_log(&entry.id),
+            sk: entry.occurred_at,
+            level: entry.level,
+            service: entry.service.clone(),
+            message: entry.message.clone(),
+            status: entry.status,
+            correlation_id: entry.correlation_id.clone(),
+            handled_by: entry.handled_by.clone(),
+            handled_at: entry.handled_at,
+            published: entry.published,
+            version: entry.version,
+        }
+    }
+
+    fn into_entry(self) -> LogEntry {
+        LogEntry {
+            id: LogId::new(keys::id_of(&self.pk)).unwrap_or_else(|_| uuid::Uuid::nil().into()),
+            occurred_at: self.sk,
+            level: self.level,
+            service: self.service,
+            message: self.message,
+            status: self.status,
+            correlation_id: self.correlation_id,
+            handled_by: self.handled_by,
+            handled_at: self.handled_at,
+            published: self.published,
+            version: self.version,
+        }
+    }
+}

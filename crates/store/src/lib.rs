@@ -1,0 +1,36 @@
+//! DynamoDB persistence: one file per aggregate, keys formatted in one place, every write conditional.
+//!
+//! Nothing here decides: what may happen is `domain`'s business, that it happens exactly once is this crate's.
+
+mod charging;
+mod db;
+mod error;
+mod error_logs;
+pub mod keys;
+mod page;
+mod sessions;
+mod stations;
+mod time;
+mod transaction;
+mod users;
+
+pub use charging::{ChargingStore, DEFAULT_SHARDS, TickReport};
+pub use db::{Capacity, Db, Units};
+pub use error::StoreError;
+pub use error_logs::{ErrorLogFilter, ErrorLogStore};
+pub use page::{Page, PageRequest};
+pub use sessions::{ActiveKey, LoadedSession, SessionFilter, SessionStore};
+pub use stations::{LoadedStation, StationFilter, StationStore};
+pub use transaction::Transaction;
+pub use users::UserStore;
+
+pub use aws_sdk_dynamodb::Client;
+
+/// The correlation id that events written by an operation carry, and when it happened.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Correlation id of the request or event being worked on.
+    pub correlation_id: String,
+    /// When the change happens.
+    pub now: domain::Instant,
+}

@@ -1,0 +1,546 @@
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::{AttributeValue, Update};
+use chrono_tz::Tz;
+use domain::Instant;
+use domain::charging::ModelConfig;
+use domain::event::Event;
+use domain::id::{PortId, SessionId, StationId, UserId};
+use domain::machine::State;
+use domain::session::{EndReason, Limits, MeterLog, Reading, Session, SessionStatus, SessionTerms, Vehicle};
+use domain::units::WattHours;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::db::{Db, Item, Query, decode, encode, key};
+use crate::error::StoreError;
+use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::stations::{json, outbox, pk_of};
+use crate::transaction::{Transaction, UpdateExpression};
+use crate::{Trace, keys, time};
+
+/// Charging sessions, in the sessions table.
+#[derive(Clone, Debug)]
+pub struct SessionStore {
+    db: Db,
+    table: String,
+    shards: u32,
+}
+
+/// A session as read, with its terms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedSession {
+    /// The session.
+    pub session: Session,
+    /// Its terms.
+    pub terms: SessionTerms,
+}
+
+/// Which sessions are listed, newest first.
+#[derive(Clone, Debug)]
+pub enum SessionFilter {
+    /// A user's.
+    User(UserId),
+    /// A station's.
+    Station(StationId),
+    /// Those in a state, by when they entered it.
+    Status(SessionStatus),
+}
+
+/// An active session as the active index names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ActiveKey {
+    /// Its station.
+    pub station_id: StationId,
+    /// Its id.
+    pub session_id: SessionId,
+}
+
+// What a tick writes is here, and stays under 1 KB. `createdAt` is when the session started.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    station_id: StationId,
+    port_id: PortId,
+    user_id: UserId,
+    status: SessionStatus,
+    #[serde(with = "time")]
+    created_at: Instant,
+    #[serde(with = "time")]
+    status_changed_at: Instant,
+    #[serde(with = "time")]
+    metered_at: Instant,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::option")]
+    ended_at: Option<Instant>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end_reason: Option<EndReason>,
+    start_percent: f64,
+    charge_percent: f64,
+    target_percent: f64,
+    capacity_kwh: f64,
+    limit_kw: f64,
+    vehicle_max_kw: f64,
+    station_power_kw: f64,
+    model: ModelText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_cost: Option<Decimal>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_energy_kwh: Option<f64>,
+    power_kw: f64,
+    meter: MeterText,
+    version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outbox: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    active_shard: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    active_key: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DetailsRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    tariff: String,
+    time_zone: String,
+    vehicle: Vehicle,
+    request_fingerprint: String,
+    correlation_id: String,
+}
+
+/// A meter's readings as one short attribute: `ms:Wh:W` joined by spaces, since every byte of a tick's item counts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct MeterText(MeterLog);
+
+impl From<MeterText> for String {
+    fn from(MeterText(log): MeterText) -> Self {
+        let readings: Vec<String> =
+            log.readings().iter().map(|r| format!("{}:{}:{}", r.offset_ms, r.register.0, r.power_w)).collect();
+        readings.join(" ")
+    }
+}
+
+impl TryFrom<String> for MeterText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let readings: Option<Vec<Reading>> = text.split_whitespace().map(reading).collect();
+        readings.map(|readings| Self(MeterLog::new(readings))).ok_or_else(|| format!("{text:?} are no meter readings"))
+    }
+}
+
+fn reading(text: &str) -> Option<Reading> {
+    let mut parts = text.split(':');
+    let reading = Reading {
+        offset_ms: parts.next()?.parse().ok()?,
+        register: WattHours(parts.next()?.parse().ok()?),
+        power_w: parts.next()?.parse().ok()?,
+    };
+    parts.next().is_none().then_some(reading)
+}
+
+/// A charging model as one attribute of compact JSON: a curve as a map of DynamoDB types would be twice the size.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct ModelText(ModelConfig);
+
+impl From<ModelText> for String {
+    fn from(ModelText(model): ModelText) -> Self {
+        match model {
+            ModelConfig::StepTaper => "STEP_TAPER".to_owned(),
+            ModelConfig::TwoStageLinear(two) => {
+                format!("TWO_STAGE_LINEAR {}:{}", two.transition_percent, two.cutoff_kw)
+            }
+            ModelConfig::MeasuredCurve(curve) => {
+                let points: Vec<String> =
+                    curve.points.iter().map(|point| format!("{}:{}", point.percent, point.power_kw)).collect();
+                format!("MEASURED_CURVE {}", points.join(" "))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for ModelText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        use domain::charging::{CurvePoint, MeasuredCurve, TwoStageLinear};
+        let mut words = text.split_whitespace();
+        let kind = words.next();
+        let pairs: Option<Vec<(f64, f64)>> = words
+            .map(|word| word.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?))))
+            .collect();
+        let model = match (kind, pairs.as_deref()) {
+            (Some("STEP_TAPER"), Some([])) => Some(ModelConfig::StepTaper),
+            (Some("TWO_STAGE_LINEAR"), Some([(transition_percent, cutoff_kw)])) => {
+                Some(ModelConfig::TwoStageLinear(TwoStageLinear {
+                    transition_percent: *transition_percent,
+                    cutoff_kw: *cutoff_kw,
+                }))
+            }
+            (Some("MEASURED_CURVE"), Some(pairs)) => {
+                let points = pairs.iter().map(|(percent, power_kw)| CurvePoint { percent: *percent, power_kw: *power_kw });
+                Some(ModelConfig::MeasuredCurve(MeasuredCurve { points: points.collect() }))
+            }
+            _ => None,
+        };
+        model.map(Self).ok_or_else(|| format!("{text:?} is no charging model"))
+    }
+}
+
+impl SessionStore {
+    /// Sessions in `table`, the active ones spread over `shards` shards of its active index.
+    #[must_use]
+    pub fn new(db: Db, table: impl Into<String>, shards: u32) -> Self {
+        Self { db, table: table.into(), shards }
+    }
+
+    /// The database behind it.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Number of shards of the active index.
+    #[must_use]
+    pub fn shards(&self) -> u32 {
+        self.shards
+    }
+
+    /// Opens the connection before the first request.
+    pub async fn warm(&self) {
+        self.db.warm(&self.table).await;
+    }
+
+    /// Reads a session with its terms, as they are now.
+    ///
+    /// # Errors
+    /// When the table cannot be read or an item not understood.
+    pub async fn load(&self, id: &SessionId) -> Result<Option<LoadedSession>, StoreError> {
+        let pk = keys::session(id);
+        let query = Query {
+            table: &self.table,
+            index: None,
+            partition: (keys::PK, pk.clone()),
+            prefix: None,
+            newest_first: false,
+            consistent: true,
+        };
+        let (mut session, mut terms) = (None, None);
+        for item in self.db.query_all(&query).await? {
+            if item.get(keys::SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == keys::METADATA) {
+                session = Some(decode::<SessionRow>(&pk, item)?.into_session());
+            } else {
+                terms = Some(decode::<DetailsRow>(&pk, item)?.into_terms()?);
+            }
+        }
+        match (session, terms) {
+            (Some(session), Some(terms)) => Ok(Some(LoadedSession { session, terms })),
+            (None, None) => Ok(None),
+            _ => Err(StoreError::corrupt(pk, "one of its two items is missing")),
+        }
+    }
+
+    /// Reads the terms of a session, which never change.
+    ///
+    /// # Errors
+    /// When the table cannot be read or the item is missing or not understood.
+    pub async fn load_terms(&self, id: &SessionId) -> Result<SessionTerms, StoreError> {
+        let pk = keys::session(id);
+        let row: Option<DetailsRow> = self.db.get(&self.table, &pk, keys::DETAILS, false).await?;
+        row.ok_or_else(|| StoreError::corrupt(pk, "its DETAILS are missing"))?.into_terms()
+    }
+
+    /// Puts a new session, with the events of its start, within `transaction`.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn insert(
+        &self,
+        transaction: &mut Transaction,
+        session: &Session,
+        terms: &SessionTerms,
+        events: impl IntoIterator<Item = Event>,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        transaction.insert(&self.table, self.item(session, events, trace)?)?;
+        let pk = keys::session(&session.id);
+        let details = DetailsRow {
+            sk: keys::DETAILS.to_owned(),
+            tariff: json(&pk, &terms.tariff)?,
+            time_zone: terms.time_zone.name().to_owned(),
+            vehicle: terms.vehicle,
+            request_fingerprint: terms.request_fingerprint.clone(),
+            correlation_id: terms.correlation_id.clone(),
+            pk: pk.clone(),
+        };
+        transaction.insert(&self.table, encode(&pk, details)?)
+    }
+
+    /// Writes what a tick changed: one item, and no index unless the session's state changed.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed the session first.
+    pub async fn save_tick(&self, session: &Session) -> Result<(), StoreError> {
+        let pk = keys::session(&session.id);
+        let row = SessionRow::new(session, None, None);
+        let row: Item = encode(&pk, row)?;
+        // Status and its time are index keys, but setting them to what they are writes no index.
+        const TICKED: [&str; 7] =
+            ["status", "statusChangedAt", "meteredAt", "chargePercent", "powerKw", "meter", "version"];
+        let changed = row.into_iter().filter(|(name, _)| TICKED.contains(&name.as_str())).collect();
+        let update = UpdateExpression::new()
+            .set_all(changed, &[keys::OUTBOX])
+            .only_version(session.version - 1)
+            .build(&self.table, key(&pk, keys::METADATA))?;
+        self.db.update(update).await
+    }
+
+    /// Writes a session that ended, with the events of its end, within `transaction`; it leaves the active index.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn save_end(
+        &self,
+        transaction: &mut Transaction,
+        session: &Session,
+        read_version: u64,
+        events: impl IntoIterator<Item = Event>,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        transaction.update(self.change(session, read_version, events, trace)?);
+        Ok(())
+    }
+
+    fn change(
+        &self,
+        session: &Session,
+        read_version: u64,
+        events: impl IntoIterator<Item = Event>,
+        trace: &Trace,
+    ) -> Result<Update, StoreError> {
+        let mut row = self.item(session, events, trace)?;
+        row.remove(keys::PK);
+        row.remove(keys::SK);
+        UpdateExpression::new()
+            .set_all(row, &["activeShard", "activeKey", keys::OUTBOX])
+            .only_version(read_version)
+            .build(&self.table, key(&keys::session(&session.id), keys::METADATA))
+    }
+
+    fn item(
+        &self,
+        session: &Session,
+        events: impl IntoIterator<Item = Event>,
+        trace: &Trace,
+    ) -> Result<Item, StoreError> {
+        let pk = keys::session(&session.id);
+        let outbox = outbox(&pk, keys::METADATA, session.version, events, trace)?;
+        let shard = session.status.is_active().then(|| session.station_id.shard(self.shards));
+        encode(&pk, SessionRow::new(session, outbox, shard))
+    }
+
+    /// The active sessions of a shard, in order of their stations, from the keys-only index.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn active_in_shard(&self, shard: u32) -> Result<Vec<ActiveKey>, StoreError> {
+        self.active(shard, None).await
+    }
+
+    /// The active sessions of a station, from the keys-only index.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn active_at_station(&self, station: &StationId) -> Result<Vec<ActiveKey>, StoreError> {
+        self.active(station.shard(self.shards), Some(keys::active_prefix(station))).await
+    }
+
+    async fn active(&self, shard: u32, prefix: Option<String>) -> Result<Vec<ActiveKey>, StoreError> {
+        let query = Query {
+            table: &self.table,
+            index: Some(keys::ACTIVE_INDEX),
+            partition: ("activeShard", keys::active_shard(shard)),
+            prefix: prefix.map(|prefix| ("activeKey", prefix)),
+            newest_first: false,
+            consistent: false,
+        };
+        self.db.query_all(&query).await?.iter().map(active_key).collect()
+    }
+
+    /// Reads the sessions behind these keys; those that ended since are left out.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn read_active(&self, keys: &[ActiveKey]) -> Result<Vec<Session>, StoreError> {
+        self.read_running(keys.iter().map(|key| &key.session_id), false).await
+    }
+
+    /// Reads the sessions with these ids; those that have ended are left out.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn read_running<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a SessionId>,
+        consistent: bool,
+    ) -> Result<Vec<Session>, StoreError> {
+        let wanted: Vec<Item> = ids.into_iter().map(|id| key(&keys::session(id), keys::METADATA)).collect();
+        let mut sessions = Vec::with_capacity(wanted.len());
+        for item in self.db.batch_get_keys(&self.table, wanted, consistent).await? {
+            // One unreadable item must not stop its shard; the alarm on error logs tells.
+            match decode::<SessionRow>("session", item) {
+                Ok(row) if row.status.is_active() => sessions.push(row.into_session()),
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "an active session cannot be read"),
+            }
+        }
+        Ok(sessions)
+    }
+
+    /// Lists sessions, newest first; `keep` filters what the index cannot.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn list(
+        &self,
+        filter: &SessionFilter,
+        page: &PageRequest,
+        keep: impl Fn(&Session) -> bool,
+    ) -> Result<Page<Session>, StoreError> {
+        let (index, attribute, value) = match filter {
+            SessionFilter::User(id) => (keys::USER_INDEX, "userId", id.to_string()),
+            SessionFilter::Station(id) => (keys::STATION_INDEX, "stationId", id.to_string()),
+            SessionFilter::Status(status) => (keys::STATUS_INDEX, "status", status.name().to_owned()),
+        };
+        let list = format!("sessions by {attribute} {value}");
+        let query = Query {
+            table: &self.table,
+            index: Some(index),
+            partition: (attribute, value),
+            prefix: None,
+            newest_first: true,
+            consistent: false,
+        };
+        let mut start: Option<Item> = resume(&list, page.next_token.as_deref())?.map(text_to_key);
+        let mut kept = Vec::new();
+        loop {
+            let missing = page.limit - kept.len();
+            let limit = Some(i32::try_from(missing).unwrap_or(i32::MAX));
+            let (items, next) = self.db.query_page(&query, start, limit).await?;
+            let mut by_key = self.read_all(items.iter().filter_map(pk_of).collect()).await?;
+            kept.extend(items.iter().filter_map(pk_of).filter_map(|pk| by_key.remove(&pk)).filter(&keep));
+            start = next;
+            if start.is_none() || kept.len() >= page.limit {
+                break;
+            }
+        }
+        let next_token = start.map(|key| token(&list, key_to_text(&key))).transpose()?;
+        Ok(Page { items: kept, next_token })
+    }
+
+    async fn read_all(&self, pks: Vec<String>) -> Result<HashMap<String, Session>, StoreError> {
+        let items = self.db.batch_get(&self.table, pks).await?;
+        items
+            .into_iter()
+            .map(|item| {
+                let row: SessionRow = decode("session", item)?;
+                Ok((row.pk.clone(), row.into_session()))
+            })
+            .collect()
+    }
+}
+
+fn active_key(item: &Item) -> Result<ActiveKey, StoreError> {
+    let text = item.get("activeKey").and_then(|value: &AttributeValue| value.as_s().ok());
+    text.and_then(|text| text.split_once('#'))
+        .and_then(|(station, session)| {
+            Some(ActiveKey { station_id: StationId::new(station).ok()?, session_id: SessionId::new(session).ok()? })
+        })
+        .ok_or_else(|| StoreError::corrupt(keys::ACTIVE_INDEX, "a key that is not stationId#sessionId"))
+}
+
+impl SessionRow {
+    fn new(session: &Session, outbox: Option<String>, shard: Option<u32>) -> Self {
+        Self {
+            pk: keys::session(&session.id),
+            sk: keys::METADATA.to_owned(),
+            station_id: session.station_id.clone(),
+            port_id: session.port_id.clone(),
+            user_id: session.user_id.clone(),
+            status: session.status,
+            created_at: session.started_at,
+            status_changed_at: session.status_changed_at,
+            metered_at: session.metered_at,
+            ended_at: session.ended_at,
+            end_reason: session.end_reason,
+            start_percent: session.start_percent,
+            charge_percent: session.charge_percent,
+            target_percent: session.target_percent,
+            capacity_kwh: session.battery_capacity_kwh,
+            limit_kw: session.limit_kw,
+            vehicle_max_kw: session.vehicle_max_kw,
+            station_power_kw: session.station_power_kw,
+            model: ModelText(session.model.clone()),
+            max_cost: session.limits.max_cost,
+            max_energy_kwh: session.limits.max_energy_kwh,
+            power_kw: session.power_kw,
+            meter: MeterText(session.meter.clone()),
+            version: session.version,
+            outbox,
+            active_shard: shard.map(keys::active_shard),
+            active_key: shard.map(|_| keys::active_key(&session.station_id, &session.id)),
+        }
+    }
+
+    fn into_session(self) -> Session {
+        // A key of ours always holds an id of ours.
+        let id = SessionId::new(keys::id_of(&self.pk)).unwrap_or_else(|_| uuid::Uuid::nil().into());
+        Session {
+            id,
+            station_id: self.station_id,
+            port_id: self.port_id,
+            user_id: self.user_id,
+            status: self.status,
+            started_at: self.created_at,
+            status_changed_at: self.status_changed_at,
+            metered_at: self.metered_at,
+            ended_at: self.ended_at,
+            end_reason: self.end_reason,
+            start_percent: self.start_percent,
+            charge_percent: self.charge_percent,
+            target_percent: self.target_percent,
+            battery_capacity_kwh: self.capacity_kwh,
+            limit_kw: self.limit_kw,
+            vehicle_max_kw: self.vehicle_max_kw,
+            station_power_kw: self.station_power_kw,
+            model: self.model.0,
+            limits: Limits { max_cost: self.max_cost, max_energy_kwh: self.max_energy_kwh },
+            power_kw: self.power_kw,
+            meter: self.meter.0,
+            version: self.version,
+        }
+    }
+}
+
+impl DetailsRow {
+    fn into_terms(self) -> Result<SessionTerms, StoreError> {
+        let time_zone: Tz = self.time_zone.parse().map_err(|error| StoreError::corrupt(&self.pk, error))?;
+        let tariff = serde_json::from_str(&self.tariff).map_err(|error| StoreError::corrupt(&self.pk, error))?;
+        Ok(SessionTerms {
+            tariff,
+            time_zone,
+            vehicle: self.vehicle,
+            request_fingerprint: self.request_fingerprint,
+            correlation_id: self.correlation_id,
+        })
+    }
+}

@@ -1,0 +1,531 @@
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::{AttributeValue, Update};
+use chrono_tz::Tz;
+use domain::Instant;
+use domain::charging::ModelConfig;
+use domain::connector::ConnectorType;
+use domain::event::{self, Event};
+use domain::geo::Location;
+use domain::id::{PortId, SessionId, StationId};
+use domain::machine::State;
+use domain::station::{Port, PortStatus, Station, StationStatus};
+use domain::tariff::Tariff;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::db::{Db, Item, Query, decode, encode, key};
+use crate::error::StoreError;
+use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::transaction::{Transaction, UpdateExpression, delete_if};
+use crate::{Trace, keys, time};
+
+/// Index cells read at the same time.
+const PARALLEL_CELLS: usize = 16;
+
+/// Stations and their ports, in the stations table.
+#[derive(Clone, Debug)]
+pub struct StationStore {
+    db: Db,
+    table: String,
+}
+
+/// A station as read, with its ports in order of their numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedStation {
+    /// The station.
+    pub station: Station,
+    /// Its ports.
+    pub ports: Vec<Port>,
+}
+
+/// Which stations are listed.
+#[derive(Clone, Debug)]
+pub enum StationFilter {
+    /// Those in a state, by id.
+    Status(StationStatus),
+    /// Those within a radius (km), nearest first, perhaps only those in a state.
+    Near(Location, f64, Option<StationStatus>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StationRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    station_id: StationId,
+    name: String,
+    address: String,
+    latitude: f64,
+    longitude: f64,
+    cell: String,
+    time_zone: String,
+    power_kw: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tariff: Option<String>,
+    model: ModelConfig,
+    status: StationStatus,
+    charging_ports: u32,
+    #[serde(with = "time")]
+    created_at: Instant,
+    #[serde(with = "time")]
+    updated_at: Instant,
+    version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outbox: Option<String>,
+}
+
+// `portStatus`, not `status`: the indexes over stations must not see ports.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PortRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    port_id: PortId,
+    port_number: u32,
+    connector_type: ConnectorType,
+    max_power_kw: f64,
+    port_status: PortStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session_id: Option<SessionId>,
+    version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outbox: Option<String>,
+}
+
+impl StationStore {
+    /// Stations in `table`.
+    #[must_use]
+    pub fn new(db: Db, table: impl Into<String>) -> Self {
+        Self { db, table: table.into() }
+    }
+
+    /// The database behind it.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Opens the connection before the first request.
+    pub async fn warm(&self) {
+        self.db.warm(&self.table).await;
+    }
+
+    /// Reads a station with its ports, as they are now.
+    ///
+    /// # Errors
+    /// When the table cannot be read or an item not understood.
+    pub async fn load(&self, id: &StationId) -> Result<Option<LoadedStation>, StoreError> {
+        let query = Query {
+            table: &self.table,
+            index: None,
+            partition: (keys::PK, keys::station(id)),
+            prefix: None,
+            newest_first: false,
+            consistent: true,
+        };
+        let mut station = None;
+        let mut ports = Vec::new();
+        for item in self.db.query_all(&query).await? {
+            if item.get(keys::SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == keys::METADATA) {
+                station = Some(decode::<StationRow>(&query.partition.1, item)?.into_station()?);
+            } else {
+                ports.push(decode::<PortRow>(&query.partition.1, item)?.into_port(id));
+            }
+        }
+        ports.sort_by_key(|port| port.number);
+        Ok(station.map(|station| LoadedStation { station, ports }))
+    }
+
+    /// Creates a station with its ports, all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the id is taken.
+    pub async fn insert(&self, station: &Station, ports: &[Port]) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        transaction.insert(&self.table, station_item(station, None)?)?;
+        for port in ports {
+            transaction.insert(&self.table, port_item(port, None)?)?;
+        }
+        transaction.commit(&self.db).await
+    }
+
+    /// Writes a changed station, with the events of the change.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
+    pub async fn save(
+        &self,
+        station: &Station,
+        events: impl IntoIterator<Item = Event>,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        self.db.update(self.station_change(station, events, trace)?.build(&self.table, station_key(station))?).await
+    }
+
+    /// Writes a changed station within a transaction that ends its sessions: only while those are all that run.
+    ///
+    /// # Errors
+    /// When the station cannot be encoded.
+    pub fn save_ending_all(
+        &self,
+        transaction: &mut Transaction,
+        station: &Station,
+        running: u32,
+        events: impl IntoIterator<Item = Event>,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        let change = self
+            .station_change(station, events, trace)?
+            .only_if("chargingPorts", number(running))
+            .set("chargingPorts", number(0_u32));
+        transaction.update(change.build(&self.table, station_key(station))?);
+        Ok(())
+    }
+
+    fn station_change(
+        &self,
+        station: &Station,
+        events: impl IntoIterator<Item = Event>,
+        trace: &Trace,
+    ) -> Result<UpdateExpression, StoreError> {
+        let outbox = outbox(&keys::station(&station.id), keys::METADATA, station.version, events, trace)?;
+        let mut row = station_item(station, outbox)?;
+        // Sessions count themselves in and out without reading the station: the count is not this write's to set.
+        for attribute in [keys::PK, keys::SK, "chargingPorts"] {
+            row.remove(attribute);
+        }
+        Ok(UpdateExpression::new().set_all(row, &["tariff", keys::OUTBOX]).only_version(station.version - 1))
+    }
+
+    /// Deletes a station with its ports, only while no session runs.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the station or a port changed since it was read.
+    pub async fn delete(&self, loaded: &LoadedStation) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        let station = &loaded.station;
+        transaction.delete(delete_if(&self.table, station_key(station), "chargingPorts", number(0_u32))?);
+        for port in &loaded.ports {
+            transaction.delete(delete_if(&self.table, port_key(port), "version", number(port.version))?);
+        }
+        transaction.commit(&self.db).await
+    }
+
+    /// Adds a port.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when its id is taken or the station changed since it was read.
+    pub async fn add_port(&self, station: &Station, port: &Port) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        self.bump(&mut transaction, station)?;
+        transaction.insert(&self.table, port_item(port, None)?)?;
+        transaction.commit(&self.db).await
+    }
+
+    /// Removes a port.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when it or its station changed since it was read.
+    pub async fn remove_port(&self, station: &Station, port: &Port) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        self.bump(&mut transaction, station)?;
+        transaction.delete(delete_if(&self.table, port_key(port), "version", number(port.version))?);
+        transaction.commit(&self.db).await
+    }
+
+    /// A change of the set of ports changes the station's version, so that two such changes at once cannot pass the
+    /// limits on that set together.
+    fn bump(&self, transaction: &mut Transaction, station: &Station) -> Result<(), StoreError> {
+        let bump = UpdateExpression::new()
+            .set("version", number(station.version + 1))
+            .remove(keys::OUTBOX)
+            .only_version(station.version);
+        transaction.update(bump.build(&self.table, station_key(station))?);
+        Ok(())
+    }
+
+    /// Writes a changed port by itself.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
+    pub async fn save_port(&self, port: &Port) -> Result<(), StoreError> {
+        self.db.update(self.port_change(port, None)?).await
+    }
+
+    /// Writes a changed port, with the events of the change, within `transaction`.
+    ///
+    /// # Errors
+    /// When the port cannot be encoded.
+    pub fn save_port_in(
+        &self,
+        transaction: &mut Transaction,
+        port: &Port,
+        events: impl IntoIterator<Item = Event>,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        let outbox = outbox(&keys::station(&port.station_id), &keys::port(&port.id), port.version, events, trace)?;
+        transaction.update(self.port_change(port, outbox)?);
+        Ok(())
+    }
+
+    fn port_change(&self, port: &Port, outbox: Option<String>) -> Result<Update, StoreError> {
+        let mut row = port_item(port, outbox)?;
+        row.remove(keys::PK);
+        row.remove(keys::SK);
+        UpdateExpression::new()
+            .set_all(row, &["sessionId", keys::OUTBOX])
+            .only_version(port.version - 1)
+            .build(&self.table, port_key(port))
+    }
+
+    /// Counts a session in, within `transaction`: only while the station is as the session was started with.
+    ///
+    /// # Errors
+    /// When the station cannot be encoded.
+    pub fn count_in(&self, transaction: &mut Transaction, station: &Station) -> Result<(), StoreError> {
+        let power = serde_dynamo::to_attribute_value(station.power_kw)
+            .map_err(|error| StoreError::corrupt(keys::station(&station.id), error))?;
+        let update = UpdateExpression::new()
+            .add("chargingPorts", 1)
+            .remove(keys::OUTBOX)
+            .only_if("status", AttributeValue::S(StationStatus::Active.name().to_owned()))
+            .only_if("powerKw", power);
+        transaction.update(update.build(&self.table, station_key(station))?);
+        Ok(())
+    }
+
+    /// Counts a session out, within `transaction`.
+    ///
+    /// # Errors
+    /// When the update cannot be built.
+    pub fn count_out(&self, transaction: &mut Transaction, station: &StationId) -> Result<(), StoreError> {
+        let update = UpdateExpression::new().add("chargingPorts", -1).remove(keys::OUTBOX);
+        transaction.update(update.build(&self.table, key(&keys::station(station), keys::METADATA))?);
+        Ok(())
+    }
+
+    /// Frees the port at which `session` charges, within `transaction`, without having read it.
+    ///
+    /// # Errors
+    /// When the update cannot be built.
+    pub fn free_port(
+        &self,
+        transaction: &mut Transaction,
+        station: &StationId,
+        port: &PortId,
+        session: &SessionId,
+    ) -> Result<(), StoreError> {
+        let update = UpdateExpression::new()
+            .set("portStatus", AttributeValue::S(PortStatus::Free.name().to_owned()))
+            .remove("sessionId")
+            .remove(keys::OUTBOX)
+            .add("version", 1)
+            .only_if("portStatus", AttributeValue::S(PortStatus::Charging.name().to_owned()))
+            .only_if("sessionId", AttributeValue::S(session.to_string()));
+        transaction.update(update.build(&self.table, key(&keys::station(station), &keys::port(port)))?);
+        Ok(())
+    }
+
+    /// Lists stations (without ports).
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn list(&self, filter: &StationFilter, page: &PageRequest) -> Result<Page<Station>, StoreError> {
+        match filter {
+            StationFilter::Status(status) => self.list_by_status(*status, page).await,
+            StationFilter::Near(at, radius_km, status) => self.list_near(*at, *radius_km, *status, page).await,
+        }
+    }
+
+    async fn list_by_status(&self, status: StationStatus, page: &PageRequest) -> Result<Page<Station>, StoreError> {
+        let list = format!("stations by status {}", status.name());
+        let start = resume(&list, page.next_token.as_deref())?.map(text_to_key);
+        let query = self.index(keys::STATUS_INDEX, "status", status.name());
+        let (items, next) =
+            self.db.query_page(&query, start, Some(i32::try_from(page.limit).unwrap_or(i32::MAX))).await?;
+        let mut by_key = self.read_all(items.iter().filter_map(pk_of).collect()).await?;
+        let stations = items.iter().filter_map(pk_of).filter_map(|pk| by_key.remove(&pk)).collect();
+        let next_token = next.map(|key| token(&list, key_to_text(&key))).transpose()?;
+        Ok(Page { items: stations, next_token })
+    }
+
+    async fn list_near(
+        &self,
+        at: Location,
+        radius_km: f64,
+        status: Option<StationStatus>,
+        page: &PageRequest,
+    ) -> Result<Page<Station>, StoreError> {
+        let list = format!("stations near {},{} within {radius_km}", at.latitude, at.longitude);
+        let after: Option<(f64, String)> = resume(&list, page.next_token.as_deref())?;
+        let cells: Vec<String> = at.cells_within(radius_km).into_iter().collect();
+        let found: Vec<Vec<Item>> = stream::iter(cells)
+            .map(|cell| async move { self.db.query_all(&self.index(keys::CELL_INDEX, "cell", &cell)).await })
+            .buffer_unordered(PARALLEL_CELLS)
+            .try_collect()
+            .await?;
+        let pks = found.iter().flatten().filter_map(pk_of).collect();
+        let mut stations: Vec<(f64, Station)> = self
+            .read_all(pks)
+            .await?
+            .into_values()
+            .filter(|station| status.is_none_or(|status| station.status == status))
+            .map(|station| (at.distance_km(&station.location), station))
+            .filter(|(km, _)| *km <= radius_km)
+            .filter(|(km, station)| after.as_ref().is_none_or(|(a, id)| (*km, station.id.as_str()) > (*a, id.as_str())))
+            .collect();
+        stations.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.id.cmp(&b.1.id)));
+        let more = stations.len() > page.limit;
+        stations.truncate(page.limit);
+        let next_token = match stations.last() {
+            Some((km, last)) if more => Some(token(&list, (km, last.id.as_str()))?),
+            _ => None,
+        };
+        Ok(Page { items: stations.into_iter().map(|(_, station)| station).collect(), next_token })
+    }
+
+    fn index<'a>(&'a self, index: &'a str, attribute: &'a str, value: &str) -> Query<'a> {
+        Query {
+            table: &self.table,
+            index: Some(index),
+            partition: (attribute, value.to_owned()),
+            prefix: None,
+            newest_first: false,
+            consistent: false,
+        }
+    }
+
+    async fn read_all(&self, pks: Vec<String>) -> Result<HashMap<String, Station>, StoreError> {
+        let items = self.db.batch_get(&self.table, pks).await?;
+        items
+            .into_iter()
+            .map(|item| {
+                let row: StationRow = decode("station", item)?;
+                Ok((row.pk.clone(), row.into_station()?))
+            })
+            .collect()
+    }
+}
+
+pub(crate) fn pk_of(item: &Item) -> Option<String> {
+    item.get(keys::PK)?.as_s().ok().cloned()
+}
+
+pub(crate) fn number(n: impl ToString) -> AttributeValue {
+    AttributeValue::N(n.to_string())
+}
+
+fn station_key(station: &Station) -> Item {
+    key(&keys::station(&station.id), keys::METADATA)
+}
+
+fn port_key(port: &Port) -> Item {
+    key(&keys::station(&port.station_id), &keys::port(&port.id))
+}
+
+/// The events of a write as the attribute that the streams carry; none, when there are none.
+pub(crate) fn outbox(
+    pk: &str,
+    sk: &str,
+    version: u64,
+    events: impl IntoIterator<Item = Event>,
+    trace: &Trace,
+) -> Result<Option<String>, StoreError> {
+    let item = format!("{pk}/{sk}");
+    let envelopes = event::seal(&item, version, trace.now, &trace.correlation_id, events);
+    if envelopes.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_string(&envelopes).map(Some).map_err(|error| StoreError::corrupt(item, error))
+}
+
+pub(crate) fn json<T: Serialize>(what: &str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::corrupt(what, error))
+}
+
+fn station_item(station: &Station, outbox: Option<String>) -> Result<Item, StoreError> {
+    let pk = keys::station(&station.id);
+    let row = StationRow {
+        pk: pk.clone(),
+        sk: keys::METADATA.to_owned(),
+        station_id: station.id.clone(),
+        name: station.name.clone(),
+        address: station.address.clone(),
+        latitude: station.location.latitude,
+        longitude: station.location.longitude,
+        cell: station.location.cell(),
+        time_zone: station.time_zone.name().to_owned(),
+        power_kw: station.power_kw,
+        tariff: station.tariff.as_ref().map(|tariff| json(&pk, tariff)).transpose()?,
+        model: station.model.clone(),
+        status: station.status,
+        charging_ports: station.charging_ports,
+        created_at: station.created_at,
+        updated_at: station.updated_at,
+        version: station.version,
+        outbox,
+    };
+    encode(&pk, row)
+}
+
+fn port_item(port: &Port, outbox: Option<String>) -> Result<Item, StoreError> {
+    let pk = keys::station(&port.station_id);
+    let row = PortRow {
+        pk: pk.clone(),
+        sk: keys::port(&port.id),
+        port_id: port.id.clone(),
+        port_number: port.number,
+        connector_type: port.connector,
+        max_power_kw: port.max_power_kw,
+        port_status: port.status,
+        session_id: port.session_id.clone(),
+        version: port.version,
+        outbox,
+    };
+    encode(&pk, row)
+}
+
+impl StationRow {
+    fn into_station(self) -> Result<Station, StoreError> {
+        let time_zone: Tz = self.time_zone.parse().map_err(|error| StoreError::corrupt(&self.pk, error))?;
+        let tariff: Option<Tariff> = self
+            .tariff
+            .map(|tariff| serde_json::from_str(&tariff).map_err(|error| StoreError::corrupt(&self.pk, error)))
+            .transpose()?;
+        Ok(Station {
+            id: self.station_id,
+            name: self.name,
+            address: self.address,
+            location: Location { latitude: self.latitude, longitude: self.longitude },
+            time_zone,
+            power_kw: self.power_kw,
+            tariff,
+            model: self.model,
+            status: self.status,
+            charging_ports: self.charging_ports,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            version: self.version,
+        })
+    }
+}
+
+impl PortRow {
+    fn into_port(self, station: &StationId) -> Port {
+        Port {
+            station_id: station.clone(),
+            id: self.port_id,
+            number: self.port_number,
+            connector: self.connector_type,
+            max_power_kw: self.max_power_kw,
+            status: self.port_status,
+            session_id: self.session_id,
+            version: self.version,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, ReturnConsumedCapacity, TransactWriteItem, Update};
+use backon::Retryable;
+use uuid::Uuid;
+
+use crate::db::{Db, Item, backoff, describe};
+use crate::error::{StoreError, classify};
+
+/// Writes that happen together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    items: Vec<TransactWriteItem>,
+    labels: Vec<String>,
+}
+
+impl Transaction {
+    /// Nothing to write yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn insert(&mut self, table: &str, item: Item) -> Result<(), StoreError> {
+        self.labels.push(describe(&item));
+        let put = Put::builder()
+            .table_name(table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(PK)")
+            .build()
+            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        self.items.push(TransactWriteItem::builder().put(put).build());
+        Ok(())
+    }
+
+    pub(crate) fn update(&mut self, update: Update) {
+        self.labels.push(describe(update.key()));
+        self.items.push(TransactWriteItem::builder().update(update).build());
+    }
+
+    pub(crate) fn delete(&mut self, delete: Delete) {
+        self.labels.push(describe(delete.key()));
+        self.items.push(TransactWriteItem::builder().delete(delete).build());
+    }
+
+    /// Writes all of it, or nothing.
+    ///
+    /// Contention with other transactions is retried with jittered backoff under one client token, so that an answer
+    /// lost on the way does not write twice.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] naming the items that are not as they were read; [`StoreError::Unavailable`]
+    /// when contention or throttling outlasted the retries.
+    pub async fn commit(self, db: &Db) -> Result<(), StoreError> {
+        let token = Uuid::now_v7().to_string();
+        let attempt = || async {
+            let answer = db
+                .client()
+                .transact_write_items()
+                .set_transact_items(Some(self.items.clone()))
+                .client_request_token(&token)
+                .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
+                .send()
+                .await
+                .map_err(|error| self.explain(error))?;
+            db.capacity().wrote(answer.consumed_capacity());
+            Ok(())
+        };
+        attempt.retry(backoff()).when(StoreError::is_retryable).await
+    }
+
+    fn explain<R>(&self, error: SdkError<TransactWriteItemsError, R>) -> StoreError
+    where
+        R: std::fmt::Debug + Send + Sync + 'static,
+    {
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
+            return classify("transaction", error);
+        };
+        let codes: Vec<&str> =
+            cancelled.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or("None")).collect();
+        let failed: Vec<&str> = codes
+            .iter()
+            .zip(&self.labels)
+            .filter(|(code, _)| **code == "ConditionalCheckFailed")
+            .map(|(_, label)| label.as_str())
+            .collect();
+        if !failed.is_empty() {
+            return StoreError::ConditionFailed(failed.join(", "));
+        }
+        const CONTENTION: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+        if codes.iter().any(|code| CONTENTION.contains(code)) {
+            return StoreError::Unavailable(format!("transaction on {}: contention", self.labels.join(", ")));
+        }
+        StoreError::Rejected(format!("transaction on {}: {}", self.labels.join(", "), codes.join(", ")))
+    }
+}
+
+/// An update expression in the making: every attribute name and value is a placeholder.
+#[derive(Debug, Default)]
+pub(crate) struct UpdateExpression {
+    sets: Vec<String>,
+    removes: Vec<String>,
+    adds: Vec<String>,
+    conditions: Vec<String>,
+    names: HashMap<String, String>,
+    values: HashMap<String, AttributeValue>,
+}
+
+impl UpdateExpression {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn name(&mut self, attribute: &str) -> String {
+        let placeholder = format!("#{attribute}");
+        self.names.insert(placeholder.clone(), attribute.to_owned());
+        placeholder
+    }
+
+    fn value(&mut self, value: AttributeValue) -> String {
+        let placeholder = format!(":v{}", self.values.len());
+        self.values.insert(placeholder.clone(), value);
+        placeholder
+    }
+
+    /// Sets every attribute of `row`, and removes those of `optional` that it lacks.
+    pub fn set_all(mut self, row: Item, optional: &[&str]) -> Self {
+        for attribute in optional {
+            if !row.contains_key(*attribute) {
+                self = self.remove(attribute);
+            }
+        }
+        for (attribute, value) in row {
+            self = self.set(&attribute, value);
+        }
+        self
+    }
+
+    pub fn set(mut self, attribute: &str, value: AttributeValue) -> Self {
+        let set = format!("{} = {}", self.name(attribute), self.value(value));
+        self.sets.push(set);
+        self
+    }
+
+    pub fn remove(mut self, attribute: &str) -> Self {
+        let name = self.name(attribute);
+        self.removes.push(name);
+        self
+    }
+
+    pub fn add(mut self, attribute: &str, amount: i64) -> Self {
+        let add = format!("{} {}", self.name(attribute), self.value(AttributeValue::N(amount.to_string())));
+        self.adds.push(add);
+        self
+    }
+
+    pub fn only_if(mut self, attribute: &str, is: AttributeValue) -> Self {
+        let condition = format!("{} = {}", self.name(attribute), self.value(is));
+        self.conditions.push(condition);
+        self
+    }
+
+    pub fn only_version(self, version: u64) -> Self {
+        self.only_if("version", AttributeValue::N(version.to_string()))
+    }
+
+    pub fn build(self, table: &str, key: Item) -> Result<Update, StoreError> {
+        let clauses = [("SET", &self.sets), ("REMOVE", &self.removes), ("ADD", &self.adds)];
+        let expression: Vec<String> = clauses
+            .into_iter()
+            .filter(|(_, parts)| !parts.is_empty())
+            .map(|(clause, parts)| format!("{clause} {}", parts.join(", ")))
+            .collect();
+        Update::builder()
+            .table_name(table)
+            .set_key(Some(key))
+            .update_expression(expression.join(" "))
+            .set_condition_expression((!self.conditions.is_empty()).then(|| self.conditions.join(" AND ")))
+            .set_expression_attribute_names(Some(self.names))
+            .set_expression_attribute_values((!self.values.is_empty()).then_some(self.values))
+            .build()
+            .map_err(|error| StoreError::Rejected(error.to_string()))
+    }
+}
+
+/// A delete that holds only while `attribute` is `is`.
+pub(crate) fn delete_if(table: &str, key: Item, attribute: &str, is: AttributeValue) -> Result<Delete, StoreError> {
+    Delete::builder()
+        .table_name(table)
+        .set_key(Some(key))
+        .condition_expression("#a = :a")
+        .expression_attribute_names("#a", attribute)
+        .expression_attribute_values(":a", is)
+        .build()
+        .map_err(|error| StoreError::Rejected(error.to_string()))
+}
