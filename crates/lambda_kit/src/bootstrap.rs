@@ -4,6 +4,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
+use futures::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn};
 
 use crate::config::{ConfigError, Env};
@@ -41,16 +42,19 @@ pub async fn run<F: Function>(init: impl AsyncFnOnce(&Env, &SdkConfig) -> Result
         .init()
         .map_err(|error| lambda_runtime::Error::from(error.to_string()))?;
     let sdk = sdk_config().await;
-    let door = Arc::new(Door::new(init(&env, &sdk).await?, Clock::SYSTEM));
+    // Boxed, here and below: the layout of `main`'s whole future would exceed the compiler's depth limit.
+    let function = Box::pin(init(&env, &sdk)).await?;
+    let door = Arc::new(Door::new(function, Clock::SYSTEM));
     let service = service_fn(move |event: LambdaEvent<Payload>| {
         let door = door.clone();
-        async move {
+        let work = async move {
             let result = door.invoke(event).await;
             if let Err(error) = metrics.flush(std::io::stdout()) {
                 tracing::warn!(%error, "metrics were not written");
             }
             result
-        }
+        };
+        work.boxed()
     });
     Ok(lambda_runtime::run(service).await?)
 }

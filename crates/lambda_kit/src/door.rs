@@ -110,7 +110,8 @@ impl<F: Function> Door<F> {
         context: &Context,
     ) -> Result<T, Failure> {
         let span = tracing::info_span!("invocation", correlation.id = context.correlation_id);
-        let caught = AssertUnwindSafe(work.instrument(span)).catch_unwind().await;
+        // Boxed, because the layout of a function's whole future would exceed the compiler's depth limit.
+        let caught = AssertUnwindSafe(Box::pin(work.instrument(span))).catch_unwind().await;
         caught.unwrap_or_else(|panic| Err(Failure::internal(panic_message(&*panic))))
     }
 

@@ -1,0 +1,108 @@
+# The daily commands. `make demo` and `make test` need nothing but Rust, Python 3.10+, make and a C compiler.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo up down invoke watch build package check fmt clippy deny lint-template schema schema-check test nextest-ready test-unit test-e2e bench clean
+
+# CI keeps its build cache outside the clone.
+ifdef CI
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/evoke/target
+endif
+# Naming the target makes cargo-lambda and the tests share one set of artifacts.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+export CARGO_BUILD_TARGET := $(HOST)
+export SAM_CLI_TELEMETRY := 0
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+export PATH := $(BIN):$(PATH)
+FUNCTIONS := $(notdir $(wildcard crates/functions/*))
+PACKAGES := $(foreach function,$(FUNCTIONS),-p $(function))
+PORT ?= 4566
+F ?= health_check
+ARCH ?= arm64
+TOOLS := $(HOME)/.cache/evoke/tools
+DENY_VERSION := 0.20.2
+NEXTEST_VERSION := 0.9.143
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/$(HOST)
+EVOKE := $(TARGET)/debug/evoke
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.ready: requirements.txt
+	@echo "installing the Python-packaged tools into $(VENV) (once, some two minutes)"
+	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+build: $(VENV)/.ready ## the functions and the command line, for this machine
+	@# The whole workspace, as the tests build it: another selection has other features, and would build the SDK anew.
+	cargo lambda build --quiet --locked --workspace --compiler cargo --lambda-dir target/lambda
+
+up: build ## start the local cloud and deploy to it (idempotent; PORT=4566)
+	$(BIN)/python scripts/local_cloud.py up --port $(PORT)
+
+demo: up ## start, deploy, and watch vehicles charge
+	$(EVOKE) demo
+
+down: $(VENV)/.ready ## stop the local cloud
+	$(BIN)/python scripts/local_cloud.py down
+
+invoke: ## invoke one function with its sample: make invoke F=session_service
+	@test -x $(EVOKE) -a -f .local/outputs.json || { echo "run make up first"; exit 1; }
+	@$(EVOKE) invoke $(F)
+
+watch: $(VENV)/.ready ## cargo lambda watch: functions by themselves, rebuilt as you edit
+	cargo lambda watch
+
+package: $(VENV)/.ready ## the functions as they are deployed to AWS: release, ARCH=arm64|x86_64
+	env -u CARGO_BUILD_TARGET cargo lambda build --release --locked --$(subst _,-,$(ARCH)) --lambda-dir target/lambda $(PACKAGES)
+
+check: fmt clippy deny lint-template schema-check ## everything that needs no running system
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+deny: $(TOOLS)/deny-$(DENY_VERSION)
+	$</bin/cargo-deny --all-features check --hide-inclusion-graph bans licenses sources
+	@$</bin/cargo-deny --all-features fetch db >/dev/null 2>&1 \
+		&& $</bin/cargo-deny --all-features check --hide-inclusion-graph advisories \
+		|| { $</bin/cargo-deny --all-features fetch db >/dev/null 2>&1 && exit 1; \
+		echo "advisories: NOT CHECKED, the advisory database cannot be reached from here"; }
+
+$(TOOLS)/deny-$(DENY_VERSION):
+	@echo "installing cargo-deny $(DENY_VERSION) (once, some minutes)"
+	env -u CARGO_BUILD_TARGET cargo install --quiet --locked --root $@ cargo-deny@$(DENY_VERSION)
+
+lint-template: $(VENV)/.ready
+	cfn-lint infrastructure/template.yaml
+	AWS_DEFAULT_REGION=eu-central-1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
+		sam validate --lint --template-file infrastructure/template.yaml
+
+schema: ## write the event contracts under events/ anew
+	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked -p domain --test contracts
+
+schema-check:
+	cargo test --quiet --locked -p domain --test contracts
+
+test: test-unit test-e2e ## all tests, the deployed stack included
+
+nextest-ready:
+	@cargo nextest --version >/dev/null 2>&1 || { echo "installing cargo-nextest $(NEXTEST_VERSION) (once, some minutes)"; \
+		env -u CARGO_BUILD_TARGET cargo install --quiet --locked cargo-nextest@$(NEXTEST_VERSION); }
+
+test-unit: nextest-ready
+	cargo nextest run --workspace --exclude e2e --locked
+
+test-e2e: nextest-ready build
+	scripts/with_local_cloud cargo nextest run -p e2e --locked
+
+bench: ## the simulator against the embedded DynamoDB, optimised
+	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench tick
+
+clean: down
+	rm -rf .local target

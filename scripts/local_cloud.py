@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""The local cloud: MiniStack with the application deployed on it by `sam deploy` of the unchanged template.
+
+    local_cloud.py up    start it unless it runs, deploy what changed, write outputs.json
+    local_cloud.py down  stop it
+
+Everything it makes is below one folder (`--state`, default .local): outputs.json, logs/, and what MiniStack keeps.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "infrastructure" / "template.yaml"
+REGION = "eu-central-1"
+START_SECONDS = 60
+STOP_SECONDS = 15
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["up", "down"])
+    parser.add_argument("--state", type=Path, default=ROOT / ".local", help="folder for everything it makes")
+    parser.add_argument("--port", type=int, default=4566, help="port to listen on; 0 chooses a free one")
+    args = parser.parse_args()
+    cloud = Cloud(args.state.resolve(), args.port)
+    cloud.up() if args.command == "up" else cloud.down()
+
+
+def fail(message):
+    sys.exit(f"local cloud: {message}")
+
+
+class Cloud:
+    def __init__(self, state, port):
+        self.state = state
+        self.logs = state / "logs"
+        self.process_file = state / "process.json"
+        self.outputs_file = state / "outputs.json"
+        self.port = port
+        running = self.running()
+        if running:
+            self.port = running["port"]
+
+    @property
+    def endpoint(self):
+        return f"http://localhost:{self.port}"
+
+    def environment(self):
+        """What the tools and MiniStack are started with: nothing of the caller's beyond what they need, so that a
+        function whose template lacks a variable fails here as it would on AWS."""
+        keep = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
+        return {name: os.environ[name] for name in keep if name in os.environ} | {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "SAM_CLI_TELEMETRY": "0",
+        }
+
+    def running(self):
+        """The MiniStack process this folder knows of, if it still runs."""
+        with contextlib.suppress(OSError, ValueError):
+            process = json.loads(self.process_file.read_text())
+            command = Path(f"/proc/{process['pid']}/cmdline")
+            alive = b"ministack" in command.read_bytes() if command.parent.parent.exists() else _alive(process["pid"])
+            if alive:
+                return process
+        return None
+
+    def up(self):
+        self.logs.mkdir(parents=True, exist_ok=True)
+        if not self.running():
+            self.start()
+        self.wait_until_ready()
+        self.deploy()
+
+    def start(self):
+        self.outputs_file.unlink(missing_ok=True)
+        (self.state / "deployed").unlink(missing_ok=True)
+        if self.port == 0:
+            self.port = _free_port()
+        elif _in_use(self.port):
+            fail(f"port {self.port} is taken by another process: stop it, or choose another with PORT=…")
+        environment = self.environment() | {
+            "AUTH": "true",  # enforce IAM, so that the template's policies are proven
+            "LAMBDA_EXECUTOR": "local",
+            "GATEWAY_PORT": str(self.port),
+            "BIND_HOST": "127.0.0.1",
+            "IOT_MTLS_ENABLED": "0",
+            "S3_DATA_DIR": str(self.state / "s3"),
+        }
+        log = (self.logs / "ministack.log").open("ab")
+        process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "ministack")],
+            env=environment,
+            cwd=self.state,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        self.process_file.write_text(json.dumps({"pid": process.pid, "port": self.port}))
+        print(f"local cloud: MiniStack at {self.endpoint} (log: {_short(self.logs / 'ministack.log')})", flush=True)
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                with urllib.request.urlopen(f"{self.endpoint}/_ministack/ready", timeout=2) as answer:
+                    if answer.status == 200:
+                        return
+            if not self.running():
+                fail(f"MiniStack stopped while starting: see {_short(self.logs / 'ministack.log')}")
+            time.sleep(0.05)
+        fail(f"MiniStack was not ready within {START_SECONDS} s: see {_short(self.logs / 'ministack.log')}")
+
+    def deploy(self):
+        fingerprint = _fingerprint()
+        stamp = self.state / "deployed"
+        if stamp.exists() and stamp.read_text() == fingerprint and self.outputs_file.exists():
+            print("local cloud: up to date", flush=True)
+            return
+        log_path = self.logs / "deploy.log"
+        print(f"local cloud: sam deploy (log: {_short(log_path)})", flush=True)
+        began = time.monotonic()
+        with log_path.open("wb") as log:
+            deployed = subprocess.run(
+                [
+                    str(Path(sys.executable).parent / "sam"), "deploy",
+                    "--template-file", str(TEMPLATE),
+                    "--config-file", str(ROOT / "infrastructure" / "samconfig.toml"),
+                    "--parameter-overrides", f"Environment=dev Architecture={_architecture()}",
+                ],
+                env=self.environment(), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
+            )
+        if deployed.returncode != 0:
+            tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
+            fail(f"sam deploy failed: see {_short(log_path)}\n{tail}")
+        outputs = self.read_outputs()
+        self.complete(outputs)
+        self.outputs_file.write_text(json.dumps(outputs, indent=2) + "\n")
+        stamp.write_text(fingerprint)
+        print(f"local cloud: deployed in {time.monotonic() - began:.0f} s", flush=True)
+
+    def client(self, service):
+        import boto3
+
+        environment = self.environment()
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def read_outputs(self):
+        stack = self.client("cloudformation").describe_stacks(StackName="evoke")["Stacks"][0]
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        outputs["endpoint"] = self.endpoint
+        outputs["region"] = REGION
+        outputs["stackName"] = "evoke"
+        # API Gateway's own host name does not resolve here; MiniStack serves the same API at this one.
+        outputs["HttpApiUrl"] = f"http://{outputs['HttpApiId']}.execute-api.localhost:{self.port}"
+        return outputs
+
+    def complete(self, outputs):
+        """Applies what MiniStack's CloudFormation drops from the template although its API knows it."""
+        dynamodb = self.client("dynamodb")
+        for key in ("StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable"):
+            dynamodb.update_continuous_backups(
+                TableName=outputs[key], PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
+            )
+
+    def down(self):
+        process = self.running()
+        if process:
+            _stop(process["pid"])
+            print("local cloud: stopped", flush=True)
+        else:
+            print("local cloud: was not running", flush=True)
+        for path in (self.process_file, self.outputs_file, self.state / "deployed"):
+            path.unlink(missing_ok=True)
+
+
+def _alive(pid):
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _stop(pid):
+    """Ends the process and the functions it started, which are of its session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _in_use(port):
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _architecture():
+    return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+
+
+def _fingerprint():
+    """Of everything that a deployment deploys."""
+    digest = hashlib.sha256()
+    binaries = sorted((ROOT / "target" / "lambda").glob("*/bootstrap"))
+    if not binaries:
+        fail("the functions are not built: run `make build`")
+    for path in [TEMPLATE, Path(__file__), *binaries]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _short(path):
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()
