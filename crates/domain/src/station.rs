@@ -310,6 +310,14 @@ impl Port {
     /// # Errors
     /// A conflict unless it is FREE.
     pub fn occupy(&mut self, session: SessionId, role: Role) -> Result<(), DomainError> {
+        if self.status != PortStatus::Free {
+            return Err(DomainError::conflict(format!(
+                "port {} of station {} is {}: sessions start at FREE ports only",
+                self.id,
+                self.station_id,
+                self.status.name()
+            )));
+        }
         self.status.transition(PortStatus::Charging, role)?;
         self.set(PortStatus::Charging, Some(session));
         Ok(())

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use domain::error::FieldError;
-use jsonschema::error::ValidationErrorKind;
+use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -92,7 +92,37 @@ fn explain(error: &ValidationError<'_>, into: &mut Vec<FieldError>) {
                 _ => into.push(FieldError::new(at, error.masked().to_string())),
             }
         }
-        _ => into.push(FieldError::new(at, error.masked().to_string())),
+        _ => into.push(FieldError::new(at, right(error))),
+    }
+}
+
+/// What would be right, without repeating what was sent.
+fn right(error: &ValidationError<'_>) -> String {
+    match error.kind() {
+        ValidationErrorKind::Type { kind } => match kind {
+            TypeKind::Single(kind) => format!("must be of type {kind}"),
+            TypeKind::Multiple(kinds) => {
+                let kinds: Vec<String> = kinds.iter().map(|kind| kind.to_string()).collect();
+                format!("must be of type {}", kinds.join(" or "))
+            }
+        },
+        ValidationErrorKind::Enum { options } => {
+            let names = options.as_array().map(Vec::as_slice).unwrap_or_default();
+            let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+            format!("must be one of {}", names.join(", "))
+        }
+        ValidationErrorKind::Constant { expected_value } => format!("must be {expected_value}"),
+        ValidationErrorKind::Minimum { limit } => format!("must be {limit} or more"),
+        ValidationErrorKind::Maximum { limit } => format!("must be {limit} or less"),
+        ValidationErrorKind::ExclusiveMinimum { limit } => format!("must be above {limit}"),
+        ValidationErrorKind::ExclusiveMaximum { limit } => format!("must be below {limit}"),
+        ValidationErrorKind::MinLength { limit } => format!("must have at least {limit} characters"),
+        ValidationErrorKind::MaxLength { limit } => format!("must have at most {limit} characters"),
+        ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entries"),
+        ValidationErrorKind::MaxItems { limit } => format!("must have at most {limit} entries"),
+        ValidationErrorKind::Pattern { pattern } => format!("must match {pattern}"),
+        ValidationErrorKind::Format { format } => format!("must be a {format}"),
+        _ => error.masked().to_string(),
     }
 }
 

@@ -216,5 +216,6 @@ fn clock_change(tz: Tz, from: Instant, to: Instant) -> Option<Instant> {
         let middle = before + (after - before) / 2;
         if offset(middle) == offset(from) { before = middle } else { after = middle }
     }
-    Some(after)
+    // Zones change at whole seconds; the bisection ends within a millisecond after that.
+    chrono::DateTime::from_timestamp(after.timestamp(), 0)
 }

@@ -1,0 +1,145 @@
+//! The event contracts under `events/` against the types: JSON Schema and example of each.
+//!
+//! `make schema` writes them anew after a deliberate change; everything else fails this test.
+
+use std::fs;
+use std::path::PathBuf;
+
+use domain::event::{
+    Envelope, Event, EventPeriod, PortFailed, SessionEnded, SessionStarted, StationStatusChanged, seal,
+};
+use domain::id::{PortId, SessionId, StationId, UserId};
+use domain::session::{EndReason, SessionStatus};
+use domain::station::StationStatus;
+use domain::tariff::{PeriodState, Tariff};
+use serde_json::Value;
+
+fn contracts() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../events/contracts")
+}
+
+fn at(text: &str) -> domain::Instant {
+    text.parse().unwrap()
+}
+
+/// One example of every event, in the order of the enum.
+fn examples() -> Vec<Envelope> {
+    let session_id = SessionId::new("01963c1e-0000-7000-8000-000000000001").unwrap();
+    let user_id = UserId::new("5f0c5e1e-6f0b-4a57-9b5e-000000000001").unwrap();
+    let station_id = StationId::new("station-01").unwrap();
+    let port_id = PortId::new("port-1").unwrap();
+    let (started_at, ended_at) = (at("2026-02-22T10:15:00Z"), at("2026-02-22T10:51:00Z"));
+    let started = Event::SessionStarted(SessionStarted {
+        session_id: session_id.clone(),
+        user_id: user_id.clone(),
+        station_id: station_id.clone(),
+        port_id: port_id.clone(),
+        charge_percent: 20.0,
+        target_percent: 70.0,
+        started_at,
+    });
+    let period = EventPeriod {
+        start: started_at,
+        end: ended_at,
+        state: PeriodState::Charging,
+        energy_kwh: "30".parse().unwrap(),
+        power_kw: "50".parse().unwrap(),
+    };
+    let ended = Event::SessionEnded(Box::new(SessionEnded {
+        session_id: session_id.clone(),
+        user_id,
+        station_id: station_id.clone(),
+        port_id: port_id.clone(),
+        status: SessionStatus::Completed,
+        reason: EndReason::TargetReached,
+        energy_kwh: "30".parse().unwrap(),
+        duration_minutes: 36.0,
+        started_at,
+        ended_at,
+        tariff: Tariff::per_kwh("0.49".parse().unwrap(), "EUR".parse().unwrap()),
+        time_zone: "Europe/Berlin".to_owned(),
+        charging_periods: vec![period],
+    }));
+    let changed = Event::StationStatusChanged(StationStatusChanged {
+        station_id: station_id.clone(),
+        from: StationStatus::New,
+        to: StationStatus::Active,
+    });
+    let failed = Event::PortFailed(PortFailed {
+        station_id,
+        port_id,
+        session_id: Some(session_id),
+        reason: "ground fault".to_owned(),
+    });
+    [started, ended, changed, failed]
+        .into_iter()
+        .flat_map(|event| seal("ITEM#1/METADATA", 1, at("2026-02-22T10:51:00Z"), "correlation-1", [event]))
+        .collect()
+}
+
+fn assert_file(name: &str, content: &Value) {
+    let path = contracts().join(name);
+    let text = serde_json::to_string_pretty(content).unwrap() + "\n";
+    #[allow(clippy::disallowed_methods)] // the switch by which `make schema` writes them
+    if std::env::var_os("EVOKE_WRITE_CONTRACTS").is_some() {
+        fs::create_dir_all(contracts()).unwrap();
+        fs::write(&path, &text).unwrap();
+    }
+    let on_disk = fs::read_to_string(&path).unwrap_or_default();
+    assert!(on_disk == text, "{} has drifted from the types: run `make schema` and review the change", path.display());
+}
+
+/// The schema of one event: the envelope with the payload's alternative that has its type.
+fn schema(event_type: &str) -> Value {
+    let mut schema = schemars::schema_for!(Envelope).to_value();
+    let alternatives = schema["oneOf"].as_array().unwrap().clone();
+    let own = alternatives.into_iter().find(|one| one["properties"]["eventType"]["const"] == event_type).unwrap();
+    schema["oneOf"] = Value::Array(vec![own]);
+    schema["title"] = Value::String(event_type.to_owned());
+    schema
+}
+
+#[test]
+fn schemas_and_examples_are_those_of_the_types() {
+    for example in examples() {
+        let name = example.event.event_type();
+        assert_file(&format!("{name}.v{}.schema.json", example.schema_version), &schema(name));
+        assert_file(&format!("{name}.v{}.example.json", example.schema_version), &serde_json::to_value(&example).unwrap());
+    }
+}
+
+#[test]
+fn examples_satisfy_their_schemas_and_no_other() {
+    for example in examples() {
+        let instance = serde_json::to_value(&example).unwrap();
+        for other in examples() {
+            let validator = jsonschema::validator_for(&schema(other.event.event_type())).unwrap();
+            let expected = other.event.event_type() == example.event.event_type();
+            assert_eq!(validator.is_valid(&instance), expected, "{instance} by {}", other.event.event_type());
+        }
+    }
+}
+
+#[test]
+fn details_are_flat_and_survive_what_consumers_do_not_know() {
+    for example in examples() {
+        let mut json = serde_json::to_value(&example).unwrap();
+        assert_eq!(json["eventType"], example.event.event_type());
+        json["addedInALaterVersion"] = Value::Bool(true);
+        let read: Envelope = serde_json::from_value(json).unwrap();
+        assert_eq!(read, example);
+    }
+}
+
+#[test]
+fn event_ids_are_derived_from_item_version_and_index() {
+    let event = || examples().remove(0).event;
+    let ids = |item: &str, version: u64| -> Vec<_> {
+        seal(item, version, at("2026-02-22T10:51:00Z"), "c", [event(), event()]).iter().map(|e| e.event_id).collect()
+    };
+    assert_eq!(ids("A", 1), ids("A", 1));
+    let mut all = [ids("A", 1), ids("A", 2), ids("B", 1)].concat();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 6);
+}

@@ -1,0 +1,75 @@
+//! The architecture's invariants that a test can hold: what depends on what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Workspace crates and what each depends on, outside of tests, by its manifest.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| {
+            let all = package["dependencies"].as_array().unwrap().iter();
+            (name(package), all.filter(|dependency| dependency["kind"].is_null()).map(name).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn the_domain_is_pure() {
+    let domain = &dependencies()["domain"];
+    for dependency in domain {
+        let impure = ["aws", "lambda", "tokio", "futures", "reqwest", "tracing", "store"];
+        assert!(!impure.iter().any(|prefix| dependency.starts_with(prefix)), "domain depends on {dependency}");
+    }
+    let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let clock = ["Utc::now", "SystemTime", "Instant::now", "std::env", "now_v7", "new_v4"];
+    let mut folders = vec![std::path::PathBuf::from(sources)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for forbidden in clock {
+                assert!(!text.contains(forbidden), "{} uses {forbidden}: time and chance are arguments", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn dependencies_point_inward() {
+    let all = dependencies();
+    let ours: BTreeSet<&String> = all.keys().collect();
+    let allowed = |crate_name: &str| -> Vec<&str> {
+        match crate_name {
+            "domain" => vec![],
+            "store" => vec!["domain"],
+            "lambda_kit" => vec!["domain", "store"],
+            // The bench drives the simulator in process.
+            "evoke" => vec!["domain", "store", "testkit", "charging_simulator", "lambda_kit"],
+            "testkit" => vec!["domain", "store", "lambda_kit"],
+            "e2e" => vec!["domain"],
+            _ => vec!["domain", "store", "lambda_kit"],
+        }
+    };
+    for (name, dependencies) in &all {
+        for dependency in dependencies.iter().filter(|dependency| ours.contains(dependency)) {
+            assert!(allowed(name).contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+        }
+    }
+}
