@@ -10,10 +10,10 @@ use uuid::Uuid;
 use crate::error::DomainError;
 
 /// The longest identifier, in characters. Keys of several identifiers and the 1 KB of an active session depend on it.
-pub const MAX_LENGTH: usize = 64;
+pub const MAX_LENGTH: usize = 48;
 
 /// What an identifier may look like. `#` is left out because it separates the parts of a key.
-const PATTERN: &str = "^[A-Za-z0-9._:@|-]{1,64}$";
+const PATTERN: &str = "^[A-Za-z0-9._:@|-]{1,48}$";
 
 /// Namespace of the identifiers derived from something that must not repeat (UUID version 5).
 const NAMESPACE: Uuid = Uuid::from_u128(0x65766f6b_6520_4a1f_9c3e_000000000001);

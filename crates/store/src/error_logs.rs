@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
-use crate::transaction::UpdateExpression;
+use crate::transaction::{Transaction, UpdateExpression};
 use crate::{keys, time};
 
 /// The error log, in the error-logs table. Its sort key is when the entry's cause happened.
@@ -70,6 +70,20 @@ impl ErrorLogStore {
     pub async fn insert(&self, entry: &LogEntry) -> Result<(), StoreError> {
         let pk = keys::error_log(&entry.id);
         self.db.insert(&self.table, encode(&pk, LogRow::new(entry))?).await
+    }
+
+    /// Adds an entry whose id alone, whenever it is reported, stands for it.
+    ///
+    /// The key holds the time as well, so a marker beside the entry makes the id unique.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when it exists already.
+    pub async fn insert_once(&self, entry: &LogEntry) -> Result<(), StoreError> {
+        let pk = keys::error_log(&entry.id);
+        let mut transaction = Transaction::new();
+        transaction.insert(&self.table, key(&pk, keys::UNIQUE))?;
+        transaction.insert(&self.table, encode(&pk, LogRow::new(entry))?)?;
+        transaction.commit(&self.db).await
     }
 
     /// Reads an entry as it is now.

@@ -10,6 +10,8 @@ pub const SK: &str = "SK";
 pub const METADATA: &str = "METADATA";
 /// Sort key of what never changes about a session.
 pub const DETAILS: &str = "DETAILS";
+/// Sort key of the marker that makes a log entry's id unique; it sorts before every timestamp.
+pub const UNIQUE: &str = "#";
 /// Attribute with the events that ride on a write; the streams' filters name it.
 pub const OUTBOX: &str = "outbox";
 

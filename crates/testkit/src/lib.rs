@@ -1,1 +1,12 @@
-//! wip
+//! Test-only: the embedded DynamoDB, stand-ins for what lies around a function, and ways to knock at its doors.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // a test fails by panicking
+
+mod aws;
+mod doors;
+mod dynamodb;
+mod runtime_api;
+
+pub use aws::{FakeAws, RecordedCall};
+pub use doors::{Outcome, http_event, invoke, invoke_raw, sqs_event, stream_event};
+pub use dynamodb::{EmbeddedDynamoDb, TABLES, Table};
+pub use runtime_api::RuntimeApi;

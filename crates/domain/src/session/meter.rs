@@ -7,7 +7,7 @@ use crate::units::WattHours;
 
 /// The most readings a log keeps. It bounds the size of an active session's item, which must stay under 1 KB so that
 /// a tick costs one write unit.
-pub const MAX_READINGS: usize = 12;
+pub const MAX_READINGS: usize = 8;
 
 /// Powers that differ by no more than this are one charging period, W.
 const SAME_POWER_W: u32 = 2;

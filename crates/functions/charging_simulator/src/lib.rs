@@ -5,6 +5,7 @@ mod queue;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DurationRound, TimeDelta};
 use domain::Instant;
 use domain::id::StationId;
 use domain::session::Session;
@@ -119,7 +120,9 @@ impl ChargingSimulator {
     /// Unavailable or internal when a table or the queue could not be used; what was written stays, and the same tick
     /// again goes on from there.
     pub async fn tick(&self, tick: &Tick, context: &Context) -> Result<TickAnswer, Failure> {
+        // Whole milliseconds are what is stored: a finer instant would be later than itself once it is read back.
         let at = tick.tick_at.unwrap_or(context.now);
+        let at = at.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(at);
         let keys = self.active(tick).await?;
         let handed_on = tick.shard.is_none() && tick.station_ids.is_none() && keys.len() > self.inline_sessions;
         if let (true, Some(queue)) = (handed_on, &self.queue) {

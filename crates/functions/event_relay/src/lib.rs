@@ -3,6 +3,8 @@
 //! The tables' streams, filtered to items with an outbox, invoke this function. Events were sealed with their ids by
 //! the write, so a batch that is delivered again publishes the same events under the same ids.
 
+use std::time::Duration;
+
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use backon::{ExponentialBuilder, Retryable};
@@ -103,7 +105,8 @@ impl EventRelay {
                 }
                 Err(Failure::unavailable("the bus did not take every event"))
             };
-            let backoff = ExponentialBuilder::default().with_jitter().with_max_times(4);
+            let backoff =
+                ExponentialBuilder::default().with_jitter().with_min_delay(Duration::from_millis(100)).with_max_times(4);
             attempt.retry(backoff).await.map_err(|failure| {
                 let next = published.load(std::sync::atomic::Ordering::Relaxed);
                 (chunk[next].sequence_number.clone(), failure)

@@ -16,7 +16,7 @@ use domain::session::SessionStatus;
 use domain::station::StationStatus;
 use lambda_kit::{Answer, Context, Failure, Function, Request, Route, RouteAction, Trigger, drive_sqs, event_in};
 use serde_json::Value;
-use store::ErrorLogStore;
+use store::{ErrorLogStore, StoreError};
 use uuid::Uuid;
 
 pub use topics::{Audience, Topics};
@@ -91,7 +91,13 @@ impl NotificationService {
             published: false,
             version: 1,
         };
-        let entry = self.report(command.audience.unwrap_or(Audience::Operators), entry).await?;
+        // An event's time is part of the event; a repeated request has another time every time.
+        let inserted = match command.deduplication_key {
+            Some(_) => self.logs.insert_once(&entry).await,
+            None => self.logs.insert(&entry).await,
+        };
+        let audience = command.audience.unwrap_or(Audience::Operators);
+        let entry = self.publish_once(audience, entry, inserted).await?;
         Answer::created(format!("/error-logs/{}", entry.id), LogView::new(&entry))
     }
 
@@ -119,7 +125,17 @@ impl NotificationService {
     ///
     /// A crash between the two leaves an entry that is not published; the next delivery publishes it.
     async fn report(&self, audience: Audience, entry: LogEntry) -> Result<LogEntry, Failure> {
-        let mut entry = match self.logs.insert(&entry).await {
+        let inserted = self.logs.insert(&entry).await;
+        self.publish_once(audience, entry, inserted).await
+    }
+
+    async fn publish_once(
+        &self,
+        audience: Audience,
+        entry: LogEntry,
+        inserted: Result<(), StoreError>,
+    ) -> Result<LogEntry, Failure> {
+        let mut entry = match inserted {
             Ok(()) => entry,
             Err(error) if error.is_stale() => self.load(&entry.id).await?,
             Err(error) => return Err(error.into()),

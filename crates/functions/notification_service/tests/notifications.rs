@@ -1,0 +1,130 @@
+//! A notification is logged once and published once, however often it is reported.
+
+use std::sync::Arc;
+
+use domain::event::{Event, PortFailed, StationStatusChanged, seal};
+use domain::id::{PortId, StationId};
+use domain::station::StationStatus;
+use lambda_kit::{Clock, Door};
+use notification_service::{NotificationService, Topics};
+use serde_json::{Value, json};
+use testkit::{EmbeddedDynamoDb, FakeAws, invoke, sqs_event};
+
+const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
+    <MessageId>m</MessageId></PublishResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></PublishResponse>";
+
+fn door(dynamodb: &EmbeddedDynamoDb, sns: &FakeAws) -> Door<NotificationService> {
+    let config = aws_sdk_sns::Config::builder()
+        .behavior_version(aws_sdk_sns::config::BehaviorVersion::v2026_01_12())
+        .region(aws_sdk_sns::config::Region::new("eu-central-1"))
+        .credentials_provider(aws_sdk_sns::config::Credentials::new("test", "test", None, None, "test"))
+        .retry_config(aws_sdk_sns::config::retry::RetryConfig::disabled())
+        .endpoint_url(sns.endpoint())
+        .build();
+    let topics = Topics::new(aws_sdk_sns::Client::from_conf(config), "operators".to_owned(), "users".to_owned());
+    Door::new(NotificationService::new(dynamodb.error_logs(), topics), Clock::SYSTEM)
+}
+
+/// The messages of a queue that hold these events, as a rule of the bus writes them.
+fn messages(events: impl IntoIterator<Item = Event>) -> Vec<String> {
+    seal("ITEM/1", 1, "2026-02-22T10:00:00Z".parse().unwrap(), "correlation-1", events)
+        .iter()
+        .map(|envelope| {
+            json!({
+                "version": "0", "id": "b", "detail-type": envelope.event.event_type(), "source": envelope.event.source(),
+                "account": "123456789012", "time": "2026-02-22T10:00:00Z", "region": "eu-central-1", "resources": [],
+                "detail": envelope
+            })
+            .to_string()
+        })
+        .collect()
+}
+
+fn port_failed() -> Event {
+    Event::PortFailed(PortFailed {
+        station_id: StationId::new("s-1").unwrap(),
+        port_id: PortId::new("port-1").unwrap(),
+        session_id: None,
+        reason: "ground fault".to_owned(),
+    })
+}
+
+async fn logs(door: &Door<NotificationService>, filter: Value) -> Vec<Value> {
+    let mut request = json!({ "action": "listLogs", "actor": { "userId": "t", "role": "TECH_SUPPORT" } });
+    request.as_object_mut().unwrap().extend(filter.as_object().unwrap().clone());
+    invoke(door, request).await.unwrap()["items"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_event_delivered_many_times_is_one_entry_and_one_publication() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
+    let door = Arc::new(door(&dynamodb, &sns));
+    let batch = sqs_event(&messages([port_failed()]));
+    for _ in 0..3 {
+        assert_eq!(invoke(&door, batch.clone()).await.unwrap()["batchItemFailures"], json!([]));
+    }
+    assert_eq!(sns.calls().len(), 1);
+    assert!(sns.calls()[0].body.contains("operators"), "{}", sns.calls()[0].body);
+    let open = logs(&door, json!({})).await;
+    assert_eq!(open.len(), 1);
+    assert_eq!((&open[0]["level"], &open[0]["service"]), (&json!("ERROR"), &json!("evoke.stations")));
+    assert_eq!(open[0]["correlationId"], "correlation-1");
+    for filter in [json!({ "level": "ERROR" }), json!({ "service": "evoke.stations" }), json!({ "status": "OPEN" })] {
+        assert_eq!(logs(&door, filter.clone()).await.len(), 1, "{filter}");
+    }
+    assert_eq!(logs(&door, json!({ "level": "ERROR", "status": "RESOLVED" })).await.len(), 0);
+}
+
+#[tokio::test]
+async fn what_could_not_be_published_is_published_by_the_next_delivery() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let sns = FakeAws::start(|_, before| if before == 0 { (500, String::new()) } else { (200, PUBLISHED.to_owned()) }).await;
+    let door = door(&dynamodb, &sns);
+    let batch = sqs_event(&messages([port_failed()]));
+    assert_eq!(invoke(&door, batch.clone()).await.unwrap()["batchItemFailures"], json!([{ "itemIdentifier": "m-0" }]));
+    assert_eq!(invoke(&door, batch).await.unwrap()["batchItemFailures"], json!([]));
+    assert_eq!((sns.calls().len(), logs(&door, json!({})).await.len()), (2, 1));
+}
+
+#[tokio::test]
+async fn one_bad_message_fails_alone() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
+    let door = door(&dynamodb, &sns);
+    let back = Event::StationStatusChanged(StationStatusChanged {
+        station_id: StationId::new("s-1").unwrap(),
+        from: StationStatus::Maintenance,
+        to: StationStatus::Active,
+    });
+    let mut bodies = messages([port_failed(), back]);
+    bodies.insert(1, "{\"detail\": 1}".to_owned());
+    let answer = invoke(&door, sqs_event(&bodies)).await.unwrap();
+    assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "m-1" }]));
+    assert_eq!(logs(&door, json!({})).await.len(), 1, "a station that comes back is nothing to act on");
+}
+
+#[tokio::test]
+async fn entries_are_acknowledged_and_resolved_by_staff_alone() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
+    let door = door(&dynamodb, &sns);
+    let notify = json!({
+        "action": "notify", "actor": { "userId": "s", "role": "SYSTEM" }, "level": "CRITICAL", "service": "test",
+        "message": "it burns", "deduplicationKey": "fire-1"
+    });
+    let entry = invoke(&door, notify.clone()).await.unwrap();
+    assert_eq!(invoke(&door, notify.clone()).await.unwrap()["id"], entry["id"], "the same key is the same report");
+    assert_eq!(sns.calls().len(), 1);
+    let act = |action: &str, role: &str| {
+        json!({ "action": action, "actor": { "userId": "t-1", "role": role }, "id": entry["id"] })
+    };
+    assert_eq!(invoke(&door, act("acknowledgeLog", "USER")).await.unwrap_err().0, "ForbiddenError");
+    let acknowledged = invoke(&door, act("acknowledgeLog", "TECH_SUPPORT")).await.unwrap();
+    assert_eq!((&acknowledged["status"], &acknowledged["handledBy"]), (&json!("ACKNOWLEDGED"), &json!("t-1")));
+    assert_eq!(invoke(&door, act("acknowledgeLog", "ADMIN")).await.unwrap_err().0, "ConflictError");
+    assert_eq!(invoke(&door, act("resolveLog", "ADMIN")).await.unwrap()["status"], "RESOLVED");
+    assert_eq!(invoke(&door, act("resolveLog", "ADMIN")).await.unwrap_err().0, "ConflictError");
+    let listed = invoke(&door, json!({ "action": "listLogs", "actor": { "userId": "u", "role": "USER" } })).await;
+    assert_eq!(listed.unwrap_err().0, "ForbiddenError");
+}

@@ -1,0 +1,117 @@
+//! The charging context in one process: stations, sessions and the simulator over one embedded DynamoDB.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share; a test fails by panicking
+
+use charging_simulator::ChargingSimulator;
+use domain::Instant;
+use lambda_kit::{Clock, Door};
+use serde_json::{Value, json};
+use session_service::SessionService;
+use station_service::StationService;
+use store::ChargingStore;
+use testkit::{EmbeddedDynamoDb, Outcome, invoke};
+
+pub struct World {
+    pub dynamodb: EmbeddedDynamoDb,
+    pub stations: Door<StationService>,
+    pub sessions: Door<SessionService>,
+    pub simulator: Door<ChargingSimulator>,
+    /// The store behind `sessions`, whose capacity is counted.
+    pub session_store: ChargingStore,
+    /// The store behind `simulator`.
+    pub simulator_store: ChargingStore,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let (session_store, simulator_store) = (dynamodb.charging(), dynamodb.charging());
+        Self {
+            stations: Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM),
+            sessions: Door::new(SessionService::new(session_store.clone(), dynamodb.users()), Clock::SYSTEM),
+            simulator: Door::new(ChargingSimulator::new(simulator_store.clone(), None, 100_000), Clock::SYSTEM),
+            session_store,
+            simulator_store,
+            dynamodb,
+        }
+    }
+
+    /// An ACTIVE station of 100 kW with this many ports of 100 kW, `port-1` on.
+    pub async fn station(&self, id: &str, ports: u32) {
+        let ports: Vec<Value> = (1..=ports)
+            .map(|number| json!({ "portNumber": number, "connectorType": "CCS2", "maxPowerKw": 100 }))
+            .collect();
+        let created = invoke(
+            &self.stations,
+            json!({
+                "action": "createStation", "actor": admin(), "stationId": id, "name": "Test", "address": "Road 1",
+                "latitude": 52.5, "longitude": 13.4, "timeZone": "Europe/Berlin", "powerKw": 100,
+                "pricePerKwh": "0.49", "currency": "EUR", "ports": ports
+            }),
+        );
+        created.await.unwrap();
+        self.transition(id, "ACTIVE").await.unwrap();
+    }
+
+    pub async fn transition(&self, station: &str, to: &str) -> Outcome {
+        let command = json!({ "action": "transitionStation", "actor": admin(), "stationId": station, "to": to });
+        invoke(&self.stations, command).await
+    }
+
+    pub async fn get_station(&self, id: &str) -> Value {
+        invoke(&self.stations, json!({ "action": "getStation", "stationId": id })).await.unwrap()
+    }
+
+    pub async fn start(&self, station: &str, port: &str, user: &str, more: Value) -> Outcome {
+        let mut command = json!({
+            "action": "startSession", "actor": { "userId": user, "role": "USER" }, "stationId": station,
+            "portId": port, "vehicle": { "batteryCapacityKwh": 60 }, "chargePercent": 20
+        });
+        command.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        invoke(&self.sessions, command).await
+    }
+
+    pub async fn stop(&self, session: &str, user: &str) -> Outcome {
+        let actor = json!({ "userId": user, "role": "USER" });
+        invoke(&self.sessions, json!({ "action": "stopSession", "actor": actor, "sessionId": session })).await
+    }
+
+    pub async fn get(&self, session: &str) -> Value {
+        let command = json!({ "action": "getSession", "actor": admin(), "sessionId": session });
+        invoke(&self.sessions, command).await.unwrap()
+    }
+
+    pub async fn tick(&self, at: Instant) -> Outcome {
+        invoke(&self.simulator, json!({ "tickAt": at })).await
+    }
+
+    /// The events that lie on the items of a table.
+    pub async fn events(&self, table: &str) -> Vec<Value> {
+        let items = self.dynamodb.items(table).await;
+        items
+            .iter()
+            .filter_map(|item| item.get("outbox").and_then(|outbox| outbox.as_s().ok()))
+            .flat_map(|outbox| serde_json::from_str::<Vec<Value>>(outbox).unwrap())
+            .collect()
+    }
+}
+
+pub fn admin() -> Value {
+    json!({ "userId": "admin", "role": "ADMIN" })
+}
+
+pub fn minutes_after(session: &Value, minutes: i64) -> Instant {
+    let started: Instant = session["startedAt"].as_str().unwrap().parse().unwrap();
+    started + chrono::Duration::minutes(minutes)
+}
+
+pub fn id(session: &Value) -> &str {
+    session["sessionId"].as_str().unwrap()
+}
+
+/// The type of an error that must be one.
+pub fn error_type(outcome: &Outcome) -> &str {
+    match outcome {
+        Err((kind, _)) => kind,
+        Ok(answer) => panic!("not refused: {answer}"),
+    }
+}

@@ -1,0 +1,78 @@
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A call that a function made.
+#[derive(Clone, Debug)]
+pub struct RecordedCall {
+    /// `X-Amz-Target`, empty for query protocols.
+    pub target: String,
+    /// The body.
+    pub body: String,
+}
+
+type Answer = Arc<dyn Fn(&RecordedCall, usize) -> (u16, String) + Send + Sync>;
+
+/// An AWS endpoint that records calls over the real wire protocol and answers what the test says.
+pub struct FakeAws {
+    address: SocketAddr,
+    calls: Arc<Mutex<Vec<RecordedCall>>>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    calls: Arc<Mutex<Vec<RecordedCall>>>,
+    answer: Answer,
+}
+
+impl FakeAws {
+    /// Starts one; `answer` gets each call with the number of calls before it and says status and body.
+    pub async fn start(answer: impl Fn(&RecordedCall, usize) -> (u16, String) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let shared = Shared { calls: calls.clone(), answer: Arc::new(answer) };
+        let app = Router::new().fallback(handle).with_state(shared);
+        let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("a running server") });
+        Self { address, calls, server }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The calls so far.
+    #[must_use]
+    pub fn calls(&self) -> Vec<RecordedCall> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for FakeAws {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn handle(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let call = RecordedCall { target: target.to_owned(), body: String::from_utf8_lossy(&body).into_owned() };
+    let before = {
+        let mut calls = shared.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.push(call.clone());
+        calls.len() - 1
+    };
+    let (status, body) = (shared.answer)(&call, before);
+    let content_type = if target.is_empty() { "text/xml" } else { "application/x-amz-json-1.1" };
+    (StatusCode::from_u16(status).expect("a status"), [("content-type", content_type)], body).into_response()
+}

@@ -1,0 +1,159 @@
+use std::net::SocketAddr;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
+    ProjectionType, ScalarAttributeType,
+};
+use store::{ChargingStore, Db, ErrorLogStore, UserStore};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A table as the template declares it. An end-to-end test compares these with what is deployed.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// Its name without environment.
+    pub name: &'static str,
+    /// Indexes: name, partition key, sort key. All are keys-only.
+    pub indexes: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// The tables of the application.
+pub const TABLES: [Table; 4] = [
+    Table {
+        name: "ev-stations",
+        indexes: &[("status-index", "status", "stationId"), ("cell-index", "cell", "stationId")],
+    },
+    Table {
+        name: "ev-sessions",
+        indexes: &[
+            ("userId-index", "userId", "createdAt"),
+            ("stationId-index", "stationId", "createdAt"),
+            ("status-index", "status", "statusChangedAt"),
+            ("active-index", "activeShard", "activeKey"),
+        ],
+    },
+    Table { name: "ev-users", indexes: &[] },
+    Table {
+        name: "ev-error-logs",
+        indexes: &[("level-index", "level", "SK"), ("service-index", "service", "SK"), ("status-index", "status", "SK")],
+    },
+];
+
+/// DynamoDB in this process, on a free port, in memory, with the application's tables. It ends with this value.
+#[derive(Debug)]
+pub struct EmbeddedDynamoDb {
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl EmbeddedDynamoDb {
+    /// Starts it and creates the tables.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let database = dynoxide::Database::memory().expect("an in-memory database");
+        let server = tokio::spawn(dynoxide::server::serve_on(listener, database));
+        let embedded = Self { address, server };
+        let client = embedded.client();
+        for table in TABLES {
+            create(&client, table).await;
+        }
+        embedded
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A client of it.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new("eu-central-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "testkit"))
+            .endpoint_url(self.endpoint())
+            .build();
+        Client::from_conf(config)
+    }
+
+    /// Stations and sessions in it, by a client of their own, so that their capacity is counted apart.
+    #[must_use]
+    pub fn charging(&self) -> ChargingStore {
+        ChargingStore::new(self.client(), "ev-stations", "ev-sessions", store::DEFAULT_SHARDS)
+    }
+
+    /// Users in it.
+    #[must_use]
+    pub fn users(&self) -> UserStore {
+        UserStore::new(Db::new(self.client()), "ev-users")
+    }
+
+    /// The error log in it.
+    #[must_use]
+    pub fn error_logs(&self) -> ErrorLogStore {
+        ErrorLogStore::new(Db::new(self.client()), "ev-error-logs")
+    }
+
+    /// Every item of a table, to see what was written and what was not.
+    pub async fn items(&self, table: &str) -> Vec<std::collections::HashMap<String, AttributeValue>> {
+        #[allow(clippy::disallowed_methods)] // a test looks at everything
+        let scan = self.client().scan().table_name(table).consistent_read(true);
+        scan.into_paginator().items().send().try_collect().await.expect("a readable table")
+    }
+
+    /// Blocks a user.
+    pub async fn block_user(&self, user: &str) {
+        self.client()
+            .put_item()
+            .table_name("ev-users")
+            .item("PK", AttributeValue::S(format!("USER#{user}")))
+            .item("SK", AttributeValue::S("METADATA".to_owned()))
+            .item("blocked", AttributeValue::Bool(true))
+            .send()
+            .await
+            .expect("a written user");
+    }
+}
+
+impl Drop for EmbeddedDynamoDb {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn create(client: &Client, table: Table) {
+    let key = |name: &str, kind: KeyType| {
+        KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("a key")
+    };
+    let mut attributes = vec!["PK", "SK"];
+    let mut request = client
+        .create_table()
+        .table_name(table.name)
+        .billing_mode(BillingMode::PayPerRequest)
+        .key_schema(key("PK", KeyType::Hash))
+        .key_schema(key("SK", KeyType::Range));
+    for (name, partition, sort) in table.indexes {
+        attributes.extend([*partition, *sort]);
+        let index = GlobalSecondaryIndex::builder()
+            .index_name(*name)
+            .key_schema(key(partition, KeyType::Hash))
+            .key_schema(key(sort, KeyType::Range))
+            .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
+            .build()
+            .expect("an index");
+        request = request.global_secondary_indexes(index);
+    }
+    attributes.sort_unstable();
+    attributes.dedup();
+    for name in attributes {
+        let attribute =
+            AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build();
+        request = request.attribute_definitions(attribute.expect("an attribute"));
+    }
+    request.send().await.expect("a created table");
+}

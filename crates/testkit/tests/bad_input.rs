@@ -1,0 +1,461 @@
+//! Every action of every function with everything that can be wrong about its input: a `ValidationError` that names
+//! the fields, nothing written, no panic, nothing internal in the answer.
+
+use charging_simulator::ChargingSimulator;
+use event_relay::EventRelay;
+use health_check::HealthCheck;
+use lambda_kit::{Clock, Door, Function};
+use notification_service::{NotificationService, Topics};
+use serde_json::{Value, json};
+use session_service::SessionService;
+use station_service::StationService;
+use testkit::{EmbeddedDynamoDb, FakeAws, Outcome, http_event, invoke, invoke_raw, sqs_event};
+
+/// What a field takes, and so what it must refuse.
+#[derive(Clone, Copy)]
+enum Kind {
+    Id,
+    /// At most this many characters.
+    Text(usize),
+    /// From, to.
+    Number(f64, f64),
+    Integer(i64, i64),
+    /// One of a list of names.
+    Enum,
+    Time,
+    Object,
+    Array,
+    Decimal,
+}
+
+use Kind::{Array, Decimal, Enum, Id, Integer, Number, Object, Text, Time};
+
+impl Kind {
+    /// Values of a wrong type, out of range, over-long or unknown.
+    fn wrong(self) -> Vec<Value> {
+        let long = |n: usize| Value::String("x".repeat(n));
+        match self {
+            Id => vec![json!(1), json!([]), json!(""), json!("a#b"), json!("a b"), json!("\u{0}"), json!("ß"), long(49)],
+            Text(most) => vec![json!(1), json!({}), json!(""), long(most + 1)],
+            Number(low, high) => vec![json!("1"), json!(true), json!(low - 1.0), json!(high + 1.0), json!(1e300)],
+            Integer(low, high) => vec![json!("1"), json!(1.5), json!(low - 1), json!(high + 1), json!(1e300)],
+            Enum => vec![json!(1), json!("BANANA"), json!(""), long(100_000)],
+            Time => vec![json!(1), json!("yesterday"), json!("2026-02-30T00:00:00Z"), json!("")],
+            Object => vec![json!(1), json!("x"), json!([])],
+            Array => vec![json!(1), json!("x"), json!({})],
+            Decimal => vec![json!("abc"), json!("-1"), json!(-1), json!(""), json!("1e5"), json!("NaN"), long(100)],
+        }
+    }
+}
+
+/// An action, its fields (name, required, kind), and a request that is right in itself.
+struct Case(&'static str, &'static [(&'static str, bool, Kind)], Value);
+
+fn station_cases() -> Vec<Case> {
+    let port = json!({ "stationId": "none", "portId": "none" });
+    vec![
+        Case(
+            "createStation",
+            &[
+                ("stationId", false, Id),
+                ("name", true, Text(200)),
+                ("address", true, Text(500)),
+                ("latitude", true, Number(-90.0, 90.0)),
+                ("longitude", true, Number(-180.0, 180.0)),
+                ("powerKw", true, Number(0.0, 5000.0)),
+                ("tariff", false, Object),
+                ("pricePerKwh", false, Decimal),
+                ("chargingModel", false, Object),
+                ("ports", false, Array),
+                ("ports[0].portId", false, Id),
+                ("ports[0].portNumber", true, Integer(1, 9999)),
+                ("ports[0].connectorType", true, Enum),
+                ("ports[0].maxPowerKw", true, Number(0.0, 5000.0)),
+            ],
+            json!({
+                "name": "N", "address": "A", "latitude": 1, "longitude": 1, "powerKw": 50, "pricePerKwh": "0.5",
+                "currency": "EUR", "ports": [{ "portNumber": 1, "connectorType": "CCS2", "maxPowerKw": 50 }]
+            }),
+        ),
+        Case("getStation", &[("stationId", true, Id)], port.clone()),
+        Case(
+            "listStations",
+            &[
+                ("status", false, Enum),
+                ("latitude", false, Number(-90.0, 90.0)),
+                ("longitude", false, Number(-180.0, 180.0)),
+                ("radiusKm", false, Number(0.0, 100.0)),
+                ("limit", false, Integer(1, 100)),
+                ("nextToken", false, Text(2048)),
+            ],
+            json!({ "latitude": 1, "longitude": 1, "radiusKm": 1 }),
+        ),
+        Case(
+            "updateStation",
+            &[
+                ("stationId", true, Id),
+                ("name", false, Text(200)),
+                ("latitude", false, Number(-90.0, 90.0)),
+                ("powerKw", false, Number(0.0, 5000.0)),
+                ("tariff", false, Object),
+                ("pricePerKwh", false, Decimal),
+                ("chargingModel", false, Object),
+            ],
+            port.clone(),
+        ),
+        Case("deleteStation", &[("stationId", true, Id)], port.clone()),
+        Case("transitionStation", &[("stationId", true, Id), ("to", true, Enum)], json!({ "stationId": "none", "to": "ACTIVE" })),
+        Case(
+            "addPort",
+            &[
+                ("stationId", true, Id),
+                ("portNumber", true, Integer(1, 9999)),
+                ("connectorType", true, Enum),
+                ("maxPowerKw", true, Number(0.0, 5000.0)),
+            ],
+            json!({ "stationId": "none", "portNumber": 1, "connectorType": "CCS2", "maxPowerKw": 50 }),
+        ),
+        Case("removePort", &[("stationId", true, Id), ("portId", true, Id)], port.clone()),
+        Case("failPort", &[("stationId", true, Id), ("portId", true, Id), ("reason", false, Text(500))], port.clone()),
+        Case("resetPort", &[("stationId", true, Id), ("portId", true, Id)], port),
+    ]
+}
+
+fn session_cases() -> Vec<Case> {
+    let session = json!({ "sessionId": "none" });
+    vec![
+        Case(
+            "startSession",
+            &[
+                ("stationId", true, Id),
+                ("portId", true, Id),
+                ("userId", false, Id),
+                ("vehicle", true, Object),
+                ("vehicle.batteryCapacityKwh", true, Number(0.0, 2000.0)),
+                ("vehicle.maxPowerKw", false, Number(0.0, 5000.0)),
+                ("chargePercent", true, Number(0.0, 100.0)),
+                ("targetPercent", false, Number(0.0, 100.0)),
+                ("limits", false, Object),
+                ("limits.maxCost", false, Decimal),
+                ("limits.maxEnergyKwh", false, Number(0.0, 2000.0)),
+                ("idempotencyKey", false, Text(255)),
+            ],
+            json!({
+                "stationId": "none", "portId": "none", "vehicle": { "batteryCapacityKwh": 60 }, "chargePercent": 20,
+                "limits": { "maxCost": "10" }
+            }),
+        ),
+        Case("stopSession", &[("sessionId", true, Id)], session.clone()),
+        Case("failSession", &[("sessionId", true, Id), ("reason", false, Text(500))], session.clone()),
+        Case("getSession", &[("sessionId", true, Id)], session),
+        Case(
+            "listSessions",
+            &[("userId", false, Id), ("stationId", false, Id), ("status", false, Enum), ("limit", false, Integer(1, 100))],
+            json!({ "userId": "u-1" }),
+        ),
+        Case(
+            "quote",
+            &[
+                ("stationId", true, Id),
+                ("energyKwh", true, Number(0.0, 2000.0)),
+                ("minutes", true, Number(0.0, 44640.0)),
+                ("startAt", false, Time),
+            ],
+            json!({ "stationId": "none", "energyKwh": 1, "minutes": 1 }),
+        ),
+    ]
+}
+
+fn notification_cases() -> Vec<Case> {
+    vec![
+        Case(
+            "notify",
+            &[
+                ("level", true, Enum),
+                ("service", true, Text(64)),
+                ("message", true, Text(2000)),
+                ("audience", false, Enum),
+                ("deduplicationKey", false, Text(255)),
+            ],
+            json!({ "level": "ERROR", "service": "test", "message": "m" }),
+        ),
+        Case(
+            "listLogs",
+            &[("level", false, Enum), ("service", false, Text(64)), ("status", false, Enum), ("limit", false, Integer(1, 100))],
+            json!({ "status": "OPEN" }),
+        ),
+        Case("acknowledgeLog", &[("id", true, Id)], json!({ "id": "none" })),
+        Case("resolveLog", &[("id", true, Id)], json!({ "id": "none" })),
+    ]
+}
+
+fn simulator_cases() -> Vec<Case> {
+    let fields: &[_] = &[("tickAt", false, Time), ("stationIds", false, Array), ("shard", false, Integer(0, 1023))];
+    vec![Case("tick", fields, json!({ "tickAt": "2026-01-01T00:00:00Z" }))]
+}
+
+/// Reads that anyone may do, and the simulator, which IAM alone guards.
+const WITHOUT_ACTOR: [&str; 4] = ["getStation", "listStations", "quote", "tick"];
+
+/// Sets or removes `ports[0].maxPowerKw` and the like.
+fn edit(request: &mut Value, field: &str, value: Option<Value>) {
+    let pointer = format!("/{}", field.replace("[0].", "/0/").replace('.', "/"));
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let parent = request.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    match value {
+        Some(value) => parent.insert(name.to_owned(), value),
+        None => parent.remove(name),
+    };
+}
+
+fn assert_refused(outcome: &Outcome, field: &str, what: &str) {
+    let Err((kind, message)) = outcome else { panic!("{what} was taken: {outcome:?}") };
+    assert_eq!(kind, "ValidationError", "{what}: {message}");
+    assert!(message.contains(field), "{what} does not name {field}: {message}");
+    assert!(message.len() < 4000, "{what}: {} characters", message.len());
+    for internal in ["panicked", "ev-stations", "ev-sessions", "aws", "src/", "127.0.0.1", "xxxxxxxxxx"] {
+        assert!(!message.contains(internal), "{what} tells {internal}: {message}");
+    }
+}
+
+/// Not JSON, not UTF-8, no object, beyond the parser's depth, numbers that JSON does not have.
+fn malformed() -> Vec<Vec<u8>> {
+    let texts = ["", "{", "[1]", "1", "\"text\"", "{\"powerKw\": NaN}", "{\"powerKw\": -Infinity}", "{'a': 1}", "{\"powerKw\": 1e999}"];
+    let mut all: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    all.push(b"{\"name\": \"\xff\xfe\"}".to_vec());
+    all.push(format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000)).into_bytes());
+    all.push(format!("{}1{}", "{\"a\":".repeat(5_000), "}".repeat(5_000)).into_bytes());
+    all
+}
+
+/// Answers how many requests were refused.
+async fn attack<F: Function>(door: &Door<F>, cases: Vec<Case>, dynamodb: &EmbeddedDynamoDb) -> usize {
+    let mut tried = 0;
+    for Case(action, fields, arguments) in cases {
+        let mut valid = arguments;
+        valid["action"] = json!(action);
+        valid["actor"] = json!({ "userId": "a", "role": "ADMIN" });
+        for (field, required, kind) in fields {
+            let removed = required.then_some(None);
+            for wrong in kind.wrong().into_iter().map(Some).chain(removed) {
+                let what: String = format!("{action} with {field} = {wrong:?}").chars().take(120).collect();
+                let mut request = valid.clone();
+                edit(&mut request, field, wrong);
+                assert_refused(&invoke(door, request).await, field, &what);
+                tried += 1;
+            }
+        }
+        // All of them wrong at once: all of them named, not just the first.
+        let mut request = valid.clone();
+        let top: Vec<_> = fields.iter().filter(|(field, ..)| !field.contains(['.', '['])).collect();
+        for (field, _, kind) in &top {
+            edit(&mut request, field, Some(kind.wrong().remove(0)));
+        }
+        let outcome = invoke(door, request).await;
+        for (field, ..) in &top {
+            assert_refused(&outcome, field, &format!("{action} with everything wrong"));
+        }
+        let wrong_actors = [json!("admin"), json!({}), json!({ "userId": "a", "role": "ROOT" }), json!({ "userId": "", "role": "ADMIN" })];
+        let missing = (!WITHOUT_ACTOR.contains(&action)).then_some(Value::Null);
+        for actor in wrong_actors.into_iter().chain(missing) {
+            let mut request = valid.clone();
+            request["actor"] = actor;
+            assert_refused(&invoke(door, request).await, "actor", &format!("{action} by a wrong actor"));
+            tried += 1;
+        }
+    }
+    for payload in malformed() {
+        let outcome = invoke_raw(door, &payload).await;
+        let text = String::from_utf8_lossy(&payload[..payload.len().min(40)]).into_owned();
+        assert_refused(&outcome, "payload", &format!("{} with {text}", F::NAME));
+        tried += 1;
+    }
+    for action in [json!("dropTables"), json!(1), json!(null), json!("x".repeat(100_000))] {
+        let (kind, message) = invoke(door, json!({ "action": action })).await.unwrap_err();
+        assert_eq!(kind, "ValidationError", "{message}");
+        assert!(message.contains("action") && message.len() < 1000, "{message}");
+        tried += 1;
+    }
+    for table in ["ev-stations", "ev-sessions", "ev-users", "ev-error-logs"] {
+        assert_eq!(dynamodb.items(table).await.len(), 0, "{} wrote to {table}", F::NAME);
+    }
+    tried
+}
+
+/// A client of an AWS service at a stand-in.
+macro_rules! client {
+    ($sdk:ident, $aws:expr) => {
+        $sdk::Client::from_conf(
+            $sdk::Config::builder()
+                .behavior_version($sdk::config::BehaviorVersion::v2026_01_12())
+                .region($sdk::config::Region::new("eu-central-1"))
+                .credentials_provider($sdk::config::Credentials::new("test", "test", None, None, "testkit"))
+                .endpoint_url($aws.endpoint())
+                .build(),
+        )
+    };
+}
+
+#[tokio::test]
+async fn station_service_refuses_it() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let door = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
+    let tried = attack(&door, station_cases(), &dynamodb).await;
+    assert!(tried > 200, "{tried}");
+}
+
+#[tokio::test]
+async fn station_service_refuses_what_only_the_rules_can_tell() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let door = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
+    let port = || json!({ "portNumber": 1, "connectorType": "CCS2", "maxPowerKw": 1 });
+    let element = |component: Value, restrictions: Value| {
+        json!({ "currency": "EUR", "elements": [{ "price_components": [component], "restrictions": restrictions }] })
+    };
+    let energy = json!({ "type": "ENERGY", "price": "1", "step_size": 1 });
+    for (field, value, named) in [
+        ("timeZone", json!("Mars/Olympus"), "timeZone"),
+        ("currency", json!("XYZ"), "currency"),
+        ("tariff", json!({ "currency": "EUR", "elements": [] }), "tariff.elements"),
+        ("tariff", element(json!({ "type": "ENERGY", "price": "-1", "step_size": 1 }), json!({})), "price_components[0].price"),
+        ("tariff", element(json!({ "type": "ENERGY", "price": "1", "step_size": 0 }), json!({})), "price_components[0].step_size"),
+        ("tariff", element(energy.clone(), json!({ "max_current": 32 })), "restrictions.max_current"),
+        ("tariff", element(energy.clone(), json!({ "start_time": "25:00" })), "restrictions.start_time"),
+        ("tariff", element(energy, json!({ "min_kwh": 5, "max_kwh": 5 })), "restrictions.max_kwh"),
+        ("chargingModel", json!({ "type": "MAGIC" }), "chargingModel"),
+        ("chargingModel", json!({ "type": "MEASURED_CURVE", "points": [{ "percent": 50, "powerKw": 1 }, { "percent": 10, "powerKw": 1 }] }), "chargingModel.points"),
+        ("chargingModel", json!({ "type": "MEASURED_CURVE", "points": [{ "percent": 50, "powerKw": 0 }] }), "chargingModel.points[0].powerKw"),
+        ("ports", json!([port(), port()]), "ports[1].portNumber"),
+        ("ports", Value::Array(vec![port(); 41]), "ports"),
+    ] {
+        let mut request = station_cases().remove(0).2;
+        request["action"] = json!("createStation");
+        request["actor"] = json!({ "userId": "a", "role": "ADMIN" });
+        if field == "tariff" {
+            edit(&mut request, "pricePerKwh", None);
+            edit(&mut request, "currency", None);
+        }
+        request[field] = value.clone();
+        assert_refused(&invoke(&door, request).await, named, &format!("createStation with {field} {value}"));
+    }
+    assert_eq!(dynamodb.items("ev-stations").await.len(), 0);
+}
+
+#[tokio::test]
+async fn session_service_refuses_it() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let door = Door::new(SessionService::new(dynamodb.charging(), dynamodb.users()), Clock::SYSTEM);
+    let tried = attack(&door, session_cases(), &dynamodb).await;
+    assert!(tried > 100, "{tried}");
+}
+
+#[tokio::test]
+async fn notification_service_refuses_it() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let sns = FakeAws::start(|_, _| (500, String::new())).await;
+    let topics = Topics::new(client!(aws_sdk_sns, sns), "operators".to_owned(), "users".to_owned());
+    let door = Door::new(NotificationService::new(dynamodb.error_logs(), topics), Clock::SYSTEM);
+    let tried = attack(&door, notification_cases(), &dynamodb).await;
+    assert!(tried > 50, "{tried}");
+    assert!(sns.calls().is_empty(), "nothing was published");
+    // A message that is no event of ours is reported, not swallowed: its queue keeps it for the dead-letter queue.
+    let answer = invoke(&door, sqs_event(&["{}".to_owned(), "not JSON".to_owned()])).await.unwrap();
+    assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 2, "{answer}");
+}
+
+#[tokio::test]
+async fn charging_simulator_refuses_it() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let door = Door::new(ChargingSimulator::new(dynamodb.charging(), None, 100), Clock::SYSTEM);
+    for Case(action, fields, _) in simulator_cases() {
+        for (field, _, kind) in fields {
+            for wrong in kind.wrong() {
+                let outcome = invoke(&door, json!({ "action": action, *field: wrong })).await;
+                assert_refused(&outcome, field, &format!("{action} with {field} = {wrong}"));
+            }
+        }
+    }
+    for payload in malformed() {
+        assert_eq!(invoke_raw(&door, &payload).await.unwrap_err().0, "ValidationError");
+    }
+    let shards = sqs_event(&["{\"shard\": \"x\"}".to_owned(), "{}}".to_owned()]);
+    assert_eq!(invoke(&door, shards).await.unwrap()["batchItemFailures"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn event_relay_and_health_check_refuse_it() {
+    let aws = FakeAws::start(|_, _| (500, "{}".to_owned())).await;
+    let relay = Door::new(EventRelay::new(client!(aws_sdk_eventbridge, aws), "bus".to_owned()), Clock::SYSTEM);
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let health = HealthCheck::new(vec![], None, dynamodb.client(), client!(aws_sdk_eventbridge, aws));
+    let health = Door::new(health, Clock::SYSTEM);
+    for payload in malformed() {
+        assert_eq!(invoke_raw(&relay, &payload).await.unwrap_err().0, "ValidationError");
+        assert_eq!(invoke_raw(&health, &payload).await.unwrap_err().0, "ValidationError");
+    }
+    assert_refused(&invoke(&relay, json!({ "action": "x" })).await, "action", "event_relay");
+    assert_refused(&invoke(&health, json!({ "action": "x" })).await, "action", "health_check");
+    assert_eq!(invoke(&health, json!({ "source": "cli-test" })).await.unwrap()["status"], "healthy");
+}
+
+#[tokio::test]
+async fn health_check_degrades_instead_of_failing() {
+    let aws = FakeAws::start(|_, _| (400, json!({ "__type": "ResourceNotFoundException" }).to_string())).await;
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    for (tables, bus, status, http) in [
+        (vec!["ev-stations"], None, "healthy", 200),
+        (vec!["ev-stations", "gone"], None, "degraded", 200),
+        (vec!["ev-stations"], Some("bus"), "degraded", 200),
+        (vec!["gone", "gone-too"], None, "unhealthy", 503),
+    ] {
+        let tables = tables.into_iter().map(str::to_owned).collect();
+        let health = HealthCheck::new(tables, bus.map(str::to_owned), dynamodb.client(), client!(aws_sdk_eventbridge, aws));
+        let door = Door::new(health, Clock::SYSTEM);
+        let answer = invoke(&door, http_event("GET /health", &[], &[], "", "", "")).await.unwrap();
+        assert_eq!(answer["statusCode"], http, "{answer}");
+        let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        assert_eq!(body["status"], status, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn http_requests_get_problem_documents() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let door = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
+    let post = |body: &str| http_event("POST /stations", &[], &[], "u-1", "[ADMIN]", body);
+    let mut events: Vec<Value> = ["", "{", "[1]", "{\"powerKw\": NaN}", "nonsense"].iter().map(|body| post(body)).collect();
+    events.push(post(&format!("{}1{}", "[".repeat(1000), "]".repeat(1000))));
+    for base64 in ["//79", "%%%"] {
+        let mut event = post(base64); // bytes that are not UTF-8; not base64 at all
+        event["isBase64Encoded"] = json!(true);
+        events.push(event);
+    }
+    for event in events {
+        let response = invoke(&door, event).await.unwrap();
+        assert_eq!(response["statusCode"], 400, "{response}");
+        assert_eq!(response["headers"]["content-type"], "application/problem+json");
+        assert_eq!(response["headers"]["x-correlation-id"], "correlation-1");
+        let problem: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+        assert_eq!((&problem["code"], &problem["correlationId"]), (&json!("ValidationError"), &json!("correlation-1")));
+        assert!(!problem["errors"].as_array().unwrap().is_empty());
+    }
+    // Every failing field of an empty request is in the list.
+    let response = invoke(&door, post("{}")).await.unwrap();
+    let problem: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+    let fields: Vec<&str> = problem["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
+    for field in ["name", "address", "latitude", "longitude", "powerKw"] {
+        assert!(fields.contains(&field), "{fields:?}");
+    }
+    // The actor is the token's, whatever the body says.
+    let mut body = station_cases().remove(0).2;
+    body["actor"] = json!({ "userId": "boss", "role": "ADMIN" });
+    let event = http_event("POST /stations", &[], &[], "u-1", "", &body.to_string());
+    assert_eq!(invoke(&door, event).await.unwrap()["statusCode"], 403);
+    // A number in a query is a number; something else is not.
+    let list = |limit: &str| http_event("GET /stations", &[], &[("limit", limit)], "u-1", "", "");
+    assert_eq!(invoke(&door, list("5")).await.unwrap()["statusCode"], 200);
+    for limit in ["0", "101", "five", "1.5", "-1", ""] {
+        assert_eq!(invoke(&door, list(limit)).await.unwrap()["statusCode"], 400, "limit {limit}");
+    }
+    assert_eq!(dynamodb.items("ev-stations").await.len(), 0);
+}
