@@ -24,8 +24,7 @@ ARCH ?= arm64
 TOOLS := $(HOME)/.cache/evoke/tools
 DENY_VERSION := 0.20.2
 NEXTEST_VERSION := 0.9.143
-TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/$(HOST)
-EVOKE := $(TARGET)/debug/evoke
+EVOKE := target/evoke
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -39,6 +38,7 @@ $(VENV)/.ready: requirements.txt
 build: $(VENV)/.ready ## the functions and the command line, for this machine
 	@# The whole workspace, as the tests build it: another selection has other features, and would build the SDK anew.
 	cargo lambda build --quiet --locked --workspace --compiler cargo --lambda-dir target/lambda
+	@install -m 755 target/lambda/evoke/bootstrap $(EVOKE)
 
 up: build ## start the local cloud and deploy to it (idempotent; PORT=4566)
 	$(BIN)/python scripts/local_cloud.py up --port $(PORT)

@@ -240,8 +240,9 @@ def _architecture():
 def _fingerprint():
     """Of everything that a deployment deploys."""
     digest = hashlib.sha256()
-    binaries = sorted((ROOT / "target" / "lambda").glob("*/bootstrap"))
-    if not binaries:
+    functions = sorted(folder.name for folder in (ROOT / "crates" / "functions").iterdir())
+    binaries = [ROOT / "target" / "lambda" / function / "bootstrap" for function in functions]
+    if not all(binary.exists() for binary in binaries):
         fail("the functions are not built: run `make build`")
     for path in [TEMPLATE, Path(__file__), *binaries]:
         digest.update(path.read_bytes())

@@ -1,2 +1,76 @@
-//! wip
-fn main() {}
+//! The operator's command line.
+#![allow(clippy::print_stdout)] // printing is what a command line does
+
+mod bench;
+mod demo;
+mod stack;
+mod story;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Evoke, the backend of an EV charging network: the operator's command line.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The outputs of the deployed stack, as `make up` writes them.
+    #[arg(long, global = true, env = "EVOKE_OUTPUTS", default_value = ".local/outputs.json")]
+    outputs: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play an hour of charging on the deployed stack, in simulated time, and watch it.
+    Demo {
+        /// Minutes that each tick advances.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=30))]
+        step: u32,
+    },
+    /// Invoke one function with its sample payload, or another file.
+    Invoke {
+        /// The function, e.g. `health_check`.
+        function: String,
+        /// The payload; `events/FUNCTION.json` unless it is said.
+        #[arg(long)]
+        data_file: Option<PathBuf>,
+    },
+    /// Measure.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+    /// Serve the embedded DynamoDB until standard input ends: a process of its own for the benches.
+    #[command(hide = true)]
+    EmbeddedDynamodb,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The simulator in process against the embedded DynamoDB, beside bare `UpdateItem`s.
+    Tick {
+        /// Active sessions, one run for each.
+        #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
+        sessions: Vec<u32>,
+        /// Ticks measured in each run.
+        #[arg(long, default_value_t = 5)]
+        ticks: u32,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Demo { step } => demo::run(&stack::Stack::open(&arguments.outputs).await?, step).await,
+        Command::Invoke { function, data_file } => {
+            let file = data_file.unwrap_or_else(|| PathBuf::from(format!("events/{function}.json")));
+            stack::Stack::open(&arguments.outputs).await?.invoke_file(&function, &file).await
+        }
+        Command::Bench { what: Bench::Tick { sessions, ticks } } => bench::tick(&sessions, ticks).await,
+        Command::EmbeddedDynamodb => bench::serve().await,
+    }
+}

@@ -72,11 +72,17 @@ impl EmbeddedDynamoDb {
     /// A client of it.
     #[must_use]
     pub fn client(&self) -> Client {
+        Self::client_at(&self.endpoint())
+    }
+
+    /// A client of one that listens elsewhere.
+    #[must_use]
+    pub fn client_at(endpoint: &str) -> Client {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new("eu-central-1"))
             .credentials_provider(Credentials::new("test", "test", None, None, "testkit"))
-            .endpoint_url(self.endpoint())
+            .endpoint_url(endpoint)
             .build();
         Client::from_conf(config)
     }

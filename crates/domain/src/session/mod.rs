@@ -288,6 +288,15 @@ impl Session {
         Bill::new(&price(&terms.tariff, terms.time_zone, &periods), terms.tariff.currency)
     }
 
+    /// What an invoice issued now would ask for, including VAT: nothing for a FAILED session, which is not billed.
+    #[must_use]
+    pub fn cost(&self, terms: &SessionTerms) -> Decimal {
+        if self.status == SessionStatus::Failed {
+            return terms.tariff.currency.round(Decimal::ZERO);
+        }
+        self.bill(terms).total_incl_vat
+    }
+
     /// Whether `actor` may see the session.
     ///
     /// # Errors

@@ -43,7 +43,6 @@ impl SessionView {
     /// `session`, priced by its terms.
     #[must_use]
     pub fn new(session: &Session, terms: &SessionTerms) -> Self {
-        let bill = session.bill(terms);
         Self {
             session_id: session.id.to_string(),
             station_id: session.station_id.to_string(),
@@ -57,8 +56,8 @@ impl SessionView {
             limits: session.limits,
             power_kw: session.power_kw,
             energy_kwh: session.register().kwh_f64(),
-            cost: bill.total_incl_vat,
-            currency: bill.currency,
+            cost: session.cost(terms),
+            currency: terms.tariff.currency,
             started_at: session.started_at,
             metered_at: session.metered_at,
             duration_minutes: session.duration_minutes(),

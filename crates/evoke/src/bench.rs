@@ -1,0 +1,244 @@
+//! `evoke bench tick`: the simulator in this process, DynamoDB (embedded) in another, bare `UpdateItem`s beside it.
+
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+use charging_simulator::{ChargingSimulator, Tick};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use domain::charging::ModelConfig;
+use domain::connector::ConnectorType;
+use domain::geo::Location;
+use domain::id::{PortId, SessionId, StationId, UserId};
+use domain::session::{Limits, Session, SessionTerms, StartSession, Vehicle};
+use domain::station::{Port, PortStatus, Station, StationStatus};
+use domain::tariff::Tariff;
+use futures::{StreamExt, TryStreamExt, stream};
+use lambda_kit::Context as Invocation;
+use store::{ChargingStore, Trace};
+use testkit::EmbeddedDynamoDb;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// Writes under way at the same time, of the simulator's stations and of the bare updates alike.
+const CONCURRENCY: usize = 64;
+/// Ports, and sessions, of each station.
+const PORTS: u32 = 4;
+
+struct Run {
+    sessions: u32,
+    ticked_per_second: f64,
+    bare_per_second: f64,
+    write_units: f64,
+    read_units: f64,
+    peak_mb: f64,
+}
+
+pub async fn tick(sizes: &[u32], ticks: u32) -> Result<()> {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header([
+        "active sessions", "sessions/s", "bare UpdateItems/s", "ratio", "write units", "read units", "peak MB",
+    ]);
+    for size in sizes {
+        let run = measure(*size, ticks).await?;
+        table.add_row([
+            run.sessions.to_string(),
+            format!("{:.0}", run.ticked_per_second),
+            format!("{:.0}", run.bare_per_second),
+            format!("{:.0} %", 100.0 * run.ticked_per_second / run.bare_per_second),
+            format!("{:.2}", run.write_units),
+            format!("{:.2}", run.read_units),
+            format!("{:.0}", run.peak_mb),
+        ]);
+    }
+    println!("{table}");
+    println!("units are per session and tick; both rates are taken in turns, {ticks} ticks each, {CONCURRENCY} at a time;");
+    println!("peak MB is this process alone: simulator, SDK and the bench itself; the embedded DynamoDB is another one");
+    Ok(())
+}
+
+/// Serves the embedded DynamoDB until standard input ends.
+pub async fn serve() -> Result<()> {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    println!("{}", dynamodb.endpoint());
+    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    Ok(())
+}
+
+async fn measure(sessions: u32, ticks: u32) -> Result<Run> {
+    let mut server = Server::start().await?;
+    let charging = server.charging();
+    let started: domain::Instant = "2026-03-03T10:00:00Z".parse()?;
+    populate(&charging, sessions, started).await?;
+    let simulator = ChargingSimulator::new(server.charging(), None, usize::MAX);
+    // The first tick moves every session from STARTED to IN_PROGRESS, which the others do not.
+    advance(&simulator, started, 1, sessions).await?;
+    let capacity_store = server.charging();
+    let simulator = ChargingSimulator::new(capacity_store.clone(), None, usize::MAX);
+    let bare = server.client();
+    let (mut ticked, mut updated) = (0.0, 0.0);
+    for tick in 0..ticks {
+        let watch = Instant::now();
+        advance(&simulator, started, 2 + tick, sessions).await?;
+        ticked += watch.elapsed().as_secs_f64();
+        let watch = Instant::now();
+        update_all(&bare, sessions).await?;
+        updated += watch.elapsed().as_secs_f64();
+    }
+    let units = capacity_store.sessions.db().capacity().units();
+    let work = f64::from(sessions) * f64::from(ticks);
+    let run = Run {
+        sessions,
+        ticked_per_second: work / ticked,
+        bare_per_second: work / updated,
+        write_units: (units.table_write + units.index_write) / work,
+        read_units: units.read / work,
+        peak_mb: peak_mb()?,
+    };
+    server.child.kill().await?;
+    Ok(run)
+}
+
+async fn advance(simulator: &ChargingSimulator, started: domain::Instant, minute: u32, sessions: u32) -> Result<()> {
+    let at = started + chrono::Duration::minutes(minute.into());
+    let context =
+        Invocation { now: at, deadline: at + chrono::Duration::minutes(15), correlation_id: "bench".to_owned() };
+    let answer = simulator.tick(&Tick { tick_at: Some(at), ..Tick::default() }, &context).await?;
+    anyhow::ensure!(answer.sessions == u64::from(sessions), "{} of {sessions} sessions were ticked", answer.sessions);
+    anyhow::ensure!(answer.skipped == 0 && answer.completed == 0, "sessions were skipped or ended: {answer:?}");
+    Ok(())
+}
+
+/// The embedded DynamoDB as a process of its own.
+struct Server {
+    endpoint: String,
+    child: Child,
+}
+
+impl Server {
+    async fn start() -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("embedded-dynamodb")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().context("the server has no output")?;
+        let endpoint = BufReader::new(stdout).lines().next_line().await?.context("the server did not start")?;
+        Ok(Self { endpoint, child })
+    }
+
+    fn client(&self) -> Client {
+        EmbeddedDynamoDb::client_at(&self.endpoint)
+    }
+
+    fn charging(&self) -> ChargingStore {
+        ChargingStore::new(self.client(), "ev-stations", "ev-sessions", store::DEFAULT_SHARDS)
+    }
+}
+
+/// Stations of [`PORTS`] ports, a session at each port, with batteries that take all day.
+async fn populate(charging: &ChargingStore, sessions: u32, now: domain::Instant) -> Result<()> {
+    let stations = sessions.div_ceil(PORTS);
+    stream::iter(0..stations)
+        .map(|number| {
+            let ports = PORTS.min(sessions - number * PORTS);
+            populate_station(charging, number, ports, now)
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_collect::<()>()
+        .await
+}
+
+async fn populate_station(charging: &ChargingStore, number: u32, ports: u32, now: domain::Instant) -> Result<()> {
+    let tariff = Tariff::per_kwh("0.49".parse()?, "EUR".parse().map_err(anyhow::Error::msg)?);
+    let mut station = Station {
+        id: StationId::new(format!("station-{number}"))?,
+        name: "Bench".to_owned(),
+        address: "Bench".to_owned(),
+        location: Location::new(52.5, 13.4)?,
+        time_zone: "UTC".parse()?,
+        power_kw: 100.0,
+        tariff: Some(tariff.clone()),
+        model: ModelConfig::StepTaper,
+        status: StationStatus::Active,
+        charging_ports: 0,
+        created_at: now,
+        updated_at: now,
+        version: 1,
+    };
+    let mut all: Vec<Port> = Vec::new();
+    for number in 1..=ports {
+        all.push(Port {
+            station_id: station.id.clone(),
+            id: PortId::new(format!("port-{number}"))?,
+            number,
+            connector: ConnectorType::Iec62196T2Combo,
+            max_power_kw: 100.0,
+            status: PortStatus::Free,
+            session_id: None,
+            version: 1,
+        });
+    }
+    charging.stations.insert(&station, &all).await?;
+    let trace = Trace { correlation_id: "bench".to_owned(), now };
+    for port in &mut all {
+        let vehicle = Vehicle { battery_capacity_kwh: 1000.0, max_power_kw: None };
+        let request = StartSession {
+            id: SessionId::from(uuid::Uuid::now_v7()),
+            user_id: UserId::new("bench")?,
+            vehicle,
+            charge_percent: 10.0,
+            target_percent: 100.0,
+            limits: Limits::default(),
+        };
+        let (session, event) = Session::start(request, &mut station, port, domain::actor::Role::User, now)?;
+        let terms = SessionTerms {
+            tariff: tariff.clone(),
+            time_zone: station.time_zone,
+            vehicle,
+            request_fingerprint: "bench".to_owned(),
+            correlation_id: "bench".to_owned(),
+        };
+        charging.start((&session, &terms), (&station, port), event, &trace).await?;
+    }
+    Ok(())
+}
+
+/// As many conditional updates of small items as there are sessions, and nothing around them.
+async fn update_all(client: &Client, count: u32) -> Result<()> {
+    stream::iter(0..count)
+        .map(|number| async move {
+            client
+                .update_item()
+                .table_name("ev-users")
+                .key("PK", AttributeValue::S(format!("USER#{number}")))
+                .key("SK", AttributeValue::S("METADATA".to_owned()))
+                .update_expression("SET #a = :a ADD #v :one")
+                .condition_expression("attribute_not_exists(#v) OR #v > :zero")
+                .expression_attribute_names("#a", "chargePercent")
+                .expression_attribute_names("#v", "version")
+                .expression_attribute_values(":a", AttributeValue::N("42.5".to_owned()))
+                .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+                .expression_attribute_values(":zero", AttributeValue::N("0".to_owned()))
+                .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
+                .send()
+                .await
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_for_each(|_| async { Ok(()) })
+        .await?;
+    Ok(())
+}
+
+/// The most memory this process has used, MB.
+fn peak_mb() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("memory is read from /proc, on Linux")?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
+    let kb: f64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+    Ok(kb / 1024.0)
+}

@@ -1,0 +1,72 @@
+//! The deployed stack, as its outputs describe it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::Credentials;
+use aws_sdk_lambda::primitives::Blob;
+use serde_json::Value;
+
+/// A deployed stack.
+pub struct Stack {
+    outputs: BTreeMap<String, String>,
+    lambda: Client,
+}
+
+impl Stack {
+    /// The stack whose outputs are in this file. With an `endpoint` among them it is a local one, with dummy
+    /// credentials; otherwise the usual AWS configuration holds.
+    pub async fn open(outputs: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(outputs)
+            .with_context(|| format!("{} cannot be read: is the stack up? (make up)", outputs.display()))?;
+        let outputs: BTreeMap<String, String> = serde_json::from_str(&text).context("the outputs are not understood")?;
+        let mut config = aws_config::defaults(BehaviorVersion::v2026_01_12());
+        if let Some(endpoint) = outputs.get("endpoint") {
+            config = config
+                .endpoint_url(endpoint)
+                .credentials_provider(Credentials::new("test", "test", None, None, "local"));
+        }
+        if let Some(region) = outputs.get("region") {
+            config = config.region(Region::new(region.clone()));
+        }
+        Ok(Self { lambda: Client::new(&config.load().await), outputs })
+    }
+
+    /// Invokes a function by the name of its binary.
+    pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value> {
+        let output = format!("{}FunctionName", pascal_case(function));
+        let name = self.outputs.get(&output).with_context(|| format!("the stack has no function {function}"))?;
+        let answer = self.lambda.invoke().function_name(name).payload(Blob::new(payload.to_string())).send().await;
+        let answer = answer.with_context(|| format!("{name} cannot be invoked"))?;
+        let body = answer.payload.map(Blob::into_inner).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).context("the answer is not JSON")?;
+        if answer.function_error.is_some() {
+            bail!("{function}: {}: {}", text(&body["errorType"]), text(&body["errorMessage"]));
+        }
+        Ok(body)
+    }
+
+    /// Invokes a function with a file's payload and prints its answer.
+    pub async fn invoke_file(&self, function: &str, file: &Path) -> Result<()> {
+        let payload = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let payload: Value = serde_json::from_str(&payload).with_context(|| format!("{} is not JSON", file.display()))?;
+        let answer = self.invoke(function, &payload).await?;
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+        Ok(())
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn pascal_case(name: &str) -> String {
+    let word = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+    };
+    name.split('_').map(word).collect()
+}
