@@ -1,1 +1,174 @@
-//! wip
+//! Drives a deployed stack: the local cloud by default, real AWS by environment.
+//!
+//! `EVOKE_OUTPUTS` names the outputs of a local stack (`.local/outputs.json` unless it is set); with `EVOKE_STACK` the
+//! outputs are those of that CloudFormation stack, reached by the usual AWS configuration (`AWS_PROFILE` …).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // a test fails by panicking
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_lambda::config::Credentials;
+use aws_sdk_lambda::primitives::Blob;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// What a direct invocation answered: its JSON, or the error's type and message.
+pub type Outcome = Result<Value, (String, String)>;
+
+/// How long anything asynchronous may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A deployed stack.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// Its outputs by key.
+    pub outputs: BTreeMap<String, String>,
+    /// The configuration that reaches it.
+    pub config: SdkConfig,
+    lambda: aws_sdk_lambda::Client,
+}
+
+impl Stack {
+    /// The stack that the environment names.
+    pub async fn open() -> Self {
+        #[allow(clippy::disallowed_methods)] // where the tests are pointed at a stack
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        if let Some(stack) = variable("EVOKE_STACK") {
+            let config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
+            let outputs = stack_outputs(&config, &stack).await;
+            return Self { outputs, lambda: aws_sdk_lambda::Client::new(&config), config };
+        }
+        let file = variable("EVOKE_OUTPUTS").map_or_else(default_outputs, PathBuf::from);
+        let text = std::fs::read_to_string(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}: bring the stack up with `make up`", file.display()));
+        let outputs: BTreeMap<String, String> = serde_json::from_str(&text).expect("outputs as JSON");
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .endpoint_url(&outputs["endpoint"])
+            .region(Region::new(outputs["region"].clone()))
+            .credentials_provider(Credentials::new("test", "test", None, None, "e2e"))
+            .load()
+            .await;
+        Self { outputs, lambda: aws_sdk_lambda::Client::new(&config), config }
+    }
+
+    /// Whether it runs on the local cloud.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.outputs.contains_key("endpoint")
+    }
+
+    /// An output.
+    #[must_use]
+    pub fn output(&self, key: &str) -> &str {
+        self.outputs.get(key).unwrap_or_else(|| panic!("the stack has no output {key}"))
+    }
+
+    /// Invokes a function, named as in the outputs: `SessionService`.
+    pub async fn invoke(&self, function: &str, payload: Value) -> Outcome {
+        let name = self.output(&format!("{function}FunctionName"));
+        let answer = self.lambda.invoke().function_name(name).payload(Blob::new(payload.to_string())).send().await;
+        let answer = answer.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let body: Value = serde_json::from_slice(answer.payload.as_ref().map_or(b"null", |p| p.as_ref())).expect("JSON");
+        if answer.function_error.is_none() {
+            return Ok(body);
+        }
+        let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        Err((text("errorType"), text("errorMessage")))
+    }
+
+    /// An ACTIVE station of 100 kW with this many ports, under an id of its own.
+    pub async fn station(&self, ports: u32) -> String {
+        let id = format!("e2e-{}", Uuid::new_v4());
+        let ports: Vec<Value> = (1..=ports)
+            .map(|number| json!({ "portNumber": number, "connectorType": "CCS2", "maxPowerKw": 100 }))
+            .collect();
+        let create = json!({
+            "action": "createStation", "actor": admin(), "stationId": id, "name": "E2E", "address": "Road 1",
+            "latitude": 52.5, "longitude": 13.4, "timeZone": "Europe/Berlin", "powerKw": 100, "pricePerKwh": "0.49",
+            "currency": "EUR", "ports": ports
+        });
+        self.invoke("StationService", create).await.expect("a created station");
+        self.transition(&id, "ACTIVE").await.expect("a commissioned station");
+        id
+    }
+
+    /// Brings a station to a state.
+    pub async fn transition(&self, station: &str, to: &str) -> Outcome {
+        let command = json!({ "action": "transitionStation", "actor": admin(), "stationId": station, "to": to });
+        self.invoke("StationService", command).await
+    }
+
+    /// Starts a session; `more` is merged into the request.
+    pub async fn start(&self, station: &str, port: u32, user: &str, more: Value) -> Outcome {
+        let mut command = json!({
+            "action": "startSession", "actor": { "userId": user, "role": "USER" }, "stationId": station,
+            "portId": format!("port-{port}"), "vehicle": { "batteryCapacityKwh": 60 }, "chargePercent": 20
+        });
+        command.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        self.invoke("SessionService", command).await
+    }
+
+    /// Stops a session.
+    pub async fn stop(&self, session: &str, user: &str) -> Outcome {
+        let actor = json!({ "userId": user, "role": "USER" });
+        self.invoke("SessionService", json!({ "action": "stopSession", "actor": actor, "sessionId": session })).await
+    }
+
+    /// Reads a session.
+    pub async fn session(&self, id: &str) -> Value {
+        let get = json!({ "action": "getSession", "actor": admin(), "sessionId": id });
+        self.invoke("SessionService", get).await.expect("a session")
+    }
+
+    /// Ticks one station.
+    pub async fn tick(&self, station: &str, at: chrono::DateTime<chrono::Utc>) -> Outcome {
+        self.invoke("ChargingSimulator", json!({ "tickAt": at, "stationIds": [station] })).await
+    }
+}
+
+fn default_outputs() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.local/outputs.json")
+}
+
+async fn stack_outputs(config: &SdkConfig, stack: &str) -> BTreeMap<String, String> {
+    let client = aws_sdk_cloudformation::Client::new(config);
+    let answer = client.describe_stacks().stack_name(stack).send().await.expect("a readable stack");
+    let outputs = answer.stacks().first().expect("a stack").outputs();
+    outputs
+        .iter()
+        .filter_map(|output| Some((output.output_key()?.to_owned(), output.output_value()?.to_owned())))
+        .collect()
+}
+
+/// An ADMIN.
+#[must_use]
+pub fn admin() -> Value {
+    json!({ "userId": "e2e-admin", "role": "ADMIN" })
+}
+
+/// The text of a field.
+#[must_use]
+pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+/// So many minutes after a session's start.
+#[must_use]
+pub fn minutes_after(session: &Value, minutes: i64) -> chrono::DateTime<chrono::Utc> {
+    let started: chrono::DateTime<chrono::Utc> = text(session, "startedAt").parse().expect("a time");
+    started + chrono::Duration::minutes(minutes)
+}
+
+/// Polls until `check` has something to say, with a deadline.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

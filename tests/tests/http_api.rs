@@ -1,0 +1,146 @@
+//! The HTTP API with Cognito tokens.
+
+use aws_sdk_cognitoidentityprovider::Client as Cognito;
+use aws_sdk_cognitoidentityprovider::types::AuthFlowType;
+use e2e::{Stack, minutes_after, text};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+struct Api {
+    stack: Stack,
+    http: reqwest::Client,
+    users: Vec<String>,
+}
+
+impl Api {
+    async fn open() -> Self {
+        let stack = Stack::open().await;
+        // `*.localhost` is this machine, whatever the resolver knows.
+        let host = stack.output("HttpApiUrl").trim_start_matches("http://").to_owned();
+        let mut http = reqwest::Client::builder();
+        if let (true, Some((name, port))) = (stack.is_local(), host.split_once(':')) {
+            http = http.resolve(name, ([127, 0, 0, 1], port.parse().unwrap()).into());
+        }
+        Self { http: http.build().unwrap(), stack, users: Vec::new() }
+    }
+
+    /// A new user in these groups: its token.
+    async fn sign_in(&mut self, groups: &[&str]) -> String {
+        let cognito = Cognito::new(&self.stack.config);
+        let (pool, client) = (self.stack.output("UserPoolId").to_owned(), self.stack.output("UserPoolClientId").to_owned());
+        let (name, password) = (format!("e2e-{}@example.com", uuid::Uuid::new_v4()), "Correct-Horse-7-Battery");
+        cognito.admin_create_user().user_pool_id(&pool).username(&name).send().await.unwrap();
+        self.users.push(name.clone());
+        let set = cognito.admin_set_user_password().user_pool_id(&pool).username(&name).password(password).permanent(true);
+        set.send().await.unwrap();
+        for group in groups {
+            cognito.admin_add_user_to_group().user_pool_id(&pool).username(&name).group_name(*group).send().await.unwrap();
+        }
+        let auth = cognito.initiate_auth().client_id(client).auth_flow(AuthFlowType::UserPasswordAuth);
+        let auth = auth.auth_parameters("USERNAME", &name).auth_parameters("PASSWORD", password).send().await.unwrap();
+        auth.authentication_result.unwrap().id_token.unwrap()
+    }
+
+    async fn call(&self, method: Method, path: &str, token: &str, body: Option<Value>) -> Response {
+        let mut request = self.http.request(method, format!("{}{path}", self.stack.output("HttpApiUrl")));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.header("x-correlation-id", "e2e-correlation").send().await.unwrap()
+    }
+
+    async fn close(self) {
+        let cognito = Cognito::new(&self.stack.config);
+        for user in &self.users {
+            let pool = self.stack.output("UserPoolId");
+            cognito.admin_delete_user().user_pool_id(pool).username(user).send().await.unwrap();
+        }
+    }
+}
+
+async fn json_of(response: Response, status: u16) -> Value {
+    let got = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    assert_eq!(got, status, "{text}");
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_open_and_everything_else_wants_a_token() {
+    let api = Api::open().await;
+    let health = json_of(api.call(Method::GET, "/health", "", None).await, 200).await;
+    assert_eq!(health["status"], "healthy", "{health}");
+    assert_eq!(health["tables"].as_array().unwrap().len(), 4);
+    for path in ["/stations", "/sessions", "/error-logs"] {
+        assert_eq!(api.call(Method::GET, path, "", None).await.status(), 401, "{path}");
+        assert_eq!(api.call(Method::GET, path, "not.a.token", None).await.status(), 401, "{path}");
+    }
+    api.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_over_http_in_three_roles() {
+    let mut api = Api::open().await;
+    let admin = api.sign_in(&["ADMIN"]).await;
+    let tech = api.sign_in(&["TECH_SUPPORT", "USER"]).await;
+    let driver = api.sign_in(&["USER"]).await;
+    let stranger = api.sign_in(&[]).await;
+    let station = json!({
+        "name": "HTTP", "address": "Road 1", "latitude": 48.1, "longitude": 11.5, "powerKw": 50, "pricePerKwh": 0.49,
+        "currency": "EUR", "ports": [{ "portNumber": 1, "connectorType": "IEC_62196_T2_COMBO", "maxPowerKw": 50 }]
+    });
+    let refused = json_of(api.call(Method::POST, "/stations", &driver, Some(station.clone())).await, 403).await;
+    assert_eq!((text(&refused, "code"), text(&refused, "correlationId")), ("ForbiddenError", "e2e-correlation"));
+    let created = api.call(Method::POST, "/stations", &admin, Some(station)).await;
+    let location = created.headers()["location"].to_str().unwrap().to_owned();
+    assert_eq!(created.headers()["x-correlation-id"], "e2e-correlation");
+    let created = json_of(created, 201).await;
+    assert_eq!((text(&created, "status"), location), ("NEW", format!("/stations/{}", text(&created, "stationId"))));
+    let path = format!("/stations/{}", text(&created, "stationId"));
+
+    // TECH_SUPPORT may not commission; ADMIN may.
+    let to_active = json!({ "to": "ACTIVE" });
+    let transitions = format!("{path}/transitions");
+    json_of(api.call(Method::POST, &transitions, &driver, Some(to_active.clone())).await, 403).await;
+    json_of(api.call(Method::POST, &transitions, &admin, Some(to_active.clone())).await, 200).await;
+    let again = json_of(api.call(Method::POST, &transitions, &admin, Some(to_active)).await, 409).await;
+    assert_eq!((text(&again, "from"), text(&again, "to")), ("ACTIVE", "ACTIVE"));
+    assert_eq!(again["allowed"], json!(["MAINTENANCE", "OUT_OF_ORDER"]));
+
+    let near = format!("/stations?latitude=48.1&longitude=11.5&radiusKm=1&limit=100");
+    let near = json_of(api.call(Method::GET, &near, &driver, None).await, 200).await;
+    assert!(near["items"].as_array().unwrap().iter().any(|item| item["stationId"] == created["stationId"]));
+
+    let start = json!({
+        "stationId": created["stationId"], "portId": "port-1", "vehicle": { "batteryCapacityKwh": 40 }, "chargePercent": 50
+    });
+    let started = api.call(Method::POST, "/sessions", &driver, Some(start)).await;
+    let location = started.headers()["location"].to_str().unwrap().to_owned();
+    let session = json_of(started, 201).await;
+    assert_eq!(location, format!("/sessions/{}", text(&session, "sessionId")));
+    json_of(api.call(Method::GET, &location, &stranger, None).await, 403).await;
+    json_of(api.call(Method::PATCH, &format!("{location}/stop"), &stranger, None).await, 403).await;
+    json_of(api.call(Method::GET, &location, &tech, None).await, 200).await;
+    let mine = json_of(api.call(Method::GET, "/sessions", &driver, None).await, 200).await;
+    assert_eq!((mine["count"].as_u64(), &mine["items"][0]["sessionId"]), (Some(1), &session["sessionId"]));
+    let theirs = json_of(api.call(Method::GET, "/sessions", &stranger, None).await, 200).await;
+    assert_eq!(theirs["count"], 0);
+
+    api.stack.tick(text(&created, "stationId"), minutes_after(&session, 6)).await.unwrap();
+    let stopped = json_of(api.call(Method::PATCH, &format!("{location}/stop"), &driver, None).await, 200).await;
+    assert_eq!((text(&stopped, "status"), &stopped["energyKwh"]), ("INTERRUPTED", &json!(5.0)));
+    assert_eq!(text(&stopped, "cost"), "2.45");
+    let again = json_of(api.call(Method::PATCH, &format!("{location}/stop"), &driver, None).await, 409).await;
+    assert!(text(&again, "detail").contains("INTERRUPTED"), "{again}");
+
+    json_of(api.call(Method::GET, "/error-logs", &driver, None).await, 403).await;
+    json_of(api.call(Method::GET, "/error-logs", &tech, None).await, 200).await;
+    json_of(api.call(Method::GET, "/stations/none", &driver, None).await, 404).await;
+    let wrong = json_of(api.call(Method::POST, "/sessions", &driver, Some(json!({ "chargePercent": "x" }))).await, 400).await;
+    assert!(wrong["errors"].as_array().unwrap().len() >= 4, "every failing field: {wrong}");
+    json_of(api.call(Method::DELETE, &path, &admin, None).await, 200).await;
+    api.close().await;
+}
