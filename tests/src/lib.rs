@@ -1,8 +1,9 @@
 //! Drives a deployed stack: the local cloud by default, real AWS by environment.
 //!
 //! `EVOKE_OUTPUTS` names the outputs of a local stack (`.local/outputs.json` unless it is set); with `EVOKE_STACK` the
-//! outputs are those of that CloudFormation stack, reached by the usual AWS configuration (`AWS_PROFILE` …).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // a test fails by panicking
+//! outputs are those of that `CloudFormation` stack, reached by the usual AWS configuration (`AWS_PROFILE` …).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::missing_panics_doc, clippy::missing_errors_doc)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,14 +12,19 @@ use std::time::{Duration, Instant};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_lambda::config::Credentials;
 use aws_sdk_lambda::primitives::Blob;
+use domain::id::StationId;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// What a direct invocation answered: its JSON, or the error's type and message.
 pub type Outcome = Result<Value, (String, String)>;
 
+/// Shards of the active sessions: the template's default.
+pub const SHARDS: u32 = 16;
+/// The shard of the test that ticks a whole shard.
+pub const RESERVED_SHARD: u32 = 0;
 /// How long anything asynchronous may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A deployed stack.
 #[derive(Clone, Debug)]
@@ -70,7 +76,8 @@ impl Stack {
         let name = self.output(&format!("{function}FunctionName"));
         let answer = self.lambda.invoke().function_name(name).payload(Blob::new(payload.to_string())).send().await;
         let answer = answer.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        let body: Value = serde_json::from_slice(answer.payload.as_ref().map_or(b"null", |p| p.as_ref())).expect("JSON");
+        let body: Value =
+            serde_json::from_slice(answer.payload.as_ref().map_or(b"null", |p| p.as_ref())).expect("JSON");
         if answer.function_error.is_none() {
             return Ok(body);
         }
@@ -79,8 +86,17 @@ impl Stack {
     }
 
     /// An ACTIVE station of 100 kW with this many ports, under an id of its own.
+    ///
+    /// It is in no shard [`RESERVED_SHARD`], whose sessions another test ticks all at once.
     pub async fn station(&self, ports: u32) -> String {
-        let id = format!("e2e-{}", Uuid::new_v4());
+        self.station_where(ports, |shard| shard != RESERVED_SHARD).await
+    }
+
+    /// As [`Stack::station`], in a shard of which `suits` approves.
+    pub async fn station_where(&self, ports: u32, suits: impl Fn(u32) -> bool) -> String {
+        let candidates = std::iter::repeat_with(|| format!("e2e-{}", Uuid::new_v4()));
+        let shard = |id: &String| StationId::new(id.as_str()).expect("an id").shard(SHARDS);
+        let id = candidates.into_iter().find(|id| suits(shard(id))).expect("an endless supply");
         let ports: Vec<Value> = (1..=ports)
             .map(|number| json!({ "portNumber": number, "connectorType": "CCS2", "maxPowerKw": 100 }))
             .collect();

@@ -155,9 +155,10 @@ fn adjust(price: &Price, currency: Currency, lines: &mut Vec<BillLine>, vat: &mu
     if net_change.is_zero() && tax_change.is_zero() {
         return;
     }
-    let rate = match net_change.is_zero() {
-        true => Decimal::ZERO,
-        false => (tax_change * Decimal::ONE_HUNDRED / net_change).round_dp(2).normalize(),
+    let rate = if net_change.is_zero() {
+        Decimal::ZERO
+    } else {
+        (tax_change * Decimal::ONE_HUNDRED / net_change).round_dp(2).normalize()
     };
     let dimension =
         if net_change + tax_change > Decimal::ZERO { BillDimension::MinPrice } else { BillDimension::MaxPrice };

@@ -40,9 +40,11 @@ impl Location {
     /// Validation errors for coordinates out of range.
     pub fn new(latitude: f64, longitude: f64) -> Result<Self, DomainError> {
         let mut checks = Checks::new();
-        checks
-            .require((-90.0..=90.0).contains(&latitude), "latitude", "must be from -90 to 90")
-            .require((-180.0..=180.0).contains(&longitude), "longitude", "must be from -180 to 180");
+        checks.require((-90.0..=90.0).contains(&latitude), "latitude", "must be from -90 to 90").require(
+            (-180.0..=180.0).contains(&longitude),
+            "longitude",
+            "must be from -180 to 180",
+        );
         checks.finish()?;
         Ok(Self { latitude, longitude })
     }
@@ -67,7 +69,9 @@ impl Location {
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn cells_within(&self, radius_km: f64) -> BTreeSet<String> {
-        let Some(home) = self.h3() else { return BTreeSet::new() };
+        let Some(home) = self.h3() else {
+            return BTreeSet::new();
+        };
         let rings = (radius_km / CELL_SPACING_KM).ceil().max(0.0) as u32 + 2;
         home.grid_disk::<Vec<CellIndex>>(rings)
             .into_iter()

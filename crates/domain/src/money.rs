@@ -81,6 +81,7 @@ impl JsonSchema for Currency {
 }
 
 /// JSON form of a decimal that requests may write as a number or as a string. Answers write strings.
+#[must_use]
 pub fn decimal_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": ["string", "number"],
@@ -91,6 +92,7 @@ pub fn decimal_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// As [`decimal_schema`], or null.
+#[must_use]
 pub fn optional_decimal_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": ["string", "number", "null"],
@@ -101,6 +103,7 @@ pub fn optional_decimal_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// JSON form of an amount in contracts: a decimal string.
+#[must_use]
 pub fn amount_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": "^-?[0-9]+(\\.[0-9]+)?$" })
 }

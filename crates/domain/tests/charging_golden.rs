@@ -1,8 +1,7 @@
 //! The charging model against values computed independently, with exact rationals and 40-digit arithmetic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use domain::charging::{
-    Battery, CurvePoint, MeasuredCurve, ModelConfig, Occupant, StationRun, TwoStageLinear,
-};
+use domain::charging::{Battery, CurvePoint, MeasuredCurve, ModelConfig, Occupant, StationRun, TwoStageLinear};
 use domain::units::WattHours;
 use serde_json::Value;
 
@@ -59,7 +58,9 @@ fn step_taper_and_shared_power() {
             match (advance.ended_at, expected["endedAtMinute"].as_f64()) {
                 (Some(hours), Some(minutes)) => assert_close(hours * 60.0, minutes, &name),
                 (None, None) => {}
-                (actual, expected) => panic!("{name}: ended at {actual:?} h, not at {expected:?} min"),
+                (actual, expected) => {
+                    panic!("{name}: ended at {actual:?} h, not at {expected:?} min")
+                }
             }
         }
     }

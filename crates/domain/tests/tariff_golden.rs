@@ -1,4 +1,5 @@
 //! The price engine against the examples of the OCPI 2.2.1-d2 specification, totals recomputed exactly.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use chrono::{Duration, NaiveDateTime, TimeZone};
 use chrono_tz::Tz;
@@ -73,7 +74,8 @@ fn bills_are_sums_of_what_they_print_and_close_to_the_exact_price() {
 fn a_bound_that_holds_is_a_line_of_the_bill() {
     let golden = golden();
     let tz: Tz = golden["timeZone"].as_str().unwrap().parse().unwrap();
-    let find = |name: &str| golden["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap().clone();
+    let find =
+        |name: &str| golden["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap().clone();
     for (name, dimension, incl) in [
         ("minimum price not reached by energy", BillDimension::MinPrice, "0.55"),
         ("maximum price reached", BillDimension::MaxPrice, "11.00"),
@@ -87,9 +89,8 @@ fn a_bound_that_holds_is_a_line_of_the_bill() {
 
 #[test]
 fn rounding_is_half_away_from_zero_to_the_minor_unit() {
-    let round = |currency: &str, amount: &str| {
-        currency.parse::<Currency>().unwrap().round(amount.parse().unwrap()).to_string()
-    };
+    let round =
+        |currency: &str, amount: &str| currency.parse::<Currency>().unwrap().round(amount.parse().unwrap()).to_string();
     assert_eq!(round("EUR", "0.125"), "0.13");
     assert_eq!(round("EUR", "-0.125"), "-0.13");
     assert_eq!(round("EUR", "7"), "7.00");

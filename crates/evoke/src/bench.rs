@@ -1,4 +1,4 @@
-//! `evoke bench tick`: the simulator in this process, DynamoDB (embedded) in another, bare `UpdateItem`s beside it.
+//! `evoke bench tick`: the simulator in this process, `DynamoDB` (embedded) in another, bare `UpdateItem`s beside it.
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -41,7 +41,13 @@ pub async fn tick(sizes: &[u32], ticks: u32) -> Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     table.set_header([
-        "active sessions", "sessions/s", "bare UpdateItems/s", "ratio", "write units", "read units", "peak MB",
+        "active sessions",
+        "sessions/s",
+        "bare UpdateItems/s",
+        "ratio",
+        "write units",
+        "read units",
+        "peak MB",
     ]);
     for size in sizes {
         let run = measure(*size, ticks).await?;
@@ -56,12 +62,16 @@ pub async fn tick(sizes: &[u32], ticks: u32) -> Result<()> {
         ]);
     }
     println!("{table}");
-    println!("units are per session and tick; both rates are taken in turns, {ticks} ticks each, {CONCURRENCY} at a time;");
-    println!("peak MB is this process alone: simulator, SDK and the bench itself; the embedded DynamoDB is another one");
+    println!(
+        "units are per session and tick; both rates are taken in turns, {ticks} ticks each, {CONCURRENCY} at a time;"
+    );
+    println!(
+        "peak MB is this process alone: simulator, SDK and the bench itself; the embedded DynamoDB is another one"
+    );
     Ok(())
 }
 
-/// Serves the embedded DynamoDB until standard input ends.
+/// Serves the embedded `DynamoDB` until standard input ends.
 pub async fn serve() -> Result<()> {
     let dynamodb = EmbeddedDynamoDb::start().await;
     println!("{}", dynamodb.endpoint());
@@ -113,7 +123,7 @@ async fn advance(simulator: &ChargingSimulator, started: domain::Instant, minute
     Ok(())
 }
 
-/// The embedded DynamoDB as a process of its own.
+/// The embedded `DynamoDB` as a process of its own.
 struct Server {
     endpoint: String,
     child: Child,

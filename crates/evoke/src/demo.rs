@@ -60,7 +60,10 @@ pub async fn run(stack: &Stack, step: u32) -> Result<()> {
         println!("  {incident}");
     }
     play.print_notifications(&last).await?;
-    println!("\n{MINUTES} simulated minutes in {:.0} s. The stack stays up: make invoke F=session_service, make down.", began.elapsed().as_secs_f64());
+    println!(
+        "\n{MINUTES} simulated minutes in {:.0} s. The stack stays up: make invoke F=session_service, make down.",
+        began.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -81,8 +84,7 @@ impl Play<'_> {
         });
         merge(&mut create, (site.settings)());
         self.stack.invoke("station_service", &create).await?;
-        let commission =
-            json!({ "action": "transitionStation", "actor": admin(), "stationId": self.station_id(site.key), "to": "ACTIVE" });
+        let commission = json!({ "action": "transitionStation", "actor": admin(), "stationId": self.station_id(site.key), "to": "ACTIVE" });
         self.stack.invoke("station_service", &commission).await?;
         Ok(())
     }
@@ -109,8 +111,8 @@ impl Play<'_> {
         let due = |at: u32| at <= minute && at + step > minute;
         let mut happened = Vec::new();
         if due(STOP.0) {
-            let stop = json!({ "action": "stopSession", "actor": user(STOP.1), "sessionId": self.sessions[STOP.1] });
-            self.stack.invoke("session_service", &stop).await?;
+            let unplug = json!({ "action": "stopSession", "actor": user(STOP.1), "sessionId": self.sessions[STOP.1] });
+            self.stack.invoke("session_service", &unplug).await?;
             happened.push(format!("minute {minute:>2}: {} unplugged early", STOP.1));
         }
         if due(FAILURE.0)
@@ -128,7 +130,8 @@ impl Play<'_> {
 
     async fn read(&self) -> Result<Vec<Value>> {
         try_join_all(DRIVERS.iter().map(|driver| async move {
-            let get = json!({ "action": "getSession", "actor": user(driver.user), "sessionId": self.sessions[driver.user] });
+            let get =
+                json!({ "action": "getSession", "actor": user(driver.user), "sessionId": self.sessions[driver.user] });
             self.stack.invoke("session_service", &get).await
         }))
         .await
@@ -149,14 +152,15 @@ impl Play<'_> {
         self.read().await
     }
 
-    /// What notification_service made of the events, once the stream, the relay, the bus and the queue have brought them.
+    /// What `notification_service` made of the events, once the stream, the relay, the bus and the queue have brought them.
     async fn print_notifications(&self, sessions: &[Value]) -> Result<()> {
         let ids: Vec<&str> = sessions.iter().map(|session| text(&session["sessionId"])).collect();
         let deadline = Instant::now() + NOTIFICATIONS;
         loop {
             let list = json!({ "action": "listLogs", "actor": admin(), "service": "evoke.sessions", "limit": 100 });
             let told = self.stack.invoke("notification_service", &list).await?;
-            let told: Vec<&str> = told["items"].as_array().into_iter().flatten().map(|item| text(&item["message"])).collect();
+            let told: Vec<&str> =
+                told["items"].as_array().into_iter().flatten().map(|item| text(&item["message"])).collect();
             let ours = ids.iter().filter(|id| told.iter().any(|message| message.contains(**id))).count();
             if ours == ids.len() || Instant::now() > deadline {
                 println!("  {ours} of {} sessions' ends reached their users through the event bus", ids.len());
@@ -191,7 +195,9 @@ impl View {
     fn add(&mut self, driver: &Driver) {
         let Some(bars) = &self.bars else { return };
         let style = ProgressStyle::with_template("{prefix:22} {bar:30.green/dim} {msg}");
-        let bar = bars.add(ProgressBar::new(100)).with_prefix(format!("{:5} {:9} {}", driver.user, driver.vehicle, driver.site));
+        let bar = bars
+            .add(ProgressBar::new(100))
+            .with_prefix(format!("{:5} {:9} {}", driver.user, driver.vehicle, driver.site));
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         self.rows.push(bar);
     }
@@ -207,7 +213,7 @@ impl View {
             }
             return;
         }
-        if minute % PRINT_EVERY == 0 {
+        if minute.is_multiple_of(PRINT_EVERY) {
             println!("minute {minute} of {MINUTES}");
             for (driver, line) in DRIVERS.iter().zip(lines) {
                 println!("  {:5} {:9} {:5} {line}", driver.user, driver.vehicle, driver.site);

@@ -43,14 +43,14 @@ enum Command {
         #[command(subcommand)]
         what: Bench,
     },
-    /// Serve the embedded DynamoDB until standard input ends: a process of its own for the benches.
+    /// Serve the embedded `DynamoDB` until standard input ends: a process of its own for the benches.
     #[command(hide = true)]
     EmbeddedDynamodb,
 }
 
 #[derive(Subcommand)]
 enum Bench {
-    /// The simulator in process against the embedded DynamoDB, beside bare `UpdateItem`s.
+    /// The simulator in process against the embedded `DynamoDB`, beside bare `UpdateItem`s.
     Tick {
         /// Active sessions, one run for each.
         #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]

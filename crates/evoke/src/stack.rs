@@ -22,7 +22,8 @@ impl Stack {
     pub async fn open(outputs: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(outputs)
             .with_context(|| format!("{} cannot be read: is the stack up? (make up)", outputs.display()))?;
-        let outputs: BTreeMap<String, String> = serde_json::from_str(&text).context("the outputs are not understood")?;
+        let outputs: BTreeMap<String, String> =
+            serde_json::from_str(&text).context("the outputs are not understood")?;
         let mut config = aws_config::defaults(BehaviorVersion::v2026_01_12());
         if let Some(endpoint) = outputs.get("endpoint") {
             config = config
@@ -52,7 +53,8 @@ impl Stack {
     /// Invokes a function with a file's payload and prints its answer.
     pub async fn invoke_file(&self, function: &str, file: &Path) -> Result<()> {
         let payload = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
-        let payload: Value = serde_json::from_str(&payload).with_context(|| format!("{} is not JSON", file.display()))?;
+        let payload: Value =
+            serde_json::from_str(&payload).with_context(|| format!("{} is not JSON", file.display()))?;
         let answer = self.invoke(function, &payload).await?;
         println!("{}", serde_json::to_string_pretty(&answer)?);
         Ok(())

@@ -33,7 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When a setting is missing or wrong, or the runtime cannot be reached.
-pub async fn run<F: Function>(init: impl AsyncFnOnce(&Env, &SdkConfig) -> Result<F, BootError>) -> Result<(), BootError> {
+pub async fn run<F: Function>(
+    init: impl AsyncFnOnce(&Env, &SdkConfig) -> Result<F, BootError>,
+) -> Result<(), BootError> {
     lambda_runtime::tracing::init_default_subscriber();
     let env = Env::of_process();
     let metrics = metrics_cloudwatch_embedded::Builder::new()

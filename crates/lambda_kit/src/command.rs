@@ -34,8 +34,7 @@ pub(crate) fn contract<C: Command>() -> Result<Arc<Contract>, Failure> {
         return Ok(known.clone());
     }
     let schema = schemars::schema_for!(C).to_value();
-    let validator =
-        jsonschema::options().should_validate_formats(true).build(&schema).map_err(Failure::internal)?;
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema).map_err(Failure::internal)?;
     let contract = Arc::new(Contract { validator, schema });
     CONTRACTS.write().unwrap_or_else(PoisonError::into_inner).insert(id, contract.clone());
     Ok(contract)
@@ -58,7 +57,9 @@ pub(crate) fn validate_at<C: Command>(at: &str, arguments: &Value) -> Result<C, 
     }
     if !errors.is_empty() {
         errors.dedup();
-        errors.iter_mut().for_each(|error| error.field = join(at, &error.field));
+        for error in &mut errors {
+            error.field = join(at, &error.field);
+        }
         return Err(Failure::invalid_fields(errors));
     }
     serde_path_to_error::deserialize(arguments).map_err(|error| {
@@ -88,7 +89,11 @@ fn explain(error: &ValidationError<'_>, into: &mut Vec<FieldError>) {
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
             let meant = context.iter().min_by_key(|branch| (mismatches(branch, error), branch.len()));
             match meant {
-                Some(branch) if !branch.is_empty() => branch.iter().for_each(|error| explain(error, into)),
+                Some(branch) if !branch.is_empty() => {
+                    for error in branch {
+                        explain(error, into);
+                    }
+                }
                 _ => into.push(FieldError::new(at, error.masked().to_string())),
             }
         }
@@ -116,7 +121,9 @@ fn right(error: &ValidationError<'_>) -> String {
         ValidationErrorKind::Maximum { limit } => format!("must be {limit} or less"),
         ValidationErrorKind::ExclusiveMinimum { limit } => format!("must be above {limit}"),
         ValidationErrorKind::ExclusiveMaximum { limit } => format!("must be below {limit}"),
-        ValidationErrorKind::MinLength { limit } => format!("must have at least {limit} characters"),
+        ValidationErrorKind::MinLength { limit } => {
+            format!("must have at least {limit} characters")
+        }
         ValidationErrorKind::MaxLength { limit } => format!("must have at most {limit} characters"),
         ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entries"),
         ValidationErrorKind::MaxItems { limit } => format!("must have at most {limit} entries"),
@@ -142,7 +149,7 @@ fn field(pointer: &str) -> String {
     let mut field = String::new();
     for part in pointer.split('/').skip(1) {
         if part.bytes().all(|byte| byte.is_ascii_digit()) {
-            field.push_str(&format!("[{part}]"));
+            field.extend(["[", part, "]"]);
         } else {
             if !field.is_empty() {
                 field.push('.');
@@ -155,14 +162,13 @@ fn field(pointer: &str) -> String {
 
 impl Contract {
     /// A query parameter as the JSON that the command wants: text stays text unless a number or boolean is meant.
-    pub(crate) fn from_query(&self, name: &str, text: &str) -> Value {
+    pub(crate) fn query_value(&self, name: &str, text: &str) -> Value {
         let types = &self.schema["properties"][name]["type"];
         let wants = |kind: &str| types == kind || types.as_array().is_some_and(|all| all.iter().any(|t| t == kind));
-        if wants("number") || wants("integer") || wants("boolean") {
-            match serde_json::from_str(text) {
-                Ok(value @ (Value::Number(_) | Value::Bool(_))) => return value,
-                _ => {}
-            }
+        if (wants("number") || wants("integer") || wants("boolean"))
+            && let Ok(value @ (Value::Number(_) | Value::Bool(_))) = serde_json::from_str(text)
+        {
+            return value;
         }
         Value::String(text.to_owned())
     }

@@ -52,7 +52,9 @@ impl Env {
         T: FromStr,
         T::Err: Display,
     {
-        let Some(text) = self.optional(name) else { return Ok(default) };
+        let Some(text) = self.optional(name) else {
+            return Ok(default);
+        };
         text.parse().map_err(|error: T::Err| ConfigError::Invalid { name, reason: format!("{text:?}: {error}") })
     }
 

@@ -5,6 +5,7 @@ use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::Instant;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use lambda_runtime::{Context as LambdaContext, Diagnostic, LambdaEvent};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -73,7 +74,7 @@ impl<F: Function> Door<F> {
         let correlation_id = payload["correlationId"].as_str().filter(|id| id.len() <= 128).map(str::to_owned);
         let context = self.context(&lambda, correlation_id);
         let result = match trigger(&payload) {
-            Ok(Some(trigger)) => self.guard(self.function.trigger(trigger, context.clone()), &context).await,
+            Ok(Some(trigger)) => self.guard(self.function.trigger(trigger, context.clone()).boxed(), &context).await,
             Ok(None) => self.direct(payload, &context).await.map(|answer| answer.body),
             Err(failure) => Err(failure),
         };
@@ -88,7 +89,7 @@ impl<F: Function> Door<F> {
         let event: Result<ApiGatewayV2httpRequest, Failure> = parse(payload);
         let id = event.as_ref().ok().and_then(http_api::correlation_id);
         let context = self.context(lambda, id);
-        let request = event.and_then(|event| http_api::request(event, F::ROUTES, context.clone()));
+        let request = event.and_then(|event| http_api::request(&event, F::ROUTES, context.clone()));
         let result = match request {
             Ok(request) => self.answer(request).await,
             Err(failure) => Err(failure),
@@ -100,18 +101,13 @@ impl<F: Function> Door<F> {
 
     async fn answer(&self, request: Request) -> Result<Answer, Failure> {
         let context = request.context.clone();
-        self.guard(self.function.handle(request), &context).await
+        self.guard(self.function.handle(request).boxed(), &context).await
     }
 
     /// A panic is a bug of ours: it fails its own invocation as an internal error, and nothing else.
-    async fn guard<T>(
-        &self,
-        work: impl Future<Output = Result<T, Failure>> + Send,
-        context: &Context,
-    ) -> Result<T, Failure> {
+    async fn guard<T>(&self, work: BoxFuture<'_, Result<T, Failure>>, context: &Context) -> Result<T, Failure> {
         let span = tracing::info_span!("invocation", correlation.id = context.correlation_id);
-        // Boxed, because the layout of a function's whole future would exceed the compiler's depth limit.
-        let caught = AssertUnwindSafe(Box::pin(work.instrument(span))).catch_unwind().await;
+        let caught = AssertUnwindSafe(work.instrument(span)).catch_unwind().await;
         caught.unwrap_or_else(|panic| Err(Failure::internal(panic_message(&*panic))))
     }
 

@@ -75,7 +75,7 @@ pub struct Failure {
     /// Every failing field.
     pub fields: Vec<FieldError>,
     /// The transition refused.
-    pub transition: Option<IllegalTransition>,
+    pub transition: Option<Box<IllegalTransition>>,
     /// For the log alone.
     pub cause: Option<String>,
 }
@@ -97,6 +97,7 @@ impl Failure {
     }
 
     /// A failure of ours; `cause` goes to the log, never to the caller.
+    #[allow(clippy::needless_pass_by_value)] // so that `map_err` can name it
     pub fn internal(cause: impl ToString) -> Self {
         Self {
             cause: Some(cause.to_string()),
@@ -105,10 +106,14 @@ impl Failure {
     }
 
     /// Busy or out of reach; `cause` goes to the log, never to the caller.
+    #[allow(clippy::needless_pass_by_value)] // so that `map_err` can name it
     pub fn unavailable(cause: impl ToString) -> Self {
         Self {
             cause: Some(cause.to_string()),
-            ..Self::new(Code::Unavailable, "the service is busy or a part of it cannot be reached; try again in a moment")
+            ..Self::new(
+                Code::Unavailable,
+                "the service is busy or a part of it cannot be reached; try again in a moment",
+            )
         }
     }
 
@@ -149,7 +154,7 @@ impl From<DomainError> for Failure {
             DomainError::Forbidden(_) => Self::new(Code::Forbidden, message),
             DomainError::NotFound(_) => Self::new(Code::NotFound, message),
             DomainError::Conflict(conflict) => {
-                Self { transition: conflict.transition, ..Self::new(Code::Conflict, message) }
+                Self { transition: conflict.transition.map(Box::new), ..Self::new(Code::Conflict, message) }
             }
         }
     }

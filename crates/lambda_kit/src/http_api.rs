@@ -27,7 +27,7 @@ impl Route {
     /// The route `key` stands for `action`, whose arguments are a `C`.
     #[must_use]
     pub const fn new<C: crate::Command>(key: &'static str, action: RouteAction) -> Self {
-        Self { key, action, query: |name, text| Ok(crate::command::contract::<C>()?.from_query(name, text)) }
+        Self { key, action, query: |name, text| Ok(crate::command::contract::<C>()?.query_value(name, text)) }
     }
 }
 
@@ -42,11 +42,11 @@ pub(crate) fn correlation_id(event: &ApiGatewayV2httpRequest) -> Option<String> 
 }
 
 /// The request in an HTTP event.
-pub(crate) fn request(event: ApiGatewayV2httpRequest, routes: &[Route], context: Context) -> Result<Request, Failure> {
+pub(crate) fn request(event: &ApiGatewayV2httpRequest, routes: &[Route], context: Context) -> Result<Request, Failure> {
     let key = event.route_key.as_deref().unwrap_or_default();
     let route = routes.iter().find(|route| route.key == key);
     let route = route.ok_or_else(|| domain::error::DomainError::not_found("route", key))?;
-    let mut arguments = body(&event)?;
+    let mut arguments = body(event)?;
     for (name, text) in event.query_string_parameters.iter() {
         arguments.insert(name.to_owned(), (route.query)(name, text)?);
     }
@@ -57,7 +57,7 @@ pub(crate) fn request(event: ApiGatewayV2httpRequest, routes: &[Route], context:
         let key = key.to_str().map_err(|_| Failure::invalid("Idempotency-Key", "must be printable ASCII"))?;
         arguments.insert("idempotencyKey".to_owned(), Value::String(key.to_owned()));
     }
-    let actor = actor(&event)?;
+    let actor = actor(event)?;
     let arguments = Value::Object(arguments);
     let action = route.action.resolve(&arguments)?.to_owned();
     Ok(Request { action, arguments, actor, context })
@@ -67,12 +67,11 @@ pub(crate) fn request(event: ApiGatewayV2httpRequest, routes: &[Route], context:
 fn body(event: &ApiGatewayV2httpRequest) -> Result<Map<String, Value>, Failure> {
     let wrong = |message: String| Failure::invalid("body", message);
     let text = event.body.as_deref().unwrap_or_default();
-    let bytes = match event.is_base64_encoded {
-        true => {
-            use base64::Engine as _;
-            base64::engine::general_purpose::STANDARD.decode(text).map_err(|error| wrong(error.to_string()))?
-        }
-        false => text.as_bytes().to_vec(),
+    let bytes = if event.is_base64_encoded {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.decode(text).map_err(|error| wrong(error.to_string()))?
+    } else {
+        text.as_bytes().to_vec()
     };
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());

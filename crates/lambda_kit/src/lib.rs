@@ -29,5 +29,7 @@ pub mod events {
     pub use aws_lambda_events::dynamodb::{Event as StreamEvent, EventRecord as StreamRecord};
     pub use aws_lambda_events::eventbridge::EventBridgeEvent;
     pub use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-    pub use aws_lambda_events::streams::{KinesisEventResponse as StreamBatchResponse, KinesisBatchItemFailure as StreamItemFailure};
+    pub use aws_lambda_events::streams::{
+        KinesisBatchItemFailure as StreamItemFailure, KinesisEventResponse as StreamBatchResponse,
+    };
 }

@@ -95,9 +95,9 @@ impl Request {
     /// # Errors
     /// A validation failure when nobody was named.
     pub fn actor(&self) -> Result<&Actor, Failure> {
-        self.actor
-            .as_ref()
-            .ok_or_else(|| Failure::invalid("actor", "is required: {\"userId\": …, \"role\": ADMIN|TECH_SUPPORT|USER|SYSTEM}"))
+        self.actor.as_ref().ok_or_else(|| {
+            Failure::invalid("actor", "is required: {\"userId\": …, \"role\": ADMIN|TECH_SUPPORT|USER|SYSTEM}")
+        })
     }
 
     /// A failure for an action that the function does not have.

@@ -61,10 +61,7 @@ impl ChargingStore {
     #[must_use]
     pub fn new(client: Client, stations: impl Into<String>, sessions: impl Into<String>, shards: u32) -> Self {
         let db = Db::new(client);
-        Self {
-            stations: StationStore::new(db.clone(), stations),
-            sessions: SessionStore::new(db, sessions, shards),
-        }
+        Self { stations: StationStore::new(db.clone(), stations), sessions: SessionStore::new(db, sessions, shards) }
     }
 
     /// The sessions that run at a station, as they are now.

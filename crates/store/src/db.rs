@@ -21,7 +21,7 @@ const BATCH: usize = 100;
 /// Batches read at the same time.
 const PARALLEL_BATCHES: usize = 8;
 
-/// A DynamoDB client that counts the capacity its calls consume and retries what contention refused.
+/// A `DynamoDB` client that counts the capacity its calls consume and retries what contention refused.
 #[derive(Clone, Debug)]
 pub struct Db {
     client: Client,
@@ -39,7 +39,7 @@ struct Counters {
     index_write: AtomicU64,
 }
 
-/// Capacity in DynamoDB's units.
+/// Capacity in `DynamoDB`'s units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Units {
@@ -151,7 +151,7 @@ impl Db {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| classify(pk, error))?;
+            .map_err(|error| classify(pk, &error))?;
         self.capacity.read(answer.consumed_capacity.as_slice());
         answer.item.map(|item| decode(pk, item)).transpose()
     }
@@ -187,7 +187,7 @@ impl Db {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| classify(value, error))?;
+            .map_err(|error| classify(value, &error))?;
         self.capacity.read(answer.consumed_capacity.as_slice());
         Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key.filter(|key| !key.is_empty())))
     }
@@ -227,7 +227,9 @@ impl Db {
     async fn batch_get_100(&self, table: &str, batch: Vec<Item>, consistent: bool) -> Result<Vec<Item>, StoreError> {
         let pending = std::sync::Mutex::new((Some(batch), Vec::new()));
         let attempt = || async {
-            let Some(keys) = lock(&pending).0.take() else { return Ok(()) };
+            let Some(keys) = lock(&pending).0.take() else {
+                return Ok(());
+            };
             let (items, left) = self.batch_get_once(table, keys, consistent).await?;
             let mut state = lock(&pending);
             state.1.extend(items);
@@ -259,7 +261,7 @@ impl Db {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| classify(table, error))?;
+            .map_err(|error| classify(table, &error))?;
         self.capacity.read(answer.consumed_capacity());
         let left = answer.unprocessed_keys.and_then(|mut left| left.remove(table)).map(|left| left.keys);
         let items = answer.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default();
@@ -278,7 +280,7 @@ impl Db {
             .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
             .send()
             .await
-            .map_err(|error| classify(&what, error))?;
+            .map_err(|error| classify(&what, &error))?;
         self.capacity.wrote(answer.consumed_capacity.as_slice());
         Ok(())
     }
@@ -298,7 +300,7 @@ impl Db {
             .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
             .send()
             .await
-            .map_err(|error| classify(&what, error))?;
+            .map_err(|error| classify(&what, &error))?;
         self.capacity.wrote(answer.consumed_capacity.as_slice());
         Ok(())
     }

@@ -41,7 +41,7 @@ impl StoreError {
         matches!(self, Self::ConditionFailed(_))
     }
 
-    pub(crate) fn corrupt(item: impl Into<String>, reason: impl ToString) -> Self {
+    pub(crate) fn corrupt(item: impl Into<String>, reason: impl std::fmt::Display) -> Self {
         Self::Corrupt { item: item.into(), reason: reason.to_string() }
     }
 }
@@ -57,12 +57,12 @@ const BUSY: [&str; 7] = [
 ];
 
 /// Sorts an SDK error about `what` into the few kinds that callers tell apart.
-pub(crate) fn classify<E, R>(what: &str, error: SdkError<E, R>) -> StoreError
+pub(crate) fn classify<E, R>(what: &str, error: &SdkError<E, R>) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    match &error {
+    match error {
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or("unknown");
             let message = service.err().message().unwrap_or_default();
@@ -75,8 +75,8 @@ where
             }
         }
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
-            StoreError::Unavailable(format!("{what}: {}", aws_sdk_dynamodb::error::DisplayErrorContext(&error)))
+            StoreError::Unavailable(format!("{what}: {}", aws_sdk_dynamodb::error::DisplayErrorContext(error)))
         }
-        _ => StoreError::Rejected(format!("{what}: {}", aws_sdk_dynamodb::error::DisplayErrorContext(&error))),
+        _ => StoreError::Rejected(format!("{what}: {}", aws_sdk_dynamodb::error::DisplayErrorContext(error))),
     }
 }

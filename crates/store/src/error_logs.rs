@@ -176,11 +176,7 @@ impl ErrorLogStore {
             let row: LogRow = decode("error log", item)?;
             read.insert(row.pk.clone(), row.into_entry());
         }
-        Ok(items
-            .iter()
-            .filter_map(crate::stations::pk_of)
-            .filter_map(|pk| read.remove(&pk))
-            .collect())
+        Ok(items.iter().filter_map(crate::stations::pk_of).filter_map(|pk| read.remove(&pk)).collect())
     }
 }
 

@@ -1,4 +1,4 @@
-//! DynamoDB persistence: one file per aggregate, keys formatted in one place, every write conditional.
+//! `DynamoDB` persistence: one file per aggregate, keys formatted in one place, every write conditional.
 //!
 //! Nothing here decides: what may happen is `domain`'s business, that it happens exactly once is this crate's.
 

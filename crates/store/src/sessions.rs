@@ -19,6 +19,9 @@ use crate::stations::{json, outbox, pk_of};
 use crate::transaction::{Transaction, UpdateExpression};
 use crate::{Trace, keys, time};
 
+/// What a tick sets. Status and its time are index keys, but setting them to what they are writes no index.
+const TICKED: [&str; 7] = ["status", "statusChangedAt", "meteredAt", "chargePercent", "powerKw", "meter", "version"];
+
 /// Charging sessions, in the sessions table.
 #[derive(Clone, Debug)]
 pub struct SessionStore {
@@ -147,7 +150,7 @@ fn reading(text: &str) -> Option<Reading> {
     parts.next().is_none().then_some(reading)
 }
 
-/// A charging model as one attribute of compact JSON: a curve as a map of DynamoDB types would be twice the size.
+/// A charging model as one attribute of compact JSON: a curve as a map of `DynamoDB` types would be twice the size.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 struct ModelText(ModelConfig);
@@ -187,7 +190,8 @@ impl TryFrom<String> for ModelText {
                 }))
             }
             (Some("MEASURED_CURVE"), Some(pairs)) => {
-                let points = pairs.iter().map(|(percent, power_kw)| CurvePoint { percent: *percent, power_kw: *power_kw });
+                let points =
+                    pairs.iter().map(|(percent, power_kw)| CurvePoint { percent: *percent, power_kw: *power_kw });
                 Some(ModelConfig::MeasuredCurve(MeasuredCurve { points: points.collect() }))
             }
             _ => None,
@@ -293,9 +297,6 @@ impl SessionStore {
         let pk = keys::session(&session.id);
         let row = SessionRow::new(session, None, None);
         let row: Item = encode(&pk, row)?;
-        // Status and its time are index keys, but setting them to what they are writes no index.
-        const TICKED: [&str; 7] =
-            ["status", "statusChangedAt", "meteredAt", "chargePercent", "powerKw", "meter", "version"];
         let changed = row.into_iter().filter(|(name, _)| TICKED.contains(&name.as_str())).collect();
         let update = UpdateExpression::new()
             .set_all(changed, &[keys::OUTBOX])

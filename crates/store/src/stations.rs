@@ -164,7 +164,7 @@ impl StationStore {
         events: impl IntoIterator<Item = Event>,
         trace: &Trace,
     ) -> Result<(), StoreError> {
-        self.db.update(self.station_change(station, events, trace)?.build(&self.table, station_key(station))?).await
+        self.db.update(Self::station_change(station, events, trace)?.build(&self.table, station_key(station))?).await
     }
 
     /// Writes a changed station within a transaction that ends its sessions: only while those are all that run.
@@ -179,8 +179,7 @@ impl StationStore {
         events: impl IntoIterator<Item = Event>,
         trace: &Trace,
     ) -> Result<(), StoreError> {
-        let change = self
-            .station_change(station, events, trace)?
+        let change = Self::station_change(station, events, trace)?
             .only_if("chargingPorts", number(running))
             .set("chargingPorts", number(0_u32));
         transaction.update(change.build(&self.table, station_key(station))?);
@@ -188,7 +187,6 @@ impl StationStore {
     }
 
     fn station_change(
-        &self,
         station: &Station,
         events: impl IntoIterator<Item = Event>,
         trace: &Trace,
@@ -383,7 +381,7 @@ impl StationStore {
         let more = stations.len() > page.limit;
         stations.truncate(page.limit);
         let next_token = match stations.last() {
-            Some((km, last)) if more => Some(token(&list, (km, last.id.as_str()))?),
+            Some((km, farthest)) if more => Some(token(&list, (km, farthest.id.as_str()))?),
             _ => None,
         };
         Ok(Page { items: stations.into_iter().map(|(_, station)| station).collect(), next_token })
@@ -416,7 +414,7 @@ pub(crate) fn pk_of(item: &Item) -> Option<String> {
     item.get(keys::PK)?.as_s().ok().cloned()
 }
 
-pub(crate) fn number(n: impl ToString) -> AttributeValue {
+pub(crate) fn number(n: impl std::fmt::Display) -> AttributeValue {
     AttributeValue::N(n.to_string())
 }
 

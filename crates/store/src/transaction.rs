@@ -9,6 +9,9 @@ use uuid::Uuid;
 use crate::db::{Db, Item, backoff, describe};
 use crate::error::{StoreError, classify};
 
+/// Cancellation reasons that a later try may not meet.
+const CONTENTION: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+
 /// Writes that happen together or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
@@ -64,14 +67,14 @@ impl Transaction {
                 .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
                 .send()
                 .await
-                .map_err(|error| self.explain(error))?;
+                .map_err(|error| self.explain(&error))?;
             db.capacity().wrote(answer.consumed_capacity());
             Ok(())
         };
         attempt.retry(backoff()).when(StoreError::is_retryable).await
     }
 
-    fn explain<R>(&self, error: SdkError<TransactWriteItemsError, R>) -> StoreError
+    fn explain<R>(&self, error: &SdkError<TransactWriteItemsError, R>) -> StoreError
     where
         R: std::fmt::Debug + Send + Sync + 'static,
     {
@@ -89,7 +92,6 @@ impl Transaction {
         if !failed.is_empty() {
             return StoreError::ConditionFailed(failed.join(", "));
         }
-        const CONTENTION: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
         if codes.iter().any(|code| CONTENTION.contains(code)) {
             return StoreError::Unavailable(format!("transaction on {}: contention", self.labels.join(", ")));
         }

@@ -26,7 +26,14 @@ pub async fn invoke_raw<F: Function>(door: &Door<F>, payload: &[u8]) -> Outcome 
 
 /// An HTTP API event, payload format 2.0, as a Cognito user of these groups sends it (`sub` empty: no token).
 #[must_use]
-pub fn http_event(route: &str, path: &[(&str, &str)], query: &[(&str, &str)], sub: &str, groups: &str, body: &str) -> Value {
+pub fn http_event(
+    route: &str,
+    path: &[(&str, &str)],
+    query: &[(&str, &str)],
+    sub: &str,
+    groups: &str,
+    body: &str,
+) -> Value {
     let object = |pairs: &[(&str, &str)]| -> Value {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()
     };
@@ -38,7 +45,8 @@ pub fn http_event(route: &str, path: &[(&str, &str)], query: &[(&str, &str)], su
         "time": "12/Mar/2026:19:03:58 +0000", "timeEpoch": 1_583_348_638_390_i64
     });
     if !sub.is_empty() {
-        context["authorizer"] = json!({ "jwt": { "claims": { "sub": sub, "cognito:groups": groups }, "scopes": null } });
+        context["authorizer"] =
+            json!({ "jwt": { "claims": { "sub": sub, "cognito:groups": groups }, "scopes": null } });
     }
     json!({
         "version": "2.0", "routeKey": route, "rawPath": raw_path, "rawQueryString": "",

@@ -37,11 +37,15 @@ pub const TABLES: [Table; 4] = [
     Table { name: "ev-users", indexes: &[] },
     Table {
         name: "ev-error-logs",
-        indexes: &[("level-index", "level", "SK"), ("service-index", "service", "SK"), ("status-index", "status", "SK")],
+        indexes: &[
+            ("level-index", "level", "SK"),
+            ("service-index", "service", "SK"),
+            ("status-index", "status", "SK"),
+        ],
     },
 ];
 
-/// DynamoDB in this process, on a free port, in memory, with the application's tables. It ends with this value.
+/// `DynamoDB` in this process, on a free port, in memory, with the application's tables. It ends with this value.
 #[derive(Debug)]
 pub struct EmbeddedDynamoDb {
     address: SocketAddr,

@@ -71,7 +71,10 @@ impl RuntimeApi {
         self.state.changed.notify_waiters();
     }
 
-    /// The `count`-th answer (from 0): a response, or an error document.
+    /// The `count`-th answer (from 0).
+    ///
+    /// # Errors
+    /// The error document, where the function failed.
     pub async fn answer(&self, count: usize) -> Result<Value, Value> {
         let wait = async {
             loop {
@@ -109,7 +112,11 @@ async fn next(State(queue): State<Arc<Queue>>) -> Response {
     }
 }
 
-async fn answer(State(queue): State<Arc<Queue>>, UrlPath((_, what)): UrlPath<(String, String)>, body: Bytes) -> StatusCode {
+async fn answer(
+    State(queue): State<Arc<Queue>>,
+    UrlPath((_, what)): UrlPath<(String, String)>,
+    body: Bytes,
+) -> StatusCode {
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let answer = if what == "response" { Ok(body) } else { Err(body) };
     queue.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);

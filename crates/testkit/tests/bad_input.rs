@@ -1,5 +1,6 @@
 //! Every action of every function with everything that can be wrong about its input: a `ValidationError` that names
 //! the fields, nothing written, no panic, nothing internal in the answer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use charging_simulator::ChargingSimulator;
 use event_relay::EventRelay;
@@ -35,7 +36,9 @@ impl Kind {
     fn wrong(self) -> Vec<Value> {
         let long = |n: usize| Value::String("x".repeat(n));
         match self {
-            Id => vec![json!(1), json!([]), json!(""), json!("a#b"), json!("a b"), json!("\u{0}"), json!("ß"), long(49)],
+            Id => {
+                vec![json!(1), json!([]), json!(""), json!("a#b"), json!("a b"), json!("\u{0}"), json!("ß"), long(49)]
+            }
             Text(most) => vec![json!(1), json!({}), json!(""), long(most + 1)],
             Number(low, high) => vec![json!("1"), json!(true), json!(low - 1.0), json!(high + 1.0), json!(1e300)],
             Integer(low, high) => vec![json!("1"), json!(1.5), json!(low - 1), json!(high + 1), json!(1e300)],
@@ -104,7 +107,11 @@ fn station_cases() -> Vec<Case> {
             port.clone(),
         ),
         Case("deleteStation", &[("stationId", true, Id)], port.clone()),
-        Case("transitionStation", &[("stationId", true, Id), ("to", true, Enum)], json!({ "stationId": "none", "to": "ACTIVE" })),
+        Case(
+            "transitionStation",
+            &[("stationId", true, Id), ("to", true, Enum)],
+            json!({ "stationId": "none", "to": "ACTIVE" }),
+        ),
         Case(
             "addPort",
             &[
@@ -150,7 +157,12 @@ fn session_cases() -> Vec<Case> {
         Case("getSession", &[("sessionId", true, Id)], session),
         Case(
             "listSessions",
-            &[("userId", false, Id), ("stationId", false, Id), ("status", false, Enum), ("limit", false, Integer(1, 100))],
+            &[
+                ("userId", false, Id),
+                ("stationId", false, Id),
+                ("status", false, Enum),
+                ("limit", false, Integer(1, 100)),
+            ],
             json!({ "userId": "u-1" }),
         ),
         Case(
@@ -181,7 +193,12 @@ fn notification_cases() -> Vec<Case> {
         ),
         Case(
             "listLogs",
-            &[("level", false, Enum), ("service", false, Text(64)), ("status", false, Enum), ("limit", false, Integer(1, 100))],
+            &[
+                ("level", false, Enum),
+                ("service", false, Text(64)),
+                ("status", false, Enum),
+                ("limit", false, Integer(1, 100)),
+            ],
             json!({ "status": "OPEN" }),
         ),
         Case("acknowledgeLog", &[("id", true, Id)], json!({ "id": "none" })),
@@ -220,7 +237,17 @@ fn assert_refused(outcome: &Outcome, field: &str, what: &str) {
 
 /// Not JSON, not UTF-8, no object, beyond the parser's depth, numbers that JSON does not have.
 fn malformed() -> Vec<Vec<u8>> {
-    let texts = ["", "{", "[1]", "1", "\"text\"", "{\"powerKw\": NaN}", "{\"powerKw\": -Infinity}", "{'a': 1}", "{\"powerKw\": 1e999}"];
+    let texts = [
+        "",
+        "{",
+        "[1]",
+        "1",
+        "\"text\"",
+        "{\"powerKw\": NaN}",
+        "{\"powerKw\": -Infinity}",
+        "{'a': 1}",
+        "{\"powerKw\": 1e999}",
+    ];
     let mut all: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     all.push(b"{\"name\": \"\xff\xfe\"}".to_vec());
     all.push(format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000)).into_bytes());
@@ -255,7 +282,12 @@ async fn attack<F: Function>(door: &Door<F>, cases: Vec<Case>, dynamodb: &Embedd
         for (field, ..) in &top {
             assert_refused(&outcome, field, &format!("{action} with everything wrong"));
         }
-        let wrong_actors = [json!("admin"), json!({}), json!({ "userId": "a", "role": "ROOT" }), json!({ "userId": "", "role": "ADMIN" })];
+        let wrong_actors = [
+            json!("admin"),
+            json!({}),
+            json!({ "userId": "a", "role": "ROOT" }),
+            json!({ "userId": "", "role": "ADMIN" }),
+        ];
         let missing = (!WITHOUT_ACTOR.contains(&action)).then_some(Value::Null);
         for actor in wrong_actors.into_iter().chain(missing) {
             let mut request = valid.clone();
@@ -309,22 +341,36 @@ async fn station_service_refuses_what_only_the_rules_can_tell() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let door = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
     let port = || json!({ "portNumber": 1, "connectorType": "CCS2", "maxPowerKw": 1 });
-    let element = |component: Value, restrictions: Value| {
-        json!({ "currency": "EUR", "elements": [{ "price_components": [component], "restrictions": restrictions }] })
-    };
+    let element = |component: Value, restrictions: Value| json!({ "currency": "EUR", "elements": [{ "price_components": [component], "restrictions": restrictions }] });
     let energy = json!({ "type": "ENERGY", "price": "1", "step_size": 1 });
     for (field, value, named) in [
         ("timeZone", json!("Mars/Olympus"), "timeZone"),
         ("currency", json!("XYZ"), "currency"),
         ("tariff", json!({ "currency": "EUR", "elements": [] }), "tariff.elements"),
-        ("tariff", element(json!({ "type": "ENERGY", "price": "-1", "step_size": 1 }), json!({})), "price_components[0].price"),
-        ("tariff", element(json!({ "type": "ENERGY", "price": "1", "step_size": 0 }), json!({})), "price_components[0].step_size"),
+        (
+            "tariff",
+            element(json!({ "type": "ENERGY", "price": "-1", "step_size": 1 }), json!({})),
+            "price_components[0].price",
+        ),
+        (
+            "tariff",
+            element(json!({ "type": "ENERGY", "price": "1", "step_size": 0 }), json!({})),
+            "price_components[0].step_size",
+        ),
         ("tariff", element(energy.clone(), json!({ "max_current": 32 })), "restrictions.max_current"),
         ("tariff", element(energy.clone(), json!({ "start_time": "25:00" })), "restrictions.start_time"),
         ("tariff", element(energy, json!({ "min_kwh": 5, "max_kwh": 5 })), "restrictions.max_kwh"),
         ("chargingModel", json!({ "type": "MAGIC" }), "chargingModel"),
-        ("chargingModel", json!({ "type": "MEASURED_CURVE", "points": [{ "percent": 50, "powerKw": 1 }, { "percent": 10, "powerKw": 1 }] }), "chargingModel.points"),
-        ("chargingModel", json!({ "type": "MEASURED_CURVE", "points": [{ "percent": 50, "powerKw": 0 }] }), "chargingModel.points[0].powerKw"),
+        (
+            "chargingModel",
+            json!({ "type": "MEASURED_CURVE", "points": [{ "percent": 50, "powerKw": 1 }, { "percent": 10, "powerKw": 1 }] }),
+            "chargingModel.points",
+        ),
+        (
+            "chargingModel",
+            json!({ "type": "MEASURED_CURVE", "points": [{ "percent": 50, "powerKw": 0 }] }),
+            "chargingModel.points[0].powerKw",
+        ),
         ("ports", json!([port(), port()]), "ports[1].portNumber"),
         ("ports", Value::Array(vec![port(); 41]), "ports"),
     ] {
@@ -409,7 +455,8 @@ async fn health_check_degrades_instead_of_failing() {
         (vec!["gone", "gone-too"], None, "unhealthy", 503),
     ] {
         let tables = tables.into_iter().map(str::to_owned).collect();
-        let health = HealthCheck::new(tables, bus.map(str::to_owned), dynamodb.client(), client!(aws_sdk_eventbridge, aws));
+        let health =
+            HealthCheck::new(tables, bus.map(str::to_owned), dynamodb.client(), client!(aws_sdk_eventbridge, aws));
         let door = Door::new(health, Clock::SYSTEM);
         let answer = invoke(&door, http_event("GET /health", &[], &[], "", "", "")).await.unwrap();
         assert_eq!(answer["statusCode"], http, "{answer}");
@@ -423,7 +470,8 @@ async fn http_requests_get_problem_documents() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let door = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
     let post = |body: &str| http_event("POST /stations", &[], &[], "u-1", "[ADMIN]", body);
-    let mut events: Vec<Value> = ["", "{", "[1]", "{\"powerKw\": NaN}", "nonsense"].iter().map(|body| post(body)).collect();
+    let mut events: Vec<Value> =
+        ["", "{", "[1]", "{\"powerKw\": NaN}", "nonsense"].iter().map(|body| post(body)).collect();
     events.push(post(&format!("{}1{}", "[".repeat(1000), "]".repeat(1000))));
     for base64 in ["//79", "%%%"] {
         let mut event = post(base64); // bytes that are not UTF-8; not base64 at all
@@ -442,7 +490,8 @@ async fn http_requests_get_problem_documents() {
     // Every failing field of an empty request is in the list.
     let response = invoke(&door, post("{}")).await.unwrap();
     let problem: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
-    let fields: Vec<&str> = problem["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
+    let fields: Vec<&str> =
+        problem["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
     for field in ["name", "address", "latitude", "longitude", "powerKw"] {
         assert!(fields.contains(&field), "{fields:?}");
     }

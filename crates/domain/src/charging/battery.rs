@@ -30,7 +30,9 @@ impl Battery {
         let mut pieces = Vec::new();
         let mut left = hours;
         while left > 0.0 && self.percent < self.stop_percent {
-            let Some(segment) = model.segment(self.percent, offered_kw) else { break };
+            let Some(segment) = model.segment(self.percent, offered_kw) else {
+                break;
+            };
             let piece = self.step(segment, left);
             left -= piece.hours;
             self.percent = piece.percent;

@@ -64,7 +64,9 @@ impl ChargingModel for MeasuredCurve {
         let next = self.points.partition_point(|point| point.percent <= percent);
         let (from, to) = match (next.checked_sub(1).map(|i| self.points[i]), self.points.get(next)) {
             (Some(from), Some(to)) => (from, *to),
-            (None, Some(first)) => return Some(capped_constant(first.percent, first.power_kw, offered_kw)),
+            (None, Some(first)) => {
+                return Some(capped_constant(first.percent, first.power_kw, offered_kw));
+            }
             (Some(last), None) => return Some(capped_constant(100.0, last.power_kw, offered_kw)),
             (None, None) => return None,
         };

@@ -59,8 +59,7 @@ impl<'a> StationRun<'a> {
     /// A run of the station that offers `station_power_kw` to `occupants`.
     #[must_use]
     pub fn new(station_power_kw: f64, occupants: Vec<Occupant<'a>>) -> Self {
-        let advances =
-            occupants.iter().map(|o| Advance { percent: o.battery.percent, ..Advance::default() }).collect();
+        let advances = occupants.iter().map(|o| Advance { percent: o.battery.percent, ..Advance::default() }).collect();
         let now = occupants.iter().map(|o| o.advanced_to).fold(f64::INFINITY, f64::min);
         Self { station_power_kw, occupants, advances, now }
     }

@@ -29,7 +29,9 @@ pub fn advance_station<'t>(
     until: Instant,
     terms: impl Fn(&Session) -> Option<&'t SessionTerms>,
 ) -> Vec<TickOutcome> {
-    let Some(origin) = sessions.iter().map(|session| session.metered_at).min() else { return Vec::new() };
+    let Some(origin) = sessions.iter().map(|session| session.metered_at).min() else {
+        return Vec::new();
+    };
     let clock = Clock { origin };
     let station = Station { clock, until: clock.hours(until) };
     let mut leaves = vec![f64::INFINITY; sessions.len()];
@@ -123,7 +125,11 @@ impl Station {
         while (high - low) * MS_PER_HOUR > 1.0 {
             let middle = f64::midpoint(low, high);
             let run = self.run(sessions, leaves, middle);
-            if cost(&run[index], middle) <= max_cost { low = middle } else { high = middle }
+            if cost(&run[index], middle) <= max_cost {
+                low = middle;
+            } else {
+                high = middle;
+            }
         }
         Some(low)
     }

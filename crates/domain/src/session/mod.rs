@@ -46,8 +46,7 @@ pub enum SessionStatus {
 
 impl State for SessionStatus {
     const WHAT: &'static str = "session";
-    const ALL: &'static [Self] =
-        &[Self::Started, Self::InProgress, Self::Completed, Self::Interrupted, Self::Failed];
+    const ALL: &'static [Self] = &[Self::Started, Self::InProgress, Self::Completed, Self::Interrupted, Self::Failed];
 
     fn name(self) -> &'static str {
         match self {
@@ -95,7 +94,7 @@ pub enum EndReason {
     CostLimit,
     /// Its user stopped it.
     StoppedByUser,
-    /// TECH_SUPPORT or ADMIN stopped it.
+    /// `TECH_SUPPORT` or ADMIN stopped it.
     StoppedByOperator,
     /// Its port failed.
     PortFailed,
@@ -366,7 +365,9 @@ impl Session {
         if self.status.is_active() {
             return error;
         }
-        let DomainError::Conflict(Conflict { transition, .. }) = error else { return error };
+        let DomainError::Conflict(Conflict { transition, .. }) = error else {
+            return error;
+        };
         let ended = self.ended_at.map_or_else(String::new, |at| format!(" since {}", at.to_rfc3339()));
         DomainError::Conflict(Conflict {
             message: format!("session {} has already ended: it is {}{ended}", self.id, self.status.name()),
@@ -400,11 +401,7 @@ impl StartSession {
                 "targetPercent",
                 format!("must be above chargePercent ({}) and at most 100", self.charge_percent),
             )
-            .require(
-                self.limits.max_cost.is_none_or(|cost| cost > Decimal::ZERO),
-                "limits.maxCost",
-                "must be above 0",
-            )
+            .require(self.limits.max_cost.is_none_or(|cost| cost > Decimal::ZERO), "limits.maxCost", "must be above 0")
             .require(
                 self.limits.max_energy_kwh.is_none_or(|kwh| kwh > 0.0 && kwh <= 2000.0),
                 "limits.maxEnergyKwh",

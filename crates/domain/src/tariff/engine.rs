@@ -125,7 +125,9 @@ struct Slice<'a> {
 
 fn slices<'a>(tariff: &Tariff, tz: Tz, periods: &'a [ChargingPeriod]) -> Vec<Slice<'a>> {
     let mut slices = Vec::new();
-    let Some(first) = periods.first() else { return slices };
+    let Some(first) = periods.first() else {
+        return slices;
+    };
     let mut kwh_before = Decimal::ZERO;
     for period in periods {
         let mut cuts = cuts(tariff, tz, first.start, period, kwh_before);
@@ -204,7 +206,9 @@ impl Volumes {
                 }
                 self.bill_time(tariff, &moment, Dimension::Time, slice.ms);
             }
-            PeriodState::Parking => self.bill_time(tariff, &moment, Dimension::ParkingTime, slice.ms),
+            PeriodState::Parking => {
+                self.bill_time(tariff, &moment, Dimension::ParkingTime, slice.ms);
+            }
         }
     }
 
@@ -215,7 +219,9 @@ impl Volumes {
     }
 
     fn bill(&mut self, tariff: &Tariff, moment: &Moment, dimension: Dimension, volume: Decimal) {
-        let Some(place) = active(tariff, moment, dimension) else { return };
+        let Some(place) = active(tariff, moment, dimension) else {
+            return;
+        };
         *self.used.entry((dimension, place)).or_default() += volume;
         self.last.insert(dimension, place);
     }
@@ -229,7 +235,9 @@ impl Volumes {
 
     /// Brings the total of `dimension` up to a whole number of steps; `unit` is one Wh or one second in its volume.
     fn round_up(&mut self, tariff: &Tariff, dimension: Dimension, unit: Decimal) {
-        let Some(place) = self.last.get(&dimension).copied() else { return };
+        let Some(place) = self.last.get(&dimension).copied() else {
+            return;
+        };
         let step = Decimal::from(component(tariff, place).step_size) * unit;
         let total: Decimal =
             self.used.iter().filter(|((used, _), _)| *used == dimension).map(|(_, volume)| *volume).sum();
@@ -242,9 +250,7 @@ impl Volumes {
         for ((dimension, place), volume) in &self.used {
             let component = component(tariff, *place);
             let same = lines.iter_mut().find(|line| {
-                line.dimension == *dimension
-                    && line.unit_price == component.price
-                    && line.vat_rate == component.vat
+                line.dimension == *dimension && line.unit_price == component.price && line.vat_rate == component.vat
             });
             match same {
                 Some(line) => line.quantity += *volume,

@@ -214,7 +214,11 @@ fn clock_change(tz: Tz, from: Instant, to: Instant) -> Option<Instant> {
     let (mut before, mut after) = (from, to);
     while after - before > Duration::milliseconds(1) {
         let middle = before + (after - before) / 2;
-        if offset(middle) == offset(from) { before = middle } else { after = middle }
+        if offset(middle) == offset(from) {
+            before = middle;
+        } else {
+            after = middle;
+        }
     }
     // Zones change at whole seconds; the bisection ends within a millisecond after that.
     chrono::DateTime::from_timestamp(after.timestamp(), 0)

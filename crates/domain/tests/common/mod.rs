@@ -1,5 +1,5 @@
 //! Builders and strategies.
-#![allow(dead_code)] // each test binary uses its share
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
 
 use chrono::{DateTime, Utc};
 use domain::actor::Role;
@@ -86,17 +86,13 @@ pub fn car() -> impl Strategy<Value = Car> {
 pub fn model() -> impl Strategy<Value = ModelConfig> {
     let curve = proptest::collection::vec(5.0..250.0_f64, 2..8).prop_map(|powers| {
         let last = f64::from(u32::try_from(powers.len() - 1).unwrap());
-        let points = powers.iter().zip(0_u32..).map(|(power_kw, index)| CurvePoint {
-            percent: 100.0 * f64::from(index) / last,
-            power_kw: *power_kw,
-        });
+        let points = powers
+            .iter()
+            .zip(0_u32..)
+            .map(|(power_kw, index)| CurvePoint { percent: 100.0 * f64::from(index) / last, power_kw: *power_kw });
         ModelConfig::MeasuredCurve(MeasuredCurve { points: points.collect() })
     });
-    prop_oneof![
-        Just(ModelConfig::StepTaper),
-        Just(ModelConfig::TwoStageLinear(TwoStageLinear::default())),
-        curve,
-    ]
+    prop_oneof![Just(ModelConfig::StepTaper), Just(ModelConfig::TwoStageLinear(TwoStageLinear::default())), curve,]
 }
 
 pub fn session(car: &Car, number: u32, station: &mut Station) -> Session {

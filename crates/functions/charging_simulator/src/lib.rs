@@ -97,7 +97,8 @@ impl Function for ChargingSimulator {
             Trigger::Sqs(batch) => {
                 drive_sqs(batch, 1, async |message| {
                     let body = message.body.as_deref().unwrap_or_default();
-                    let body = serde_json::from_str(body).map_err(|error| Failure::invalid("body", error.to_string()))?;
+                    let body =
+                        serde_json::from_str(body).map_err(|error| Failure::invalid("body", error.to_string()))?;
                     self.tick(&validate::<Tick>(&body)?, &context).await.map(|_| ())
                 })
                 .await
@@ -145,8 +146,8 @@ impl ChargingSimulator {
     async fn active(&self, tick: &Tick) -> Result<Vec<ActiveKey>, Failure> {
         let sessions = &self.charging.sessions;
         if let Some(stations) = &tick.station_ids {
-            let found = stream::iter(stations.clone())
-                .map(|station| async move { sessions.active_at_station(&station).await });
+            let found =
+                stream::iter(stations.clone()).map(|station| async move { sessions.active_at_station(&station).await });
             return Ok(found.buffer_unordered(PARALLEL_SHARDS).try_concat().await?);
         }
         let shards = match tick.shard {

@@ -105,8 +105,10 @@ impl EventRelay {
                 }
                 Err(Failure::unavailable("the bus did not take every event"))
             };
-            let backoff =
-                ExponentialBuilder::default().with_jitter().with_min_delay(Duration::from_millis(100)).with_max_times(4);
+            let backoff = ExponentialBuilder::default()
+                .with_jitter()
+                .with_min_delay(Duration::from_millis(100))
+                .with_max_times(4);
             attempt.retry(backoff).await.map_err(|failure| {
                 let next = published.load(std::sync::atomic::Ordering::Relaxed);
                 (chunk[next].sequence_number.clone(), failure)
@@ -128,7 +130,8 @@ impl EventRelay {
                 .build()
         });
         let answer = self.client.put_events().set_entries(Some(entries.collect())).send().await;
-        let answer = answer.map_err(|error| Failure::unavailable(aws_sdk_eventbridge::error::DisplayErrorContext(error)))?;
+        let answer =
+            answer.map_err(|error| Failure::unavailable(aws_sdk_eventbridge::error::DisplayErrorContext(error)))?;
         let refused = answer.entries().iter().position(|entry| entry.error_code().is_some());
         Ok(refused.unwrap_or(events.len()))
     }

@@ -1,9 +1,10 @@
 //! Nothing is lost and nothing gets a second identity: refused entries, a batch delivered again, a relay killed midway.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::event::{Event, StationStatusChanged, seal};

@@ -1,4 +1,5 @@
 //! A notification is logged once and published once, however often it is reported.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::sync::Arc;
 
@@ -79,7 +80,8 @@ async fn an_event_delivered_many_times_is_one_entry_and_one_publication() {
 #[tokio::test]
 async fn what_could_not_be_published_is_published_by_the_next_delivery() {
     let dynamodb = EmbeddedDynamoDb::start().await;
-    let sns = FakeAws::start(|_, before| if before == 0 { (500, String::new()) } else { (200, PUBLISHED.to_owned()) }).await;
+    let sns =
+        FakeAws::start(|_, before| if before == 0 { (500, String::new()) } else { (200, PUBLISHED.to_owned()) }).await;
     let door = door(&dynamodb, &sns);
     let batch = sqs_event(&messages([port_failed()]));
     assert_eq!(invoke(&door, batch.clone()).await.unwrap()["batchItemFailures"], json!([{ "itemIdentifier": "m-0" }]));
@@ -116,9 +118,7 @@ async fn entries_are_acknowledged_and_resolved_by_staff_alone() {
     let entry = invoke(&door, notify.clone()).await.unwrap();
     assert_eq!(invoke(&door, notify.clone()).await.unwrap()["id"], entry["id"], "the same key is the same report");
     assert_eq!(sns.calls().len(), 1);
-    let act = |action: &str, role: &str| {
-        json!({ "action": action, "actor": { "userId": "t-1", "role": role }, "id": entry["id"] })
-    };
+    let act = |action: &str, role: &str| json!({ "action": action, "actor": { "userId": "t-1", "role": role }, "id": entry["id"] });
     assert_eq!(invoke(&door, act("acknowledgeLog", "USER")).await.unwrap_err().0, "ForbiddenError");
     let acknowledged = invoke(&door, act("acknowledgeLog", "TECH_SUPPORT")).await.unwrap();
     assert_eq!((&acknowledged["status"], &acknowledged["handledBy"]), (&json!("ACKNOWLEDGED"), &json!("t-1")));

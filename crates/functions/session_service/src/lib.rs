@@ -74,7 +74,7 @@ impl SessionService {
             if command.idempotency_key.is_some()
                 && let Some(earlier) = self.charging.sessions.load(&id).await?
             {
-                return repeated(earlier, &fingerprint);
+                return repeated(&earlier, &fingerprint);
             }
             match self.try_start(&command, (&id, &user), actor.role, &fingerprint, &request.context).await {
                 Err(StartError::Store(error)) if error.is_stale() && attempt < ATTEMPTS => {}
@@ -82,7 +82,7 @@ impl SessionService {
                 // The refusal may be this very session's doing, started by a repetition of this request meanwhile.
                 Err(StartError::Refused(failure)) => {
                     return match self.charging.sessions.load(&id).await? {
-                        Some(earlier) => repeated(earlier, &fingerprint),
+                        Some(earlier) => repeated(&earlier, &fingerprint),
                         None => Err(failure),
                     };
                 }
@@ -127,8 +127,7 @@ impl SessionService {
     async fn stop(&self, request: &Request) -> Result<Answer, Failure> {
         let SessionRef { session_id } = request.command()?;
         let actor = request.actor()?;
-        let reason =
-            if actor.role == Role::User { EndReason::StoppedByUser } else { EndReason::StoppedByOperator };
+        let reason = if actor.role == Role::User { EndReason::StoppedByUser } else { EndReason::StoppedByOperator };
         for attempt in 1.. {
             let loaded = self.load(&session_id).await?;
             loaded.session.may_stop(actor)?;
@@ -280,9 +279,9 @@ impl From<DomainError> for StartError {
 }
 
 /// The answer to a repetition of the request that started a session: the session as it is now.
-fn repeated(earlier: LoadedSession, fingerprint: &str) -> Result<Answer, Failure> {
+fn repeated(earlier: &LoadedSession, fingerprint: &str) -> Result<Answer, Failure> {
     if earlier.terms.request_fingerprint == fingerprint {
-        return created(&earlier);
+        return created(earlier);
     }
     Err(DomainError::conflict(format!(
         "this idempotency key started session {} with another request: use a new key for a new request",
@@ -299,9 +298,9 @@ fn created(loaded: &LoadedSession) -> Result<Answer, Failure> {
 /// Whose session is started: one's own, or anybody's for staff.
 fn on_behalf_of(actor: &Actor, user: Option<&UserId>) -> Result<UserId, DomainError> {
     match user {
-        Some(user) if *user != actor.user_id && !actor.role.is_staff() => Err(DomainError::Forbidden(format!(
-            "role USER may act for itself only, not for user {user}"
-        ))),
+        Some(user) if *user != actor.user_id && !actor.role.is_staff() => {
+            Err(DomainError::Forbidden(format!("role USER may act for itself only, not for user {user}")))
+        }
         Some(user) => Ok(user.clone()),
         None => Ok(actor.user_id.clone()),
     }

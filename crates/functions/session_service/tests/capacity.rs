@@ -1,4 +1,6 @@
-//! What a session costs in DynamoDB units: the design's promises, read from the consumed capacity.
+//! What a session costs in `DynamoDB` units: the design's promises, read from the consumed capacity.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::float_cmp)] // units are whole numbers and halves
 
 mod common;
 
@@ -51,7 +53,8 @@ async fn start_tick_and_end_cost_what_the_design_says() {
 async fn the_item_of_a_tick_stays_under_one_kilobyte() {
     let world = World::new().await;
     let long = |prefix: &str| format!("{prefix}{}", "x".repeat(48 - prefix.len()));
-    let points: Vec<_> = (0..16).map(|n| json!({ "percent": f64::from(n) * 6.25, "powerKw": 123.5 - f64::from(n) })).collect();
+    let points: Vec<_> =
+        (0..16).map(|n| json!({ "percent": f64::from(n) * 6.25, "powerKw": 123.5 - f64::from(n) })).collect();
     let station = json!({
         "action": "createStation", "actor": common::admin(), "stationId": long("station-"), "name": "N", "address": "A",
         "latitude": 1, "longitude": 1, "powerKw": 312.5, "pricePerKwh": "0.49", "currency": "EUR",

@@ -206,9 +206,10 @@ impl PriceArguments {
             (Some(tariff), None, None) => Ok(Some(tariff.clone())),
             (None, Some(price), Some(currency)) => Ok(Some(Tariff::per_kwh(price, currency))),
             (None, None, None) => Ok(None),
-            (Some(_), ..) => {
-                Err(DomainError::invalid("tariff", "is given together with its short form: give tariff, or pricePerKwh and currency"))
-            }
+            (Some(_), ..) => Err(DomainError::invalid(
+                "tariff",
+                "is given together with its short form: give tariff, or pricePerKwh and currency",
+            )),
             (None, Some(_), None) => Err(DomainError::invalid("currency", "is required with pricePerKwh")),
             (None, None, Some(_)) => Err(DomainError::invalid("pricePerKwh", "is required with currency")),
         }
@@ -251,9 +252,11 @@ impl ListStations {
             }
             _ => {
                 let mut checks = Checks::new();
-                checks
-                    .require(self.latitude.is_some(), "latitude", "is required for a search by place")
-                    .require(self.longitude.is_some(), "longitude", "is required for a search by place");
+                checks.require(self.latitude.is_some(), "latitude", "is required for a search by place").require(
+                    self.longitude.is_some(),
+                    "longitude",
+                    "is required for a search by place",
+                );
                 checks.finish()?;
                 Ok(StationFilter::Status(self.status.unwrap_or(StationStatus::Active)))
             }

@@ -3,9 +3,7 @@
 mod commands;
 mod view;
 
-use commands::{
-    AddPort, CreateStation, FailPort, ListStations, PortRef, StationRef, TransitionStation, UpdateStation,
-};
+use commands::{AddPort, CreateStation, FailPort, ListStations, PortRef, StationRef, TransitionStation, UpdateStation};
 use domain::actor::Actor;
 use domain::error::DomainError;
 use domain::id::{PortId, StationId};
@@ -104,7 +102,9 @@ impl StationService {
         let filter = command.filter()?;
         let page = self.charging.stations.list(&filter, &command.page.into()).await?;
         Answer::page(page, |station| match &filter {
-            StationFilter::Near(at, ..) => StationView::new(&station, None).at_distance(at.distance_km(&station.location)),
+            StationFilter::Near(at, ..) => {
+                StationView::new(&station, None).at_distance(at.distance_km(&station.location))
+            }
             StationFilter::Status(_) => StationView::new(&station, None),
         })
     }
@@ -284,7 +284,9 @@ fn find_port<'a>(loaded: &'a LoadedStation, id: &PortId) -> Result<&'a Port, Fai
 
 /// The new port is the last of the list that was checked; its caller knows it as the request itself.
 fn about_new_port(error: DomainError) -> DomainError {
-    let DomainError::Validation(mut errors) = error else { return error };
+    let DomainError::Validation(mut errors) = error else {
+        return error;
+    };
     for error in &mut errors {
         error.field = error.field.rsplit("].").next().unwrap_or(&error.field).to_owned();
     }

@@ -1,5 +1,5 @@
-//! The charging context in one process: stations, sessions and the simulator over one embedded DynamoDB.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share; a test fails by panicking
+//! The charging context in one process: stations, sessions and the simulator over one embedded `DynamoDB`.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
 
 use charging_simulator::ChargingSimulator;
 use domain::Instant;
