@@ -96,10 +96,11 @@ nextest-ready:
 		env -u CARGO_BUILD_TARGET cargo install --quiet --locked cargo-nextest@$(NEXTEST_VERSION); }
 
 test-unit: nextest-ready
-	cargo nextest run --workspace --exclude e2e --locked
+	@# The whole workspace is built for both kinds of tests: another selection would have other features.
+	cargo nextest run --workspace --locked --no-fail-fast -E 'not package(e2e)'
 
 test-e2e: nextest-ready build
-	scripts/with_local_cloud cargo nextest run -p e2e --locked
+	scripts/with_local_cloud cargo nextest run --workspace --locked --no-fail-fast -E 'package(e2e)'
 
 bench: ## the simulator against the embedded DynamoDB, optimised
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench tick
