@@ -80,6 +80,7 @@ $(TOOLS)/deny-$(DENY_VERSION):
 
 lint-template: $(VENV)/.ready
 	cfn-lint infrastructure/template.yaml
+	$(BIN)/python scripts/check_template.py
 	AWS_DEFAULT_REGION=eu-central-1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
 		sam validate --lint --template-file infrastructure/template.yaml
 

@@ -63,7 +63,7 @@ pub async fn tick(sizes: &[u32], ticks: u32) -> Result<()> {
     }
     println!("{table}");
     println!(
-        "units are per session and tick; both rates are taken in turns, {ticks} ticks each, {CONCURRENCY} at a time;"
+        "units are per session and tick; the bare updates are of the same items; both in turns, {ticks} ticks each, {CONCURRENCY} at a time;"
     );
     println!(
         "peak MB is this process alone: simulator, SDK and the bench itself; the embedded DynamoDB is another one"
@@ -83,7 +83,7 @@ async fn measure(sessions: u32, ticks: u32) -> Result<Run> {
     let mut server = Server::start().await?;
     let charging = server.charging();
     let started: domain::Instant = "2026-03-03T10:00:00Z".parse()?;
-    populate(&charging, sessions, started).await?;
+    let ids = populate(&charging, sessions, started).await?;
     let simulator = ChargingSimulator::new(server.charging(), None, usize::MAX);
     // The first tick moves every session from STARTED to IN_PROGRESS, which the others do not.
     advance(&simulator, started, 1, sessions).await?;
@@ -96,7 +96,7 @@ async fn measure(sessions: u32, ticks: u32) -> Result<Run> {
         advance(&simulator, started, 2 + tick, sessions).await?;
         ticked += watch.elapsed().as_secs_f64();
         let watch = Instant::now();
-        update_all(&bare, sessions).await?;
+        update_all(&bare, &ids).await?;
         updated += watch.elapsed().as_secs_f64();
     }
     let units = capacity_store.sessions.db().capacity().units();
@@ -152,7 +152,7 @@ impl Server {
 }
 
 /// Stations of [`PORTS`] ports, a session at each port, with batteries that take all day.
-async fn populate(charging: &ChargingStore, sessions: u32, now: domain::Instant) -> Result<()> {
+async fn populate(charging: &ChargingStore, sessions: u32, now: domain::Instant) -> Result<Vec<SessionId>> {
     let stations = sessions.div_ceil(PORTS);
     stream::iter(0..stations)
         .map(|number| {
@@ -160,11 +160,17 @@ async fn populate(charging: &ChargingStore, sessions: u32, now: domain::Instant)
             populate_station(charging, number, ports, now)
         })
         .buffer_unordered(CONCURRENCY)
-        .try_collect::<()>()
+        .try_concat()
         .await
 }
 
-async fn populate_station(charging: &ChargingStore, number: u32, ports: u32, now: domain::Instant) -> Result<()> {
+async fn populate_station(
+    charging: &ChargingStore,
+    number: u32,
+    ports: u32,
+    now: domain::Instant,
+) -> Result<Vec<SessionId>> {
+    let mut ids = Vec::new();
     let tariff = Tariff::per_kwh("0.49".parse()?, "EUR".parse().map_err(anyhow::Error::msg)?);
     let mut station = Station {
         id: StationId::new(format!("station-{number}"))?,
@@ -215,26 +221,24 @@ async fn populate_station(charging: &ChargingStore, number: u32, ports: u32, now
             correlation_id: "bench".to_owned(),
         };
         charging.start((&session, &terms), (&station, port), event, &trace).await?;
+        ids.push(session.id);
     }
-    Ok(())
+    Ok(ids)
 }
 
-/// As many conditional updates of small items as there are sessions, and nothing around them.
-async fn update_all(client: &Client, count: u32) -> Result<()> {
-    stream::iter(0..count)
-        .map(|number| async move {
+/// One conditional update of each of the same items, as bare as it can be.
+async fn update_all(client: &Client, ids: &[SessionId]) -> Result<()> {
+    stream::iter(ids.to_vec())
+        .map(|id| async move {
             client
                 .update_item()
-                .table_name("ev-users")
-                .key("PK", AttributeValue::S(format!("USER#{number}")))
-                .key("SK", AttributeValue::S("METADATA".to_owned()))
-                .update_expression("SET #a = :a ADD #v :one")
-                .condition_expression("attribute_not_exists(#v) OR #v > :zero")
-                .expression_attribute_names("#a", "chargePercent")
-                .expression_attribute_names("#v", "version")
-                .expression_attribute_values(":a", AttributeValue::N("42.5".to_owned()))
+                .table_name("ev-sessions")
+                .key("PK", AttributeValue::S(store::keys::session(&id)))
+                .key("SK", AttributeValue::S(store::keys::METADATA.to_owned()))
+                .update_expression("ADD #b :one")
+                .condition_expression("attribute_exists(PK)")
+                .expression_attribute_names("#b", "bare")
                 .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
-                .expression_attribute_values(":zero", AttributeValue::N("0".to_owned()))
                 .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
                 .send()
                 .await

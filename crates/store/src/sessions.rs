@@ -15,12 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
-use crate::stations::{json, outbox, pk_of};
+use crate::stations::{json, number, outbox, pk_of};
 use crate::transaction::{Transaction, UpdateExpression};
 use crate::{Trace, keys, time};
-
-/// What a tick sets. Status and its time are index keys, but setting them to what they are writes no index.
-const TICKED: [&str; 7] = ["status", "statusChangedAt", "meteredAt", "chargePercent", "powerKw", "meter", "version"];
 
 /// Charging sessions, in the sessions table.
 #[derive(Clone, Debug)]
@@ -295,14 +292,21 @@ impl SessionStore {
     /// [`StoreError::ConditionFailed`] when somebody else changed the session first.
     pub async fn save_tick(&self, session: &Session) -> Result<(), StoreError> {
         let pk = keys::session(&session.id);
-        let row = SessionRow::new(session, None, None);
-        let row: Item = encode(&pk, row)?;
-        let changed = row.into_iter().filter(|(name, _)| TICKED.contains(&name.as_str())).collect();
-        let update = UpdateExpression::new()
-            .set_all(changed, &[keys::OUTBOX])
-            .only_version(session.version - 1)
-            .build(&self.table, key(&pk, keys::METADATA))?;
-        self.db.update(update).await
+        let mut update = UpdateExpression::new()
+            .set("meteredAt", AttributeValue::S(time::text(&session.metered_at)))
+            .set("chargePercent", number(session.charge_percent))
+            .set("powerKw", number(session.power_kw))
+            .set("meter", AttributeValue::S(MeterText(session.meter.clone()).into()))
+            .set("version", number(session.version))
+            .remove(keys::OUTBOX)
+            .only_version(session.version - 1);
+        // Only the first tick changes the status, whose index would otherwise be looked at for nothing.
+        if session.status_changed_at == session.metered_at {
+            update = update
+                .set("status", AttributeValue::S(session.status.name().to_owned()))
+                .set("statusChangedAt", AttributeValue::S(time::text(&session.status_changed_at)));
+        }
+        self.db.update(update.build(&self.table, key(&pk, keys::METADATA))?).await
     }
 
     /// Writes a session that ended, with the events of its end, within `transaction`; it leaves the active index.

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Holds what neither cfn-lint nor the local cloud does: permissions and dead letters of every trigger.
+
+The local cloud enforces the functions' roles, but not Lambda permissions, queue policies and event-source rights, and
+it produces no alarm data; so these are checked on the template itself.
+"""
+
+import sys
+from pathlib import Path
+
+import cfnlint.decode
+
+TEMPLATE = Path(__file__).resolve().parent.parent / "infrastructure" / "template.yaml"
+ASYNCHRONOUS = {"SQS", "DynamoDB", "Schedule"}
+EVENT_SOURCE_RIGHTS = {
+    "SQS": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
+    "DynamoDB": {"dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream", "dynamodb:ListStreams"},
+}
+
+
+def main():
+    template, problems = cfnlint.decode.decode(str(TEMPLATE))
+    if problems:
+        sys.exit(f"the template cannot be read: {problems}")
+    resources = template["Resources"]
+    failures = [*triggers(resources), *routes(resources), *dead_letters(resources), *queues(resources), *logs(resources)]
+    for failure in failures:
+        print(f"infrastructure/template.yaml: {failure}", file=sys.stderr)
+    print(f"template: {len(resources)} resources, {len(failures)} failures")
+    sys.exit(1 if failures else 0)
+
+
+def of_type(resources, kind):
+    return {name: resource["Properties"] for name, resource in resources.items() if resource["Type"] == kind}
+
+
+def functions(resources):
+    return of_type(resources, "AWS::Serverless::Function")
+
+
+def target(value):
+    """The logical id that a `Ref` or `GetAtt` names."""
+    if isinstance(value, dict):
+        value = value.get("Ref") or value.get("Fn::GetAtt")
+    return value[0] if isinstance(value, list) else str(value).split(".")[0]
+
+
+def actions(resources, role):
+    found = set()
+    for policy in resources[role]["Properties"]["Policies"]:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            action = statement["Action"]
+            found.update([action] if isinstance(action, str) else action)
+    return found
+
+
+def triggers(resources):
+    """Each asynchronous trigger of a function has the rights it needs, bounded attempts and a dead-letter queue."""
+    for name, function in functions(resources).items():
+        for event, trigger in function.get("Events", {}).items():
+            kind, properties = trigger["Type"], trigger["Properties"]
+            missing = EVENT_SOURCE_RIGHTS.get(kind, set()) - actions(resources, target(function["Role"]))
+            if missing:
+                yield f"{name}.{event}: its role lacks {sorted(missing)}"
+            if kind == "SQS":
+                redrive = resources[target(properties["Queue"])]["Properties"].get("RedrivePolicy", {})
+                if not 3 <= redrive.get("maxReceiveCount", 0) <= 5:
+                    yield f"{name}.{event}: its queue has no dead-letter queue after 3 to 5 receives"
+                if "ReportBatchItemFailures" not in properties.get("FunctionResponseTypes", []):
+                    yield f"{name}.{event}: failed messages would be deleted"
+            elif kind == "DynamoDB":
+                if not properties.get("DestinationConfig", {}).get("OnFailure"):
+                    yield f"{name}.{event}: no destination for failed batches"
+                if not 3 <= properties.get("MaximumRetryAttempts", 0) <= 5:
+                    yield f"{name}.{event}: attempts are not bounded to 3 to 5"
+                if not properties.get("FilterCriteria"):
+                    yield f"{name}.{event}: every write would invoke it"
+            elif kind == "Schedule":
+                if not (properties.get("DeadLetterConfig") and properties.get("RetryPolicy")):
+                    yield f"{name}.{event}: no retry policy with a dead-letter queue"
+                configs = of_type(resources, "AWS::Lambda::EventInvokeConfig").values()
+                if not any(target(c["FunctionName"]) == name and c["DestinationConfig"] for c in configs):
+                    yield f"{name}.{event}: no destination for failed invocations"
+            if kind not in ASYNCHRONOUS:
+                yield f"{name}.{event}: {kind} is not checked here"
+    for name, rule in of_type(resources, "AWS::Events::Rule").items():
+        for rule_target in rule["Targets"]:
+            if not (rule_target.get("DeadLetterConfig") and rule_target.get("RetryPolicy")):
+                yield f"{name}: target {rule_target['Id']} has no retry policy with a dead-letter queue"
+
+
+def routes(resources):
+    """Each route reaches a function that API Gateway may invoke; every route but health wants a token."""
+    integrations = of_type(resources, "AWS::ApiGatewayV2::Integration")
+    permitted = {
+        target(permission["FunctionName"])
+        for permission in of_type(resources, "AWS::Lambda::Permission").values()
+        if permission["Principal"] == "apigateway.amazonaws.com" and "SourceArn" in permission
+    }
+    for name, route in of_type(resources, "AWS::ApiGatewayV2::Route").items():
+        integration = route["Target"]["Fn::Sub"].removeprefix("integrations/${").removesuffix("}")
+        function = target(integrations[integration]["IntegrationUri"])
+        if function not in permitted:
+            yield f"{name}: API Gateway may not invoke {function}"
+        is_open = route["AuthorizationType"] == "NONE"
+        if is_open != (route["RouteKey"] == "GET /health"):
+            yield f"{name}: {route['RouteKey']} is {'open' if is_open else 'closed'}"
+
+
+def dead_letters(resources):
+    """Each dead-letter queue has an alarm on its depth that tells the operators."""
+    watched = {
+        target(dimension["Value"])
+        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
+        if alarm["MetricName"] == "ApproximateNumberOfMessagesVisible" and alarm.get("AlarmActions")
+        for dimension in alarm["Dimensions"]
+    }
+    for name in of_type(resources, "AWS::SQS::Queue"):
+        if name.endswith("DeadLetterQueue") and name not in watched:
+            yield f"{name}: no alarm on its depth"
+
+
+def queues(resources):
+    """A queue that a rule or schedule sends to says so in its policy; a consumer has six times its timeout."""
+    opened = {
+        target(queue)
+        for policy in of_type(resources, "AWS::SQS::QueuePolicy").values()
+        for queue in policy["Queues"]
+    }
+    for name, rule in of_type(resources, "AWS::Events::Rule").items():
+        for rule_target in rule["Targets"]:
+            for queue in (rule_target["Arn"], rule_target["DeadLetterConfig"]["Arn"]):
+                if target(queue) not in opened:
+                    yield f"{name}: {target(queue)} does not let the rule send"
+    for name, function in functions(resources).items():
+        for trigger in function.get("Events", {}).values():
+            properties = trigger["Properties"]
+            if trigger["Type"] == "SQS":
+                queue = resources[target(properties["Queue"])]["Properties"]
+                if queue["VisibilityTimeout"] < 6 * function["Timeout"]:
+                    yield f"{name}: its queue's visibility timeout is below six times its own"
+            if trigger["Type"] == "Schedule" and target(properties["DeadLetterConfig"]["Arn"]) not in opened:
+                yield f"{name}: its schedule may not send to its dead-letter queue"
+
+
+def logs(resources):
+    """Each function writes to a log group of its own, kept for a bounded time, under a role of its own."""
+    roles = [target(function["Role"]) for function in functions(resources).values()]
+    if len(set(roles)) != len(roles):
+        yield "two functions share a role"
+    for name, function in functions(resources).items():
+        group = resources[target(function["LoggingConfig"]["LogGroup"])]["Properties"]
+        if "RetentionInDays" not in group:
+            yield f"{name}: its log is kept for ever"
+
+
+if __name__ == "__main__":
+    main()
