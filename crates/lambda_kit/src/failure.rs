@@ -76,13 +76,15 @@ pub struct Failure {
     pub fields: Vec<FieldError>,
     /// The transition refused.
     pub transition: Option<Box<IllegalTransition>>,
+    /// Whether it was decided on what somebody else has changed since, so that another try may succeed.
+    pub stale: bool,
     /// For the log alone.
     pub cause: Option<String>,
 }
 
 impl Failure {
     fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), fields: Vec::new(), transition: None, cause: None }
+        Self { code, message: message.into(), fields: Vec::new(), transition: None, stale: false, cause: None }
     }
 
     /// A validation failure about one field.
@@ -94,6 +96,16 @@ impl Failure {
     #[must_use]
     pub fn invalid_fields(fields: Vec<FieldError>) -> Self {
         DomainError::Validation(fields).into()
+    }
+
+    /// It was decided on what somebody else has changed since; `what` goes to the log.
+    #[must_use]
+    pub fn stale(what: &str) -> Self {
+        Self {
+            stale: true,
+            cause: Some(what.to_owned()),
+            ..Self::new(Code::Conflict, "somebody else changed it at the same time; read it again and retry")
+        }
     }
 
     /// A failure of ours; `cause` goes to the log, never to the caller.
@@ -165,10 +177,7 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Domain(error) => error.into(),
             StoreError::Unavailable(_) => Self::unavailable(error),
-            StoreError::ConditionFailed(_) => Self {
-                cause: Some(error.to_string()),
-                ..Self::new(Code::Conflict, "somebody else changed it at the same time; read it again and retry")
-            },
+            StoreError::ConditionFailed(_) => Self::stale(&error.to_string()),
             StoreError::Corrupt { .. } | StoreError::Rejected(_) => Self::internal(error),
         }
     }

@@ -13,6 +13,7 @@ mod failure;
 mod http_api;
 mod payload;
 mod request;
+mod retry;
 
 pub use batch::{drive_sqs, event_in};
 pub use bootstrap::{BootError, run};
@@ -23,6 +24,7 @@ pub use failure::{Code, Failure};
 pub use http_api::Route;
 pub use payload::Payload;
 pub use request::{Answer, Context, Function, PageArguments, Request, RouteAction, Trigger};
+pub use retry::decide;
 
 /// The event types of the triggers.
 pub mod events {

@@ -11,16 +11,12 @@ use domain::error::DomainError;
 use domain::id::{SessionId, StationId, UserId};
 use domain::session::{self, EndReason, Session, SessionStatus, SessionTerms, advance_station};
 use domain::tariff::{ChargingPeriod, PeriodState, price};
-use lambda_kit::{Answer, Code, Context, Failure, Function, Request, Route, RouteAction};
+use lambda_kit::{Answer, Context, Failure, Function, Request, Route, RouteAction, decide};
 use rust_decimal::Decimal;
 use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
 use uuid::Uuid;
 
 pub use view::{QuoteView, SessionView};
-
-/// How often a decision is taken anew after somebody else changed what it was taken on. A station with 50 callers at
-/// once changes often.
-const ATTEMPTS: usize = 10;
 
 const ACTIONS: [&str; 6] = ["startSession", "stopSession", "failSession", "getSession", "listSessions", "quote"];
 
@@ -70,26 +66,35 @@ impl SessionService {
             Some(key) => SessionId::for_key(&user, key),
             None => Uuid::now_v7().into(),
         };
-        for attempt in 1.. {
-            if command.idempotency_key.is_some()
-                && let Some(earlier) = self.charging.sessions.load(&id).await?
-            {
-                return repeated(&earlier, &fingerprint);
-            }
-            match self.try_start(&command, (&id, &user), actor.role, &fingerprint, &request.context).await {
-                Err(StartError::Store(error)) if error.is_stale() && attempt < ATTEMPTS => {}
-                Err(StartError::Store(error)) => return Err(error.into()),
-                // The refusal may be this very session's doing, started by a repetition of this request meanwhile.
-                Err(StartError::Refused(failure)) => {
-                    return match self.charging.sessions.load(&id).await? {
-                        Some(earlier) => repeated(&earlier, &fingerprint),
-                        None => Err(failure),
-                    };
-                }
-                Ok(loaded) => return created(&loaded),
-            }
+        let start = || self.start_or_repeat(&command, (&id, &user), actor.role, &fingerprint, &request.context);
+        let loaded = decide(start).await?;
+        Answer::created(format!("/sessions/{id}"), SessionView::new(&loaded.session, &loaded.terms))
+    }
+
+    /// Starts the session, or finds the one that the same idempotency key started before.
+    async fn start_or_repeat(
+        &self,
+        command: &StartSession,
+        (id, user): (&SessionId, &UserId),
+        role: Role,
+        fingerprint: &str,
+        context: &Context,
+    ) -> Result<LoadedSession, Failure> {
+        if command.idempotency_key.is_none() {
+            return self.try_start(command, (id, user), role, fingerprint, context).await;
         }
-        Err(Failure::unavailable("unreachable: attempts are bounded"))
+        if let Some(earlier) = self.charging.sessions.load(id).await? {
+            return repeated(earlier, fingerprint);
+        }
+        let refusal = match self.try_start(command, (id, user), role, fingerprint, context).await {
+            Err(failure) if !failure.stale => failure,
+            started_or_stale => return started_or_stale,
+        };
+        // The refusal may be this very session's doing, started by a repetition of this request meanwhile.
+        match self.charging.sessions.load(id).await? {
+            Some(earlier) => repeated(earlier, fingerprint),
+            None => Err(refusal),
+        }
     }
 
     async fn try_start(
@@ -99,7 +104,7 @@ impl SessionService {
         role: Role,
         fingerprint: &str,
         context: &Context,
-    ) -> Result<LoadedSession, StartError> {
+    ) -> Result<LoadedSession, Failure> {
         let (status, loaded) =
             futures::try_join!(self.users.status(user), self.charging.stations.load(&command.station_id))?;
         status.may_charge(user)?;
@@ -128,16 +133,13 @@ impl SessionService {
         let SessionRef { session_id } = request.command()?;
         let actor = request.actor()?;
         let reason = if actor.role == Role::User { EndReason::StoppedByUser } else { EndReason::StoppedByOperator };
-        for attempt in 1.. {
+        let stopped = decide(|| async {
             let loaded = self.load(&session_id).await?;
             loaded.session.may_stop(actor)?;
-            match self.settle(loaded, reason, &request.context).await {
-                Err(error) if error.is_stale() && attempt < ATTEMPTS => {}
-                Err(error) => return Err(error.into()),
-                Ok(ended) => return Answer::ok(SessionView::new(&ended.session, &ended.terms)),
-            }
-        }
-        Err(Failure::unavailable("unreachable: attempts are bounded"))
+            Ok(self.settle(loaded, reason, &request.context).await?)
+        });
+        let ended = stopped.await?;
+        Answer::ok(SessionView::new(&ended.session, &ended.terms))
     }
 
     /// Ends a session now, with the energy delivered up to now, which may show that it had reached its end before.
@@ -177,16 +179,13 @@ impl SessionService {
         let command: FailSession = request.command()?;
         let role = request.actor()?.role;
         let reason = command.reason.as_deref().unwrap_or("its session was failed by an operator");
-        for attempt in 1.. {
+        let failed = decide(|| async {
             let loaded = self.load(&command.session_id).await?;
             loaded.session.may_fail(role)?;
-            match self.try_fail(loaded, reason, role, &request.context).await {
-                Err(failure) if failure.code == Code::Conflict && attempt < ATTEMPTS => {}
-                Err(failure) => return Err(failure),
-                Ok(ended) => return Answer::ok(SessionView::new(&ended.session, &ended.terms)),
-            }
-        }
-        Err(Failure::unavailable("unreachable: attempts are bounded"))
+            self.try_fail(loaded, reason, role, &request.context).await
+        });
+        let ended = failed.await?;
+        Answer::ok(SessionView::new(&ended.session, &ended.terms))
     }
 
     async fn try_fail(
@@ -260,39 +259,16 @@ impl SessionService {
     }
 }
 
-/// Why a start did not happen: the rules refused it, or the tables did.
-enum StartError {
-    Refused(Failure),
-    Store(StoreError),
-}
-
-impl From<StoreError> for StartError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<DomainError> for StartError {
-    fn from(error: DomainError) -> Self {
-        Self::Refused(error.into())
-    }
-}
-
-/// The answer to a repetition of the request that started a session: the session as it is now.
-fn repeated(earlier: &LoadedSession, fingerprint: &str) -> Result<Answer, Failure> {
+/// The session that a repeated request started, as it is now.
+fn repeated(earlier: LoadedSession, fingerprint: &str) -> Result<LoadedSession, Failure> {
     if earlier.terms.request_fingerprint == fingerprint {
-        return created(earlier);
+        return Ok(earlier);
     }
     Err(DomainError::conflict(format!(
         "this idempotency key started session {} with another request: use a new key for a new request",
         earlier.session.id
     ))
     .into())
-}
-
-fn created(loaded: &LoadedSession) -> Result<Answer, Failure> {
-    let location = format!("/sessions/{}", loaded.session.id);
-    Answer::created(location, SessionView::new(&loaded.session, &loaded.terms))
 }
 
 /// Whose session is started: one's own, or anybody's for staff.

@@ -23,7 +23,14 @@ async fn what_may_not_start_is_refused_and_nothing_is_written() {
         ("drained", "port-1", "u-1", json!({}), "ConflictError", "MAINTENANCE"),
         ("active", "port-1", "blocked", json!({}), "ForbiddenError", "blocked"),
         ("active", "port-1", "u-1", json!({ "userId": "u-2" }), "ForbiddenError", "u-2"),
-        ("active", "port-1", "u-1", json!({ "chargePercent": 80, "targetPercent": 80 }), "ValidationError", "targetPercent"),
+        (
+            "active",
+            "port-1",
+            "u-1",
+            json!({ "chargePercent": 80, "targetPercent": 80 }),
+            "ValidationError",
+            "targetPercent",
+        ),
         ("active", "port-1", "u-1", json!({ "chargePercent": 100 }), "ValidationError", "targetPercent"),
         ("active", "port-1", "u-1", json!({ "limits": { "maxCost": 0 } }), "ValidationError", "limits.maxCost"),
     ] {
@@ -130,7 +137,8 @@ async fn failures_take_session_port_and_station_together() {
         sessions.push(world.start("s-1", &format!("port-{port}"), "u-1", json!({})).await.unwrap());
     }
     let tech = json!({ "userId": "t-1", "role": "TECH_SUPPORT" });
-    let fail_port = json!({ "action": "failPort", "actor": tech, "stationId": "s-1", "portId": "port-1", "reason": "smoke" });
+    let fail_port =
+        json!({ "action": "failPort", "actor": tech, "stationId": "s-1", "portId": "port-1", "reason": "smoke" });
     let failed = invoke(&world.stations, fail_port.clone()).await.unwrap();
     assert_eq!(failed["status"], "ERROR");
     assert_eq!(error_type(&invoke(&world.stations, fail_port).await), "ConflictError");
@@ -141,7 +149,9 @@ async fn failures_take_session_port_and_station_together() {
     let station = world.get_station("s-1").await;
     assert_eq!((&station["chargingPorts"], &station["status"]), (&json!(0), &json!("OUT_OF_ORDER")));
     assert!(station["ports"].as_array().unwrap().iter().all(|port| port["status"] == "ERROR"), "{station}");
-    for (session, reason) in sessions.iter().zip(["PORT_FAILED", "ERROR", "STATION_OUT_OF_ORDER", "STATION_OUT_OF_ORDER"]) {
+    for (session, reason) in
+        sessions.iter().zip(["PORT_FAILED", "ERROR", "STATION_OUT_OF_ORDER", "STATION_OUT_OF_ORDER"])
+    {
         let session = world.get(id(session)).await;
         assert_eq!((&session["status"], &session["endReason"]), (&json!("FAILED"), &json!(reason)));
         assert_eq!(session["cost"], "0.00");
@@ -179,7 +189,10 @@ async fn maintenance_drains_and_protects_what_runs() {
     assert_eq!(act("updateStation", json!({ "name": "New name" })).await.unwrap()["name"], "New name");
     world.stop(id(&session), "u-1").await.unwrap();
     assert_eq!(act("updateStation", json!({ "powerKw": 50 })).await.unwrap()["powerKw"], 50.0);
-    assert_eq!(act("addPort", json!({ "portNumber": 3, "connectorType": "CCS2", "maxPowerKw": 50 })).await.unwrap()["portId"], "port-3");
+    assert_eq!(
+        act("addPort", json!({ "portNumber": 3, "connectorType": "CCS2", "maxPowerKw": 50 })).await.unwrap()["portId"],
+        "port-3"
+    );
     let twice = act("addPort", json!({ "portNumber": 3, "connectorType": "CCS2", "maxPowerKw": 50 })).await;
     assert_eq!(error_type(&twice), "ValidationError");
     act("removePort", json!({ "portId": "port-1" })).await.unwrap();

@@ -9,13 +9,10 @@ use domain::error::DomainError;
 use domain::id::{PortId, StationId};
 use domain::session::{EndReason, Session, SessionStatus};
 use domain::station::{self, Port, StationStatus};
-use lambda_kit::{Answer, Context, Failure, Function, Request, Route, RouteAction};
+use lambda_kit::{Answer, Context, Failure, Function, Request, Route, RouteAction, decide};
 use store::{ChargingStore, LoadedStation, StationFilter, Transaction};
 
 pub use view::{PortView, StationView};
-
-/// How often a decision is taken anew after somebody else changed what it was taken on.
-const ATTEMPTS: usize = 6;
 
 const ACTIONS: [&str; 10] = [
     "createStation",
@@ -112,19 +109,15 @@ impl StationService {
     async fn update(&self, request: &Request) -> Result<Answer, Failure> {
         let command: UpdateStation = request.command()?;
         let actor = request.actor()?;
-        for attempt in 1.. {
+        let updated = decide(|| async {
             let mut loaded = self.load(&command.station_id).await?;
             let update = command.update(&loaded.station)?;
             loaded.station.update(update, actor, request.context.now)?;
-            match self.charging.stations.save(&loaded.station, [], &request.context.trace()).await {
-                Err(error) if error.is_stale() && attempt < ATTEMPTS => {}
-                written => {
-                    written?;
-                    return Answer::ok(StationView::new(&loaded.station, Some(&loaded.ports)));
-                }
-            }
-        }
-        Err(Failure::unavailable("unreachable: attempts are bounded"))
+            self.charging.stations.save(&loaded.station, [], &request.context.trace()).await?;
+            Ok(loaded)
+        });
+        let loaded = updated.await?;
+        Answer::ok(StationView::new(&loaded.station, Some(&loaded.ports)))
     }
 
     async fn delete(&self, request: &Request) -> Result<Answer, Failure> {
@@ -140,24 +133,24 @@ impl StationService {
     async fn transition(&self, request: &Request) -> Result<Answer, Failure> {
         let command: TransitionStation = request.command()?;
         let actor = request.actor()?;
-        for attempt in 1.. {
-            let mut loaded = self.load(&command.station_id).await?;
-            let event = loaded.station.transition(command.to, actor, request.context.now)?;
-            let trace = request.context.trace();
-            let written = if command.to == StationStatus::OutOfOrder && loaded.station.charging_ports > 0 {
-                self.fail_all(&mut loaded, event, actor, &request.context).await
-            } else {
-                self.charging.stations.save(&loaded.station, [event], &trace).await.map_err(Failure::from)
-            };
-            match written {
-                Err(failure) if failure.code == lambda_kit::Code::Conflict && attempt < ATTEMPTS => {}
-                written => {
-                    written?;
-                    return Answer::ok(StationView::new(&loaded.station, Some(&loaded.ports)));
-                }
-            }
+        let loaded = decide(|| self.try_transition(&command, actor, &request.context)).await?;
+        Answer::ok(StationView::new(&loaded.station, Some(&loaded.ports)))
+    }
+
+    async fn try_transition(
+        &self,
+        command: &TransitionStation,
+        actor: &Actor,
+        context: &Context,
+    ) -> Result<LoadedStation, Failure> {
+        let mut loaded = self.load(&command.station_id).await?;
+        let event = loaded.station.transition(command.to, actor, context.now)?;
+        if command.to == StationStatus::OutOfOrder && loaded.station.charging_ports > 0 {
+            self.fail_all(&mut loaded, event, actor, context).await?;
+        } else {
+            self.charging.stations.save(&loaded.station, [event], &context.trace()).await?;
         }
-        Err(Failure::unavailable("unreachable: attempts are bounded"))
+        Ok(loaded)
     }
 
     /// Takes a station out of order and fails the sessions that run there, with their ports, in one transaction.
@@ -227,21 +220,15 @@ impl StationService {
         let command: FailPort = request.command()?;
         let role = request.actor()?.role;
         let reason = command.reason.as_deref().unwrap_or("reported by an operator");
-        for attempt in 1.. {
+        let failed = decide(|| async {
             let loaded = self.load(&command.station_id).await?;
             let mut port = find_port(&loaded, &command.port_id)?.clone();
             let session_id = port.session_id.clone();
             let event = port.fail(reason, role)?;
-            let written = self.fail_session_of(&loaded, (&port, event), session_id, &request.context).await;
-            match written {
-                Err(failure) if failure.code == lambda_kit::Code::Conflict && attempt < ATTEMPTS => {}
-                written => {
-                    written?;
-                    return Answer::ok(PortView::new(&port));
-                }
-            }
-        }
-        Err(Failure::unavailable("unreachable: attempts are bounded"))
+            self.fail_session_of(&loaded, (&port, event), session_id, &request.context).await?;
+            Ok(port)
+        });
+        Answer::ok(PortView::new(&failed.await?))
     }
 
     async fn fail_session_of(
@@ -254,7 +241,7 @@ impl StationService {
         let sessions = self.settled(loaded, context).await?;
         let running = sessions.into_iter().find(|(session, _)| Some(&session.id) == session_id.as_ref());
         let (mut session, read_version) =
-            running.ok_or_else(|| DomainError::conflict("the port's session ends at this moment; try again"))?;
+            running.ok_or_else(|| Failure::stale("the port's session ends at this moment"))?;
         session.end(SessionStatus::Failed, EndReason::PortFailed);
         session.version = read_version + 1;
         let terms = self.charging.sessions.load_terms(&session.id).await?;
