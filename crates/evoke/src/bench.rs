@@ -23,6 +23,11 @@ use testkit::EmbeddedDynamoDb;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::stack::Stack;
+
+/// The functions, by the names of their binaries.
+const FUNCTIONS: [&str; 6] =
+    ["health_check", "station_service", "session_service", "charging_simulator", "notification_service", "event_relay"];
 /// Writes under way at the same time, of the simulator's stations and of the bare updates alike.
 const CONCURRENCY: usize = 64;
 /// Ports, and sessions, of each station.

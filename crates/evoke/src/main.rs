@@ -50,6 +50,12 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// Every deployed function with its sample: its first invocation, which is a cold start after `make up`, and the rest.
+    Invoke {
+        /// Invocations measured of each function after the first.
+        #[arg(long, default_value_t = 200)]
+        count: u32,
+    },
     /// The simulator in process against the embedded `DynamoDB`, beside bare `UpdateItem`s.
     Tick {
         /// Active sessions, one run for each.
@@ -71,6 +77,9 @@ async fn main() -> Result<()> {
             stack::Stack::open(&arguments.outputs).await?.invoke_file(&function, &file).await
         }
         Command::Bench { what: Bench::Tick { sessions, ticks } } => bench::tick(&sessions, ticks).await,
+        Command::Bench { what: Bench::Invoke { count } } => {
+            bench::invoke(&stack::Stack::open(&arguments.outputs).await?, count).await
+        }
         Command::EmbeddedDynamodb => bench::serve().await,
     }
 }
