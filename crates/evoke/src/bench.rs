@@ -76,6 +76,34 @@ pub async fn tick(sizes: &[u32], ticks: u32) -> Result<()> {
     Ok(())
 }
 
+/// Invokes every function with its sample payload, one invocation after the other.
+pub async fn invoke(stack: &Stack, count: u32) -> Result<()> {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header(["function", "first ms", "p50 ms", "p99 ms"]);
+    for function in FUNCTIONS {
+        let payload = std::fs::read_to_string(format!("events/{function}.json"))?;
+        let payload: serde_json::Value = serde_json::from_str(&payload)?;
+        let first = timed(stack, function, &payload).await?;
+        let mut rest = Vec::new();
+        for _ in 0..count.max(1) {
+            rest.push(timed(stack, function, &payload).await?);
+        }
+        rest.sort_by(f64::total_cmp);
+        let at = |share: usize| rest[(rest.len() * share / 100).min(rest.len() - 1)];
+        table.add_row([function.to_owned(), format!("{first:.0}"), format!("{:.1}", at(50)), format!("{:.1}", at(99))]);
+    }
+    println!("{table}");
+    println!("{count} invocations each, through the stack's Lambda API, whose own time is part of every figure");
+    Ok(())
+}
+
+async fn timed(stack: &Stack, function: &str, payload: &serde_json::Value) -> Result<f64> {
+    let watch = Instant::now();
+    stack.invoke(function, payload).await?;
+    Ok(watch.elapsed().as_secs_f64() * 1000.0)
+}
+
 /// Serves the embedded `DynamoDB` until standard input ends.
 pub async fn serve() -> Result<()> {
     let dynamodb = EmbeddedDynamoDb::start().await;
