@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::DomainError;
 use crate::id::UserId;
 
 /// What an actor may do.
@@ -47,5 +48,26 @@ impl Actor {
     #[must_use]
     pub fn system() -> Self {
         Self { user_id: UserId::system(), role: Role::System }
+    }
+
+    /// For whom the actor acts: for itself unless `user` is named, which for another user is staff's.
+    ///
+    /// # Errors
+    /// Forbidden for a user who names another.
+    pub fn on_behalf_of(&self, user: Option<&UserId>) -> Result<UserId, DomainError> {
+        let user = user.unwrap_or(&self.user_id);
+        self.may_see(user, &format!("what is user {user}'s"))?;
+        Ok(user.clone())
+    }
+
+    /// Whether the actor may see `what`, which is `owner`'s.
+    ///
+    /// # Errors
+    /// Forbidden for a user whose it is not.
+    pub fn may_see(&self, owner: &UserId, what: &str) -> Result<(), DomainError> {
+        if self.role.is_staff() || self.user_id == *owner {
+            return Ok(());
+        }
+        Err(DomainError::Forbidden(format!("role USER may act for itself only: {what} is another user's")))
     }
 }

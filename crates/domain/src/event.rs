@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::Instant;
-use crate::id::{self, PortId, SessionId, StationId, UserId};
-use crate::money::decimal_schema;
+use crate::billing::{InvoiceStatus, PaymentRefusal};
+use crate::id::{self, CreditNoteId, InvoiceId, PortId, SessionId, StationId, UserId};
+use crate::money::{Currency, amount_schema, decimal_schema};
 use crate::session::{EndReason, SessionStatus};
 use crate::station::StationStatus;
-use crate::tariff::{PeriodState, Tariff};
+use crate::tariff::{ChargingPeriod, PeriodState, Tariff};
 
 /// What every event carries beside its payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +45,16 @@ pub enum Event {
     StationStatusChanged(StationStatusChanged),
     /// A port failed.
     PortFailed(PortFailed),
+    /// An invoice was issued.
+    InvoiceGenerated(InvoiceGenerated),
+    /// An invoice was paid.
+    PaymentCompleted(PaymentCompleted),
+    /// An invoice could not be paid and waits for money.
+    PaymentFailed(PaymentFailed),
+    /// An invoice was credited, wholly or in part.
+    CreditNoteIssued(CreditNoteIssued),
+    /// A session cannot be billed as its end was reported.
+    BillingFailed(BillingFailed),
 }
 
 /// A session began to charge.
@@ -129,6 +140,99 @@ pub struct PortFailed {
     pub reason: String,
 }
 
+/// An invoice was issued.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct InvoiceGenerated {
+    pub invoice_id: InvoiceId,
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    pub station_id: StationId,
+    /// PAID or OPEN, as it was issued.
+    pub status: InvoiceStatus,
+    pub currency: Currency,
+    #[schemars(schema_with = "amount_schema")]
+    pub total_excl_vat: Decimal,
+    #[schemars(schema_with = "amount_schema")]
+    pub total_incl_vat: Decimal,
+    pub issued_at: Instant,
+}
+
+/// An invoice was paid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct PaymentCompleted {
+    pub invoice_id: InvoiceId,
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    /// What was due, including VAT.
+    #[schemars(schema_with = "amount_schema")]
+    pub amount: Decimal,
+    pub currency: Currency,
+}
+
+/// An invoice could not be paid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct PaymentFailed {
+    pub invoice_id: InvoiceId,
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    /// What is due, including VAT.
+    #[schemars(schema_with = "amount_schema")]
+    pub amount: Decimal,
+    pub currency: Currency,
+    pub reason: PaymentRefusal,
+}
+
+/// An invoice was credited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct CreditNoteIssued {
+    pub credit_note_id: CreditNoteId,
+    pub invoice_id: InvoiceId,
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    /// What was credited, including VAT.
+    #[schemars(schema_with = "amount_schema")]
+    pub amount: Decimal,
+    /// What of it went back to the wallet.
+    #[schemars(schema_with = "amount_schema")]
+    pub refunded: Decimal,
+    pub currency: Currency,
+}
+
+/// A session cannot be billed: the report of its end is kept in quarantine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct BillingFailed {
+    pub session_id: SessionId,
+    /// What is wrong with the report.
+    pub reason: String,
+    /// Where in the quarantine bucket the report is.
+    pub quarantine_key: String,
+}
+
+impl EventPeriod {
+    /// As the price engine takes it. JSON numbers are brought back to the three decimals that meters have.
+    #[must_use]
+    pub fn metered(&self) -> ChargingPeriod {
+        ChargingPeriod {
+            start: self.start,
+            end: self.end,
+            state: self.state,
+            kwh: self.energy_kwh.round_dp(3),
+            power_kw: Some(self.power_kw.round_dp(3)),
+            current_a: None,
+        }
+    }
+}
+
 impl Event {
     /// `eventType`, which is the detail-type on the bus.
     #[must_use]
@@ -138,6 +242,11 @@ impl Event {
             Self::SessionEnded(_) => "SESSION_ENDED",
             Self::StationStatusChanged(_) => "STATION_STATUS_CHANGED",
             Self::PortFailed(_) => "PORT_FAILED",
+            Self::InvoiceGenerated(_) => "INVOICE_GENERATED",
+            Self::PaymentCompleted(_) => "PAYMENT_COMPLETED",
+            Self::PaymentFailed(_) => "PAYMENT_FAILED",
+            Self::CreditNoteIssued(_) => "CREDIT_NOTE_ISSUED",
+            Self::BillingFailed(_) => "BILLING_FAILED",
         }
     }
 
@@ -147,6 +256,11 @@ impl Event {
         match self {
             Self::SessionStarted(_) | Self::SessionEnded(_) => "evoke.sessions",
             Self::StationStatusChanged(_) | Self::PortFailed(_) => "evoke.stations",
+            Self::InvoiceGenerated(_)
+            | Self::PaymentCompleted(_)
+            | Self::PaymentFailed(_)
+            | Self::CreditNoteIssued(_)
+            | Self::BillingFailed(_) => "evoke.billing",
         }
     }
 

@@ -120,6 +120,17 @@ id!(
     "logId"
 );
 
+id!(
+    /// An invoice; derived from its session, so that a session has one.
+    InvoiceId,
+    "invoiceId"
+);
+id!(
+    /// A credit note.
+    CreditNoteId,
+    "creditNoteId"
+);
+
 impl UserId {
     /// The platform acting by itself.
     #[must_use]
@@ -133,6 +144,22 @@ impl SessionId {
     #[must_use]
     pub fn for_key(user: &UserId, idempotency_key: &str) -> Self {
         derive(&["session", user.as_str(), idempotency_key]).into()
+    }
+}
+
+impl InvoiceId {
+    /// The invoice of `session`: however often it is billed, under this id.
+    #[must_use]
+    pub fn of(session: &SessionId) -> Self {
+        derive(&["invoice", session.as_str()]).into()
+    }
+}
+
+impl CreditNoteId {
+    /// The credit note on `invoice` that `idempotency_key` stands for.
+    #[must_use]
+    pub fn for_key(invoice: &InvoiceId, idempotency_key: &str) -> Self {
+        derive(&["credit note", invoice.as_str(), idempotency_key]).into()
     }
 }
 

@@ -1,12 +1,15 @@
-//! The rules of Evoke, and nothing else: state machines, the charging model, tariffs and their prices, event contracts.
+//! The rules of Evoke, and nothing else: state machines, the charging model, tariffs and their prices, invoices, wallets, event
+//! contracts.
 //!
 //! Everything here is pure. There is no clock (time is an argument), no environment, no network and no async runtime:
 //! what a function of this crate answers depends on its arguments alone. `tests/invariants.rs` holds that.
 
 pub mod actor;
 pub mod bill;
+pub mod billing;
 pub mod charging;
 pub mod connector;
+pub mod dead_letter;
 pub mod error;
 pub mod error_log;
 pub mod event;

@@ -107,3 +107,14 @@ pub fn optional_decimal_schema(_: &mut SchemaGenerator) -> Schema {
 pub fn amount_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": "^-?[0-9]+(\\.[0-9]+)?$" })
 }
+
+/// As [`decimal_schema`] for an amount that may be negative, or null.
+#[must_use]
+pub fn optional_amount_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["string", "number", "null"],
+        "pattern": "^-?[0-9]{1,9}(\\.[0-9]{1,9})?$",
+        "minimum": -999_999_999,
+        "maximum": 999_999_999
+    })
+}

@@ -1,30 +1,43 @@
 //! The third door's batches: each message by itself, failures reported one by one.
 
 use std::future::Future;
+use std::time::{Duration, Instant as Stopwatch};
 
-use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use domain::event::Envelope;
 use futures::{StreamExt, stream};
 use serde_json::Value;
 
-use crate::Failure;
+use crate::{Context, Failure, Redelivery};
+
+/// How soon after it happened an event is to be handled. What takes longer spends the error budget.
+pub const OBJECTIVE: Duration = Duration::from_secs(60);
 
 /// Works off every message of a batch, `concurrency` at a time, and reports those that failed, so that the queue
-/// delivers them again and, after its last attempt, keeps them in its dead-letter queue.
+/// delivers them again, ever later, and after its last attempt keeps them in its dead-letter queue.
 ///
 /// # Errors
 /// An internal failure when the report cannot be written as JSON; the whole batch is delivered again then.
-pub async fn drive_sqs<F, Fut>(event: SqsEvent, concurrency: usize, work: F) -> Result<Value, Failure>
+pub async fn drive_sqs<F, Fut>(
+    event: SqsEvent,
+    concurrency: usize,
+    redelivery: Option<&Redelivery>,
+    work: F,
+) -> Result<Value, Failure>
 where
     F: Fn(SqsMessage) -> Fut,
     Fut: Future<Output = Result<(), Failure>>,
 {
     let failed: Vec<String> = stream::iter(event.records)
         .map(|message| {
-            let id = message.message_id.clone().unwrap_or_default();
-            let work = work(message);
-            async move { work.await.err().map(|failure| report(&id, &failure)) }
+            let work = work(message.clone());
+            async move {
+                let failure = work.await.err()?;
+                if let Some(redelivery) = redelivery {
+                    redelivery.postpone(&message, &failure).await;
+                }
+                Some(report(&message.message_id.unwrap_or_default(), &failure))
+            }
         })
         .buffer_unordered(concurrency.max(1))
         .filter_map(|failed| async { failed })
@@ -42,6 +55,42 @@ where
     serde_json::to_value(response).map_err(Failure::internal)
 }
 
+/// As [`drive_sqs`], for a queue that a rule of the bus fills with events of ours. Measures how long after it happened
+/// each was handled.
+///
+/// # Errors
+/// As [`drive_sqs`].
+pub async fn drive_events<F, Fut>(
+    event: SqsEvent,
+    concurrency: usize,
+    redelivery: &Redelivery,
+    context: &Context,
+    work: F,
+) -> Result<Value, Failure>
+where
+    F: Fn(Envelope) -> Fut,
+    Fut: Future<Output = Result<(), Failure>>,
+{
+    let watch = Stopwatch::now();
+    let work = &work;
+    let handle = |message: SqsMessage| async move {
+        let envelope = event_in(&message)?;
+        let happened = envelope.occurred_at;
+        let result = work(envelope).await;
+        let age = (context.now - happened).to_std().unwrap_or_default() + watch.elapsed();
+        measure(age, result.is_ok());
+        result
+    };
+    drive_sqs(event, concurrency, Some(redelivery), handle).await
+}
+
+/// The service level: a delivery is late when it fails or ends after the objective.
+fn measure(age: Duration, handled: bool) {
+    metrics::histogram!("EventAge").record(age.as_secs_f64() * 1000.0);
+    metrics::counter!("EventDeliveries").increment(1);
+    metrics::counter!("EventsLate").increment(u64::from(!handled || age > OBJECTIVE));
+}
+
 fn report(id: &str, failure: &Failure) -> String {
     tracing::error!(message.id = id, error = %failure, cause = failure.cause, "a message was not handled");
     metrics::counter!("MessagesFailed").increment(1);
@@ -49,12 +98,7 @@ fn report(id: &str, failure: &Failure) -> String {
 }
 
 /// The event that a rule of the bus put into a queue's message.
-///
-/// # Errors
-/// A validation failure when the message is no event of ours.
-pub fn event_in(message: &SqsMessage) -> Result<Envelope, Failure> {
+fn event_in(message: &SqsMessage) -> Result<Envelope, Failure> {
     let body = message.body.as_deref().unwrap_or_default();
-    let event: EventBridgeEvent<Envelope> =
-        serde_json::from_str(body).map_err(|error| Failure::invalid("body", format!("no event of ours: {error}")))?;
-    Ok(event.detail)
+    domain::dead_letter::event(body).map_err(|reason| Failure::invalid("body", reason))
 }

@@ -23,6 +23,17 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Self; 7] = [
+        Self::Validation,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Conflict,
+        Self::TooManyRequests,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
     /// `errorType` of a direct invocation, `code` of a problem document.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -85,6 +96,12 @@ pub struct Failure {
 impl Failure {
     fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), fields: Vec::new(), transition: None, stale: false, cause: None }
+    }
+
+    /// A refusal that somebody else has decided on.
+    #[must_use]
+    pub fn refused(code: Code, message: impl Into<String>) -> Self {
+        Self::new(code, message)
     }
 
     /// A validation failure about one field.

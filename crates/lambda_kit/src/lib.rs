@@ -12,10 +12,12 @@ mod door;
 mod failure;
 mod http_api;
 mod payload;
+mod peer;
+mod redelivery;
 mod request;
 mod retry;
 
-pub use batch::{drive_sqs, event_in};
+pub use batch::{OBJECTIVE, drive_events, drive_sqs};
 pub use bootstrap::{BootError, run};
 pub use command::{Command, validate};
 pub use config::{ConfigError, Env};
@@ -23,6 +25,8 @@ pub use door::{Clock, Door};
 pub use failure::{Code, Failure};
 pub use http_api::Route;
 pub use payload::Payload;
+pub use peer::Peer;
+pub use redelivery::Redelivery;
 pub use request::{Answer, Context, Function, PageArguments, Request, RouteAction, Trigger};
 pub use retry::decide;
 

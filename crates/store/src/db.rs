@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{StoreError, classify};
 use crate::keys;
+use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
 
 /// An item as the SDK carries it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -98,6 +99,7 @@ pub(crate) fn backoff() -> ExponentialBuilder {
 }
 
 /// A query of one partition of a table or index.
+#[derive(Default)]
 pub(crate) struct Query<'a> {
     pub table: &'a str,
     pub index: Option<&'a str>,
@@ -105,6 +107,8 @@ pub(crate) struct Query<'a> {
     pub partition: (&'a str, String),
     /// Sort key attribute and what it begins with.
     pub prefix: Option<(&'a str, String)>,
+    /// Sort key attribute and its bounds, both within; instead of a prefix.
+    pub between: Option<(&'a str, String, String)>,
     pub newest_first: bool,
     pub consistent: bool,
 }
@@ -172,6 +176,12 @@ impl Db {
             values.insert(":s".to_owned(), AttributeValue::S(prefix.clone()));
             condition.push_str(" AND begins_with(#s, :s)");
         }
+        if let Some((attribute, from, to)) = &query.between {
+            names.insert("#b".to_owned(), (*attribute).to_owned());
+            values.insert(":from".to_owned(), AttributeValue::S(from.clone()));
+            values.insert(":to".to_owned(), AttributeValue::S(to.clone()));
+            condition.push_str(" AND #b BETWEEN :from AND :to");
+        }
         let answer = self
             .client
             .query()
@@ -201,6 +211,37 @@ impl Db {
             next = after;
         }
         Ok(items)
+    }
+
+    /// Lists what a keys-only index finds: the items behind its keys, in its order, as far as `keep` likes them.
+    ///
+    /// `list` describes the list, so that a token of another one is refused.
+    pub(crate) async fn list<T>(
+        &self,
+        query: &Query<'_>,
+        list: &str,
+        page: &PageRequest,
+        decode: impl Fn(Item) -> Result<T, StoreError>,
+        keep: impl Fn(&T) -> bool,
+    ) -> Result<Page<T>, StoreError> {
+        let mut start: Option<Item> = resume(list, page.next_token.as_deref())?.map(text_to_key);
+        let mut kept = Vec::new();
+        loop {
+            let limit = Some(i32::try_from(page.limit - kept.len()).unwrap_or(i32::MAX));
+            let (found, next) = self.query_page(query, start, limit).await?;
+            let read = self.batch_get_keys(query.table, found.iter().map(own_key).collect(), false).await?;
+            let mut by_key: HashMap<String, Item> = read.into_iter().map(|item| (describe(&item), item)).collect();
+            for item in found.iter().filter_map(|key| by_key.remove(&describe(key))) {
+                kept.push(decode(item)?);
+            }
+            kept.retain(&keep);
+            start = next;
+            if start.is_none() || kept.len() >= page.limit {
+                break;
+            }
+        }
+        let next_token = start.map(|key| token(list, key_to_text(&key))).transpose()?;
+        Ok(Page { items: kept, next_token })
     }
 
     /// Reads the main items of these partitions, in no order; missing ones are left out.
@@ -316,6 +357,12 @@ pub(crate) fn key(pk: &str, sk: &str) -> Item {
         (keys::PK.to_owned(), AttributeValue::S(pk.to_owned())),
         (keys::SK.to_owned(), AttributeValue::S(sk.to_owned())),
     ])
+}
+
+/// The table's key in an item of an index.
+fn own_key(item: &Item) -> Item {
+    let own = item.iter().filter(|(name, _)| [keys::PK, keys::SK].contains(&name.as_str()));
+    own.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The key of an item, for messages.

@@ -1,5 +1,3 @@
-use std::collections::HashMap;
-
 use domain::Instant;
 use domain::error_log::{Level, LogEntry, LogStatus};
 use domain::id::{LogId, UserId};
@@ -8,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
-use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::page::{Page, PageRequest};
 use crate::transaction::{Transaction, UpdateExpression};
 use crate::{keys, time};
 
@@ -94,11 +92,10 @@ impl ErrorLogStore {
         let pk = keys::error_log(id);
         let query = Query {
             table: &self.table,
-            index: None,
             partition: (keys::PK, pk.clone()),
-            prefix: None,
             newest_first: true,
             consistent: true,
+            ..Query::default()
         };
         let (items, _) = self.db.query_page(&query, None, Some(1)).await?;
         items.into_iter().next().map(|item| decode::<LogRow>(&pk, item).map(LogRow::into_entry)).transpose()
@@ -125,21 +122,9 @@ impl ErrorLogStore {
     /// # Errors
     /// A validation error for a token of another list; otherwise when the table cannot be read.
     pub async fn list(&self, filter: &ErrorLogFilter, page: &PageRequest) -> Result<Page<LogEntry>, StoreError> {
-        let query = self.query(filter);
+        let decode = |item| decode::<LogRow>("error log", item).map(LogRow::into_entry);
         let list = format!("error logs {filter:?}");
-        let mut start: Option<Item> = resume(&list, page.next_token.as_deref())?.map(text_to_key);
-        let mut kept = Vec::new();
-        loop {
-            let limit = Some(i32::try_from(page.limit - kept.len()).unwrap_or(i32::MAX));
-            let (items, next) = self.db.query_page(&query, start, limit).await?;
-            kept.extend(self.read_all(&items).await?.into_iter().filter(|entry| filter.matches(entry)));
-            start = next;
-            if start.is_none() || kept.len() >= page.limit {
-                break;
-            }
-        }
-        let next_token = start.map(|key| token(&list, key_to_text(&key))).transpose()?;
-        Ok(Page { items: kept, next_token })
+        self.db.list(&self.query(filter), &list, page, decode, |entry| filter.matches(entry)).await
     }
 
     fn query(&self, filter: &ErrorLogFilter) -> Query<'_> {
@@ -154,29 +139,9 @@ impl ErrorLogStore {
             table: &self.table,
             index: Some(index),
             partition: (attribute, value),
-            prefix: None,
             newest_first: true,
-            consistent: false,
+            ..Query::default()
         }
-    }
-
-    /// The entries behind index items, in their order.
-    async fn read_all(&self, items: &[Item]) -> Result<Vec<LogEntry>, StoreError> {
-        let wanted: Vec<Item> = items
-            .iter()
-            .map(|item| {
-                item.iter()
-                    .filter(|(name, _)| [keys::PK, keys::SK].contains(&name.as_str()))
-                    .map(|(name, value)| (name.clone(), value.clone()))
-                    .collect()
-            })
-            .collect();
-        let mut read: HashMap<String, LogEntry> = HashMap::new();
-        for item in self.db.batch_get_keys(&self.table, wanted, false).await? {
-            let row: LogRow = decode("error log", item)?;
-            read.insert(row.pk.clone(), row.into_entry());
-        }
-        Ok(items.iter().filter_map(crate::stations::pk_of).filter_map(|pk| read.remove(&pk)).collect())
     }
 }
 

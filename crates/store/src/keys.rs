@@ -1,6 +1,10 @@
 //! The only place where keys are formatted and attributes that indexes use are named.
 
-use domain::id::{LogId, PortId, SessionId, StationId, UserId};
+use domain::Instant;
+use domain::id::{CreditNoteId, InvoiceId, LogId, PortId, SessionId, StationId, UserId};
+use uuid::Uuid;
+
+use crate::time;
 
 /// Partition key attribute.
 pub const PK: &str = "PK";
@@ -12,6 +16,12 @@ pub const METADATA: &str = "METADATA";
 pub const DETAILS: &str = "DETAILS";
 /// Sort key of the marker that makes a log entry's id unique; it sorts before every timestamp.
 pub const UNIQUE: &str = "#";
+/// Sort key of what a wallet holds.
+pub const BALANCE: &str = "BALANCE";
+/// Beginning of the sort keys of a wallet's ledger.
+pub const ENTRIES: &str = "ENTRY#";
+/// Beginning of the sort keys of the invoices that wait for a wallet's money, oldest first.
+pub const OPEN_INVOICES: &str = "OPEN#";
 /// Attribute with the events that ride on a write; the streams' filters name it.
 pub const OUTBOX: &str = "outbox";
 
@@ -58,6 +68,54 @@ pub fn user(id: &UserId) -> String {
 #[must_use]
 pub fn error_log(id: &LogId) -> String {
     format!("ERROR#{id}")
+}
+
+/// Partition of an invoice, its lines and its credit notes.
+#[must_use]
+pub fn invoice(id: &InvoiceId) -> String {
+    format!("INVOICE#{id}")
+}
+
+/// Sort key of an invoice's line, numbered from 1.
+#[must_use]
+pub fn line(number: usize) -> String {
+    format!("LINE#{number:03}")
+}
+
+/// Sort key of a credit note on an invoice.
+#[must_use]
+pub fn credit_note(id: &CreditNoteId) -> String {
+    format!("CREDIT#{id}")
+}
+
+/// Partition of a wallet, its ledger, its top-ups and the invoices that wait for its money.
+#[must_use]
+pub fn wallet(user: &UserId) -> String {
+    format!("WALLET#{user}")
+}
+
+/// Sort key of a ledger's entry: numbers sort as text.
+#[must_use]
+pub fn entry(sequence: u64) -> String {
+    format!("{ENTRIES}{sequence:012}")
+}
+
+/// Sort key of a top-up, by which a second one with the same idempotency key is known.
+#[must_use]
+pub fn top_up(id: Uuid) -> String {
+    format!("TOPUP#{id}")
+}
+
+/// Sort key of an invoice that waits for its wallet's money.
+#[must_use]
+pub fn open_invoice(issued_at: &Instant, id: &InvoiceId) -> String {
+    format!("{OPEN_INVOICES}{}#{id}", time::text(issued_at))
+}
+
+/// Partition of a session that could not be billed.
+#[must_use]
+pub fn billing_failure(session: &SessionId) -> String {
+    format!("FAILURE#{session}")
 }
 
 /// Partition of the active index in which the sessions of a shard are.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides: what may happen is `domain`'s business, that it happens exactly once is this crate's.
 
+mod billing;
 mod charging;
 mod db;
 mod error;
@@ -14,6 +15,7 @@ mod time;
 mod transaction;
 mod users;
 
+pub use billing::{BillingStore, InvoiceFilter, LoadedInvoice, TopUp};
 pub use charging::{ChargingStore, DEFAULT_SHARDS, TickReport};
 pub use db::{Capacity, Db, Units};
 pub use error::StoreError;

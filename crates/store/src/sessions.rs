@@ -1,5 +1,3 @@
-use std::collections::HashMap;
-
 use aws_sdk_dynamodb::types::{AttributeValue, Update};
 use chrono_tz::Tz;
 use domain::Instant;
@@ -14,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
-use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
-use crate::stations::{json, number, outbox, pk_of};
+use crate::page::{Page, PageRequest};
+use crate::stations::{json, number, outbox};
 use crate::transaction::{Transaction, UpdateExpression};
 use crate::{Trace, keys, time};
 
@@ -90,6 +88,8 @@ struct SessionRow {
     max_cost: Option<Decimal>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_energy_kwh: Option<f64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    prepaid: bool,
     power_kw: f64,
     meter: MeterText,
     version: u64,
@@ -227,14 +227,8 @@ impl SessionStore {
     /// When the table cannot be read or an item not understood.
     pub async fn load(&self, id: &SessionId) -> Result<Option<LoadedSession>, StoreError> {
         let pk = keys::session(id);
-        let query = Query {
-            table: &self.table,
-            index: None,
-            partition: (keys::PK, pk.clone()),
-            prefix: None,
-            newest_first: false,
-            consistent: true,
-        };
+        let query =
+            Query { table: &self.table, partition: (keys::PK, pk.clone()), consistent: true, ..Query::default() };
         let (mut session, mut terms) = (None, None);
         for item in self.db.query_all(&query).await? {
             if item.get(keys::SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == keys::METADATA) {
@@ -375,8 +369,7 @@ impl SessionStore {
             index: Some(keys::ACTIVE_INDEX),
             partition: ("activeShard", keys::active_shard(shard)),
             prefix: prefix.map(|prefix| ("activeKey", prefix)),
-            newest_first: false,
-            consistent: false,
+            ..Query::default()
         };
         self.db.query_all(&query).await?.iter().map(active_key).collect()
     }
@@ -431,36 +424,11 @@ impl SessionStore {
             table: &self.table,
             index: Some(index),
             partition: (attribute, value),
-            prefix: None,
             newest_first: true,
-            consistent: false,
+            ..Query::default()
         };
-        let mut start: Option<Item> = resume(&list, page.next_token.as_deref())?.map(text_to_key);
-        let mut kept = Vec::new();
-        loop {
-            let missing = page.limit - kept.len();
-            let limit = Some(i32::try_from(missing).unwrap_or(i32::MAX));
-            let (items, next) = self.db.query_page(&query, start, limit).await?;
-            let mut by_key = self.read_all(items.iter().filter_map(pk_of).collect()).await?;
-            kept.extend(items.iter().filter_map(pk_of).filter_map(|pk| by_key.remove(&pk)).filter(&keep));
-            start = next;
-            if start.is_none() || kept.len() >= page.limit {
-                break;
-            }
-        }
-        let next_token = start.map(|key| token(&list, key_to_text(&key))).transpose()?;
-        Ok(Page { items: kept, next_token })
-    }
-
-    async fn read_all(&self, pks: Vec<String>) -> Result<HashMap<String, Session>, StoreError> {
-        let items = self.db.batch_get(&self.table, pks).await?;
-        items
-            .into_iter()
-            .map(|item| {
-                let row: SessionRow = decode("session", item)?;
-                Ok((row.pk.clone(), row.into_session()))
-            })
-            .collect()
+        let decode = |item| decode::<SessionRow>("session", item).map(SessionRow::into_session);
+        self.db.list(&query, &list, page, decode, keep).await
     }
 }
 
@@ -497,6 +465,7 @@ impl SessionRow {
             model: ModelText(session.model.clone()),
             max_cost: session.limits.max_cost,
             max_energy_kwh: session.limits.max_energy_kwh,
+            prepaid: session.limits.prepaid,
             power_kw: session.power_kw,
             meter: MeterText(session.meter.clone()),
             version: session.version,
@@ -528,7 +497,7 @@ impl SessionRow {
             vehicle_max_kw: self.vehicle_max_kw,
             station_power_kw: self.station_power_kw,
             model: self.model.0,
-            limits: Limits { max_cost: self.max_cost, max_energy_kwh: self.max_energy_kwh },
+            limits: Limits { max_cost: self.max_cost, max_energy_kwh: self.max_energy_kwh, prepaid: self.prepaid },
             power_kw: self.power_kw,
             meter: self.meter.0,
             version: self.version,

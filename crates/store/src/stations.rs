@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
-use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::page::{Page, PageRequest, resume, token};
 use crate::transaction::{Transaction, UpdateExpression, delete_if};
 use crate::{Trace, keys, time};
 
@@ -122,11 +122,9 @@ impl StationStore {
     pub async fn load(&self, id: &StationId) -> Result<Option<LoadedStation>, StoreError> {
         let query = Query {
             table: &self.table,
-            index: None,
             partition: (keys::PK, keys::station(id)),
-            prefix: None,
-            newest_first: false,
             consistent: true,
+            ..Query::default()
         };
         let mut station = None;
         let mut ports = Vec::new();
@@ -342,14 +340,9 @@ impl StationStore {
 
     async fn list_by_status(&self, status: StationStatus, page: &PageRequest) -> Result<Page<Station>, StoreError> {
         let list = format!("stations by status {}", status.name());
-        let start = resume(&list, page.next_token.as_deref())?.map(text_to_key);
         let query = self.index(keys::STATUS_INDEX, "status", status.name());
-        let (items, next) =
-            self.db.query_page(&query, start, Some(i32::try_from(page.limit).unwrap_or(i32::MAX))).await?;
-        let mut by_key = self.read_all(items.iter().filter_map(pk_of).collect()).await?;
-        let stations = items.iter().filter_map(pk_of).filter_map(|pk| by_key.remove(&pk)).collect();
-        let next_token = next.map(|key| token(&list, key_to_text(&key))).transpose()?;
-        Ok(Page { items: stations, next_token })
+        let decode = |item| decode::<StationRow>("station", item)?.into_station();
+        self.db.list(&query, &list, page, decode, |_| true).await
     }
 
     async fn list_near(
@@ -388,14 +381,7 @@ impl StationStore {
     }
 
     fn index<'a>(&'a self, index: &'a str, attribute: &'a str, value: &str) -> Query<'a> {
-        Query {
-            table: &self.table,
-            index: Some(index),
-            partition: (attribute, value.to_owned()),
-            prefix: None,
-            newest_first: false,
-            consistent: false,
-        }
+        Query { table: &self.table, index: Some(index), partition: (attribute, value.to_owned()), ..Query::default() }
     }
 
     async fn read_all(&self, pks: Vec<String>) -> Result<HashMap<String, Station>, StoreError> {

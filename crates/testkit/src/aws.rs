@@ -1,13 +1,38 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use lambda_kit::Redelivery;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+/// Where nobody listens.
+pub const NOWHERE: &str = "http://127.0.0.1:9";
+
+/// The redelivery of a queue that is not there: postponing is best effort, so batches are handled as ever.
+#[must_use]
+pub fn no_redelivery() -> Redelivery {
+    Redelivery::new(&sdk_config(NOWHERE), format!("{NOWHERE}/queue"))
+}
+
+/// A configuration that reaches `endpoint`, by which any client is made. It does not retry by itself.
+#[must_use]
+pub fn sdk_config(endpoint: &str) -> SdkConfig {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new("eu-central-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "testkit")))
+        .retry_config(RetryConfig::disabled())
+        .endpoint_url(endpoint)
+        .build()
+}
 
 /// A call that a function made.
 #[derive(Clone, Debug)]

@@ -1,14 +1,15 @@
 use std::net::SocketAddr;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType,
 };
-use store::{ChargingStore, Db, ErrorLogStore, UserStore};
+use store::{BillingStore, ChargingStore, Db, ErrorLogStore, UserStore};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use crate::aws::sdk_config;
 
 /// A table as the template declares it. An end-to-end test compares these with what is deployed.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +21,7 @@ pub struct Table {
 }
 
 /// The tables of the application.
-pub const TABLES: [Table; 4] = [
+pub const TABLES: [Table; 5] = [
     Table {
         name: "ev-stations",
         indexes: &[("status-index", "status", "stationId"), ("cell-index", "cell", "stationId")],
@@ -42,6 +43,10 @@ pub const TABLES: [Table; 4] = [
             ("service-index", "service", "SK"),
             ("status-index", "status", "SK"),
         ],
+    },
+    Table {
+        name: "ev-billing",
+        indexes: &[("userId-index", "userId", "createdAt"), ("status-index", "status", "createdAt")],
     },
 ];
 
@@ -82,13 +87,7 @@ impl EmbeddedDynamoDb {
     /// A client of one that listens elsewhere.
     #[must_use]
     pub fn client_at(endpoint: &str) -> Client {
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new("eu-central-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "testkit"))
-            .endpoint_url(endpoint)
-            .build();
-        Client::from_conf(config)
+        Client::new(&sdk_config(endpoint))
     }
 
     /// Stations and sessions in it, by a client of their own, so that their capacity is counted apart.
@@ -101,6 +100,12 @@ impl EmbeddedDynamoDb {
     #[must_use]
     pub fn users(&self) -> UserStore {
         UserStore::new(Db::new(self.client()), "ev-users")
+    }
+
+    /// Invoices and wallets in it.
+    #[must_use]
+    pub fn billing(&self) -> BillingStore {
+        BillingStore::new(Db::new(self.client()), "ev-billing")
     }
 
     /// The error log in it.

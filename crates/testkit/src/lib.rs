@@ -4,9 +4,13 @@
 mod aws;
 mod doors;
 mod dynamodb;
+mod faults;
+mod lambda;
 mod runtime_api;
 
-pub use aws::{FakeAws, RecordedCall};
+pub use aws::{FakeAws, NOWHERE, RecordedCall, no_redelivery, sdk_config};
 pub use doors::{Outcome, http_event, invoke, invoke_raw, sqs_event, stream_event};
 pub use dynamodb::{EmbeddedDynamoDb, TABLES, Table};
+pub use faults::{Fault, FaultyHttp};
+pub use lambda::FakeLambda;
 pub use runtime_api::RuntimeApi;

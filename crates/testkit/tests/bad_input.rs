@@ -2,15 +2,19 @@
 //! the fields, nothing written, no panic, nothing internal in the answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+use billing::Billing;
 use charging_simulator::ChargingSimulator;
 use event_relay::EventRelay;
 use health_check::HealthCheck;
-use lambda_kit::{Clock, Door, Function};
+use lambda_kit::{Clock, Door, Function, Peer};
 use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};
 use session_service::SessionService;
 use station_service::StationService;
-use testkit::{EmbeddedDynamoDb, FakeAws, Outcome, http_event, invoke, invoke_raw, sqs_event};
+use testkit::{
+    EmbeddedDynamoDb, FakeAws, NOWHERE, Outcome, TABLES, Table, http_event, invoke, invoke_raw, no_redelivery,
+    sdk_config, sqs_event,
+};
 
 /// What a field takes, and so what it must refuse.
 #[derive(Clone, Copy)]
@@ -308,24 +312,10 @@ async fn attack<F: Function>(door: &Door<F>, cases: Vec<Case>, dynamodb: &Embedd
         assert!(message.contains("action") && message.len() < 1000, "{message}");
         tried += 1;
     }
-    for table in ["ev-stations", "ev-sessions", "ev-users", "ev-error-logs"] {
-        assert_eq!(dynamodb.items(table).await.len(), 0, "{} wrote to {table}", F::NAME);
+    for Table { name, .. } in TABLES {
+        assert_eq!(dynamodb.items(name).await.len(), 0, "{} wrote to {name}", F::NAME);
     }
     tried
-}
-
-/// A client of an AWS service at a stand-in.
-macro_rules! client {
-    ($sdk:ident, $aws:expr) => {
-        $sdk::Client::from_conf(
-            $sdk::Config::builder()
-                .behavior_version($sdk::config::BehaviorVersion::v2026_01_12())
-                .region($sdk::config::Region::new("eu-central-1"))
-                .credentials_provider($sdk::config::Credentials::new("test", "test", None, None, "testkit"))
-                .endpoint_url($aws.endpoint())
-                .build(),
-        )
-    };
 }
 
 #[tokio::test]
@@ -390,17 +380,77 @@ async fn station_service_refuses_what_only_the_rules_can_tell() {
 #[tokio::test]
 async fn session_service_refuses_it() {
     let dynamodb = EmbeddedDynamoDb::start().await;
-    let door = Door::new(SessionService::new(dynamodb.charging(), dynamodb.users()), Clock::SYSTEM);
+    let door = Door::new(
+        SessionService::new(
+            dynamodb.charging(),
+            dynamodb.users(),
+            Peer::new(&sdk_config(NOWHERE), "billing".to_owned()),
+        ),
+        Clock::SYSTEM,
+    );
     let tried = attack(&door, session_cases(), &dynamodb).await;
     assert!(tried > 100, "{tried}");
+}
+
+fn billing_cases() -> Vec<Case> {
+    let invoice = json!({ "invoiceId": "none" });
+    let page = &[("userId", false, Id), ("limit", false, Integer(1, 100)), ("nextToken", false, Text(2048))];
+    vec![
+        Case("getInvoice", &[("invoiceId", true, Id)], invoice.clone()),
+        Case("payInvoice", &[("invoiceId", true, Id)], invoice),
+        Case("listInvoices", &[("status", false, Enum)], json!({})),
+        Case("listInvoices", page, json!({})),
+        Case("listLedger", page, json!({})),
+        Case("getWallet", &[("userId", false, Id)], json!({})),
+        Case(
+            "topUpWallet",
+            &[
+                ("userId", false, Id),
+                ("amount", true, Decimal),
+                ("currency", true, Enum),
+                ("idempotencyKey", true, Text(255)),
+            ],
+            json!({ "amount": "5.00", "currency": "EUR", "idempotencyKey": "k" }),
+        ),
+        Case(
+            "createCreditNote",
+            &[
+                ("invoiceId", true, Id),
+                ("reason", true, Text(500)),
+                ("lines", false, Array),
+                ("lines[0].line", true, Integer(1, 100)),
+                ("idempotencyKey", false, Text(255)),
+            ],
+            json!({ "invoiceId": "none", "reason": "r", "lines": [{ "line": 1, "netAmount": "1.00" }] }),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn billing_refuses_it() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let door = Door::new(Billing::new(dynamodb.billing(), "EUR".parse().unwrap(), no_redelivery()), Clock::SYSTEM);
+    let tried = attack(&door, billing_cases(), &dynamodb).await;
+    assert!(tried > 100, "{tried}");
+    for (amount, currency, field) in [("0", "EUR", "amount"), ("0.001", "EUR", "amount"), ("1.5", "JPY", "amount")] {
+        let top_up = json!({
+            "action": "topUpWallet", "actor": { "userId": "u-1", "role": "USER" }, "amount": amount,
+            "currency": currency, "idempotencyKey": "k"
+        });
+        assert_refused(&invoke(&door, top_up).await, field, &format!("{amount} {currency}"));
+    }
+    let answer = invoke(&door, sqs_event(&["{}".to_owned(), "not JSON".to_owned()])).await.unwrap();
+    assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 2, "{answer}");
+    assert_eq!(dynamodb.items("ev-billing").await.len(), 0);
 }
 
 #[tokio::test]
 async fn notification_service_refuses_it() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let sns = FakeAws::start(|_, _| (500, String::new())).await;
-    let topics = Topics::new(client!(aws_sdk_sns, sns), "operators".to_owned(), "users".to_owned());
-    let door = Door::new(NotificationService::new(dynamodb.error_logs(), topics), Clock::SYSTEM);
+    let topics =
+        Topics::new(aws_sdk_sns::Client::new(&sdk_config(&sns.endpoint())), "operators".to_owned(), "users".to_owned());
+    let door = Door::new(NotificationService::new(dynamodb.error_logs(), topics, no_redelivery()), Clock::SYSTEM);
     let tried = attack(&door, notification_cases(), &dynamodb).await;
     assert!(tried > 50, "{tried}");
     assert!(sns.calls().is_empty(), "nothing was published");
@@ -431,9 +481,17 @@ async fn charging_simulator_refuses_it() {
 #[tokio::test]
 async fn event_relay_and_health_check_refuse_it() {
     let aws = FakeAws::start(|_, _| (500, "{}".to_owned())).await;
-    let relay = Door::new(EventRelay::new(client!(aws_sdk_eventbridge, aws), "bus".to_owned()), Clock::SYSTEM);
+    let relay = Door::new(
+        EventRelay::new(aws_sdk_eventbridge::Client::new(&sdk_config(&aws.endpoint())), "bus".to_owned()),
+        Clock::SYSTEM,
+    );
     let dynamodb = EmbeddedDynamoDb::start().await;
-    let health = HealthCheck::new(vec![], None, dynamodb.client(), client!(aws_sdk_eventbridge, aws));
+    let health = HealthCheck::new(
+        vec![],
+        None,
+        dynamodb.client(),
+        aws_sdk_eventbridge::Client::new(&sdk_config(&aws.endpoint())),
+    );
     let health = Door::new(health, Clock::SYSTEM);
     for payload in malformed() {
         assert_eq!(invoke_raw(&relay, &payload).await.unwrap_err().0, "ValidationError");
@@ -455,8 +513,12 @@ async fn health_check_degrades_instead_of_failing() {
         (vec!["gone", "gone-too"], None, "unhealthy", 503),
     ] {
         let tables = tables.into_iter().map(str::to_owned).collect();
-        let health =
-            HealthCheck::new(tables, bus.map(str::to_owned), dynamodb.client(), client!(aws_sdk_eventbridge, aws));
+        let health = HealthCheck::new(
+            tables,
+            bus.map(str::to_owned),
+            dynamodb.client(),
+            aws_sdk_eventbridge::Client::new(&sdk_config(&aws.endpoint())),
+        );
         let door = Door::new(health, Clock::SYSTEM);
         let answer = invoke(&door, http_event("GET /health", &[], &[], "", "", "")).await.unwrap();
         assert_eq!(answer["statusCode"], http, "{answer}");

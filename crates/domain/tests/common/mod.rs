@@ -102,7 +102,7 @@ pub fn session(car: &Car, number: u32, station: &mut Station) -> Session {
         vehicle: Vehicle { battery_capacity_kwh: car.capacity_kwh, max_power_kw: Some(car.max_kw) },
         charge_percent: car.percent,
         target_percent: car.target,
-        limits: Limits { max_cost: None, max_energy_kwh: car.max_energy_kwh },
+        limits: Limits { max_energy_kwh: car.max_energy_kwh, ..Limits::default() },
     };
     let at = start() + chrono::Duration::minutes(car.arrives_minute.into());
     let mut port = port(number, car.port_kw);

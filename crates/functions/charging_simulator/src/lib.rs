@@ -95,7 +95,8 @@ impl Function for ChargingSimulator {
                 Ok(Answer::ok(self.tick(&tick, &context).await?)?.body)
             }
             Trigger::Sqs(batch) => {
-                drive_sqs(batch, 1, async |message| {
+                let redelivery = self.queue.as_ref().map(ShardQueue::redelivery);
+                drive_sqs(batch, 1, redelivery, async |message| {
                     let body = message.body.as_deref().unwrap_or_default();
                     let body =
                         serde_json::from_str(body).map_err(|error| Failure::invalid("body", error.to_string()))?;

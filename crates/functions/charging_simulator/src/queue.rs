@@ -1,7 +1,7 @@
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use domain::Instant;
-use lambda_kit::Failure;
+use lambda_kit::{Failure, Redelivery};
 
 use crate::Tick;
 
@@ -13,13 +13,20 @@ const BATCH: usize = 10;
 pub struct ShardQueue {
     client: Client,
     url: String,
+    redelivery: Redelivery,
 }
 
 impl ShardQueue {
     /// The queue at `url`.
     #[must_use]
     pub fn new(client: Client, url: String) -> Self {
-        Self { client, url }
+        Self { redelivery: Redelivery::with_client(client.clone(), url.clone()), client, url }
+    }
+
+    /// How its failed messages are delivered again.
+    #[must_use]
+    pub fn redelivery(&self) -> &Redelivery {
+        &self.redelivery
     }
 
     /// Hands a tick on, one message per shard.

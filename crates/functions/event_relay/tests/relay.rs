@@ -13,7 +13,7 @@ use domain::station::StationStatus;
 use event_relay::EventRelay;
 use lambda_kit::{Clock, Door};
 use serde_json::{Value, json};
-use testkit::{FakeAws, RecordedCall, RuntimeApi, invoke, stream_event};
+use testkit::{FakeAws, RecordedCall, RuntimeApi, invoke, sdk_config, stream_event};
 
 /// A batch of `count` records with two events each.
 fn batch(count: usize) -> (Value, BTreeSet<String>) {
@@ -60,14 +60,8 @@ fn taken(calls: &[RecordedCall]) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 fn door(aws: &FakeAws) -> Door<EventRelay> {
-    let config = aws_sdk_eventbridge::Config::builder()
-        .behavior_version(aws_sdk_eventbridge::config::BehaviorVersion::v2026_01_12())
-        .region(aws_sdk_eventbridge::config::Region::new("eu-central-1"))
-        .credentials_provider(aws_sdk_eventbridge::config::Credentials::new("test", "test", None, None, "test"))
-        .retry_config(aws_sdk_eventbridge::config::retry::RetryConfig::disabled())
-        .endpoint_url(aws.endpoint())
-        .build();
-    Door::new(EventRelay::new(aws_sdk_eventbridge::Client::from_conf(config), "bus".to_owned()), Clock::SYSTEM)
+    let client = aws_sdk_eventbridge::Client::new(&sdk_config(&aws.endpoint()));
+    Door::new(EventRelay::new(client, "bus".to_owned()), Clock::SYSTEM)
 }
 
 #[tokio::test]

@@ -9,12 +9,12 @@ mod topics;
 use commands::{ListLogs, LogRef, LogView, Notify};
 use domain::error::DomainError;
 use domain::error_log::{Level, LogEntry, LogStatus};
-use domain::event::{Envelope, Event, SessionEnded};
+use domain::event::{CreditNoteIssued, Envelope, Event, InvoiceGenerated, PaymentFailed, SessionEnded};
 use domain::id::{LogId, derive};
 use domain::machine::State;
 use domain::session::SessionStatus;
 use domain::station::StationStatus;
-use lambda_kit::{Answer, Context, Failure, Function, Request, Route, RouteAction, Trigger, drive_sqs, event_in};
+use lambda_kit::{Answer, Context, Failure, Function, Redelivery, Request, Route, RouteAction, Trigger, drive_events};
 use serde_json::Value;
 use store::{ErrorLogStore, StoreError};
 use uuid::Uuid;
@@ -30,6 +30,7 @@ const PARALLEL_MESSAGES: usize = 10;
 pub struct NotificationService {
     logs: ErrorLogStore,
     topics: Topics,
+    redelivery: Redelivery,
 }
 
 impl Function for NotificationService {
@@ -52,23 +53,23 @@ impl Function for NotificationService {
         }
     }
 
-    async fn trigger(&self, trigger: Trigger, _: Context) -> Result<Value, Failure> {
+    async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let Trigger::Sqs(batch) = trigger else {
             return Err(Failure::invalid("Records", "must be a batch of the notification queue"));
         };
-        drive_sqs(batch, PARALLEL_MESSAGES, async |message| match notification_for(&event_in(&message)?) {
+        let tell = async |envelope: Envelope| match notification_for(&envelope) {
             Some((audience, entry)) => self.report(audience, entry).await.map(|_| ()),
             None => Ok(()),
-        })
-        .await
+        };
+        drive_events(batch, PARALLEL_MESSAGES, &self.redelivery, &context, tell).await
     }
 }
 
 impl NotificationService {
-    /// Over this table and these topics.
+    /// Over this table and these topics; `redelivery` is of its queue.
     #[must_use]
-    pub fn new(logs: ErrorLogStore, topics: Topics) -> Self {
-        Self { logs, topics }
+    pub fn new(logs: ErrorLogStore, topics: Topics, redelivery: Redelivery) -> Self {
+        Self { logs, topics, redelivery }
     }
 
     async fn notify(&self, request: &Request) -> Result<Answer, Failure> {
@@ -177,7 +178,14 @@ fn notification_for(envelope: &Envelope) -> Option<(Audience, LogEntry)> {
             (Audience::Operators, Level::Error, format!("station {} went OUT_OF_ORDER", changed.station_id))
         }
         Event::SessionEnded(ended) => (Audience::Users, Level::Info, farewell(ended)),
-        Event::StationStatusChanged(_) | Event::SessionStarted(_) => return None,
+        Event::InvoiceGenerated(invoice) => (Audience::Users, Level::Info, invoiced(invoice)),
+        Event::PaymentFailed(payment) => (Audience::Users, Level::Info, unpaid(payment)),
+        Event::CreditNoteIssued(note) => (Audience::Users, Level::Info, credited(note)),
+        Event::BillingFailed(failed) => {
+            let message = format!("session {} cannot be billed: {}", failed.session_id, failed.reason);
+            (Audience::Operators, Level::Critical, message)
+        }
+        Event::StationStatusChanged(_) | Event::SessionStarted(_) | Event::PaymentCompleted(_) => return None,
     };
     let entry = LogEntry {
         id: derive(&["notification", &envelope.event_id.to_string()]).into(),
@@ -209,5 +217,31 @@ fn farewell(ended: &SessionEnded) -> String {
         ended.status.name(),
         ended.energy_kwh,
         ended.duration_minutes
+    )
+}
+
+fn invoiced(invoice: &InvoiceGenerated) -> String {
+    format!(
+        "invoice {} of user {}: {} {} for session {} ({})",
+        invoice.invoice_id,
+        invoice.user_id,
+        invoice.total_incl_vat,
+        invoice.currency,
+        invoice.session_id,
+        invoice.status.name()
+    )
+}
+
+fn unpaid(payment: &PaymentFailed) -> String {
+    format!(
+        "invoice {} of user {} waits for {} {}: {}",
+        payment.invoice_id, payment.user_id, payment.amount, payment.currency, payment.reason
+    )
+}
+
+fn credited(note: &CreditNoteIssued) -> String {
+    format!(
+        "credit note {} on invoice {} of user {}: {} {}, of which {} went back to the wallet",
+        note.credit_note_id, note.invoice_id, note.user_id, note.amount, note.currency, note.refunded
     )
 }

@@ -1,6 +1,6 @@
 //! Entry point of the `notification_service` Lambda.
 
-use lambda_kit::{BootError, Env};
+use lambda_kit::{BootError, Env, Redelivery};
 use notification_service::{NotificationService, Topics};
 use store::{Db, ErrorLogStore};
 
@@ -15,7 +15,8 @@ async fn main() -> Result<(), BootError> {
             env.required("USERS_TOPIC_ARN")?,
         );
         logs.warm().await;
-        Ok(NotificationService::new(logs, topics))
+        let redelivery = Redelivery::new(sdk, env.required("QUEUE_URL")?);
+        Ok(NotificationService::new(logs, topics, redelivery))
     })
     .await
 }

@@ -9,21 +9,15 @@ use domain::station::StationStatus;
 use lambda_kit::{Clock, Door};
 use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};
-use testkit::{EmbeddedDynamoDb, FakeAws, invoke, sqs_event};
+use testkit::{EmbeddedDynamoDb, FakeAws, invoke, no_redelivery, sdk_config, sqs_event};
 
 const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
     <MessageId>m</MessageId></PublishResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></PublishResponse>";
 
 fn door(dynamodb: &EmbeddedDynamoDb, sns: &FakeAws) -> Door<NotificationService> {
-    let config = aws_sdk_sns::Config::builder()
-        .behavior_version(aws_sdk_sns::config::BehaviorVersion::v2026_01_12())
-        .region(aws_sdk_sns::config::Region::new("eu-central-1"))
-        .credentials_provider(aws_sdk_sns::config::Credentials::new("test", "test", None, None, "test"))
-        .retry_config(aws_sdk_sns::config::retry::RetryConfig::disabled())
-        .endpoint_url(sns.endpoint())
-        .build();
-    let topics = Topics::new(aws_sdk_sns::Client::from_conf(config), "operators".to_owned(), "users".to_owned());
-    Door::new(NotificationService::new(dynamodb.error_logs(), topics), Clock::SYSTEM)
+    let sdk = sdk_config(&sns.endpoint());
+    let topics = Topics::new(aws_sdk_sns::Client::new(&sdk), "operators".to_owned(), "users".to_owned());
+    Door::new(NotificationService::new(dynamodb.error_logs(), topics, no_redelivery()), Clock::SYSTEM)
 }
 
 /// The messages of a queue that hold these events, as a rule of the bus writes them.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::SessionFilter;
 
-use crate::{Start, on_behalf_of};
+use crate::Start;
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -75,7 +75,7 @@ pub struct Quote {
 impl StartSession {
     /// Whose session it will be.
     pub fn user(&self, actor: &Actor) -> Result<UserId, DomainError> {
-        on_behalf_of(actor, self.user_id.as_ref())
+        actor.on_behalf_of(self.user_id.as_ref())
     }
 
     /// The same for the same request, whatever the order and spelling of its JSON.
@@ -101,7 +101,7 @@ impl ListSessions {
     /// The index that serves the list. Users see their own sessions alone.
     pub fn filter(&self, actor: &Actor) -> Result<SessionFilter, DomainError> {
         if !actor.role.is_staff() {
-            return on_behalf_of(actor, self.user_id.as_ref()).map(SessionFilter::User);
+            return actor.on_behalf_of(self.user_id.as_ref()).map(SessionFilter::User);
         }
         match (&self.user_id, &self.station_id, self.status) {
             (Some(user), ..) => Ok(SessionFilter::User(user.clone())),

@@ -5,14 +5,17 @@ mod view;
 
 use chrono::Duration;
 use commands::{FailSession, ListSessions, Quote, SessionRef, StartSession};
-use domain::actor::{Actor, Role};
+use domain::actor::Role;
 use domain::bill::Bill;
 use domain::error::DomainError;
 use domain::id::{SessionId, StationId, UserId};
+use domain::money::Currency;
 use domain::session::{self, EndReason, Session, SessionStatus, SessionTerms, advance_station};
 use domain::tariff::{ChargingPeriod, PeriodState, price};
-use lambda_kit::{Answer, Context, Failure, Function, Request, Route, RouteAction, decide};
+use lambda_kit::{Answer, Context, Failure, Function, Peer, Request, Route, RouteAction, decide};
 use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde_json::json;
 use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
 use uuid::Uuid;
 
@@ -25,6 +28,23 @@ const ACTIONS: [&str; 6] = ["startSession", "stopSession", "failSession", "getSe
 pub struct SessionService {
     charging: ChargingStore,
     users: UserStore,
+    billing: Peer,
+}
+
+/// What a wallet holds, as billing answers it.
+#[derive(Debug, Deserialize)]
+struct Wallet {
+    balance: Decimal,
+    currency: Currency,
+}
+
+/// A request for a session, as far as it has been understood.
+struct Asked<'a> {
+    command: &'a StartSession,
+    id: &'a SessionId,
+    user: &'a UserId,
+    role: Role,
+    fingerprint: &'a str,
 }
 
 impl Function for SessionService {
@@ -51,10 +71,10 @@ impl Function for SessionService {
 }
 
 impl SessionService {
-    /// Over these tables.
+    /// Over these tables; `billing` is asked what a prepaying user's wallet holds.
     #[must_use]
-    pub fn new(charging: ChargingStore, users: UserStore) -> Self {
-        Self { charging, users }
+    pub fn new(charging: ChargingStore, users: UserStore, billing: Peer) -> Self {
+        Self { charging, users, billing }
     }
 
     async fn start(&self, request: &Request) -> Result<Answer, Failure> {
@@ -66,45 +86,32 @@ impl SessionService {
             Some(key) => SessionId::for_key(&user, key),
             None => Uuid::now_v7().into(),
         };
-        let start = || self.start_or_repeat(&command, (&id, &user), actor.role, &fingerprint, &request.context);
-        let loaded = decide(start).await?;
+        let asked = Asked { command: &command, id: &id, user: &user, role: actor.role, fingerprint: &fingerprint };
+        let loaded = decide(|| self.start_or_repeat(&asked, &request.context)).await?;
         Answer::created(format!("/sessions/{id}"), SessionView::new(&loaded.session, &loaded.terms))
     }
 
     /// Starts the session, or finds the one that the same idempotency key started before.
-    async fn start_or_repeat(
-        &self,
-        command: &StartSession,
-        (id, user): (&SessionId, &UserId),
-        role: Role,
-        fingerprint: &str,
-        context: &Context,
-    ) -> Result<LoadedSession, Failure> {
-        if command.idempotency_key.is_none() {
-            return self.try_start(command, (id, user), role, fingerprint, context).await;
+    async fn start_or_repeat(&self, asked: &Asked<'_>, context: &Context) -> Result<LoadedSession, Failure> {
+        if asked.command.idempotency_key.is_none() {
+            return self.try_start(asked, context).await;
         }
-        if let Some(earlier) = self.charging.sessions.load(id).await? {
-            return repeated(earlier, fingerprint);
+        if let Some(earlier) = self.charging.sessions.load(asked.id).await? {
+            return repeated(earlier, asked.fingerprint);
         }
-        let refusal = match self.try_start(command, (id, user), role, fingerprint, context).await {
+        let refusal = match self.try_start(asked, context).await {
             Err(failure) if !failure.stale => failure,
             started_or_stale => return started_or_stale,
         };
         // The refusal may be this very session's doing, started by a repetition of this request meanwhile.
-        match self.charging.sessions.load(id).await? {
-            Some(earlier) => repeated(earlier, fingerprint),
+        match self.charging.sessions.load(asked.id).await? {
+            Some(earlier) => repeated(earlier, asked.fingerprint),
             None => Err(refusal),
         }
     }
 
-    async fn try_start(
-        &self,
-        command: &StartSession,
-        (id, user): (&SessionId, &UserId),
-        role: Role,
-        fingerprint: &str,
-        context: &Context,
-    ) -> Result<LoadedSession, Failure> {
+    async fn try_start(&self, asked: &Asked<'_>, context: &Context) -> Result<LoadedSession, Failure> {
+        let Asked { command, id, user, role, fingerprint } = *asked;
         let (status, loaded) =
             futures::try_join!(self.users.status(user), self.charging.stations.load(&command.station_id))?;
         status.may_charge(user)?;
@@ -116,7 +123,11 @@ impl SessionService {
         })?;
         let tariff = station.tariff.clone();
         let tariff = tariff.ok_or_else(|| DomainError::conflict(format!("station {} has no tariff", station.id)))?;
-        let start = command.start(id.clone(), user.clone());
+        let mut start = command.start(id.clone(), user.clone());
+        if start.limits.prepaid {
+            let wallet = self.wallet(user, context).await?;
+            start.limits = start.limits.prepaid_by(wallet.balance, wallet.currency, tariff.currency)?;
+        }
         let (session, event) = Session::start(start, &mut station, &mut port, role, context.now)?;
         let terms = SessionTerms {
             tariff,
@@ -127,6 +138,11 @@ impl SessionService {
         };
         self.charging.start((&session, &terms), (&station, &port), event, &context.trace()).await?;
         Ok(LoadedSession { session, terms })
+    }
+
+    async fn wallet(&self, user: &UserId, context: &Context) -> Result<Wallet, Failure> {
+        let answer = self.billing.command("getWallet", json!({ "userId": user }), &context.correlation_id).await?;
+        serde_json::from_value(answer).map_err(Failure::internal)
     }
 
     async fn stop(&self, request: &Request) -> Result<Answer, Failure> {
@@ -269,17 +285,6 @@ fn repeated(earlier: LoadedSession, fingerprint: &str) -> Result<LoadedSession, 
         earlier.session.id
     ))
     .into())
-}
-
-/// Whose session is started: one's own, or anybody's for staff.
-fn on_behalf_of(actor: &Actor, user: Option<&UserId>) -> Result<UserId, DomainError> {
-    match user {
-        Some(user) if *user != actor.user_id && !actor.role.is_staff() => {
-            Err(DomainError::Forbidden(format!("role USER may act for itself only, not for user {user}")))
-        }
-        Some(user) => Ok(user.clone()),
-        None => Ok(actor.user_id.clone()),
-    }
 }
 
 /// What the rules call the request.

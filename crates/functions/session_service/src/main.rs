@@ -1,6 +1,6 @@
 //! Entry point of the `session_service` Lambda.
 
-use lambda_kit::{BootError, Env};
+use lambda_kit::{BootError, Env, Peer};
 use session_service::SessionService;
 use store::{ChargingStore, UserStore};
 
@@ -15,7 +15,7 @@ async fn main() -> Result<(), BootError> {
         );
         let users = UserStore::new(charging.sessions.db().clone(), env.required("USERS_TABLE")?);
         charging.sessions.warm().await;
-        Ok(SessionService::new(charging, users))
+        Ok(SessionService::new(charging, users, Peer::new(sdk, env.required("BILLING_FUNCTION")?)))
     })
     .await
 }

@@ -1,17 +1,22 @@
 //! The charging context in one process: stations, sessions and the simulator over one embedded `DynamoDB`.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
 
+use std::sync::Arc;
+
+use billing::Billing;
 use charging_simulator::ChargingSimulator;
 use domain::Instant;
-use lambda_kit::{Clock, Door};
+use lambda_kit::{Clock, Door, Peer};
 use serde_json::{Value, json};
 use session_service::SessionService;
 use station_service::StationService;
 use store::ChargingStore;
-use testkit::{EmbeddedDynamoDb, Outcome, invoke};
+use testkit::{EmbeddedDynamoDb, FakeLambda, Outcome, invoke, no_redelivery, sdk_config};
 
 pub struct World {
     pub dynamodb: EmbeddedDynamoDb,
+    pub billing: Arc<Door<Billing>>,
+    _lambda: FakeLambda,
     pub stations: Door<StationService>,
     pub sessions: Door<SessionService>,
     pub simulator: Door<ChargingSimulator>,
@@ -25,9 +30,15 @@ impl World {
     pub async fn new() -> Self {
         let dynamodb = EmbeddedDynamoDb::start().await;
         let (session_store, simulator_store) = (dynamodb.charging(), dynamodb.charging());
+        let billing = Billing::new(dynamodb.billing(), "EUR".parse().unwrap(), no_redelivery());
+        let billing = Arc::new(Door::new(billing, Clock::SYSTEM));
+        let lambda = FakeLambda::start(billing.clone()).await;
+        let peer = Peer::new(&sdk_config(&lambda.endpoint()), "billing".to_owned());
         Self {
+            billing,
+            _lambda: lambda,
             stations: Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM),
-            sessions: Door::new(SessionService::new(session_store.clone(), dynamodb.users()), Clock::SYSTEM),
+            sessions: Door::new(SessionService::new(session_store.clone(), dynamodb.users(), peer), Clock::SYSTEM),
             simulator: Door::new(ChargingSimulator::new(simulator_store.clone(), None, 100_000), Clock::SYSTEM),
             session_store,
             simulator_store,

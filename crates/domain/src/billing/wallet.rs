@@ -1,0 +1,168 @@
+use std::fmt;
+
+use rust_decimal::Decimal;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Instant;
+use crate::error::{Checks, DomainError};
+use crate::id::{InvoiceId, UserId};
+use crate::money::Currency;
+
+/// What a user has paid in and not yet spent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wallet {
+    /// Whose it is.
+    pub user_id: UserId,
+    /// Of every amount in it; never changes.
+    pub currency: Currency,
+    /// The sum of its ledger; never negative.
+    pub balance: Decimal,
+    /// Entries of its ledger, which are numbered from 1.
+    pub entries: u64,
+    /// When it was opened.
+    pub opened_at: Instant,
+    /// Counts its changes; 0 before it is first written.
+    pub version: u64,
+}
+
+/// Why money moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum EntryKind {
+    /// Paid in.
+    TopUp,
+    /// Paid an invoice.
+    Invoice,
+    /// Refunded by a credit note.
+    CreditNote,
+}
+
+/// An entry of a wallet's ledger. Entries are only ever added.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LedgerEntry {
+    /// Its number in the ledger, from 1, without gaps.
+    pub sequence: u64,
+    /// Why money moved.
+    pub kind: EntryKind,
+    /// What came in; negative for what went out.
+    pub amount: Decimal,
+    /// The balance with it.
+    pub balance_after: Decimal,
+    /// Of both amounts.
+    pub currency: Currency,
+    /// Id of the invoice or credit note, or of the top-up.
+    pub reference: String,
+    /// When it was made.
+    pub created_at: Instant,
+}
+
+/// Why an invoice cannot be paid from a wallet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PaymentRefusal {
+    /// The balance is below what is due.
+    InsufficientFunds,
+    /// The wallet holds another currency, and nothing is ever converted.
+    CurrencyMismatch,
+}
+
+impl fmt::Display for PaymentRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InsufficientFunds => "the wallet's balance is too low",
+            Self::CurrencyMismatch => "the wallet holds another currency, and nothing is converted",
+        })
+    }
+}
+
+impl Wallet {
+    /// An empty wallet.
+    #[must_use]
+    pub fn open(user_id: UserId, currency: Currency, now: Instant) -> Self {
+        Self { user_id, currency, balance: currency.round(Decimal::ZERO), entries: 0, opened_at: now, version: 0 }
+    }
+
+    /// Pays `amount` in; `reference` names the top-up.
+    ///
+    /// # Errors
+    /// Validation errors for an amount that is not positive or finer than the currency's minor unit; a conflict for
+    /// another currency than the wallet's.
+    pub fn top_up(
+        &mut self,
+        amount: Decimal,
+        currency: Currency,
+        reference: String,
+        now: Instant,
+    ) -> Result<LedgerEntry, DomainError> {
+        let mut checks = Checks::new();
+        checks.require(amount > Decimal::ZERO, "amount", "must be above 0").require(
+            currency.round(amount) == amount,
+            "amount",
+            format!("must have at most {} decimals, as {currency} has", currency.minor_digits()),
+        );
+        checks.finish()?;
+        if currency != self.currency {
+            return Err(DomainError::conflict(format!(
+                "the wallet of user {} is in {}, and {currency} is not converted: top up in {}",
+                self.user_id, self.currency, self.currency
+            )));
+        }
+        Ok(self.post(EntryKind::TopUp, amount, reference, now))
+    }
+
+    /// Whether it can pay `amount` of `currency`.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn can_pay(&self, amount: Decimal, currency: Currency) -> Result<(), PaymentRefusal> {
+        if currency != self.currency {
+            return Err(PaymentRefusal::CurrencyMismatch);
+        }
+        if self.balance < amount {
+            return Err(PaymentRefusal::InsufficientFunds);
+        }
+        Ok(())
+    }
+
+    /// Pays an invoice of `amount`.
+    ///
+    /// # Errors
+    /// As [`Wallet::can_pay`]; the wallet is then as it was.
+    pub fn pay(
+        &mut self,
+        invoice: &InvoiceId,
+        amount: Decimal,
+        currency: Currency,
+        now: Instant,
+    ) -> Result<LedgerEntry, PaymentRefusal> {
+        self.can_pay(amount, currency)?;
+        Ok(self.post(EntryKind::Invoice, -amount, invoice.to_string(), now))
+    }
+
+    /// Takes back what a credit note refunds.
+    pub fn refund(&mut self, credit_note: String, amount: Decimal, now: Instant) -> LedgerEntry {
+        self.post(EntryKind::CreditNote, amount, credit_note, now)
+    }
+
+    /// Notes that an invoice waits for money. The ledger stays as it is, but whoever decided on the wallet as it was
+    /// before has to decide anew.
+    pub fn touch(&mut self) {
+        self.version += 1;
+    }
+
+    fn post(&mut self, kind: EntryKind, amount: Decimal, reference: String, now: Instant) -> LedgerEntry {
+        self.balance = self.currency.round(self.balance + amount);
+        self.entries += 1;
+        self.version += 1;
+        LedgerEntry {
+            sequence: self.entries,
+            kind,
+            amount: self.currency.round(amount),
+            balance_after: self.balance,
+            currency: self.currency,
+            reference,
+            created_at: now,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Dead letters: messages that their consumer could not handle, and what is to become of each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Instant;
+use crate::billing::Invoice;
+use crate::event::{Envelope, Event};
+use crate::id::SessionId;
+
+/// Whose messages a dead-letter queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Consumer {
+    /// Ends of sessions that were not billed.
+    Billing,
+    /// Events that nobody was told of.
+    Notification,
+    /// Positions of stream batches that were not relayed to the bus.
+    Relay,
+    /// Runs of a schedule, or their parts. The next run does what they did not.
+    Schedule,
+}
+
+/// What is to become of a dead letter.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Nothing is wrong with it, so its consumer or what that depends on was ill: back to its queue.
+    Retry,
+    /// No try can succeed: quarantine.
+    Poison {
+        /// What is wrong with it.
+        reason: String,
+        /// The session that cannot be billed because of it.
+        unbilled: Option<SessionId>,
+    },
+    /// A later run of its schedule has done, or will do, what it asked for.
+    Superseded,
+}
+
+/// A dead letter in quarantine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantinedLetter {
+    /// Of the message.
+    pub message_id: String,
+    /// Whose message it was.
+    pub consumer: Consumer,
+    /// Name of the dead-letter queue.
+    pub queue: String,
+    /// Why it is here.
+    pub reason: String,
+    /// How often it had gone back to its queue before.
+    pub replays: u32,
+    /// The session that cannot be billed because of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbilled: Option<SessionId>,
+    /// When it was quarantined.
+    pub quarantined_at: Instant,
+    /// The message itself, as it was.
+    pub body: String,
+}
+
+/// Judges a dead letter by its body alone; it has gone back to its queue `replays` times already, of at most
+/// `max_replays`.
+#[must_use]
+pub fn judge(consumer: Consumer, body: &str, replays: u32, max_replays: u32) -> Verdict {
+    match consumer {
+        Consumer::Schedule => return Verdict::Superseded,
+        Consumer::Relay => return poison("a stream's batch was not relayed: its events may be missing on the bus"),
+        Consumer::Billing | Consumer::Notification => {}
+    }
+    let envelope = match event(body) {
+        Ok(envelope) => envelope,
+        Err(reason) => return Verdict::Poison { reason, unbilled: unbilled(consumer, body) },
+    };
+    if consumer == Consumer::Billing
+        && let Err(reason) = billable(&envelope)
+    {
+        return Verdict::Poison { reason, unbilled: unbilled(consumer, body) };
+    }
+    if replays >= max_replays {
+        let reason = format!("went back to its queue {replays} times and was not handled");
+        return Verdict::Poison { reason, unbilled: unbilled(consumer, body) };
+    }
+    Verdict::Retry
+}
+
+fn poison(reason: &str) -> Verdict {
+    Verdict::Poison { reason: reason.to_owned(), unbilled: None }
+}
+
+/// The event in a message that a rule of the bus made.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn event(body: &str) -> Result<Envelope, String> {
+    #[derive(Deserialize)]
+    struct Message {
+        detail: Envelope,
+    }
+    serde_json::from_str::<Message>(body)
+        .map(|message| message.detail)
+        .map_err(|error| format!("no event of ours: {error}"))
+}
+
+fn billable(envelope: &Envelope) -> Result<(), String> {
+    let Event::SessionEnded(ended) = &envelope.event else {
+        return Err(format!("{} is not for billing", envelope.event.event_type()));
+    };
+    Invoice::for_session(ended, envelope.occurred_at).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// The session that a message to billing is about, as far as that can be read out of it.
+fn unbilled(consumer: Consumer, body: &str) -> Option<SessionId> {
+    let message: serde_json::Value = serde_json::from_str(body).ok()?;
+    let id = message["detail"]["sessionId"].as_str().filter(|_| consumer == Consumer::Billing)?;
+    SessionId::new(id).ok()
+}

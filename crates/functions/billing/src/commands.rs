@@ -1,0 +1,118 @@
+use domain::actor::Actor;
+use domain::billing::{CreditLine, InvoiceStatus};
+use domain::error::DomainError;
+use domain::id::{InvoiceId, UserId, derive};
+use domain::money::{Currency, decimal_schema};
+use lambda_kit::PageArguments;
+use rust_decimal::Decimal;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use store::InvoiceFilter;
+use uuid::Uuid;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InvoiceRef {
+    pub invoice_id: InvoiceId,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListInvoices {
+    #[serde(default)]
+    user_id: Option<UserId>,
+    #[serde(default)]
+    status: Option<InvoiceStatus>,
+    #[serde(flatten)]
+    pub page: PageArguments,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WalletRef {
+    #[serde(default)]
+    pub user_id: Option<UserId>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopUpWallet {
+    #[serde(default)]
+    pub user_id: Option<UserId>,
+    #[schemars(schema_with = "decimal_schema")]
+    pub amount: Decimal,
+    pub currency: Currency,
+    /// The same key by the same user is the same top-up.
+    #[schemars(length(min = 1, max = 255))]
+    idempotency_key: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListLedger {
+    #[serde(default)]
+    pub user_id: Option<UserId>,
+    #[serde(flatten)]
+    pub page: PageArguments,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateCreditNote {
+    pub invoice_id: InvoiceId,
+    /// Why, without personal data.
+    #[schemars(length(min = 1, max = 500))]
+    pub reason: String,
+    /// What is credited; everything that is left unless it is said.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 100))]
+    pub lines: Option<Vec<CreditLine>>,
+    /// The same key on the same invoice is the same credit note.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 255))]
+    pub idempotency_key: Option<String>,
+}
+
+impl ListInvoices {
+    /// The index that serves the list. Users see their own invoices alone.
+    pub fn filter(&self, actor: &Actor) -> Result<InvoiceFilter, DomainError> {
+        match (&self.user_id, self.status) {
+            (Some(_), _) => actor.on_behalf_of(self.user_id.as_ref()).map(InvoiceFilter::User),
+            (None, Some(status)) if actor.role.is_staff() => Ok(InvoiceFilter::Status(status)),
+            (None, None) if actor.role.is_staff() => {
+                Err(DomainError::invalid("userId", "one of userId and status is required"))
+            }
+            (None, _) => Ok(InvoiceFilter::User(actor.user_id.clone())),
+        }
+    }
+
+    /// What the index does not filter.
+    pub fn keeps(&self, status: InvoiceStatus) -> bool {
+        self.status.is_none_or(|wanted| wanted == status)
+    }
+}
+
+impl TopUpWallet {
+    /// The top-up that the user's idempotency key stands for.
+    pub fn id(&self, user: &UserId) -> Uuid {
+        derive(&["top-up", user.as_str(), &self.idempotency_key])
+    }
+
+    /// The same for the same request, however its amount is written.
+    pub fn fingerprint(&self) -> String {
+        derive(&["topUpWallet", &self.amount.normalize().to_string(), &self.currency.to_string()]).to_string()
+    }
+}
+
+impl CreateCreditNote {
+    /// Whether `note` is what this request asks for.
+    pub fn is_repeated_by(&self, note: &domain::billing::CreditNote) -> bool {
+        let lines_match = self.lines.as_ref().is_none_or(|lines| {
+            lines.len() == note.lines.len()
+                && lines.iter().zip(&note.lines).all(|(asked, credited)| {
+                    asked.line == credited.line && asked.net_amount.is_none_or(|net| net == credited.net_amount)
+                })
+        });
+        self.reason == note.reason && lines_match
+    }
+}

@@ -1,0 +1,278 @@
+//! Invoices, wallets, payments and credit notes.
+//!
+//! Whatever is delivered or asked for twice, late or concurrently: a session has one invoice, an invoice one debit, a
+//! top-up one credit. Ids derived from what they stand for, and writes conditional on the wallet as it was read, see
+//! to that.
+
+mod commands;
+mod view;
+
+use commands::{CreateCreditNote, InvoiceRef, ListInvoices, ListLedger, TopUpWallet, WalletRef};
+use domain::actor::Role;
+use domain::billing::{CreditNote, Invoice, InvoiceStatus, LedgerEntry, PaymentRefusal, Wallet};
+use domain::error::DomainError;
+use domain::event::{Envelope, Event};
+use domain::id::{CreditNoteId, InvoiceId, UserId};
+use domain::machine::State;
+use domain::money::Currency;
+use lambda_kit::{
+    Answer, Context, Failure, Function, Redelivery, Request, Route, RouteAction, Trigger, decide, drive_events,
+};
+use serde_json::Value;
+use store::{BillingStore, LoadedInvoice, TopUp, Trace};
+use uuid::Uuid;
+
+pub use view::{EntryView, InvoiceView, WalletView};
+
+const ACTIONS: [&str; 7] =
+    ["getInvoice", "listInvoices", "getWallet", "topUpWallet", "listLedger", "createCreditNote", "payInvoice"];
+/// Messages of a batch worked at the same time.
+const PARALLEL_MESSAGES: usize = 10;
+
+/// The function.
+#[derive(Debug)]
+pub struct Billing {
+    store: BillingStore,
+    /// What a wallet that was never used is answered in.
+    currency: Currency,
+    redelivery: Redelivery,
+}
+
+impl Function for Billing {
+    const NAME: &'static str = "billing";
+    const ROUTES: &'static [Route] = &[
+        Route::new::<ListInvoices>("GET /invoices", RouteAction::Is("listInvoices")),
+        Route::new::<InvoiceRef>("GET /invoices/{invoiceId}", RouteAction::Is("getInvoice")),
+        Route::new::<InvoiceRef>("POST /invoices/{invoiceId}/payments", RouteAction::Is("payInvoice")),
+        Route::new::<CreateCreditNote>("POST /invoices/{invoiceId}/credit-notes", RouteAction::Is("createCreditNote")),
+        Route::new::<WalletRef>("GET /wallet", RouteAction::Is("getWallet")),
+        Route::new::<ListLedger>("GET /wallet/ledger", RouteAction::Is("listLedger")),
+        Route::new::<TopUpWallet>("POST /wallet/top-ups", RouteAction::Is("topUpWallet")),
+    ];
+
+    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
+        match request.action.as_str() {
+            "getInvoice" => self.get_invoice(&request).await,
+            "listInvoices" => self.list_invoices(&request).await,
+            "getWallet" => self.get_wallet(&request).await,
+            "topUpWallet" => self.top_up_wallet(&request).await,
+            "listLedger" => self.list_ledger(&request).await,
+            "createCreditNote" => self.create_credit_note(&request).await,
+            "payInvoice" => self.pay_invoice(&request).await,
+            _ => Err(request.unknown_action(&ACTIONS)),
+        }
+    }
+
+    async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
+        let Trigger::Sqs(batch) = trigger else {
+            return Err(Failure::invalid("Records", "must be a batch of the billing queue"));
+        };
+        let bill = async |envelope: Envelope| self.bill(&envelope, &context).await;
+        drive_events(batch, PARALLEL_MESSAGES, &self.redelivery, &context, bill).await
+    }
+}
+
+impl Billing {
+    /// Over this table; a wallet that was never used is answered in `currency`, and `redelivery` is of its queue.
+    #[must_use]
+    pub fn new(store: BillingStore, currency: Currency, redelivery: Redelivery) -> Self {
+        Self { store, currency, redelivery }
+    }
+
+    /// Issues the invoice for an ended session, unless it has been issued before.
+    ///
+    /// # Errors
+    /// A validation failure for an event that cannot be billed; unavailable when the table is busy.
+    pub async fn bill(&self, envelope: &Envelope, context: &Context) -> Result<(), Failure> {
+        let Event::SessionEnded(ended) = &envelope.event else {
+            return Err(Failure::invalid("eventType", "must be SESSION_ENDED"));
+        };
+        let Some(invoice) = Invoice::for_session(ended, context.now)? else {
+            return Ok(());
+        };
+        // The invoice's events belong to the session's story, not to this invocation's.
+        let trace = Trace { correlation_id: envelope.correlation_id.clone(), now: context.now };
+        let issued = decide(|| async {
+            if self.store.has_invoice(&invoice.id).await? {
+                return Ok(false);
+            }
+            let issued = invoice.clone().issue(self.wallet_for(&invoice, &trace).await?, trace.now);
+            self.store.issue(&issued, &trace).await?;
+            Ok(true)
+        });
+        if issued.await? {
+            metrics::counter!("InvoicesIssued").increment(1);
+        }
+        Ok(())
+    }
+
+    async fn wallet_for(&self, invoice: &Invoice, trace: &Trace) -> Result<Wallet, Failure> {
+        let wallet = self.store.wallet(&invoice.user_id).await?;
+        Ok(wallet.unwrap_or_else(|| Wallet::open(invoice.user_id.clone(), invoice.bill.currency, trace.now)))
+    }
+
+    async fn get_invoice(&self, request: &Request) -> Result<Answer, Failure> {
+        let InvoiceRef { invoice_id } = request.command()?;
+        let loaded = self.load(&invoice_id).await?;
+        request.actor()?.may_see(&loaded.invoice.user_id, &format!("invoice {invoice_id}"))?;
+        Answer::ok(InvoiceView::from(&loaded))
+    }
+
+    async fn list_invoices(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: ListInvoices = request.command()?;
+        let filter = command.filter(request.actor()?)?;
+        let page = command.page.clone().into();
+        let page = self.store.invoices(&filter, &page, |status| command.keeps(status)).await?;
+        Answer::page(page, |invoice| InvoiceView::from(&invoice))
+    }
+
+    async fn get_wallet(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: WalletRef = request.command()?;
+        let user = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
+        let wallet = self.store.wallet(&user).await?;
+        Answer::ok(WalletView::new(&user, wallet.as_ref(), self.currency))
+    }
+
+    async fn list_ledger(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: ListLedger = request.command()?;
+        let user = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
+        let page = self.store.ledger(&user, &command.page.into()).await?;
+        Answer::page(page, |entry| EntryView::from(&entry))
+    }
+
+    async fn top_up_wallet(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: TopUpWallet = request.command()?;
+        let user = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
+        let entry = decide(|| self.top_up_or_repeat(&command, &user, &request.context)).await?;
+        // A repetition settles as well: the first attempt may have ended before it did.
+        self.settle_open_invoices(&user, &request.context.trace()).await?;
+        let wallet = self.store.wallet(&user).await?;
+        let view = WalletView::new(&user, wallet.as_ref(), self.currency).with_entry(&entry);
+        Answer::created("/wallet".to_owned(), view)
+    }
+
+    /// Pays in, or finds the entry that the same idempotency key made before.
+    async fn top_up_or_repeat(
+        &self,
+        command: &TopUpWallet,
+        user: &UserId,
+        context: &Context,
+    ) -> Result<LedgerEntry, Failure> {
+        let (id, fingerprint) = (command.id(user), command.fingerprint());
+        if let Some((earlier, entry)) = self.store.find_top_up(user, id).await? {
+            if earlier.fingerprint == fingerprint {
+                return Ok(entry);
+            }
+            let message = "this idempotency key made another top-up: use a new key for a new request";
+            return Err(DomainError::conflict(message).into());
+        }
+        let wallet = self.store.wallet(user).await?;
+        let mut wallet = wallet.unwrap_or_else(|| Wallet::open(user.clone(), command.currency, context.now));
+        let entry = wallet.top_up(command.amount, command.currency, id.to_string(), context.now)?;
+        self.store.top_up(&wallet, &entry, &TopUp { id, fingerprint, sequence: entry.sequence }).await?;
+        Ok(entry)
+    }
+
+    /// Pays the invoices that wait for a wallet's money, oldest first, up to the first that it cannot pay. Those in
+    /// another currency are passed over: this wallet never pays them.
+    async fn settle_open_invoices(&self, user: &UserId, trace: &Trace) -> Result<(), Failure> {
+        for id in self.store.open_invoices(user).await? {
+            let settled = decide(|| self.settle(&id, trace)).await?;
+            if settled.is_err_and(|refusal| refusal == PaymentRefusal::InsufficientFunds) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pays an invoice if it is OPEN; the refusal where the wallet cannot.
+    async fn settle(&self, id: &InvoiceId, trace: &Trace) -> Result<Result<Invoice, PaymentRefusal>, Failure> {
+        let LoadedInvoice { mut invoice, .. } = self.load(id).await?;
+        if invoice.status != InvoiceStatus::Open {
+            return Ok(Ok(invoice));
+        }
+        let mut wallet = self.wallet_for(&invoice, trace).await?;
+        let entry = match invoice.settle(&mut wallet, trace.now) {
+            Ok(entry) => entry,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        self.store.settle(&invoice, (&wallet, &entry), invoice.payment_event(None), trace).await?;
+        Ok(Ok(invoice))
+    }
+
+    async fn pay_invoice(&self, request: &Request) -> Result<Answer, Failure> {
+        let InvoiceRef { invoice_id } = request.command()?;
+        let actor = request.actor()?;
+        let LoadedInvoice { invoice, .. } = self.load(&invoice_id).await?;
+        actor.may_see(&invoice.user_id, &format!("invoice {invoice_id}"))?;
+        // Paying what is paid changes nothing, so a repeated request is answered as the first was.
+        if invoice.status != InvoiceStatus::Paid {
+            invoice.status.transition(InvoiceStatus::Paid, actor.role)?;
+        }
+        let trace = request.context.trace();
+        match decide(|| self.settle(&invoice_id, &trace)).await? {
+            Ok(_) => Answer::ok(InvoiceView::from(&self.load(&invoice_id).await?)),
+            Err(refusal) => Err(DomainError::conflict(format!(
+                "invoice {invoice_id} over {} {} cannot be paid: {refusal}",
+                invoice.due(),
+                invoice.bill.currency
+            ))
+            .into()),
+        }
+    }
+
+    async fn create_credit_note(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: CreateCreditNote = request.command()?;
+        let actor = request.actor()?;
+        if actor.role != Role::Admin {
+            return Err(DomainError::Forbidden("credit notes are for role ADMIN".to_owned()).into());
+        }
+        let id = match &command.idempotency_key {
+            Some(key) => CreditNoteId::for_key(&command.invoice_id, key),
+            None => Uuid::now_v7().into(),
+        };
+        let trace = request.context.trace();
+        let note = decide(|| self.credit_or_repeat(&command, &id, actor.role, &trace)).await?;
+        let loaded = self.load(&command.invoice_id).await?;
+        // What came back may pay what waits.
+        self.settle_open_invoices(&loaded.invoice.user_id, &trace).await?;
+        Answer::created(format!("/invoices/{}", command.invoice_id), note)
+    }
+
+    /// Credits, or finds the note that the same idempotency key made before.
+    async fn credit_or_repeat(
+        &self,
+        command: &CreateCreditNote,
+        id: &CreditNoteId,
+        role: Role,
+        trace: &Trace,
+    ) -> Result<CreditNote, Failure> {
+        let LoadedInvoice { mut invoice, credit_notes } = self.load(&command.invoice_id).await?;
+        if let Some(earlier) = credit_notes.iter().find(|note| note.credit_note_id == *id) {
+            if command.is_repeated_by(earlier) {
+                return Ok(earlier.clone());
+            }
+            let message = "this idempotency key made another credit note: use a new key for a new request";
+            return Err(DomainError::conflict(message).into());
+        }
+        let was_open = invoice.status == InvoiceStatus::Open;
+        let (lines, reason) = (command.lines.as_deref(), command.reason.clone());
+        let note = invoice.credit(id.clone(), &credit_notes, lines, reason, role, trace.now)?;
+        let refund = match note.refunded.is_zero() {
+            true => None,
+            false => {
+                let mut wallet = self.wallet_for(&invoice, trace).await?;
+                let entry = wallet.refund(id.to_string(), note.refunded, trace.now);
+                Some((wallet, entry))
+            }
+        };
+        let booked = refund.as_ref().map(|(wallet, entry)| (wallet, entry));
+        self.store.credit((&invoice, was_open), &note, booked, trace).await?;
+        Ok(note)
+    }
+
+    async fn load(&self, id: &InvoiceId) -> Result<LoadedInvoice, Failure> {
+        let loaded = self.store.invoice(id).await?;
+        Ok(loaded.ok_or_else(|| DomainError::not_found("invoice", id))?)
+    }
+}

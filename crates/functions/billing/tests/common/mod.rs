@@ -1,0 +1,120 @@
+//! Billing in one process over an embedded `DynamoDB`.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
+
+use std::sync::Arc;
+
+use billing::Billing;
+use domain::event::{Event, EventPeriod, SessionEnded, seal};
+use domain::id::{InvoiceId, PortId, SessionId, StationId, UserId};
+use domain::session::{EndReason, SessionStatus};
+use domain::tariff::{PeriodState, Tariff};
+use lambda_kit::{Clock, Door};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use store::BillingStore;
+use testkit::{EmbeddedDynamoDb, Outcome, invoke, no_redelivery, sqs_event};
+
+pub struct World {
+    pub dynamodb: EmbeddedDynamoDb,
+    pub store: BillingStore,
+    pub billing: Arc<Door<Billing>>,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let store = dynamodb.billing();
+        let billing = Billing::new(store.clone(), "EUR".parse().unwrap(), no_redelivery());
+        Self { billing: Arc::new(Door::new(billing, Clock::SYSTEM)), store, dynamodb }
+    }
+
+    /// Delivers ends of sessions as the queue does; answers how many of them are reported as failed.
+    pub async fn deliver(&self, ends: &[SessionEnded]) -> usize {
+        let bodies: Vec<String> = ends.iter().map(message).collect();
+        let answer = invoke(&self.billing, sqs_event(&bodies)).await.unwrap();
+        answer["batchItemFailures"].as_array().unwrap().len()
+    }
+
+    pub async fn top_up(&self, user: &str, amount: &str, key: &str) -> Outcome {
+        let command = json!({
+            "action": "topUpWallet", "actor": actor(user), "amount": amount, "currency": "EUR", "idempotencyKey": key
+        });
+        invoke(&self.billing, command).await
+    }
+
+    pub async fn invoice(&self, session: &str) -> Value {
+        let id = InvoiceId::of(&SessionId::new(session).unwrap());
+        invoke(&self.billing, json!({ "action": "getInvoice", "actor": admin(), "invoiceId": id })).await.unwrap()
+    }
+
+    pub async fn act(&self, action: &str, actor: Value, more: Value) -> Outcome {
+        let mut command = json!({ "action": action, "actor": actor });
+        command.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        invoke(&self.billing, command).await
+    }
+
+    pub async fn balance(&self, user: &str) -> String {
+        let wallet = self.act("getWallet", actor(user), json!({})).await.unwrap();
+        wallet["balance"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn ledger(&self, user: &str) -> Vec<Value> {
+        let page = self.act("listLedger", actor(user), json!({ "limit": 100 })).await.unwrap();
+        page["items"].as_array().unwrap().clone()
+    }
+}
+
+pub fn actor(user: &str) -> Value {
+    json!({ "userId": user, "role": "USER" })
+}
+
+pub fn admin() -> Value {
+    json!({ "userId": "admin", "role": "ADMIN" })
+}
+
+/// The end of a session of `watt_hours` in half an hour, at 0.50 EUR per kWh without VAT.
+pub fn ended(session: &str, user: &str, watt_hours: u32) -> SessionEnded {
+    let (started_at, ended_at) = ("2026-02-22T10:00:00Z".parse().unwrap(), "2026-02-22T10:30:00Z".parse().unwrap());
+    let energy_kwh = Decimal::new(watt_hours.into(), 3);
+    SessionEnded {
+        session_id: SessionId::new(session).unwrap(),
+        user_id: UserId::new(user).unwrap(),
+        station_id: StationId::new("station-1").unwrap(),
+        port_id: PortId::new("port-1").unwrap(),
+        status: SessionStatus::Completed,
+        reason: EndReason::TargetReached,
+        energy_kwh,
+        duration_minutes: 30.0,
+        started_at,
+        ended_at,
+        tariff: Tariff::per_kwh("0.50".parse().unwrap(), "EUR".parse().unwrap()),
+        time_zone: "Europe/Berlin".to_owned(),
+        charging_periods: vec![EventPeriod {
+            start: started_at,
+            end: ended_at,
+            state: PeriodState::Charging,
+            energy_kwh,
+            power_kw: energy_kwh * Decimal::TWO,
+        }],
+    }
+}
+
+/// The message that the rule of the bus makes of the end of a session.
+pub fn message(ended: &SessionEnded) -> String {
+    let item = format!("SESSION#{}/METADATA", ended.session_id);
+    let event = Event::SessionEnded(Box::new(ended.clone()));
+    let envelope = seal(&item, 7, ended.ended_at, "correlation-1", [event]).remove(0);
+    json!({
+        "version": "0", "id": "b", "detail-type": "SESSION_ENDED", "source": "evoke.sessions", "account": "123456789012",
+        "time": ended.ended_at, "region": "eu-central-1", "resources": [], "detail": envelope
+    })
+    .to_string()
+}
+
+/// The type of an error that must be one.
+pub fn error_type(outcome: &Outcome) -> &str {
+    match outcome {
+        Err((kind, _)) => kind,
+        Ok(answer) => panic!("not refused: {answer}"),
+    }
+}

@@ -1,0 +1,373 @@
+//! Random histories of sessions, top-ups, payments and credit notes through the real handlers, with duplicates, in any
+//! order, two at a time, with crashes before and after any call, throttling and lost answers. Whatever happened, once
+//! everything has been delivered successfully at least once, the books are right.
+//!
+//! `PROPTEST_CASES` sets the number of cases (10,000), `EVOKE_SEED` repeats a run; both are printed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use billing::Billing;
+use common::{admin, ended, message};
+use domain::bill::Bill;
+use domain::billing::{EntryKind, InvoiceStatus};
+use domain::event::{Envelope, Event, EventPeriod, SessionEnded};
+use domain::id::{InvoiceId, UserId};
+use domain::session::SessionStatus;
+use domain::tariff::{Tariff, price};
+use lambda_kit::{Clock, Door};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use store::{BillingStore, Client, Db};
+use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, sdk_config, sqs_event};
+
+/// Cases run on so many threads, each with a `DynamoDB` of its own.
+const THREADS: u64 = 4;
+const CASES: u64 = 10_000;
+const USERS: u8 = 2;
+
+/// What happens once in the world, however often it is delivered.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A session ended.
+    End { user: u8, watt_hours: u32, tariff: u8, status: u8 },
+    /// A user pays in, in cents.
+    TopUp { user: u8, cents: u32 },
+    /// An administrator credits the session of this step, wholly or some cents of its first line.
+    Credit { session: prop::sample::Index, cents: Option<u32> },
+    /// A user pays by hand.
+    Pay { session: prop::sample::Index },
+}
+
+/// A delivery of a step, and what happens meanwhile.
+#[derive(Clone, Debug)]
+struct Delivery {
+    step: prop::sample::Index,
+    faults: BTreeMap<u32, u8>,
+    /// At the same time as the next.
+    together: bool,
+}
+
+#[derive(Clone, Debug)]
+struct History {
+    steps: Vec<Step>,
+    deliveries: Vec<Delivery>,
+}
+
+fn histories() -> impl Strategy<Value = History> {
+    let user = 0..USERS;
+    let step = prop_oneof![
+        4 => (user.clone(), 0..30_000u32, 0..4u8, 0..6u8)
+            .prop_map(|(user, watt_hours, tariff, status)| Step::End { user, watt_hours, tariff, status }),
+        3 => (user, 1..2_000u32).prop_map(|(user, cents)| Step::TopUp { user, cents }),
+        2 => (any::<prop::sample::Index>(), prop::option::of(1..500u32))
+            .prop_map(|(session, cents)| Step::Credit { session, cents }),
+        1 => any::<prop::sample::Index>().prop_map(|session| Step::Pay { session }),
+    ];
+    let calls: Range<u32> = 0..7;
+    let faults = prop::collection::btree_map(calls, 0..4u8, 0..3);
+    let delivery = (any::<prop::sample::Index>(), faults, any::<bool>())
+        .prop_map(|(step, faults, together)| Delivery { step, faults, together });
+    (prop::collection::vec(step, 1..6), prop::collection::vec(delivery, 0..8))
+        .prop_map(|(steps, deliveries)| History { steps, deliveries })
+}
+
+fn fault(kind: u8) -> Fault {
+    [Fault::CrashBefore, Fault::CrashAfter, Fault::Throttle, Fault::LostAnswer][usize::from(kind)]
+}
+
+/// Tariffs with one and two rates of VAT, one with bounds, one that costs nothing.
+fn tariff(number: u8) -> Tariff {
+    let component = |kind: &str, price: &str, vat: &str| json!({ "type": kind, "price": price, "vat": vat, "step_size": 1 });
+    let energy = || component("ENERGY", "0.333", "19");
+    serde_json::from_value(match number {
+        0 => json!({ "currency": "EUR", "elements": [{ "price_components": [energy()] }] }),
+        1 => json!({ "currency": "EUR", "elements": [{ "price_components":
+            [energy(), component("FLAT", "1.00", "7"), component("TIME", "1.11", "19")] }] }),
+        2 => json!({ "currency": "EUR", "elements": [{ "price_components": [energy(), component("FLAT", "0.50", "7")] }],
+            "min_price": { "excl_vat": "1.00", "incl_vat": "1.15" }, "max_price": { "excl_vat": "5.00", "incl_vat": "5.80" } }),
+        _ => json!({ "currency": "EUR", "elements": [{ "price_components": [component("ENERGY", "0", "19")] }] }),
+    })
+    .unwrap()
+}
+
+/// An execution environment: the function with its client, whose calls may fail.
+struct Process {
+    http: FaultyHttp,
+    door: Door<Billing>,
+}
+
+impl Process {
+    fn new(dynamodb: &EmbeddedDynamoDb) -> Self {
+        let http = FaultyHttp::default();
+        let sdk = sdk_config(&dynamodb.endpoint()).to_builder().http_client(http.clone()).build();
+        let store = BillingStore::new(Db::new(Client::new(&sdk)), "ev-billing");
+        let door = Door::new(Billing::new(store, "EUR".parse().unwrap(), no_redelivery()), Clock::SYSTEM);
+        Self { http, door }
+    }
+
+    /// Whether the step was worked off: done, or refused for good. A crash, a reported failure and an unavailable
+    /// table are for a later delivery.
+    async fn deliver(&self, payload: &Value, faults: &BTreeMap<u32, u8>) -> bool {
+        self.http.plan(faults.iter().map(|(call, kind)| (*call, fault(*kind))).collect());
+        match self.http.survive(invoke(&self.door, payload.clone())).await {
+            None => false,
+            Some(Ok(answer)) => answer["batchItemFailures"].as_array().is_none_or(Vec::is_empty),
+            Some(Err((kind, message))) => {
+                let refusals = ["ConflictError", "ValidationError", "NotFoundError", "UnavailableError"];
+                assert!(refusals.contains(&kind.as_str()), "{kind}: {message} for {payload}");
+                kind != "UnavailableError" && !message.contains("somebody else changed it")
+            }
+        }
+    }
+}
+
+struct World {
+    dynamodb: EmbeddedDynamoDb,
+    store: BillingStore,
+    processes: [Process; 2],
+}
+
+/// The steps of a case as payloads, with ids of its own: cases share a database.
+struct Case {
+    id: String,
+    ends: Vec<SessionEnded>,
+    top_ups: Vec<(UserId, Decimal)>,
+    payloads: Vec<Value>,
+}
+
+impl Case {
+    fn new(history: &History) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let id = format!("c{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let user = |number: u8| format!("{id}-u{number}");
+        let mut case = Self { ends: Vec::new(), top_ups: Vec::new(), payloads: Vec::new(), id: id.clone() };
+        for (number, step) in history.steps.iter().enumerate() {
+            if let Step::End { user: whose, watt_hours, tariff: which, status } = step {
+                let mut end = ended(&format!("{id}-s{number}"), &user(*whose), *watt_hours);
+                end.tariff = tariff(*which);
+                end.status = match status {
+                    0 => SessionStatus::Failed,
+                    1 | 2 => SessionStatus::Interrupted,
+                    _ => SessionStatus::Completed,
+                };
+                case.ends.push(end);
+            }
+        }
+        let invoice = |index: &prop::sample::Index, ends: &[SessionEnded]| match ends {
+            [] => json!("none"),
+            ends => json!(InvoiceId::of(&index.get(ends).session_id)),
+        };
+        let mut ends = case.ends.iter();
+        for (number, step) in history.steps.iter().enumerate() {
+            let payload = match step {
+                Step::End { .. } => sqs_event(&[message(ends.next().unwrap())]),
+                Step::TopUp { user: whose, cents } => {
+                    let amount = Decimal::new((*cents).into(), 2);
+                    case.top_ups.push((UserId::new(user(*whose)).unwrap(), amount));
+                    json!({ "action": "topUpWallet", "actor": admin(), "userId": user(*whose), "amount": amount,
+                        "currency": "EUR", "idempotencyKey": format!("k{number}") })
+                }
+                Step::Credit { session, cents } => {
+                    let mut credit = json!({ "action": "createCreditNote", "actor": admin(), "reason": "test",
+                        "invoiceId": invoice(session, &case.ends), "idempotencyKey": format!("k{number}") });
+                    if let Some(cents) = cents {
+                        credit["lines"] = json!([{ "line": 1, "netAmount": Decimal::new((*cents).into(), 2) }]);
+                    }
+                    credit
+                }
+                Step::Pay { session } => {
+                    json!({ "action": "payInvoice", "actor": admin(), "invoiceId": invoice(session, &case.ends) })
+                }
+            };
+            case.payloads.push(payload);
+        }
+        case
+    }
+}
+
+async fn play(world: &World, history: &History) -> Result<(), TestCaseError> {
+    let case = Case::new(history);
+    let [first, second] = &world.processes;
+    let mut waiting = history.deliveries.iter();
+    while let Some(delivery) = waiting.next() {
+        let payload = |delivery: &Delivery| &case.payloads[delivery.step.index(case.payloads.len())];
+        match waiting.clone().next().filter(|_| delivery.together) {
+            Some(other) => {
+                waiting.next();
+                let both = futures::future::join(
+                    first.deliver(payload(delivery), &delivery.faults),
+                    second.deliver(payload(other), &other.faults),
+                );
+                both.await;
+            }
+            None => {
+                first.deliver(payload(delivery), &delivery.faults).await;
+            }
+        }
+    }
+    // At least once: what has not been worked off is delivered until it is, and everything once more after that.
+    for payload in &case.payloads {
+        let mut tries = 0;
+        while !second.deliver(payload, &BTreeMap::new()).await {
+            tries += 1;
+            prop_assert!(tries < 20, "not worked off: {payload}");
+        }
+    }
+    audit(world, &case).await
+}
+
+/// What the books must be, read from the table and from what was written over the wire.
+async fn audit(world: &World, case: &Case) -> Result<(), TestCaseError> {
+    let written: Vec<Vec<u8>> = world.processes.iter().flat_map(|process| process.http.transactions()).collect();
+    let events = events(&written)?;
+    let mut of_user: BTreeMap<UserId, (Decimal, Decimal, BTreeSet<InvoiceId>)> = BTreeMap::new();
+    for end in &case.ends {
+        let id = InvoiceId::of(&end.session_id);
+        let loaded = world.store.invoice(&id).await.unwrap();
+        let Some(loaded) = loaded else {
+            prop_assert_eq!(end.status, SessionStatus::Failed, "{} was not billed", end.session_id);
+            continue;
+        };
+        prop_assert_ne!(end.status, SessionStatus::Failed, "a failed session was billed");
+        let invoice = &loaded.invoice;
+        let periods: Vec<_> = end.charging_periods.iter().map(EventPeriod::metered).collect();
+        let bill = Bill::new(&price(&end.tariff, end.time_zone.parse().unwrap(), &periods), end.tariff.currency);
+        prop_assert_eq!(&invoice.bill, &bill, "the invoice is sealed, and the price engine's");
+        prop_assert!(bill.total_incl_vat >= Decimal::ZERO && bill.total_excl_vat >= Decimal::ZERO);
+        let credited: Decimal = loaded.credit_notes.iter().map(|note| note.total_incl_vat).sum();
+        let refunded: Decimal = loaded.credit_notes.iter().map(|note| note.refunded).sum();
+        prop_assert_eq!(invoice.credited, credited);
+        prop_assert!(credited <= bill.total_incl_vat);
+        prop_assert_eq!(invoice.status == InvoiceStatus::Credited, !credited.is_zero() && credited == bill.total_incl_vat);
+        let paid = invoice.payment.as_ref().map(|payment| payment.amount);
+        prop_assert_eq!(invoice.status == InvoiceStatus::Paid, paid.is_some() && invoice.status != InvoiceStatus::Credited);
+        prop_assert!(refunded <= paid.unwrap_or_default());
+        let sums = of_user.entry(end.user_id.clone()).or_default();
+        sums.0 += paid.unwrap_or_default();
+        sums.1 += refunded;
+        if invoice.status == InvoiceStatus::Open {
+            sums.2.insert(id.clone());
+        }
+        let of = |kind: &str| events.iter().filter(|(of, event)| of == &id && event.event_type() == kind).count();
+        prop_assert_eq!(of("INVOICE_GENERATED"), 1);
+        prop_assert_eq!(of("PAYMENT_COMPLETED"), usize::from(paid.is_some()));
+        prop_assert!(of("PAYMENT_FAILED") <= 1 && (of("PAYMENT_FAILED") == 1 || paid.is_some()));
+        prop_assert_eq!(of("CREDIT_NOTE_ISSUED"), loaded.credit_notes.len());
+    }
+    for number in 0..USERS {
+        let user = UserId::new(format!("{}-u{number}", case.id)).unwrap();
+        let (paid, refunded, open) = of_user.remove(&user).unwrap_or_default();
+        let topped_up: Vec<Decimal> = case.top_ups.iter().filter(|(whose, _)| *whose == user).map(|(_, a)| *a).collect();
+        let ledger = world.store.whole_ledger(&user).await.unwrap();
+        let wallet = world.store.wallet(&user).await.unwrap();
+        let mut balance = Decimal::ZERO;
+        for (sequence, entry) in (1..).zip(&ledger) {
+            balance += entry.amount;
+            prop_assert_eq!((entry.sequence, entry.balance_after), (sequence, balance));
+            prop_assert!(balance >= Decimal::ZERO, "an overdraft");
+        }
+        let references: BTreeSet<_> = ledger.iter().map(|entry| (entry.kind as u8, &entry.reference)).collect();
+        prop_assert_eq!(references.len(), ledger.len(), "something was booked twice");
+        let sum = |kind| ledger.iter().filter(|entry| entry.kind == kind).map(|entry| entry.amount).sum::<Decimal>();
+        prop_assert_eq!(-sum(EntryKind::Invoice), paid, "sum of invoices = sum of debits");
+        prop_assert_eq!(sum(EntryKind::CreditNote), refunded);
+        prop_assert_eq!(sum(EntryKind::TopUp), topped_up.iter().sum::<Decimal>());
+        prop_assert_eq!(ledger.iter().filter(|entry| entry.kind == EntryKind::TopUp).count(), topped_up.len());
+        prop_assert_eq!(wallet.as_ref().map(|wallet| wallet.balance).unwrap_or_default(), balance, "ledger = balance");
+        let waiting = world.store.open_invoices(&user).await.unwrap();
+        prop_assert_eq!(waiting.iter().cloned().collect::<BTreeSet<_>>(), open, "those that wait are those that are OPEN");
+        if let Some(oldest) = waiting.first() {
+            let due = world.store.invoice(oldest).await.unwrap().unwrap().invoice.due();
+            prop_assert!(due > balance, "the oldest open invoice, over {due}, could be paid from {balance}");
+        }
+    }
+    Ok(())
+}
+
+/// The events in these transactions, each id once, with the invoice that each is about. A line is never written again.
+fn events(transactions: &[Vec<u8>]) -> Result<Vec<(InvoiceId, Event)>, TestCaseError> {
+    let mut events = BTreeMap::new();
+    for transaction in transactions {
+        let transaction: Value = serde_json::from_slice(transaction).unwrap();
+        for item in transaction["TransactItems"].as_array().unwrap() {
+            let written = item.as_object().unwrap().values().next().unwrap();
+            let touched = written["Key"]["SK"]["S"].as_str().unwrap_or_default();
+            prop_assert!(!touched.starts_with("LINE#") && !touched.starts_with("ENTRY#"), "{touched} was changed");
+            let values = written["Item"].as_object().into_iter().chain(written["ExpressionAttributeValues"].as_object());
+            let texts = values.flat_map(|values| values.values()).filter_map(|value| value["S"].as_str());
+            for outbox in texts.filter(|text| text.starts_with("[{\"eventId\"")) {
+                for envelope in serde_json::from_str::<Vec<Envelope>>(outbox).unwrap() {
+                    events.insert(envelope.event_id, envelope.event);
+                }
+            }
+        }
+    }
+    let about = |event: &Event| match event {
+        Event::InvoiceGenerated(event) => event.invoice_id.clone(),
+        Event::PaymentCompleted(event) => event.invoice_id.clone(),
+        Event::PaymentFailed(event) => event.invoice_id.clone(),
+        Event::CreditNoteIssued(event) => event.invoice_id.clone(),
+        other => panic!("billing wrote {}", other.event_type()),
+    };
+    Ok(events.into_values().map(|event| (about(&event), event)).collect())
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    #[allow(clippy::disallowed_methods)] // how a run is repeated
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+fn seed(run: u64, thread: u64) -> [u8; 32] {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&run.to_le_bytes());
+    seed[8..16].copy_from_slice(&thread.to_le_bytes());
+    seed
+}
+
+/// Runs a thread's share; the failure with the smallest history that shows it.
+fn run(thread: u64, run_seed: u64, cases: u64) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let world = runtime.block_on(async {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        World { store: dynamodb.billing(), processes: [Process::new(&dynamodb), Process::new(&dynamodb)], dynamodb }
+    });
+    let config = Config { cases: u32::try_from(cases).unwrap(), failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed(run_seed, thread)));
+    let outcome = runner.run(&histories(), |history| runtime.block_on(play(&world, &history)));
+    let _ = &world.dynamodb;
+    outcome.map_err(|error| match error {
+        TestError::Fail(reason, history) => format!("{reason}\nsmallest history: {history:#?}"),
+        TestError::Abort(reason) => format!("aborted: {reason}"),
+    })
+}
+
+#[test]
+#[allow(clippy::print_stderr)] // how long it took, and how to repeat it
+fn the_books_are_right_whatever_happens() {
+    let cases = setting("PROPTEST_CASES", CASES);
+    let run_seed = setting("EVOKE_SEED", u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap()));
+    eprintln!("EVOKE_SEED={run_seed} PROPTEST_CASES={cases}");
+    let began = std::time::Instant::now();
+    let failures = Arc::new(std::sync::Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let failures = failures.clone();
+            scope.spawn(move || {
+                if let Err(failure) = run(thread, run_seed, cases / THREADS) {
+                    failures.lock().unwrap().push(failure);
+                }
+            });
+        }
+    });
+    eprintln!("{cases} histories in {:.0} s", began.elapsed().as_secs_f64());
+    let failures = failures.lock().unwrap();
+    assert!(failures.is_empty(), "EVOKE_SEED={run_seed}: {}", failures.join("\n\n"));
+}

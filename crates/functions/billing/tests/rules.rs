@@ -1,0 +1,310 @@
+//! What becomes of sessions' ends, top-ups, payments and credit notes, one by one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod common;
+
+use common::{World, actor, admin, ended, error_type};
+use domain::event::SessionEnded;
+use domain::id::{InvoiceId, SessionId};
+use domain::session::SessionStatus;
+use domain::tariff::Tariff;
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+fn invoice_id(session: &str) -> String {
+    InvoiceId::of(&SessionId::new(session).unwrap()).to_string()
+}
+
+fn tariff(json: Value) -> Tariff {
+    serde_json::from_value(json).unwrap()
+}
+
+/// Two rates of VAT, and amounts that need rounding.
+fn two_rates() -> Tariff {
+    tariff(json!({ "currency": "EUR", "elements": [{ "price_components": [
+        { "type": "FLAT", "price": "1.00", "vat": "7", "step_size": 1 },
+        { "type": "ENERGY", "price": "0.333", "vat": "19", "step_size": 1 },
+        { "type": "TIME", "price": "1.11", "vat": "19", "step_size": 1 }
+    ] }] }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_billed_once_and_paid_from_the_wallet() {
+    let world = World::new().await;
+    world.top_up("u-1", "20.00", "k").await.unwrap();
+    let end = ended("s-1", "u-1", 10_000);
+    for _ in 0..3 {
+        assert_eq!(world.deliver(&[end.clone(), end.clone()]).await, 0);
+    }
+    let invoice = world.invoice("s-1").await;
+    assert_eq!(
+        (&invoice["status"], &invoice["totalInclVat"], &invoice["due"]),
+        (&json!("PAID"), &json!("5.00"), &json!("0.00"))
+    );
+    assert_eq!(
+        invoice["lines"],
+        json!([{ "dimension": "ENERGY", "quantity": "10", "unit": "kWh", "unitPrice": "0.50", "netAmount": "5.00", "vatRate": "0" }])
+    );
+    assert_eq!(world.balance("u-1").await, "15.00");
+    let ledger = world.ledger("u-1").await;
+    let entries: Vec<_> = ledger.iter().map(|e| (e["kind"].as_str().unwrap(), e["amount"].as_str().unwrap())).collect();
+    assert_eq!(entries, [("INVOICE", "-5.00"), ("TOP_UP", "20.00")]);
+    assert_eq!(ledger[0]["reference"], invoice["invoiceId"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_session_gives_no_invoice_and_an_interrupted_one_is_billed_to_the_last_watt_hour() {
+    let world = World::new().await;
+    let failed = SessionEnded { status: SessionStatus::Failed, ..ended("s-1", "u-1", 10_000) };
+    let interrupted = SessionEnded { status: SessionStatus::Interrupted, ..ended("s-2", "u-1", 9_999) };
+    let mut vat = interrupted.clone();
+    vat.session_id = SessionId::new("s-3").unwrap();
+    vat.tariff = two_rates();
+    assert_eq!(world.deliver(&[failed, interrupted, vat]).await, 0);
+    let get = json!({ "invoiceId": invoice_id("s-1") });
+    assert_eq!(error_type(&world.act("getInvoice", admin(), get).await), "NotFoundError");
+    let invoice = world.invoice("s-2").await;
+    // 9.999 kWh at 0.50: 4.9995, rounded half away from zero.
+    assert_eq!((&invoice["lines"][0]["quantity"], &invoice["totalInclVat"]), (&json!("9.999"), &json!("5.00")));
+    let invoice = world.invoice("s-3").await;
+    // 1.00 + 3.33 (of 3.329667) + 0.56 (of 0.555); VAT 0.07 of 1.00 and 0.74 (of 0.7391) of 3.89.
+    assert_eq!((&invoice["totalExclVat"], &invoice["totalInclVat"]), (&json!("4.89"), &json!("5.70")));
+    assert_eq!(invoice["vat"], json!([{ "rate": "7", "amount": "0.07" }, { "rate": "19", "amount": "0.74" }]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invoice_waits_for_money_and_a_top_up_settles_the_oldest_first() {
+    let world = World::new().await;
+    for (n, watt_hours) in [(1, 10_000), (2, 4_000), (3, 2_000)] {
+        assert_eq!(world.deliver(&[ended(&format!("s-{n}"), "u-1", watt_hours)]).await, 0);
+        assert_eq!(world.invoice(&format!("s-{n}")).await["status"], "OPEN");
+    }
+    let statuses = async || {
+        join_all((1..4).map(|n| {
+            let world = &world;
+            async move { world.invoice(&format!("s-{n}")).await["status"].clone() }
+        }))
+        .await
+    };
+    // 4.00 would pay the second and the third, but the first is 5.00.
+    let wallet = world.top_up("u-1", "4.00", "k-1").await.unwrap();
+    assert_eq!((&wallet["balance"], statuses().await), (&json!("4.00"), vec![json!("OPEN"); 3]));
+    let wallet = world.top_up("u-1", "3.50", "k-2").await.unwrap();
+    assert_eq!(
+        (&wallet["balance"], statuses().await),
+        (&json!("0.50"), vec![json!("PAID"), json!("PAID"), json!("OPEN")])
+    );
+    assert_eq!(wallet["entry"]["amount"], "3.50");
+    let pay = json!({ "invoiceId": invoice_id("s-3") });
+    let refused = world.act("payInvoice", actor("u-1"), pay.clone()).await;
+    assert_eq!(error_type(&refused), "ConflictError");
+    assert!(refused.unwrap_err().1.contains("balance is too low"));
+    world.top_up("u-1", "1.00", "k-3").await.unwrap();
+    assert_eq!(world.act("payInvoice", actor("u-1"), pay).await.unwrap()["status"], "PAID", "as it is already");
+    assert_eq!(world.balance("u-1").await, "0.50");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_top_up_is_one_whatever_is_repeated() {
+    let world = World::new().await;
+    let outcomes = join_all((0..50).map(|_| world.top_up("u-1", "10.00", "k"))).await;
+    for outcome in &outcomes {
+        let wallet = outcome.as_ref().unwrap();
+        assert_eq!((&wallet["balance"], &wallet["entry"]["sequence"]), (&json!("10.00"), &json!(1)));
+    }
+    assert_eq!(world.ledger("u-1").await.len(), 1);
+    assert_eq!(error_type(&world.top_up("u-1", "11.00", "k").await), "ConflictError");
+    assert_eq!(world.top_up("u-1", "10", "k").await.unwrap()["balance"], "10.00", "10 is 10.00");
+    world.top_up("u-2", "10.00", "k").await.unwrap();
+    assert_eq!((world.balance("u-1").await, world.balance("u-2").await), ("10.00".to_owned(), "10.00".to_owned()));
+    let foreign = json!({ "amount": "5", "currency": "USD", "idempotencyKey": "k-usd" });
+    let refused = world.act("topUpWallet", actor("u-1"), foreign).await;
+    assert_eq!(error_type(&refused), "ConflictError");
+    assert!(refused.unwrap_err().1.contains("EUR"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn currencies_are_never_converted() {
+    let world = World::new().await;
+    world.top_up("u-1", "100.00", "k").await.unwrap();
+    let mut foreign = ended("s-1", "u-1", 10_000);
+    foreign.tariff.currency = "CHF".parse().unwrap();
+    assert_eq!(world.deliver(&[foreign]).await, 0);
+    let invoice = world.invoice("s-1").await;
+    assert_eq!((&invoice["status"], &invoice["currency"]), (&json!("OPEN"), &json!("CHF")));
+    let refused = world.act("payInvoice", actor("u-1"), json!({ "invoiceId": invoice_id("s-1") })).await;
+    assert!(refused.unwrap_err().1.contains("another currency"));
+    // It does not stand in the way of those that can be paid.
+    assert_eq!(world.deliver(&[ended("s-2", "u-1", 300_000)]).await, 0);
+    assert_eq!(world.invoice("s-2").await["status"], "OPEN");
+    assert_eq!(world.top_up("u-1", "50.00", "k-2").await.unwrap()["balance"], "0.00");
+    assert_eq!(world.invoice("s-2").await["status"], "PAID");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credit_notes_add_up_to_their_invoice_to_the_cent() {
+    let world = World::new().await;
+    world.top_up("u-1", "20.00", "k").await.unwrap();
+    let end = SessionEnded { tariff: two_rates(), ..ended("s-1", "u-1", 9_999) };
+    assert_eq!(world.deliver(&[end]).await, 0);
+    assert_eq!(world.balance("u-1").await, "14.30");
+    let credit = |more: Value| {
+        let mut arguments = json!({ "invoiceId": invoice_id("s-1"), "reason": "the port was slow" });
+        arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        world.act("createCreditNote", admin(), arguments)
+    };
+    for role in ["USER", "TECH_SUPPORT"] {
+        let arguments = json!({ "invoiceId": invoice_id("s-1"), "reason": "for me" });
+        let refused = world.act("createCreditNote", json!({ "userId": "u-1", "role": role }), arguments).await;
+        assert_eq!(error_type(&refused), "ForbiddenError");
+    }
+    let part = json!({ "lines": [{ "line": 2, "netAmount": "1.11" }], "idempotencyKey": "c-1" });
+    let note = credit(part.clone()).await.unwrap();
+    assert_eq!(
+        (&note["totalExclVat"], &note["totalInclVat"], &note["refunded"]),
+        (&json!("1.11"), &json!("1.32"), &json!("1.32"))
+    );
+    assert_eq!(credit(part).await.unwrap(), note, "the same key is the same note");
+    assert_eq!(world.balance("u-1").await, "15.62");
+    for (lines, field) in [
+        (json!([{ "line": 2, "netAmount": "2.23" }]), "lines[0].netAmount"),
+        (json!([{ "line": 2, "netAmount": "0.001" }]), "lines[0].netAmount"),
+        (json!([{ "line": 2, "netAmount": "-1" }]), "lines[0].netAmount"),
+        (json!([{ "line": 4 }]), "lines[0].line"),
+        (json!([{ "line": 1 }, { "line": 1 }]), "lines[1].line"),
+    ] {
+        let refused = credit(json!({ "lines": lines })).await;
+        assert_eq!(error_type(&refused), "ValidationError");
+        assert!(refused.as_ref().unwrap_err().1.contains(field), "{refused:?} for {lines}");
+    }
+    let rest = credit(json!({})).await.unwrap();
+    assert_eq!(rest["totalInclVat"], "4.38", "1.32 + 4.38 = 5.70");
+    assert_eq!(world.balance("u-1").await, "20.00");
+    let invoice = world.invoice("s-1").await;
+    assert_eq!(
+        (&invoice["status"], &invoice["credited"], invoice["creditNotes"].as_array().unwrap().len()),
+        (&json!("CREDITED"), &json!("5.70"), 2)
+    );
+    assert_eq!(invoice["totalInclVat"], "5.70", "a sealed invoice is never edited");
+    assert_eq!(error_type(&credit(json!({})).await), "ConflictError");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crediting_an_unpaid_invoice_moves_no_money() {
+    let world = World::new().await;
+    assert_eq!(world.deliver(&[ended("s-1", "u-1", 10_000), ended("s-2", "u-1", 10_000)]).await, 0);
+    let credit = |session: &str, lines: Value| {
+        let mut arguments = json!({ "invoiceId": invoice_id(session), "reason": "goodwill" });
+        if !lines.is_null() {
+            arguments["lines"] = lines;
+        }
+        world.act("createCreditNote", admin(), arguments)
+    };
+    let note = credit("s-1", json!([{ "line": 1, "netAmount": "2.00" }])).await.unwrap();
+    assert_eq!((&note["refunded"], &world.invoice("s-1").await["due"]), (&json!("0.00"), &json!("3.00")));
+    credit("s-2", Value::Null).await.unwrap();
+    assert_eq!(world.invoice("s-2").await["status"], "CREDITED");
+    assert_eq!(world.top_up("u-1", "10.00", "k").await.unwrap()["balance"], "7.00", "what was due of s-1");
+    let pay = world.act("payInvoice", actor("u-1"), json!({ "invoiceId": invoice_id("s-2") })).await;
+    assert_eq!(error_type(&pay), "ConflictError");
+    let rest = credit("s-1", Value::Null).await.unwrap();
+    assert_eq!((&rest["refunded"], world.balance("u-1").await), (&json!("3.00"), "10.00".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_see_their_own_and_staff_sees_all() {
+    let world = World::new().await;
+    world.top_up("u-1", "100.00", "k").await.unwrap();
+    for n in 0..5 {
+        world.deliver(&[ended(&format!("s-{n}"), "u-1", 10_000), ended(&format!("t-{n}"), "u-2", 10_000)]).await;
+    }
+    let count = |outcome: Result<Value, _>| -> u64 {
+        outcome
+            .map(|page: Value| page["count"].as_u64().unwrap())
+            .unwrap_or_else(|error: (String, String)| panic!("{error:?}"))
+    };
+    assert_eq!(count(world.act("listInvoices", actor("u-1"), json!({})).await), 5);
+    assert_eq!(count(world.act("listInvoices", actor("u-1"), json!({ "status": "OPEN" })).await), 0);
+    assert_eq!(count(world.act("listInvoices", admin(), json!({ "userId": "u-2" })).await), 5);
+    assert_eq!(count(world.act("listInvoices", admin(), json!({ "status": "PAID" })).await), 5);
+    for (action, arguments) in [
+        ("listInvoices", json!({ "userId": "u-2" })),
+        ("getInvoice", json!({ "invoiceId": invoice_id("t-0") })),
+        ("payInvoice", json!({ "invoiceId": invoice_id("t-0") })),
+        ("getWallet", json!({ "userId": "u-2" })),
+        ("listLedger", json!({ "userId": "u-2" })),
+        ("topUpWallet", json!({ "userId": "u-2", "amount": "1", "currency": "EUR", "idempotencyKey": "k" })),
+    ] {
+        assert_eq!(error_type(&world.act(action, actor("u-1"), arguments).await), "ForbiddenError", "{action}");
+    }
+    assert_eq!(error_type(&world.act("listInvoices", admin(), json!({})).await), "ValidationError");
+    // Page by page, newest first, every invoice once, each with its lines.
+    let (mut seen, mut token) = (Vec::new(), Value::Null);
+    loop {
+        let mut arguments = json!({ "limit": 2 });
+        if !token.is_null() {
+            arguments["nextToken"] = token;
+        }
+        let page = world.act("listInvoices", actor("u-1"), arguments).await.unwrap();
+        for invoice in page["items"].as_array().unwrap() {
+            assert_eq!(invoice["lines"][0]["netAmount"], "5.00");
+            seen.push((invoice["issuedAt"].clone().to_string(), invoice["sessionId"].clone().to_string()));
+        }
+        token = page["nextToken"].clone();
+        if token.is_null() {
+            break;
+        }
+    }
+    assert!(seen.len() == 5 && seen.windows(2).all(|pair| pair[0].0 >= pair[1].0), "{seen:?}");
+    assert_eq!(
+        world.act("getWallet", actor("u-9"), json!({})).await.unwrap(),
+        json!({ "userId": "u-9", "balance": "0.00", "currency": "EUR" })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_billed_is_refused_with_the_reason_and_nothing_is_written() {
+    let world = World::new().await;
+    let good = ended("s-1", "u-1", 10_000);
+    let with = |change: &dyn Fn(&mut SessionEnded)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        bad
+    };
+    let bad = [
+        with(&|end| end.status = SessionStatus::InProgress),
+        with(&|end| end.time_zone = "Mars/Olympus".to_owned()),
+        with(&|end| end.energy_kwh += rust_decimal::Decimal::ONE),
+        with(&|end| end.charging_periods[0].end = end.ended_at + chrono::Duration::hours(1)),
+        with(&|end| end.tariff.elements.clear()),
+        with(&|end| end.tariff.elements[0].price_components[0].price = rust_decimal::Decimal::NEGATIVE_ONE),
+        with(&|end| end.charging_periods.clear()),
+    ];
+    assert_eq!(world.deliver(&bad).await, bad.len());
+    assert_eq!(world.dynamodb.items("ev-billing").await.len(), 0);
+    assert_eq!(world.deliver(&[good]).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn fifty_deliveries_and_fifty_top_ups_at_once() {
+    let world = World::new().await;
+    let deliveries = join_all((0..50).map(|n| {
+        let world = &world;
+        async move {
+            let mut failed = world.deliver(&[ended(&format!("s-{}", n % 10), "u-1", 10_000)]).await;
+            while failed > 0 {
+                failed = world.deliver(&[ended(&format!("s-{}", n % 10), "u-1", 10_000)]).await;
+            }
+        }
+    }));
+    let top_ups = join_all((0..10).map(|n| {
+        let world = &world;
+        async move { while world.top_up("u-1", "5.00", &format!("k-{n}")).await.is_err() {} }
+    }));
+    futures::join!(deliveries, top_ups);
+    world.top_up("u-1", "5.00", "k-0").await.unwrap();
+    assert_eq!(world.balance("u-1").await, "0.00", "ten invoices of 5.00, ten top-ups of 5.00");
+    let paid = world.act("listInvoices", admin(), json!({ "status": "PAID" })).await.unwrap();
+    assert_eq!(paid["count"], 10);
+    assert_eq!(world.ledger("u-1").await.len(), 20);
+}

@@ -1,0 +1,61 @@
+use aws_config::SdkConfig;
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::primitives::Blob;
+use domain::actor::Actor;
+use serde_json::{Value, json};
+
+use crate::{Code, Failure};
+
+/// Another context's function, reached by its commands: its tables are its own.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    client: Client,
+    function: String,
+}
+
+impl Peer {
+    /// The function with this name.
+    #[must_use]
+    pub fn new(sdk: &SdkConfig, function: String) -> Self {
+        Self::with_client(Client::new(sdk), function)
+    }
+
+    /// The function with this name, by this client.
+    #[must_use]
+    pub fn with_client(client: Client, function: String) -> Self {
+        Self { client, function }
+    }
+
+    /// Sends a command as the platform itself and answers what it answered.
+    ///
+    /// # Errors
+    /// The function's own refusal; unavailable when it cannot be reached; internal when it broke.
+    pub async fn command(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<Value, Failure> {
+        let mut payload = json!({ "action": action, "actor": Actor::system(), "correlationId": correlation_id });
+        if let (Some(payload), Value::Object(arguments)) = (payload.as_object_mut(), arguments) {
+            payload.extend(arguments);
+        }
+        let call = self.client.invoke().function_name(&self.function).payload(Blob::new(payload.to_string()));
+        let answer = call
+            .send()
+            .await
+            .map_err(|error| Failure::unavailable(aws_sdk_lambda::error::DisplayErrorContext(error)))?;
+        let body = answer.payload.map(Blob::into_inner).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).map_err(Failure::internal)?;
+        match answer.function_error {
+            None => Ok(body),
+            Some(_) => Err(refusal(&body)),
+        }
+    }
+}
+
+/// The function error of a peer as a failure of ours. What is internal there stays internal.
+fn refusal(body: &Value) -> Failure {
+    let kind = body["errorType"].as_str().unwrap_or_default();
+    let message = body["errorMessage"].as_str().unwrap_or_default();
+    match Code::ALL.into_iter().find(|code| code.name() == kind) {
+        Some(Code::Unavailable) => Failure::unavailable(message),
+        None | Some(Code::Internal) => Failure::internal(format!("{kind}: {message}")),
+        Some(code) => Failure::refused(code, message),
+    }
+}

@@ -1,0 +1,378 @@
+mod rows;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::Instant;
+use domain::billing::{CreditNote, Invoice, InvoiceStatus, Issued, LedgerEntry, Wallet};
+use domain::event::Event;
+use domain::id::{InvoiceId, SessionId, UserId};
+use domain::machine::State;
+use uuid::Uuid;
+
+use crate::db::{Db, Item, Query, decode, encode, key};
+use crate::error::StoreError;
+use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::stations::outbox;
+use crate::transaction::{Transaction, UpdateExpression, delete_if};
+use crate::{Trace, keys, time};
+use rows::{CreditNoteRow, EntryRow, FailureRow, InvoiceRow, LineRow, OpenInvoiceRow, TopUpRow, WalletRow};
+
+/// Invoices, wallets and their ledgers, in the billing table.
+#[derive(Clone, Debug)]
+pub struct BillingStore {
+    db: Db,
+    table: String,
+}
+
+/// An invoice as read, with the credit notes on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedInvoice {
+    /// The invoice.
+    pub invoice: Invoice,
+    /// The notes on it.
+    pub credit_notes: Vec<CreditNote>,
+}
+
+/// A top-up that has been made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopUp {
+    /// Derived from the user and the idempotency key.
+    pub id: Uuid,
+    /// Of the request, to tell a repetition from another request with the same key.
+    pub fingerprint: String,
+    /// Its entry in the ledger.
+    pub sequence: u64,
+}
+
+/// Which invoices are listed, newest first.
+#[derive(Clone, Debug)]
+pub enum InvoiceFilter {
+    /// A user's.
+    User(UserId),
+    /// Those in a state.
+    Status(InvoiceStatus),
+    /// Those in a state that were issued from the first instant to the second.
+    Issued(InvoiceStatus, Instant, Instant),
+}
+
+impl BillingStore {
+    /// Everything in `table`.
+    #[must_use]
+    pub fn new(db: Db, table: impl Into<String>) -> Self {
+        Self { db, table: table.into() }
+    }
+
+    /// The database behind it.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Opens the connection before the first request.
+    pub async fn warm(&self) {
+        self.db.warm(&self.table).await;
+    }
+
+    /// Reads an invoice with its credit notes, as they are now.
+    ///
+    /// # Errors
+    /// When the table cannot be read or an item not understood.
+    pub async fn invoice(&self, id: &InvoiceId) -> Result<Option<LoadedInvoice>, StoreError> {
+        let pk = keys::invoice(id);
+        let items = self.db.query_all(&self.partition(&pk, None)).await?;
+        if items.is_empty() {
+            return Ok(None);
+        }
+        rows::assemble(&pk, items).map(Some)
+    }
+
+    /// Whether there is an invoice with this id.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn has_invoice(&self, id: &InvoiceId) -> Result<bool, StoreError> {
+        let row: Option<InvoiceRow> = self.db.get(&self.table, &keys::invoice(id), keys::METADATA, true).await?;
+        Ok(row.is_some())
+    }
+
+    /// Those of `ids` that have an invoice.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn existing(&self, ids: &[InvoiceId]) -> Result<Vec<InvoiceId>, StoreError> {
+        let wanted = ids.iter().map(|id| key(&keys::invoice(id), keys::METADATA)).collect();
+        let items = self.db.batch_get_keys(&self.table, wanted, true).await?;
+        items.into_iter().map(|item| decode::<InvoiceRow>("invoice", item)?.id()).collect()
+    }
+
+    /// Reads a wallet, as it is now.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn wallet(&self, user: &UserId) -> Result<Option<Wallet>, StoreError> {
+        let row: Option<WalletRow> = self.db.get(&self.table, &keys::wallet(user), keys::BALANCE, true).await?;
+        row.map(WalletRow::into_wallet).transpose()
+    }
+
+    /// Puts a new invoice with its lines and events; with what it changed of the wallet: a debit with its entry, or
+    /// just that it waits there for money. All or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when it exists already, or the wallet is not as it was read.
+    pub async fn issue(&self, issued: &Issued, trace: &Trace) -> Result<(), StoreError> {
+        let Issued { invoice, wallet, entry, events } = issued;
+        let pk = keys::invoice(&invoice.id);
+        let mut transaction = Transaction::new();
+        let outbox = outbox(&pk, keys::METADATA, invoice.version, events.clone(), trace)?;
+        transaction.insert(&self.table, encode(&pk, InvoiceRow::new(invoice, outbox))?)?;
+        for (number, line) in (1..).zip(&invoice.bill.lines) {
+            transaction.insert(&self.table, encode(&pk, LineRow::new(&pk, number, line))?)?;
+        }
+        if invoice.status == InvoiceStatus::Open {
+            transaction.insert(&self.table, encode(&pk, OpenInvoiceRow::new(invoice))?)?;
+        }
+        self.book(&mut transaction, wallet.as_ref(), entry.as_ref())?;
+        transaction.commit(&self.db).await
+    }
+
+    /// Writes that an invoice, which waited for money, was paid; all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the invoice or the wallet is not as it was read.
+    pub async fn settle(
+        &self,
+        invoice: &Invoice,
+        (wallet, entry): (&Wallet, &LedgerEntry),
+        event: Event,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        self.change(&mut transaction, invoice, event, trace)?;
+        self.no_longer_open(&mut transaction, invoice)?;
+        self.book(&mut transaction, Some(wallet), Some(entry))?;
+        transaction.commit(&self.db).await
+    }
+
+    /// Puts a credit note on an invoice, with the refund where there is one; all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the note exists, or the invoice or the wallet is not as it was read.
+    pub async fn credit(
+        &self,
+        (invoice, was_open): (&Invoice, bool),
+        note: &CreditNote,
+        refund: Option<(&Wallet, &LedgerEntry)>,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        let pk = keys::invoice(&invoice.id);
+        let mut transaction = Transaction::new();
+        transaction.insert(&self.table, encode(&pk, CreditNoteRow::new(&pk, note)?)?)?;
+        self.change(&mut transaction, invoice, note.issued_event(invoice), trace)?;
+        if was_open && invoice.status != InvoiceStatus::Open {
+            self.no_longer_open(&mut transaction, invoice)?;
+        }
+        self.book(&mut transaction, refund.map(|(wallet, _)| wallet), refund.map(|(_, entry)| entry))?;
+        transaction.commit(&self.db).await
+    }
+
+    /// Pays into a wallet, once for each top-up's id; all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the top-up was made before, or the wallet is not as it was read.
+    pub async fn top_up(&self, wallet: &Wallet, entry: &LedgerEntry, top_up: &TopUp) -> Result<(), StoreError> {
+        let pk = keys::wallet(&wallet.user_id);
+        let mut transaction = Transaction::new();
+        transaction.insert(&self.table, encode(&pk, TopUpRow::new(&pk, top_up))?)?;
+        self.book(&mut transaction, Some(wallet), Some(entry))?;
+        transaction.commit(&self.db).await
+    }
+
+    /// The top-up that was made under this id, with its entry.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or the entry is missing.
+    pub async fn find_top_up(&self, user: &UserId, id: Uuid) -> Result<Option<(TopUp, LedgerEntry)>, StoreError> {
+        let pk = keys::wallet(user);
+        let Some(row) = self.db.get::<TopUpRow>(&self.table, &pk, &keys::top_up(id), true).await? else {
+            return Ok(None);
+        };
+        let entry: Option<EntryRow> = self.db.get(&self.table, &pk, &keys::entry(row.sequence), true).await?;
+        let entry = entry.ok_or_else(|| StoreError::corrupt(&pk, "a top-up without its entry"))?.into_entry()?;
+        Ok(Some((TopUp { id, fingerprint: row.fingerprint, sequence: row.sequence }, entry)))
+    }
+
+    /// The invoices that wait for a wallet's money, oldest first, as they are now.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn open_invoices(&self, user: &UserId) -> Result<Vec<InvoiceId>, StoreError> {
+        let pk = keys::wallet(user);
+        let items = self.db.query_all(&self.partition(&pk, Some(keys::OPEN_INVOICES))).await?;
+        items.into_iter().map(|item| Ok(decode::<OpenInvoiceRow>(&pk, item)?.invoice_id)).collect()
+    }
+
+    /// Lists invoices with their lines, newest first; `keep` filters what the index cannot.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn invoices(
+        &self,
+        filter: &InvoiceFilter,
+        page: &PageRequest,
+        keep: impl Fn(InvoiceStatus) -> bool,
+    ) -> Result<Page<Invoice>, StoreError> {
+        let list = format!("invoices {filter:?}");
+        let status = |status: &InvoiceStatus| ("status", status.name().to_owned());
+        let (index, partition, between) = match filter {
+            InvoiceFilter::User(user) => (keys::USER_INDEX, ("userId", user.to_string()), None),
+            InvoiceFilter::Status(of) => (keys::STATUS_INDEX, status(of), None),
+            InvoiceFilter::Issued(of, from, to) => {
+                (keys::STATUS_INDEX, status(of), Some(("createdAt", time::text(from), time::text(to))))
+            }
+        };
+        let query = Query {
+            table: &self.table,
+            index: Some(index),
+            partition,
+            between,
+            newest_first: true,
+            ..Query::default()
+        };
+        let decode_row = |item| decode::<InvoiceRow>("invoice", item);
+        let page = self.db.list(&query, &list, page, decode_row, |row| keep(row.status)).await?;
+        Ok(Page { items: self.with_lines(page.items).await?, next_token: page.next_token })
+    }
+
+    async fn with_lines(&self, rows: Vec<InvoiceRow>) -> Result<Vec<Invoice>, StoreError> {
+        let wanted = rows.iter().flat_map(|row| (1..=row.lines).map(|number| key(&row.pk, &keys::line(number))));
+        let mut lines: Vec<LineRow> = Vec::new();
+        for item in self.db.batch_get_keys(&self.table, wanted.collect(), false).await? {
+            lines.push(decode("invoice line", item)?);
+        }
+        lines.sort_by(|a, b| a.sk.cmp(&b.sk));
+        rows.into_iter()
+            .map(|row| {
+                let own = lines.iter().filter(|line| line.pk == row.pk).map(LineRow::line).collect();
+                row.into_invoice(own)
+            })
+            .collect()
+    }
+
+    /// A page of a wallet's ledger, newest first.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn ledger(&self, user: &UserId, page: &PageRequest) -> Result<Page<LedgerEntry>, StoreError> {
+        let pk = keys::wallet(user);
+        let list = format!("ledger of {user}");
+        let start: Option<Item> = resume(&list, page.next_token.as_deref())?.map(text_to_key);
+        let query = Query { newest_first: true, ..self.partition(&pk, Some(keys::ENTRIES)) };
+        let limit = Some(i32::try_from(page.limit).unwrap_or(i32::MAX));
+        let (items, next) = self.db.query_page(&query, start, limit).await?;
+        let next_token = next.map(|key| token(&list, key_to_text(&key))).transpose()?;
+        Ok(Page { items: rows::entries(&pk, items)?, next_token })
+    }
+
+    /// A wallet's whole ledger, oldest first.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn whole_ledger(&self, user: &UserId) -> Result<Vec<LedgerEntry>, StoreError> {
+        let pk = keys::wallet(user);
+        rows::entries(&pk, self.db.query_all(&self.partition(&pk, Some(keys::ENTRIES))).await?)
+    }
+
+    /// Lists every wallet, newest first.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn wallets(&self, page: &PageRequest) -> Result<Page<Wallet>, StoreError> {
+        let query = Query {
+            table: &self.table,
+            index: Some(keys::STATUS_INDEX),
+            partition: ("status", rows::WALLET_STATUS.to_owned()),
+            newest_first: true,
+            ..Query::default()
+        };
+        let decode = |item| decode::<WalletRow>("wallet", item)?.into_wallet();
+        self.db.list(&query, "wallets", page, decode, |_| true).await
+    }
+
+    /// Notes that a session could not be billed, with the event that says so, once.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when it is noted already.
+    pub async fn record_failure(
+        &self,
+        session: &SessionId,
+        reason: &str,
+        event: Event,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        let pk = keys::billing_failure(session);
+        let row = FailureRow {
+            sk: keys::METADATA.to_owned(),
+            reason: reason.to_owned(),
+            failed_at: trace.now,
+            outbox: outbox(&pk, keys::METADATA, 1, [event], trace)?,
+            pk: pk.clone(),
+        };
+        self.db.insert(&self.table, encode(&pk, row)?).await
+    }
+
+    fn partition<'a>(&'a self, pk: &str, prefix: Option<&str>) -> Query<'a> {
+        Query {
+            table: &self.table,
+            partition: (keys::PK, pk.to_owned()),
+            prefix: prefix.map(|prefix| (keys::SK, prefix.to_owned())),
+            consistent: true,
+            ..Query::default()
+        }
+    }
+
+    /// Writes a wallet that changed, and the entry where money moved.
+    fn book(
+        &self,
+        transaction: &mut Transaction,
+        wallet: Option<&Wallet>,
+        entry: Option<&LedgerEntry>,
+    ) -> Result<(), StoreError> {
+        let Some(wallet) = wallet else { return Ok(()) };
+        let pk = keys::wallet(&wallet.user_id);
+        let mut row = encode(&pk, WalletRow::new(wallet))?;
+        if wallet.version == 1 {
+            transaction.insert(&self.table, row)?;
+        } else {
+            row.remove(keys::PK);
+            row.remove(keys::SK);
+            let update = UpdateExpression::new().set_all(row, &[]).only_version(wallet.version - 1);
+            transaction.update(update.build(&self.table, key(&pk, keys::BALANCE))?);
+        }
+        match entry {
+            Some(entry) => transaction.insert(&self.table, encode(&pk, EntryRow::new(&pk, entry))?),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what may change of a sealed invoice: its state, its payment, what was credited.
+    fn change(
+        &self,
+        transaction: &mut Transaction,
+        invoice: &Invoice,
+        event: Event,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        let pk = keys::invoice(&invoice.id);
+        let outbox = outbox(&pk, keys::METADATA, invoice.version, [event], trace)?;
+        let changed = InvoiceRow::new(invoice, outbox).changeable(&pk)?;
+        let update = UpdateExpression::new().set_all(changed, &[]).only_version(invoice.version - 1);
+        transaction.update(update.build(&self.table, key(&pk, keys::METADATA))?);
+        Ok(())
+    }
+
+    fn no_longer_open(&self, transaction: &mut Transaction, invoice: &Invoice) -> Result<(), StoreError> {
+        let waiting = key(&keys::wallet(&invoice.user_id), &keys::open_invoice(&invoice.issued_at, &invoice.id));
+        let is = AttributeValue::S(invoice.id.to_string());
+        transaction.delete(delete_if(&self.table, waiting, "invoiceId", is)?);
+        Ok(())
+    }
+}

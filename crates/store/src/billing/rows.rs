@@ -1,0 +1,333 @@
+//! The items of the billing table.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::Instant;
+use domain::bill::{Bill, BillLine, VatLine};
+use domain::billing::{CreditNote, EntryKind, Invoice, InvoiceStatus, LedgerEntry, Payment, Wallet};
+use domain::id::{InvoiceId, SessionId, StationId, UserId};
+use domain::money::Currency;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use super::{LoadedInvoice, TopUp};
+use crate::db::{Item, decode, encode};
+use crate::error::StoreError;
+use crate::{keys, time};
+
+/// What a wallet has for a status, so that the status index lists wallets as well.
+pub const WALLET_STATUS: &str = "WALLET";
+
+/// What may change of a sealed invoice.
+const CHANGEABLE: [&str; 7] = ["status", "credited", "paidAmount", "paidAt", "ledgerEntry", "version", keys::OUTBOX];
+
+// `createdAt` is when the invoice was issued: the indexes sort by it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InvoiceRow {
+    #[serde(rename = "PK")]
+    pub pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    session_id: SessionId,
+    user_id: UserId,
+    station_id: StationId,
+    pub status: InvoiceStatus,
+    #[serde(with = "time")]
+    created_at: Instant,
+    currency: Currency,
+    /// How many `LINE#n` items there are.
+    pub lines: usize,
+    vat: Vec<VatLine>,
+    total_excl_vat: Decimal,
+    total_incl_vat: Decimal,
+    energy_kwh: Decimal,
+    #[serde(with = "time")]
+    started_at: Instant,
+    #[serde(with = "time")]
+    ended_at: Instant,
+    credited: Decimal,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paid_amount: Option<Decimal>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::option")]
+    paid_at: Option<Instant>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ledger_entry: Option<u64>,
+    version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outbox: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LineRow {
+    #[serde(rename = "PK")]
+    pub pk: String,
+    #[serde(rename = "SK")]
+    pub sk: String,
+    #[serde(flatten)]
+    line: BillLine,
+}
+
+/// A note as one JSON document: it is written once and read as a whole.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CreditNoteRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    note: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WalletRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    status: String,
+    #[serde(with = "time")]
+    created_at: Instant,
+    currency: Currency,
+    balance: Decimal,
+    entries: u64,
+    version: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    kind: EntryKind,
+    amount: Decimal,
+    balance_after: Decimal,
+    currency: Currency,
+    reference: String,
+    #[serde(with = "time")]
+    created_at: Instant,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenInvoiceRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    pub invoice_id: InvoiceId,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TopUpRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    pub fingerprint: String,
+    pub sequence: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureRow {
+    #[serde(rename = "PK")]
+    pub pk: String,
+    #[serde(rename = "SK")]
+    pub sk: String,
+    pub reason: String,
+    #[serde(with = "time")]
+    pub failed_at: Instant,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outbox: Option<String>,
+}
+
+/// The items of an invoice's partition as what they are.
+pub fn assemble(pk: &str, items: Vec<Item>) -> Result<LoadedInvoice, StoreError> {
+    let (mut row, mut lines, mut credit_notes) = (None, Vec::new(), Vec::new());
+    // Queried by sort key, so lines come in order.
+    for item in items {
+        let sk = item.get(keys::SK).and_then(|sk| sk.as_s().ok()).cloned().unwrap_or_default();
+        if sk == keys::METADATA {
+            row = Some(decode::<InvoiceRow>(pk, item)?);
+        } else if sk.starts_with("LINE#") {
+            lines.push(decode::<LineRow>(pk, item)?.line);
+        } else {
+            credit_notes.push(decode::<CreditNoteRow>(pk, item)?.into_note()?);
+        }
+    }
+    let row = row.ok_or_else(|| StoreError::corrupt(pk, "its METADATA are missing"))?;
+    credit_notes.sort_by(|a, b| a.issued_at.cmp(&b.issued_at));
+    Ok(LoadedInvoice { invoice: row.into_invoice(lines)?, credit_notes })
+}
+
+/// The entries in these items, in their order.
+pub fn entries(pk: &str, items: Vec<Item>) -> Result<Vec<LedgerEntry>, StoreError> {
+    items.into_iter().map(|item| decode::<EntryRow>(pk, item)?.into_entry()).collect()
+}
+
+impl InvoiceRow {
+    pub fn new(invoice: &Invoice, outbox: Option<String>) -> Self {
+        let payment = invoice.payment.as_ref();
+        Self {
+            pk: keys::invoice(&invoice.id),
+            sk: keys::METADATA.to_owned(),
+            session_id: invoice.session_id.clone(),
+            user_id: invoice.user_id.clone(),
+            station_id: invoice.station_id.clone(),
+            status: invoice.status,
+            created_at: invoice.issued_at,
+            currency: invoice.bill.currency,
+            lines: invoice.bill.lines.len(),
+            vat: invoice.bill.vat.clone(),
+            total_excl_vat: invoice.bill.total_excl_vat,
+            total_incl_vat: invoice.bill.total_incl_vat,
+            energy_kwh: invoice.energy_kwh,
+            started_at: invoice.started_at,
+            ended_at: invoice.ended_at,
+            credited: invoice.credited,
+            paid_amount: payment.map(|payment| payment.amount),
+            paid_at: payment.map(|payment| payment.paid_at),
+            ledger_entry: payment.and_then(|payment| payment.entry),
+            version: invoice.version,
+            outbox,
+        }
+    }
+
+    /// The attributes that an update of a sealed invoice may touch.
+    pub fn changeable(self, pk: &str) -> Result<Item, StoreError> {
+        let mut item = encode(pk, self)?;
+        item.retain(|attribute, _: &mut AttributeValue| CHANGEABLE.contains(&attribute.as_str()));
+        Ok(item)
+    }
+
+    pub fn id(&self) -> Result<InvoiceId, StoreError> {
+        InvoiceId::new(keys::id_of(&self.pk)).map_err(|error| StoreError::corrupt(&self.pk, error))
+    }
+
+    pub fn into_invoice(self, lines: Vec<BillLine>) -> Result<Invoice, StoreError> {
+        if lines.len() != self.lines {
+            return Err(StoreError::corrupt(&self.pk, format!("it has {} of {} lines", lines.len(), self.lines)));
+        }
+        let payment = self.paid_amount.zip(self.paid_at);
+        Ok(Invoice {
+            id: self.id()?,
+            session_id: self.session_id,
+            user_id: self.user_id,
+            station_id: self.station_id,
+            status: self.status,
+            bill: Bill {
+                currency: self.currency,
+                lines,
+                vat: self.vat,
+                total_excl_vat: self.total_excl_vat,
+                total_incl_vat: self.total_incl_vat,
+            },
+            energy_kwh: self.energy_kwh,
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+            issued_at: self.created_at,
+            credited: self.credited,
+            payment: payment.map(|(amount, paid_at)| Payment { amount, paid_at, entry: self.ledger_entry }),
+            version: self.version,
+        })
+    }
+}
+
+impl LineRow {
+    pub fn new(pk: &str, number: usize, line: &BillLine) -> Self {
+        Self { pk: pk.to_owned(), sk: keys::line(number), line: line.clone() }
+    }
+
+    pub fn line(&self) -> BillLine {
+        self.line.clone()
+    }
+}
+
+impl CreditNoteRow {
+    pub fn new(pk: &str, note: &CreditNote) -> Result<Self, StoreError> {
+        let sk = keys::credit_note(&note.credit_note_id);
+        let note = serde_json::to_string(note).map_err(|error| StoreError::corrupt(pk, error))?;
+        Ok(Self { pk: pk.to_owned(), sk, note })
+    }
+
+    fn into_note(self) -> Result<CreditNote, StoreError> {
+        serde_json::from_str(&self.note).map_err(|error| StoreError::corrupt(format!("{}/{}", self.pk, self.sk), error))
+    }
+}
+
+impl WalletRow {
+    pub fn new(wallet: &Wallet) -> Self {
+        Self {
+            pk: keys::wallet(&wallet.user_id),
+            sk: keys::BALANCE.to_owned(),
+            status: WALLET_STATUS.to_owned(),
+            created_at: wallet.opened_at,
+            currency: wallet.currency,
+            balance: wallet.balance,
+            entries: wallet.entries,
+            version: wallet.version,
+        }
+    }
+
+    pub fn into_wallet(self) -> Result<Wallet, StoreError> {
+        Ok(Wallet {
+            user_id: UserId::new(keys::id_of(&self.pk)).map_err(|error| StoreError::corrupt(&self.pk, error))?,
+            currency: self.currency,
+            balance: self.balance,
+            entries: self.entries,
+            opened_at: self.created_at,
+            version: self.version,
+        })
+    }
+}
+
+impl EntryRow {
+    pub fn new(pk: &str, entry: &LedgerEntry) -> Self {
+        Self {
+            pk: pk.to_owned(),
+            sk: keys::entry(entry.sequence),
+            kind: entry.kind,
+            amount: entry.amount,
+            balance_after: entry.balance_after,
+            currency: entry.currency,
+            reference: entry.reference.clone(),
+            created_at: entry.created_at,
+        }
+    }
+
+    pub fn into_entry(self) -> Result<LedgerEntry, StoreError> {
+        let sequence = keys::id_of(&self.sk).parse().map_err(|error| StoreError::corrupt(&self.sk, error))?;
+        Ok(LedgerEntry {
+            sequence,
+            kind: self.kind,
+            amount: self.amount,
+            balance_after: self.balance_after,
+            currency: self.currency,
+            reference: self.reference,
+            created_at: self.created_at,
+        })
+    }
+}
+
+impl OpenInvoiceRow {
+    pub fn new(invoice: &Invoice) -> Self {
+        Self {
+            pk: keys::wallet(&invoice.user_id),
+            sk: keys::open_invoice(&invoice.issued_at, &invoice.id),
+            invoice_id: invoice.id.clone(),
+        }
+    }
+}
+
+impl TopUpRow {
+    pub fn new(pk: &str, top_up: &TopUp) -> Self {
+        Self {
+            pk: pk.to_owned(),
+            sk: keys::top_up(top_up.id),
+            fingerprint: top_up.fingerprint.clone(),
+            sequence: top_up.sequence,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use tokio::sync::Notify;
+
+/// What can happen to a call of `DynamoDB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process ends before the call is made.
+    CrashBefore,
+    /// The process ends after the call has had its effect, before the answer is seen.
+    CrashAfter,
+    /// The table refuses the call because it is busy.
+    Throttle,
+    /// The call has its effect; the answer is lost on the way.
+    LostAnswer,
+}
+
+/// An HTTP client that does to the calls of a process what a plan says. Everything else goes to the real one.
+#[derive(Clone, Debug)]
+pub struct FaultyHttp {
+    real: SharedHttpClient,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    plan: Mutex<Plan>,
+    crashed: Notify,
+    written: Mutex<Vec<Vec<u8>>>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    calls: u32,
+    faults: BTreeMap<u32, Fault>,
+}
+
+#[derive(Debug)]
+struct Connector {
+    real: SharedHttpConnector,
+    state: Arc<State>,
+}
+
+impl Default for FaultyHttp {
+    fn default() -> Self {
+        Self { real: aws_smithy_http_client::Builder::new().build_http(), state: Arc::default() }
+    }
+}
+
+impl FaultyHttp {
+    /// Counts calls from zero, and lets happen at each number what `faults` says.
+    pub fn plan(&self, faults: BTreeMap<u32, Fault>) {
+        *lock(&self.state.plan) = Plan { calls: 0, faults };
+    }
+
+    /// Answers what `work` does, or nothing when the process crashed meanwhile: `work` is then not polled again.
+    pub async fn survive<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.state.crashed.notified() => None,
+            answer = work => Some(answer),
+        }
+    }
+
+    /// The bodies of the transactions that were written since the last look, whoever saw their answers.
+    #[must_use]
+    pub fn transactions(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *lock(&self.state.written))
+    }
+}
+
+impl HttpClient for FaultyHttp {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let real = self.real.http_connector(settings, components);
+        SharedHttpConnector::new(Connector { real, state: self.state.clone() })
+    }
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (real, state) = (self.real.clone(), self.state.clone());
+        HttpConnectorFuture::new(async move {
+            let fault = state.next();
+            match fault {
+                Some(Fault::CrashBefore) => return state.crash().await,
+                Some(Fault::Throttle) => return Ok(throttled()),
+                _ => {}
+            }
+            let transaction =
+                request.headers().get("x-amz-target").is_some_and(|target| target.ends_with("TransactWriteItems"));
+            let body = transaction.then(|| request.body().bytes().unwrap_or_default().to_vec());
+            let answer = real.call(request).await?;
+            if let Some(body) = body.filter(|_| answer.status().is_success()) {
+                lock(&state.written).push(body);
+            }
+            match fault {
+                Some(Fault::CrashAfter) => state.crash().await,
+                Some(Fault::LostAnswer) => Err(ConnectorError::io("the connection was reset".into())),
+                _ => Ok(answer),
+            }
+        })
+    }
+}
+
+impl State {
+    fn next(&self) -> Option<Fault> {
+        let mut plan = lock(&self.plan);
+        let number = plan.calls;
+        plan.calls += 1;
+        plan.faults.get(&number).copied()
+    }
+
+    /// Tells whoever runs the process, and never answers.
+    async fn crash(&self) -> Result<HttpResponse, ConnectorError> {
+        self.crashed.notify_one();
+        std::future::pending().await
+    }
+}
+
+fn throttled() -> HttpResponse {
+    let body =
+        r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"busy"}"#;
+    let mut response = HttpResponse::new(StatusCode::try_from(400).expect("a status"), SdkBody::from(body));
+    response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
+    response
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
