@@ -7,6 +7,12 @@ use crate::billing::Invoice;
 use crate::event::{Envelope, Event};
 use crate::id::SessionId;
 
+/// Message attribute that counts how often a letter has gone back to its queue.
+pub const REPLAYS_ATTRIBUTE: &str = "replays";
+
+/// Beginning of the keys of quarantined letters.
+pub const QUARANTINE_PREFIX: &str = "dead-letters/";
+
 /// Whose messages a dead-letter queue holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -58,6 +64,14 @@ pub struct QuarantinedLetter {
     pub quarantined_at: Instant,
     /// The message itself, as it was.
     pub body: String,
+}
+
+impl QuarantinedLetter {
+    /// Its key in the quarantine bucket: the same for every delivery of the same message.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{QUARANTINE_PREFIX}{}/{}.json", self.queue, self.message_id)
+    }
 }
 
 /// Judges a dead letter by its body alone; it has gone back to its queue `replays` times already, of at most

@@ -1,6 +1,7 @@
 use aws_config::SdkConfig;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
 use domain::actor::Actor;
 use serde_json::{Value, json};
 
@@ -31,15 +32,9 @@ impl Peer {
     /// # Errors
     /// The function's own refusal; unavailable when it cannot be reached; internal when it broke.
     pub async fn command(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<Value, Failure> {
-        let mut payload = json!({ "action": action, "actor": Actor::system(), "correlationId": correlation_id });
-        if let (Some(payload), Value::Object(arguments)) = (payload.as_object_mut(), arguments) {
-            payload.extend(arguments);
-        }
-        let call = self.client.invoke().function_name(&self.function).payload(Blob::new(payload.to_string()));
-        let answer = call
-            .send()
-            .await
-            .map_err(|error| Failure::unavailable(aws_sdk_lambda::error::DisplayErrorContext(error)))?;
+        let call = self.client.invoke().function_name(&self.function);
+        let answer = call.payload(payload(action, arguments, correlation_id)).send().await;
+        let answer = answer.map_err(|error| Failure::unavailable(aws_sdk_lambda::error::DisplayErrorContext(error)))?;
         let body = answer.payload.map(Blob::into_inner).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).map_err(Failure::internal)?;
         match answer.function_error {
@@ -47,6 +42,25 @@ impl Peer {
             Some(_) => Err(refusal(&body)),
         }
     }
+
+    /// Sends a command as the platform itself, to be worked off when its time comes. What becomes of it is the
+    /// function's business: its retries, its dead-letter queue.
+    ///
+    /// # Errors
+    /// Unavailable when it cannot be sent.
+    pub async fn command_later(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<(), Failure> {
+        let call = self.client.invoke().function_name(&self.function).invocation_type(InvocationType::Event);
+        let sent = call.payload(payload(action, arguments, correlation_id)).send().await;
+        sent.map(|_| ()).map_err(|error| Failure::unavailable(aws_sdk_lambda::error::DisplayErrorContext(error)))
+    }
+}
+
+fn payload(action: &str, arguments: Value, correlation_id: &str) -> Blob {
+    let mut payload = json!({ "action": action, "actor": Actor::system(), "correlationId": correlation_id });
+    if let (Some(payload), Value::Object(arguments)) = (payload.as_object_mut(), arguments) {
+        payload.extend(arguments);
+    }
+    Blob::new(payload.to_string())
 }
 
 /// The function error of a peer as a failure of ours. What is internal there stays internal.

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::types::{AttributeValue, Update};
 use chrono_tz::Tz;
 use domain::Instant;
@@ -43,6 +45,8 @@ pub enum SessionFilter {
     Station(StationId),
     /// Those in a state, by when they entered it.
     Status(SessionStatus),
+    /// Those that entered a state from the first instant to the second.
+    Changed(SessionStatus, Instant, Instant),
 }
 
 /// An active session as the active index names it.
@@ -404,6 +408,20 @@ impl SessionStore {
         Ok(sessions)
     }
 
+    /// Those of `ids` that ended and are to be billed.
+    ///
+    /// # Errors
+    /// When the table cannot be read or an item not understood.
+    pub async fn billable(&self, ids: &[SessionId]) -> Result<BTreeSet<SessionId>, StoreError> {
+        let wanted = ids.iter().map(|id| key(&keys::session(id), keys::METADATA)).collect();
+        let items = self.db.batch_get_keys(&self.table, wanted, true).await?;
+        let sessions = items.into_iter().map(|item| Ok(decode::<SessionRow>("session", item)?.into_session()));
+        let sessions: Vec<Session> = sessions.collect::<Result<_, StoreError>>()?;
+        let billable =
+            |session: &Session| matches!(session.status, SessionStatus::Completed | SessionStatus::Interrupted);
+        Ok(sessions.into_iter().filter(billable).map(|session| session.id).collect())
+    }
+
     /// Lists sessions, newest first; `keep` filters what the index cannot.
     ///
     /// # Errors
@@ -414,16 +432,21 @@ impl SessionStore {
         page: &PageRequest,
         keep: impl Fn(&Session) -> bool,
     ) -> Result<Page<Session>, StoreError> {
-        let (index, attribute, value) = match filter {
-            SessionFilter::User(id) => (keys::USER_INDEX, "userId", id.to_string()),
-            SessionFilter::Station(id) => (keys::STATION_INDEX, "stationId", id.to_string()),
-            SessionFilter::Status(status) => (keys::STATUS_INDEX, "status", status.name().to_owned()),
+        let (index, attribute, value, between) = match filter {
+            SessionFilter::User(id) => (keys::USER_INDEX, "userId", id.to_string(), None),
+            SessionFilter::Station(id) => (keys::STATION_INDEX, "stationId", id.to_string(), None),
+            SessionFilter::Status(status) => (keys::STATUS_INDEX, "status", status.name().to_owned(), None),
+            SessionFilter::Changed(status, from, to) => {
+                let between = ("statusChangedAt", time::text(from), time::text(to));
+                (keys::STATUS_INDEX, "status", status.name().to_owned(), Some(between))
+            }
         };
-        let list = format!("sessions by {attribute} {value}");
+        let list = format!("sessions by {attribute} {value} {between:?}");
         let query = Query {
             table: &self.table,
             index: Some(index),
             partition: (attribute, value),
+            between,
             newest_first: true,
             ..Query::default()
         };

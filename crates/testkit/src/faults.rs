@@ -22,6 +22,8 @@ pub enum Fault {
     Throttle,
     /// The call has its effect; the answer is lost on the way.
     LostAnswer,
+    /// The call waits until it is released: what happens meanwhile happens between this call and the one before.
+    Hold,
 }
 
 /// An HTTP client that does to the calls of a process what a plan says. Everything else goes to the real one.
@@ -35,6 +37,8 @@ pub struct FaultyHttp {
 struct State {
     plan: Mutex<Plan>,
     crashed: Notify,
+    held: Notify,
+    released: Notify,
     written: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -71,6 +75,14 @@ impl FaultyHttp {
         }
     }
 
+    /// Waits until a call is held, does `meanwhile`, and releases it.
+    pub async fn while_held<T>(&self, meanwhile: impl Future<Output = T>) -> T {
+        self.state.held.notified().await;
+        let done = meanwhile.await;
+        self.state.released.notify_one();
+        done
+    }
+
     /// The bodies of the transactions that were written since the last look, whoever saw their answers.
     #[must_use]
     pub fn transactions(&self) -> Vec<Vec<u8>> {
@@ -93,6 +105,7 @@ impl HttpConnector for Connector {
             match fault {
                 Some(Fault::CrashBefore) => return state.crash().await,
                 Some(Fault::Throttle) => return Ok(throttled()),
+                Some(Fault::Hold) => state.hold().await,
                 _ => {}
             }
             let transaction =
@@ -117,6 +130,11 @@ impl State {
         let number = plan.calls;
         plan.calls += 1;
         plan.faults.get(&number).copied()
+    }
+
+    async fn hold(&self) {
+        self.held.notify_one();
+        self.released.notified().await;
     }
 
     /// Tells whoever runs the process, and never answers.

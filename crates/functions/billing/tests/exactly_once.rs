@@ -391,3 +391,30 @@ fn the_books_are_right_whatever_happens() {
     let failures = failures.lock().unwrap();
     assert!(failures.is_empty(), "EVOKE_SEED={run_seed}: {}", failures.join("\n\n"));
 }
+
+/// What a random history meets once in ten thousand: the money comes between billing's look at the wallet and its write.
+#[tokio::test]
+async fn a_top_up_between_the_look_at_the_wallet_and_the_invoice_pays_it() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let (billing, wallet) = (Process::new(&dynamodb), Process::new(&dynamodb));
+    let top_up =
+        json!({ "action": "topUpWallet", "actor": admin(), "userId": "u-1", "amount": "5.00", "currency": "EUR" });
+    let keyed = |key: &str| {
+        let mut top_up = top_up.clone();
+        top_up["idempotencyKey"] = json!(key);
+        top_up
+    };
+    // The first top-up opens the wallet, the second one finds it: both ways of writing it are raced.
+    for (session, key) in [("s-1", "k-1"), ("s-2", "k-2")] {
+        // Two reads, then the transaction.
+        billing.http.plan(BTreeMap::from([(2, Fault::Hold)]));
+        let payload = sqs_event(&[message(&ended(session, "u-1", 10_000))]);
+        let meanwhile = billing.http.while_held(async { wallet.deliver(&keyed(key), &BTreeMap::new()).await });
+        let (answer, topped_up) = futures::future::join(invoke(&billing.door, payload), meanwhile).await;
+        assert!(topped_up && answer.unwrap()["batchItemFailures"] == json!([]));
+        let store = dynamodb.billing();
+        let id = InvoiceId::of(&domain::id::SessionId::new(session).unwrap());
+        assert_eq!(store.invoice(&id).await.unwrap().unwrap().invoice.status, InvoiceStatus::Paid);
+        assert!(store.open_invoices(&UserId::new("u-1").unwrap()).await.unwrap().is_empty());
+    }
+}

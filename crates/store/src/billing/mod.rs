@@ -195,8 +195,8 @@ impl BillingStore {
         let Some(row) = self.db.get::<TopUpRow>(&self.table, &pk, &keys::top_up(id), true).await? else {
             return Ok(None);
         };
-        let entry: Option<EntryRow> = self.db.get(&self.table, &pk, &keys::entry(row.sequence), true).await?;
-        let entry = entry.ok_or_else(|| StoreError::corrupt(&pk, "a top-up without its entry"))?.into_entry()?;
+        let entry = self.entry(user, row.sequence).await?;
+        let entry = entry.ok_or_else(|| StoreError::corrupt(&pk, "a top-up without its entry"))?;
         Ok(Some((TopUp { id, fingerprint: row.fingerprint, sequence: row.sequence }, entry)))
     }
 
@@ -270,6 +270,16 @@ impl BillingStore {
         let (items, next) = self.db.query_page(&query, start, limit).await?;
         let next_token = next.map(|key| token(&list, key_to_text(&key))).transpose()?;
         Ok(Page { items: rows::entries(&pk, items)?, next_token })
+    }
+
+    /// An entry of a wallet's ledger.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn entry(&self, user: &UserId, sequence: u64) -> Result<Option<LedgerEntry>, StoreError> {
+        let (pk, sk) = (keys::wallet(user), keys::entry(sequence));
+        let row: Option<EntryRow> = self.db.get(&self.table, &pk, &sk, true).await?;
+        row.map(EntryRow::into_entry).transpose()
     }
 
     /// A wallet's whole ledger, oldest first.
