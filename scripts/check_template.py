@@ -11,6 +11,9 @@ from pathlib import Path
 import cfnlint.decode
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "infrastructure" / "template.yaml"
+RECONCILER = "DlqReconcilerFunction"
+# What the reconciler itself could not handle.
+END_OF_THE_LINE = "ReconcilerDeadLetterQueue"
 ASYNCHRONOUS = {"SQS", "DynamoDB", "Schedule"}
 EVENT_SOURCE_RIGHTS = {
     "SQS": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
@@ -108,16 +111,20 @@ def routes(resources):
 
 
 def dead_letters(resources):
-    """Each dead-letter queue has an alarm on its depth that tells the operators."""
+    """Each dead-letter queue has an alarm on its depth that tells the operators, and is emptied by dlq_reconciler."""
     watched = {
         target(dimension["Value"])
         for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
-        if alarm["MetricName"] == "ApproximateNumberOfMessagesVisible" and alarm.get("AlarmActions")
+        if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible" and alarm.get("AlarmActions")
         for dimension in alarm["Dimensions"]
     }
     for name in of_type(resources, "AWS::SQS::Queue"):
         if name.endswith("DeadLetterQueue") and name not in watched:
             yield f"{name}: no alarm on its depth"
+    reconciled = {target(event["Properties"]["Queue"]) for event in resources[RECONCILER]["Properties"]["Events"].values()}
+    letters = {name for name in of_type(resources, "AWS::SQS::Queue") if name.endswith("DeadLetterQueue")}
+    for name in letters - reconciled - {END_OF_THE_LINE}:
+        yield f"{name}: {RECONCILER} does not empty it"
 
 
 def queues(resources):

@@ -182,7 +182,7 @@ class Cloud:
     def complete(self, outputs):
         """Applies what MiniStack's CloudFormation drops from the template although its API knows it."""
         dynamodb = self.client("dynamodb")
-        for key in ("StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable"):
+        for key in ("StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable"):
             dynamodb.update_continuous_backups(
                 TableName=outputs[key], PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
             )

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_lambda::config::Credentials;
 use aws_sdk_lambda::primitives::Blob;
-use domain::id::StationId;
+use domain::id::{InvoiceId, SessionId, StationId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -136,6 +136,20 @@ impl Stack {
     pub async fn session(&self, id: &str) -> Value {
         let get = json!({ "action": "getSession", "actor": admin(), "sessionId": id });
         self.invoke("SessionService", get).await.expect("a session")
+    }
+
+    /// Pays into a user's wallet.
+    pub async fn top_up(&self, user: &str, amount: &str, key: &str) -> Outcome {
+        let actor = json!({ "userId": user, "role": "USER" });
+        let command = json!({ "action": "topUpWallet", "actor": actor, "amount": amount, "currency": "EUR", "idempotencyKey": key });
+        self.invoke("Billing", command).await
+    }
+
+    /// The invoice of a session, once the event bus has brought its end to billing.
+    pub async fn invoice(&self, session: &str) -> Value {
+        let id = InvoiceId::of(&SessionId::new(session).expect("an id"));
+        let get = json!({ "action": "getInvoice", "actor": admin(), "invoiceId": id });
+        eventually("the invoice", || async { self.invoke("Billing", get.clone()).await.ok() }).await
     }
 
     /// Ticks one station.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::types::{KeySchemaElement, KeyType, ProjectionType};
-use e2e::{Stack, admin, eventually};
+use e2e::{Stack, admin};
 use serde_json::json;
 use testkit::TABLES;
 
@@ -19,7 +19,9 @@ fn keys(schema: &[KeySchemaElement]) -> (&str, &str) {
 async fn tables_are_those_that_the_embedded_tests_use() {
     let stack = Stack::open().await;
     let client = aws_sdk_dynamodb::Client::new(&stack.config);
-    for (table, output) in TABLES.iter().zip(["StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable"]) {
+    for (table, output) in
+        TABLES.iter().zip(["StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable"])
+    {
         let name = stack.output(output);
         assert!(name.starts_with(table.name), "{name}");
         let described = client.describe_table().table_name(name).send().await.unwrap().table.unwrap();
@@ -42,7 +44,7 @@ async fn tables_are_those_that_the_embedded_tests_use() {
         assert_eq!(recovery.point_in_time_recovery_status.unwrap().as_str(), "ENABLED", "{name}");
         let streams =
             described.stream_specification().is_some_and(aws_sdk_dynamodb::types::StreamSpecification::stream_enabled);
-        assert_eq!(streams, ["StationsTable", "SessionsTable"].contains(&output), "{name}");
+        assert_eq!(streams, ["StationsTable", "SessionsTable", "BillingTable"].contains(&output), "{name}");
     }
 }
 
@@ -65,56 +67,73 @@ async fn policies_name_actions_and_resources() {
     }
 }
 
-/// Nothing that the other tests do may end there; they may run at the same time, so the poison below is let pass.
+/// A client with a function's own role.
+async fn as_role_of(stack: &Stack, function: &str) -> aws_sdk_dynamodb::Client {
+    let lambda = aws_sdk_lambda::Client::new(&stack.config);
+    let name = stack.output(&format!("{function}FunctionName"));
+    let role = lambda.get_function_configuration().function_name(name).send().await.unwrap().role.unwrap();
+    let provider = aws_config::sts::AssumeRoleProvider::builder(role).session_name("e2e").configure(&stack.config);
+    let config = aws_sdk_dynamodb::config::Builder::from(&stack.config).credentials_provider(provider.build().await);
+    aws_sdk_dynamodb::Client::from_conf(config.build())
+}
+
+/// Whether a put into a table is denied. Its condition never holds, so nothing is ever written.
+async fn put_is_denied(client: &aws_sdk_dynamodb::Client, table: &str, pk: &str) -> bool {
+    let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
+    let put = client.put_item().table_name(table).item("PK", text(pk)).item("SK", text("e2e"));
+    let error = put.condition_expression("attribute_exists(PK)").send().await.unwrap_err().into_service_error();
+    match aws_sdk_dynamodb::error::ProvideErrorMetadata::code(&error) {
+        Some("AccessDeniedException") => true,
+        Some("ConditionalCheckFailedException") => false,
+        other => panic!("{other:?}: {error:?}"),
+    }
+}
+
+/// The local cloud lets anybody take a function's role; on AWS only Lambda may, so this is for the local stack.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_trigger_has_its_dead_letter_queue_and_it_is_empty() {
+async fn a_role_writes_its_own_contexts_tables_and_no_other() {
     let stack = Stack::open().await;
-    let sqs = aws_sdk_sqs::Client::new(&stack.config);
-    let queues: Vec<&String> = stack.outputs.keys().filter(|key| key.ends_with("DeadLetterQueueUrl")).collect();
-    assert_eq!(queues.len(), 4, "{queues:?}");
-    for queue in queues {
-        let answer = sqs
-            .get_queue_attributes()
-            .queue_url(stack.output(queue))
-            .attribute_names(aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages)
-            .send()
-            .await
-            .unwrap();
-        let count = &answer.attributes.unwrap()[&aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages];
-        if queue != "NotificationDeadLetterQueueUrl" {
-            assert_eq!(count, "0", "{queue}");
+    if !stack.is_local() {
+        return;
+    }
+    let tables = ["StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable"];
+    for (function, own) in [
+        ("HealthCheck", vec![]),
+        ("StationService", vec!["StationsTable"]),
+        ("SessionService", vec!["SessionsTable"]),
+        ("ChargingSimulator", vec![]),
+        ("NotificationService", vec!["ErrorLogsTable"]),
+        ("EventRelay", vec![]),
+        ("Billing", vec!["BillingTable"]),
+        ("BillingAudit", vec![]),
+    ] {
+        let client = as_role_of(&stack, function).await;
+        for table in tables {
+            let denied = put_is_denied(&client, stack.output(table), "FAILURE#e2e").await;
+            assert_eq!(denied, !own.contains(&table), "{function} putting into {table}");
         }
+    }
+    // The reconciler notes what cannot be billed, and touches neither invoice nor wallet.
+    let reconciler = as_role_of(&stack, "DlqReconciler").await;
+    for (pk, denied) in [("FAILURE#e2e", false), ("WALLET#e2e", true), ("INVOICE#e2e", true)] {
+        assert_eq!(put_is_denied(&reconciler, stack.output("BillingTable"), pk).await, denied, "{pk}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_cannot_be_handled_ends_in_the_dead_letter_queue() {
+async fn every_trigger_has_its_dead_letter_queue_and_the_end_of_the_line_is_empty() {
     let stack = Stack::open().await;
     let sqs = aws_sdk_sqs::Client::new(&stack.config);
-    let marker = format!("poison {}", uuid::Uuid::new_v4());
-    let (queue, dead) = (stack.output("NotificationQueueUrl"), stack.output("NotificationDeadLetterQueueUrl"));
-    let visibility = |seconds: &str| {
-        let set = sqs.set_queue_attributes().queue_url(queue);
-        set.attributes(aws_sdk_sqs::types::QueueAttributeName::VisibilityTimeout, seconds).send()
-    };
-    // The five receives take their time; here they need not.
-    visibility("1").await.unwrap();
-    sqs.send_message().queue_url(queue).message_body(&marker).send().await.unwrap();
-    eventually("the dead letter", || async {
-        let answer = sqs
-            .receive_message()
-            .queue_url(dead)
-            .max_number_of_messages(10)
-            .visibility_timeout(1)
-            .send()
-            .await
-            .unwrap();
-        let found = answer.messages().iter().find(|message| message.body() == Some(&marker))?;
-        sqs.delete_message().queue_url(dead).receipt_handle(found.receipt_handle()?).send().await.unwrap();
-        Some(())
-    })
-    .await;
-    visibility("90").await.unwrap();
+    let queues: Vec<&String> = stack.outputs.keys().filter(|key| key.ends_with("DeadLetterQueueUrl")).collect();
+    assert_eq!(queues.len(), 7, "{queues:?}");
+    let answer = sqs
+        .get_queue_attributes()
+        .queue_url(stack.output("ReconcilerDeadLetterQueueUrl"))
+        .attribute_names(aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.attributes.unwrap()[&aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages], "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,6 +146,9 @@ async fn bad_input_is_refused_by_the_deployed_functions_too() {
         ("ChargingSimulator", json!({ "tickAt": "tomorrow" })),
         ("EventRelay", json!({})),
         ("SessionService", json!([1, 2, 3])),
+        ("Billing", json!({ "action": "topUpWallet", "actor": admin(), "amount": "-1" })),
+        ("BillingAudit", json!({ "from": "yesterday" })),
+        ("DlqReconciler", json!({ "Records": [] })),
     ] {
         let (kind, message) = stack.invoke(function, payload.clone()).await.unwrap_err();
         assert_eq!(kind, "ValidationError", "{function} {payload}: {message}");

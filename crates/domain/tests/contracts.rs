@@ -6,10 +6,12 @@
 use std::fs;
 use std::path::PathBuf;
 
+use domain::billing::{InvoiceStatus, PaymentRefusal};
 use domain::event::{
-    Envelope, Event, EventPeriod, PortFailed, SessionEnded, SessionStarted, StationStatusChanged, seal,
+    BillingFailed, CreditNoteIssued, Envelope, Event, EventPeriod, InvoiceGenerated, PaymentCompleted, PaymentFailed,
+    PortFailed, SessionEnded, SessionStarted, StationStatusChanged, seal,
 };
-use domain::id::{PortId, SessionId, StationId, UserId};
+use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, UserId};
 use domain::session::{EndReason, SessionStatus};
 use domain::station::StationStatus;
 use domain::tariff::{PeriodState, Tariff};
@@ -69,10 +71,53 @@ fn examples() -> Vec<Envelope> {
     let failed = Event::PortFailed(PortFailed {
         station_id,
         port_id,
-        session_id: Some(session_id),
+        session_id: Some(session_id.clone()),
         reason: "ground fault".to_owned(),
     });
-    [started, ended, changed, failed]
+    let (currency, amount) = ("EUR".parse().unwrap(), "14.70".parse().unwrap());
+    let (invoice_id, user_id) =
+        (InvoiceId::of(&session_id), UserId::new("5f0c5e1e-6f0b-4a57-9b5e-000000000001").unwrap());
+    let generated = Event::InvoiceGenerated(InvoiceGenerated {
+        invoice_id: invoice_id.clone(),
+        session_id: session_id.clone(),
+        user_id: user_id.clone(),
+        station_id: StationId::new("station-01").unwrap(),
+        status: InvoiceStatus::Paid,
+        currency,
+        total_excl_vat: amount,
+        total_incl_vat: amount,
+        issued_at: at("2026-02-22T10:51:00Z"),
+    });
+    let completed = Event::PaymentCompleted(PaymentCompleted {
+        invoice_id: invoice_id.clone(),
+        session_id: session_id.clone(),
+        user_id: user_id.clone(),
+        amount,
+        currency,
+    });
+    let unpaid = Event::PaymentFailed(PaymentFailed {
+        invoice_id: invoice_id.clone(),
+        session_id: session_id.clone(),
+        user_id: user_id.clone(),
+        amount,
+        currency,
+        reason: PaymentRefusal::InsufficientFunds,
+    });
+    let credited = Event::CreditNoteIssued(CreditNoteIssued {
+        credit_note_id: CreditNoteId::for_key(&invoice_id, "k"),
+        invoice_id,
+        session_id: session_id.clone(),
+        user_id,
+        amount,
+        refunded: amount,
+        currency,
+    });
+    let unbilled = Event::BillingFailed(BillingFailed {
+        session_id,
+        reason: "chargingPeriods: must add up to energyKwh (31), not to 30".to_owned(),
+        quarantine_key: "dead-letters/ev-billing-dlq-dev/5fea7756-0ea4-451a-a703-a558b933e274.json".to_owned(),
+    });
+    [started, ended, changed, failed, generated, completed, unpaid, credited, unbilled]
         .into_iter()
         .flat_map(|event| seal("ITEM#1/METADATA", 1, at("2026-02-22T10:51:00Z"), "correlation-1", [event]))
         .collect()

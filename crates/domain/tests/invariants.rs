@@ -65,8 +65,8 @@ fn dependencies_point_inward() {
             "domain" => vec![],
             "store" | "e2e" => vec!["domain"],
             "lambda_kit" => vec!["domain", "store"],
-            // The bench drives the simulator in process.
-            "evoke" => vec!["domain", "store", "testkit", "charging_simulator", "lambda_kit"],
+            // The benches drive the simulator and billing in process.
+            "evoke" => vec!["domain", "store", "testkit", "charging_simulator", "billing", "lambda_kit"],
             _ => vec!["domain", "store", "lambda_kit"],
         }
     };

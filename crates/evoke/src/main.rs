@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod dlq;
 mod stack;
 mod story;
 
@@ -38,6 +39,11 @@ enum Command {
         #[arg(long)]
         data_file: Option<PathBuf>,
     },
+    /// Dead letters: what waits, what is in quarantine, and back to its queue with it.
+    Dlq {
+        #[command(subcommand)]
+        what: Dlq,
+    },
     /// Measure.
     Bench {
         #[command(subcommand)]
@@ -49,7 +55,40 @@ enum Command {
 }
 
 #[derive(Subcommand)]
+enum Dlq {
+    /// The dead-letter queues with their depths, and the letters in quarantine.
+    List {
+        #[command(flatten)]
+        filter: dlq::Filter,
+    },
+    /// A letter in quarantine, by its message id or key.
+    Show {
+        /// What `list` calls it.
+        letter: String,
+    },
+    /// Sends letters in quarantine back to their queues, each once, with a record of who did it.
+    Replay {
+        #[command(flatten)]
+        filter: dlq::Filter,
+        #[command(flatten)]
+        replay: dlq::Replay,
+    },
+}
+
+#[derive(Subcommand)]
 enum Bench {
+    /// Billing in process against the embedded `DynamoDB`, beside bare transactions of the same shape.
+    Billing {
+        /// Invoices measured.
+        #[arg(long, default_value_t = 5000)]
+        invoices: u32,
+    },
+    /// From the stop of a session to its invoice, on the deployed stack.
+    Invoice {
+        /// Sessions measured, one after the other.
+        #[arg(long, default_value_t = 200)]
+        sessions: u32,
+    },
     /// Every deployed function with its sample: its first invocation, which is a cold start after `make up`, and the rest.
     Invoke {
         /// Invocations measured of each function after the first.
@@ -75,6 +114,19 @@ async fn main() -> Result<()> {
         Command::Invoke { function, data_file } => {
             let file = data_file.unwrap_or_else(|| PathBuf::from(format!("events/{function}.json")));
             stack::Stack::open(&arguments.outputs).await?.invoke_file(&function, &file).await
+        }
+        Command::Dlq { what } => {
+            let stack = stack::Stack::open(&arguments.outputs).await?;
+            let letters = dlq::DeadLetters::of(&stack)?;
+            match what {
+                Dlq::List { filter } => letters.list(&filter).await,
+                Dlq::Show { letter } => letters.show(&letter).await,
+                Dlq::Replay { filter, replay } => letters.replay(&filter, &replay).await,
+            }
+        }
+        Command::Bench { what: Bench::Billing { invoices } } => bench::billing(invoices).await,
+        Command::Bench { what: Bench::Invoice { sessions } } => {
+            bench::invoice_latency(&stack::Stack::open(&arguments.outputs).await?, sessions).await
         }
         Command::Bench { what: Bench::Tick { sessions, ticks } } => bench::tick(&sessions, ticks).await,
         Command::Bench { what: Bench::Invoke { count } } => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::Credentials;
 use aws_sdk_lambda::primitives::Blob;
@@ -13,6 +13,7 @@ use serde_json::Value;
 /// A deployed stack.
 pub struct Stack {
     outputs: BTreeMap<String, String>,
+    config: SdkConfig,
     lambda: Client,
 }
 
@@ -33,7 +34,24 @@ impl Stack {
         if let Some(region) = outputs.get("region") {
             config = config.region(Region::new(region.clone()));
         }
-        Ok(Self { lambda: Client::new(&config.load().await), outputs })
+        let config = config.load().await;
+        Ok(Self { lambda: Client::new(&config), config, outputs })
+    }
+
+    /// The configuration that reaches it.
+    pub fn config(&self) -> &SdkConfig {
+        &self.config
+    }
+
+    /// An output.
+    pub fn output(&self, key: &str) -> Result<&str> {
+        let value = self.outputs.get(key).with_context(|| format!("the stack has no output {key}"))?;
+        Ok(value)
+    }
+
+    /// Its outputs by key.
+    pub fn outputs(&self) -> &BTreeMap<String, String> {
+        &self.outputs
     }
 
     /// Invokes a function by the name of its binary.

@@ -7,6 +7,7 @@ mod dynamodb;
 mod faults;
 mod lambda;
 mod runtime_api;
+mod s3;
 
 pub use aws::{FakeAws, NOWHERE, RecordedCall, no_redelivery, sdk_config};
 pub use doors::{Outcome, http_event, invoke, invoke_raw, sqs_event, stream_event};
@@ -14,3 +15,4 @@ pub use dynamodb::{EmbeddedDynamoDb, TABLES, Table};
 pub use faults::{Fault, FaultyHttp};
 pub use lambda::FakeLambda;
 pub use runtime_api::RuntimeApi;
+pub use s3::EmbeddedS3;

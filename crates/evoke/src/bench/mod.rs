@@ -1,5 +1,9 @@
 //! `evoke bench tick`: the simulator in this process, `DynamoDB` (embedded) in another, bare `UpdateItem`s beside it.
 
+mod billing;
+
+pub use billing::{billing, invoice_latency};
+
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -26,8 +30,17 @@ use tokio::process::{Child, Command};
 use crate::stack::Stack;
 
 /// The functions, by the names of their binaries.
-const FUNCTIONS: [&str; 6] =
-    ["health_check", "station_service", "session_service", "charging_simulator", "notification_service", "event_relay"];
+const FUNCTIONS: [&str; 9] = [
+    "health_check",
+    "station_service",
+    "session_service",
+    "charging_simulator",
+    "notification_service",
+    "billing",
+    "billing_audit",
+    "dlq_reconciler",
+    "event_relay",
+];
 /// Writes under way at the same time, of the simulator's stations and of the bare updates alike.
 const CONCURRENCY: usize = 64;
 /// Ports, and sessions, of each station.
@@ -89,13 +102,19 @@ pub async fn invoke(stack: &Stack, count: u32) -> Result<()> {
         for _ in 0..count.max(1) {
             rest.push(timed(stack, function, &payload).await?);
         }
-        rest.sort_by(f64::total_cmp);
-        let at = |share: usize| rest[(rest.len() * share / 100).min(rest.len() - 1)];
-        table.add_row([function.to_owned(), format!("{first:.0}"), format!("{:.1}", at(50)), format!("{:.1}", at(99))]);
+        let [p50, p99] = percentiles(rest, [50, 99]);
+        table.add_row([function.to_owned(), format!("{first:.0}"), format!("{p50:.1}"), format!("{p99:.1}")]);
     }
     println!("{table}");
     println!("{count} invocations each, through the stack's Lambda API, whose own time is part of every figure");
     Ok(())
+}
+
+/// The values below which so many percent of them are.
+fn percentiles<const N: usize>(mut values: Vec<f64>, shares: [usize; N]) -> [f64; N] {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    shares.map(|share| values.get((values.len() * share / 100).min(last)).copied().unwrap_or_default())
 }
 
 async fn timed(stack: &Stack, function: &str, payload: &serde_json::Value) -> Result<f64> {

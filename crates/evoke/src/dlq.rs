@@ -1,0 +1,235 @@
+//! `evoke dlq`: dead letters, and back to their queues with them.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Context, Result, bail};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName};
+use chrono::{DateTime, Utc};
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use domain::dead_letter::{Consumer, QUARANTINE_PREFIX, QuarantinedLetter, REPLAYS_ATTRIBUTE};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::stack::Stack;
+
+/// Where the records of replays are, in the quarantine bucket.
+const RECORDS_PREFIX: &str = "replays/";
+/// What a letter counts that an operator sent back: dlq_reconciler does not send it back by itself again.
+const BY_HAND: u32 = 1000;
+
+/// Which letters.
+#[derive(Args)]
+pub struct Filter {
+    /// Of this dead-letter queue.
+    #[arg(long)]
+    queue: Option<String>,
+    /// Whose body or reason contains this.
+    #[arg(long)]
+    contains: Option<String>,
+}
+
+/// How letters are sent back.
+#[derive(Args)]
+pub struct Replay {
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// The most letters.
+    #[arg(long, default_value_t = 10)]
+    max: usize,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Who does it, for the record.
+    #[arg(long, env = "USER")]
+    by: String,
+}
+
+/// The record of a replay.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Record<'a> {
+    who: &'a str,
+    when: DateTime<Utc>,
+    letter: &'a str,
+    message_id: &'a str,
+    target: &'a str,
+    result: &'a str,
+}
+
+/// The dead letters of a stack.
+pub struct DeadLetters<'a> {
+    stack: &'a Stack,
+    s3: aws_sdk_s3::Client,
+    sqs: aws_sdk_sqs::Client,
+    bucket: &'a str,
+}
+
+struct Found {
+    key: String,
+    letter: QuarantinedLetter,
+}
+
+impl<'a> DeadLetters<'a> {
+    pub fn of(stack: &'a Stack) -> Result<Self> {
+        Ok(Self {
+            s3: aws_sdk_s3::Client::new(stack.config()),
+            sqs: aws_sdk_sqs::Client::new(stack.config()),
+            bucket: stack.output("QuarantineBucket")?,
+            stack,
+        })
+    }
+
+    pub async fn list(&self, filter: &Filter) -> Result<()> {
+        let mut queues = table(["dead-letter queue", "waiting", "in work"]);
+        for (_, url) in self.stack.outputs().iter().filter(|(key, _)| key.ends_with("DeadLetterQueueUrl")) {
+            let [waiting, in_work] = self.depth(url).await?;
+            queues.add_row([url.rsplit('/').next().unwrap_or(url), &waiting, &in_work]);
+        }
+        println!("{queues}");
+        let found = self.find(filter, usize::MAX).await?;
+        let mut letters = table(["quarantined", "letter", "queue", "replays", "session", "reason"]);
+        for Found { letter, .. } in &found {
+            letters.add_row([
+                letter.quarantined_at.format("%Y-%m-%d %H:%M:%S").to_string(),
+                letter.message_id.clone(),
+                letter.queue.clone(),
+                letter.replays.to_string(),
+                letter.unbilled.as_ref().map(ToString::to_string).unwrap_or_default(),
+                letter.reason.chars().take(60).collect(),
+            ]);
+        }
+        println!("{letters}\n{} in quarantine", found.len());
+        Ok(())
+    }
+
+    pub async fn show(&self, wanted: &str) -> Result<()> {
+        let all = Filter { queue: None, contains: None };
+        let found = self.find(&all, usize::MAX).await?;
+        let one = found.iter().find(|found| found.letter.message_id == wanted || found.key == wanted);
+        let Some(Found { key, letter }) = one else {
+            bail!("there is no letter {wanted} in quarantine: evoke dlq list shows those there are");
+        };
+        println!("s3://{}/{key}\n{}", self.bucket, serde_json::to_string_pretty(letter)?);
+        Ok(())
+    }
+
+    pub async fn replay(&self, filter: &Filter, replay: &Replay) -> Result<()> {
+        let found = self.find(filter, replay.max).await?;
+        for Found { letter, .. } in &found {
+            let target = self.source(letter.consumer).unwrap_or("nowhere: its consumer has no queue");
+            println!("{} of {} -> {target}", letter.message_id, letter.queue);
+        }
+        if replay.dry_run || found.is_empty() {
+            println!("{} letters, none sent", found.len());
+            return Ok(());
+        }
+        if !replay.yes && !confirmed(found.len())? {
+            println!("none sent");
+            return Ok(());
+        }
+        let progress = ProgressBar::new(found.len() as u64);
+        let mut sent = 0;
+        for one in &found {
+            sent += usize::from(self.replay_one(one, &replay.by).await?);
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        println!("{sent} of {} letters sent; records under s3://{}/{RECORDS_PREFIX}", found.len(), self.bucket);
+        Ok(())
+    }
+
+    /// Sends a letter, records it and takes it out of quarantine, in that order: an interruption leaves it there, and
+    /// to be handled twice is what every consumer is used to.
+    async fn replay_one(&self, Found { key, letter }: &Found, by: &str) -> Result<bool> {
+        let Ok(target) = self.source(letter.consumer) else {
+            self.record(key, letter, by, "", "SKIPPED: its consumer has no queue").await?;
+            return Ok(false);
+        };
+        let count = MessageAttributeValue::builder().data_type("Number").string_value(BY_HAND.to_string()).build()?;
+        let send = self.sqs.send_message().queue_url(target).message_body(&letter.body);
+        if let Err(error) = send.message_attributes(REPLAYS_ATTRIBUTE, count).send().await {
+            self.record(key, letter, by, target, "FAILED: the queue did not take it").await?;
+            return Err(error).context(format!("{} was not sent", letter.message_id));
+        }
+        self.record(key, letter, by, target, "SENT").await?;
+        self.s3.delete_object().bucket(self.bucket).key(key).send().await?;
+        Ok(true)
+    }
+
+    async fn record(&self, key: &str, letter: &QuarantinedLetter, who: &str, target: &str, result: &str) -> Result<()> {
+        let when = Utc::now();
+        let record = Record { who, when, letter: key, message_id: &letter.message_id, target, result };
+        let name = format!("{RECORDS_PREFIX}{}-{}.json", when.format("%Y%m%dT%H%M%S%.3fZ"), letter.message_id);
+        let put = self.s3.put_object().bucket(self.bucket).key(name).content_type("application/json");
+        put.body(ByteStream::from(serde_json::to_vec_pretty(&record)?)).send().await?;
+        Ok(())
+    }
+
+    /// The letters that the filter likes, oldest first.
+    async fn find(&self, filter: &Filter, max: usize) -> Result<Vec<Found>> {
+        let prefix = format!("{QUARANTINE_PREFIX}{}", filter.queue.as_deref().unwrap_or_default());
+        let mut pages = self.s3.list_objects_v2().bucket(self.bucket).prefix(prefix).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.context("the quarantine cannot be listed")?;
+            for key in page.contents().iter().filter_map(|object| object.key()) {
+                let letter = self.read(key).await?;
+                let text = filter.contains.as_deref().unwrap_or_default();
+                if letter.body.contains(text) || letter.reason.contains(text) {
+                    found.push(Found { key: key.to_owned(), letter });
+                }
+            }
+        }
+        found.sort_by_key(|found| found.letter.quarantined_at);
+        found.truncate(max);
+        Ok(found)
+    }
+
+    async fn read(&self, key: &str) -> Result<QuarantinedLetter> {
+        let object = self.s3.get_object().bucket(self.bucket).key(key).send().await?;
+        let content = object.body.collect().await?.into_bytes();
+        serde_json::from_slice(&content).with_context(|| format!("{key} is no letter"))
+    }
+
+    async fn depth(&self, url: &str) -> Result<[String; 2]> {
+        let names = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ];
+        let answer =
+            self.sqs.get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec())).send().await?;
+        let attributes = answer.attributes.unwrap_or_default();
+        Ok(names.map(|name| attributes.get(&name).cloned().unwrap_or_default()))
+    }
+
+    /// The queue that a consumer reads.
+    fn source(&self, consumer: Consumer) -> Result<&str> {
+        match consumer {
+            Consumer::Billing => self.stack.output("BillingQueueUrl"),
+            Consumer::Notification => self.stack.output("NotificationQueueUrl"),
+            Consumer::Relay | Consumer::Schedule => bail!("it has no queue"),
+        }
+    }
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header(header);
+    table
+}
+
+fn confirmed(letters: usize) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("there is nobody to ask: say --yes, or --dry-run to see what would be sent");
+    }
+    print!("send {letters} letters back to their queues? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}

@@ -1,0 +1,153 @@
+//! What becomes of dead letters: back to their queue, into quarantine, or forgotten.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine};
+use domain::dead_letter::QuarantinedLetter;
+use domain::event::{Event, StationStatusChanged, seal};
+use domain::id::StationId;
+use domain::station::StationStatus;
+use lambda_kit::{Clock, Door};
+use serde_json::{Value, json};
+use testkit::{EmbeddedDynamoDb, EmbeddedS3, FakeAws, RecordedCall, invoke, sdk_config};
+
+const BUCKET: &str = "quarantine";
+const BILLING: &str = "arn:aws:sqs:eu-central-1:123456789012:ev-billing-dlq-dev";
+const NOTIFICATION: &str = "arn:aws:sqs:eu-central-1:123456789012:ev-notification-dlq-dev";
+const TICKS: &str = "arn:aws:sqs:eu-central-1:123456789012:ev-simulator-dlq-dev";
+const RELAY: &str = "arn:aws:sqs:eu-central-1:123456789012:ev-event-relay-dlq-dev";
+
+struct World {
+    dynamodb: EmbeddedDynamoDb,
+    s3: EmbeddedS3,
+    sqs: FakeAws,
+    door: Door<DlqReconciler>,
+}
+
+fn sent(call: &RecordedCall) -> (u16, String) {
+    assert_eq!(call.target, "AmazonSQS.SendMessage");
+    (200, json!({ "MessageId": "m" }).to_string())
+}
+
+impl World {
+    async fn new(sqs: FakeAws) -> Self {
+        let (dynamodb, s3) = (EmbeddedDynamoDb::start().await, EmbeddedS3::start(BUCKET).await);
+        let queues = json!({
+            BILLING: { "consumer": "BILLING", "source": "http://sqs/billing" },
+            NOTIFICATION: { "consumer": "NOTIFICATION", "source": "http://sqs/notification" },
+            TICKS: { "consumer": "SCHEDULE" },
+            RELAY: { "consumer": "RELAY" }
+        });
+        let reconciler = DlqReconciler::new(
+            dynamodb.billing(),
+            Quarantine::new(s3.client(), BUCKET.to_owned()),
+            aws_sdk_sqs::Client::new(&sdk_config(&sqs.endpoint())),
+            DeadLetterQueues::parse(&queues.to_string()).unwrap(),
+            3,
+        );
+        Self { dynamodb, s3, sqs, door: Door::new(reconciler, Clock::SYSTEM) }
+    }
+
+    /// Delivers a letter that has gone back `replays` times; whether it was reported as failed.
+    async fn deliver(&self, arn: &str, id: &str, body: &str, replays: u32) -> bool {
+        let attributes = match replays {
+            0 => json!({}),
+            _ => json!({ "replays": { "dataType": "Number", "stringValue": replays.to_string() } }),
+        };
+        let event = json!({ "Records": [{
+            "messageId": id, "receiptHandle": "r", "body": body, "attributes": {}, "messageAttributes": attributes,
+            "md5OfBody": "", "eventSource": "aws:sqs", "eventSourceARN": arn, "awsRegion": "eu-central-1"
+        }] });
+        let answer = invoke(&self.door, event).await.unwrap();
+        !answer["batchItemFailures"].as_array().unwrap().is_empty()
+    }
+
+    async fn letters(&self) -> Vec<QuarantinedLetter> {
+        let objects = self.s3.objects(BUCKET).await;
+        objects.iter().map(|(_, content)| serde_json::from_slice(content).unwrap()).collect()
+    }
+}
+
+/// The example of the contract, as the rule of the bus delivers it.
+fn session_ended() -> Value {
+    let detail = include_str!("../../../../events/contracts/SESSION_ENDED.v1.example.json");
+    json!({ "detail-type": "SESSION_ENDED", "source": "evoke.sessions", "detail": serde_json::from_str::<Value>(detail).unwrap() })
+}
+
+#[tokio::test]
+async fn a_letter_with_which_nothing_is_wrong_goes_back_later_every_time_and_not_for_ever() {
+    let world = World::new(FakeAws::start(|call, _| sent(call)).await).await;
+    let body = session_ended().to_string();
+    for replays in 0..3 {
+        assert!(!world.deliver(BILLING, "m-1", &body, replays).await);
+    }
+    let calls: Vec<Value> = world.sqs.calls().iter().map(|call| serde_json::from_str(&call.body).unwrap()).collect();
+    let delays: Vec<_> = calls.iter().map(|call| call["DelaySeconds"].as_i64().unwrap()).collect();
+    assert_eq!(delays, [15, 60, 240]);
+    for (call, replays) in calls.iter().zip(["1", "2", "3"]) {
+        assert_eq!((&call["QueueUrl"], &call["MessageBody"]), (&json!("http://sqs/billing"), &json!(body)));
+        assert_eq!(call["MessageAttributes"]["replays"]["StringValue"], replays);
+    }
+    assert!(world.letters().await.is_empty());
+    assert!(!world.deliver(BILLING, "m-1", &body, 3).await);
+    assert_eq!(world.sqs.calls().len(), 3, "enough");
+    let letters = world.letters().await;
+    assert_eq!((letters.len(), letters[0].replays, letters[0].body.as_str()), (1, 3, body.as_str()));
+    assert!(letters[0].reason.contains("3 times"), "{}", letters[0].reason);
+    assert_eq!(
+        letters[0].unbilled.as_ref().unwrap().as_str(),
+        session_ended()["detail"]["sessionId"].as_str().unwrap()
+    );
+}
+
+#[tokio::test]
+async fn poison_is_quarantined_with_its_reason_and_an_unbillable_session_is_reported_once() {
+    let world = World::new(FakeAws::start(|call, _| sent(call)).await).await;
+    let mut unbillable = session_ended();
+    unbillable["detail"]["energyKwh"] = json!(31);
+    let mut misrouted = session_ended();
+    misrouted["detail"]["eventType"] = json!("SESSION_STARTED");
+    for _ in 0..3 {
+        assert!(!world.deliver(BILLING, "m-1", &unbillable.to_string(), 0).await);
+    }
+    assert!(!world.deliver(BILLING, "m-2", &unbillable.to_string(), 0).await, "another letter about the same session");
+    assert!(!world.deliver(BILLING, "m-3", "not JSON", 0).await);
+    assert!(!world.deliver(BILLING, "m-4", &misrouted.to_string(), 0).await);
+    assert!(!world.deliver(NOTIFICATION, "m-5", "{\"detail\": 1}", 0).await);
+    assert!(!world.deliver(RELAY, "m-6", "{\"DDBStreamBatchInfo\": {}}", 0).await);
+    assert!(world.sqs.calls().is_empty(), "nothing goes back");
+    let letters = world.letters().await;
+    let reasons: Vec<(&str, &str)> = letters.iter().map(|l| (l.message_id.as_str(), l.reason.as_str())).collect();
+    assert_eq!(letters.len(), 6, "{reasons:?}");
+    for (id, reason) in [
+        ("m-1", "add up to energyKwh"),
+        ("m-3", "no event of ours"),
+        ("m-5", "no event of ours"),
+        ("m-6", "was not relayed"),
+    ] {
+        assert!(reasons.iter().any(|(of, text)| *of == id && text.contains(reason)), "{id}: {reasons:?}");
+    }
+    // One record, with the event on it, for the session of m-1, m-2 and m-4.
+    let items = world.dynamodb.items("ev-billing").await;
+    assert_eq!(items.len(), 1);
+    let outbox: Value = serde_json::from_str(items[0]["outbox"].as_s().unwrap()).unwrap();
+    assert_eq!(outbox[0]["eventType"], "BILLING_FAILED");
+    assert_eq!(outbox[0]["quarantineKey"], "dead-letters/ev-billing-dlq-dev/m-1.json");
+    assert!(world.s3.objects(BUCKET).await.iter().any(|(key, _)| outbox[0]["quarantineKey"] == json!(key)));
+}
+
+#[tokio::test]
+async fn what_a_later_run_makes_up_for_is_forgotten_and_what_cannot_be_placed_is_kept() {
+    let world = World::new(FakeAws::start(|_, _| (500, "{}".to_owned())).await).await;
+    assert!(!world.deliver(TICKS, "m-1", "{\"requestPayload\": {}}", 0).await);
+    assert!(world.letters().await.is_empty());
+    // The queue refuses, the dead-letter queue is not one of ours: the letters stay where they are.
+    let changed = Event::StationStatusChanged(StationStatusChanged {
+        station_id: StationId::new("s-1").unwrap(),
+        from: StationStatus::New,
+        to: StationStatus::Active,
+    });
+    let envelope = seal("STATION#s-1/METADATA", 1, "2026-02-22T10:00:00Z".parse().unwrap(), "c", [changed]).remove(0);
+    assert!(world.deliver(NOTIFICATION, "m-2", &json!({ "detail": envelope }).to_string(), 0).await);
+    assert!(world.deliver("arn:aws:sqs:eu-central-1:123456789012:another", "m-3", "{}", 0).await);
+    assert!(world.letters().await.is_empty());
+}

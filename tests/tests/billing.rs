@@ -1,0 +1,169 @@
+//! From the end of a session to its invoice on the deployed stack, and what happens to what cannot be billed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::dead_letter::QuarantinedLetter;
+use domain::id::{InvoiceId, SessionId};
+use e2e::{Stack, admin, eventually, minutes_after, text};
+use serde_json::{Value, json};
+
+fn unique(name: &str) -> String {
+    format!("{name}-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// The end of a session as the rule of the bus delivers it to billing; `energy` is what the register says, of 30 kWh.
+fn ended(session: &str, user: &str, energy: f64) -> String {
+    let example = include_str!("../../events/contracts/SESSION_ENDED.v1.example.json");
+    let mut detail: Value = serde_json::from_str(example).unwrap();
+    detail["sessionId"] = json!(session);
+    detail["userId"] = json!(user);
+    detail["energyKwh"] = json!(energy);
+    detail["eventId"] = json!(uuid::Uuid::new_v4());
+    json!({ "detail-type": "SESSION_ENDED", "source": "evoke.sessions", "detail": detail }).to_string()
+}
+
+/// A log entry that mentions this.
+async fn told(stack: &Stack, service: &str, what: &str) -> Value {
+    eventually(&format!("a notification of {what}"), || async {
+        let list = json!({ "action": "listLogs", "actor": admin(), "service": service, "limit": 100 });
+        let logs = stack.invoke("NotificationService", list).await.unwrap();
+        logs["items"].as_array().unwrap().iter().find(|log| text(log, "message").contains(what)).cloned()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_invoice_is_the_running_cost_and_the_quote() {
+    let stack = Stack::open().await;
+    let (station, user) = (stack.station(1).await, unique("u"));
+    stack.top_up(&user, "50.00", "k").await.unwrap();
+    let session = stack.start(&station, 1, &user, json!({ "targetPercent": 80 })).await.unwrap();
+    stack.tick(&station, minutes_after(&session, 18)).await.unwrap();
+    let running = stack.session(text(&session, "sessionId")).await;
+    let stopped = stack.stop(text(&session, "sessionId"), &user).await.unwrap();
+    assert_eq!(stopped["cost"], running["cost"], "the stop lies before the tick's instant");
+    let quote = json!({ "action": "quote", "stationId": station, "energyKwh": stopped["energyKwh"], "minutes": stopped["durationMinutes"] });
+    let quote = stack.invoke("SessionService", quote).await.unwrap();
+    let invoice = stack.invoice(text(&session, "sessionId")).await;
+    assert_eq!((text(&invoice, "totalInclVat"), text(&invoice, "status")), (text(&stopped, "cost"), "PAID"));
+    assert_eq!(invoice["totalInclVat"], quote["cost"]);
+    assert_eq!(invoice["lines"], quote["lines"]);
+    let wallet = json!({ "action": "getWallet", "actor": { "userId": user, "role": "USER" } });
+    assert_eq!(text(&stack.invoke("Billing", wallet).await.unwrap(), "balance"), "35.30", "50.00 - 14.70");
+    let log = told(&stack, "evoke.billing", text(&invoice, "invoiceId")).await;
+    assert!(text(&log, "message").contains("14.70 EUR"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepaid_session_ends_at_the_instant_the_wallet_is_used_up() {
+    let stack = Stack::open().await;
+    let (station, user) = (stack.station(1).await, unique("u"));
+    let prepaid = json!({ "limits": { "prepaid": true }, "vehicle": { "batteryCapacityKwh": 1000 } });
+    let refused = stack.start(&station, 1, &user, prepaid.clone()).await.unwrap_err();
+    assert_eq!(refused.0, "ConflictError");
+    assert!(refused.1.contains("wallet is empty"), "{}", refused.1);
+    stack.top_up(&user, "9.80", "k").await.unwrap();
+    let session = stack.start(&station, 1, &user, prepaid).await.unwrap();
+    assert_eq!(session["limits"], json!({ "maxCost": "9.80", "prepaid": true }));
+    stack.tick(&station, minutes_after(&session, 60)).await.unwrap();
+    let ended = stack.session(text(&session, "sessionId")).await;
+    // 20 kWh at 0.49 cost 9.80; at 100 kW they take 12 minutes, and 36 ms more a cent.
+    assert_eq!((text(&ended, "status"), text(&ended, "endReason")), ("INTERRUPTED", "COST_LIMIT"));
+    assert_eq!(text(&ended, "cost"), "9.80");
+    let minutes = ended["durationMinutes"].as_f64().unwrap();
+    assert!((12.0..12.01).contains(&minutes), "{minutes}");
+    let invoice = stack.invoice(text(&session, "sessionId")).await;
+    assert_eq!((text(&invoice, "totalInclVat"), text(&invoice, "status")), ("9.80", "PAID"));
+    let wallet = json!({ "action": "getWallet", "actor": { "userId": user, "role": "USER" } });
+    assert_eq!(text(&stack.invoke("Billing", wallet).await.unwrap(), "balance"), "0.00");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unpaid_invoice_waits_and_a_top_up_settles_it() {
+    let stack = Stack::open().await;
+    let (station, user) = (stack.station(1).await, unique("u"));
+    let session = stack.start(&station, 1, &user, json!({})).await.unwrap();
+    stack.tick(&station, minutes_after(&session, 18)).await.unwrap();
+    stack.stop(text(&session, "sessionId"), &user).await.unwrap();
+    let invoice = stack.invoice(text(&session, "sessionId")).await;
+    assert_eq!((text(&invoice, "status"), text(&invoice, "due")), ("OPEN", "14.70"));
+    told(&stack, "evoke.billing", &format!("{} of user {user} waits for 14.70 EUR", text(&invoice, "invoiceId"))).await;
+    let wallet = stack.top_up(&user, "20.00", "k").await.unwrap();
+    assert_eq!(text(&wallet, "balance"), "5.30");
+    assert_eq!(text(&stack.invoice(text(&session, "sessionId")).await, "status"), "PAID");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_goes_through_the_dead_letter_queue_into_quarantine_and_operators_are_told() {
+    let stack = Stack::open().await;
+    let (session, sqs) = (unique("s"), aws_sdk_sqs::Client::new(&stack.config));
+    let body = ended(&session, "u-1", 31.0);
+    sqs.send_message().queue_url(stack.output("BillingQueueUrl")).message_body(&body).send().await.unwrap();
+    let log = told(&stack, "evoke.billing", &format!("session {session} cannot be billed")).await;
+    assert_eq!((text(&log, "level"), text(&log, "status")), ("CRITICAL", "OPEN"));
+    assert!(text(&log, "message").contains("add up to energyKwh (31)"), "{log}");
+    let letter = quarantined(&stack, "ev-billing-dlq", &session).await;
+    assert_eq!(letter.body, body);
+    assert_eq!(letter.unbilled.unwrap().as_str(), session);
+    // And what is no event at all, through another queue.
+    let marker = unique("poison");
+    sqs.send_message().queue_url(stack.output("NotificationQueueUrl")).message_body(&marker).send().await.unwrap();
+    let letter = quarantined(&stack, "ev-notification-dlq", &marker).await;
+    assert!(letter.reason.contains("no event of ours"), "{}", letter.reason);
+}
+
+/// The letter of a queue that mentions `what`, once it is there.
+async fn quarantined(stack: &Stack, queue: &str, what: &str) -> QuarantinedLetter {
+    let s3 = aws_sdk_s3::Client::new(&stack.config);
+    let bucket = stack.output("QuarantineBucket");
+    eventually("a quarantined letter", || async {
+        let list = s3.list_objects_v2().bucket(bucket).prefix(format!("dead-letters/{queue}")).send().await.unwrap();
+        for key in list.contents().iter().filter_map(|object| object.key()) {
+            let object = s3.get_object().bucket(bucket).key(key).send().await.unwrap();
+            let letter: QuarantinedLetter =
+                serde_json::from_slice(&object.body.collect().await.unwrap().into_bytes()).unwrap();
+            if letter.body.contains(what) {
+                return Some(letter);
+            }
+        }
+        None
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_with_which_nothing_is_wrong_is_billed_after_all() {
+    let stack = Stack::open().await;
+    let (session, sqs) = (unique("s"), aws_sdk_sqs::Client::new(&stack.config));
+    let body = ended(&session, &unique("u"), 30.0);
+    let dead = stack.output("BillingDeadLetterQueueUrl");
+    sqs.send_message().queue_url(dead).message_body(body).send().await.unwrap();
+    let invoice = stack.invoice(&session).await;
+    assert_eq!(text(&invoice, "totalInclVat"), "14.70");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_finds_an_ended_session_without_its_invoice() {
+    let stack = Stack::open().await;
+    let station = stack.station(1).await;
+    let session = stack.start(&station, 1, &unique("u"), json!({})).await.unwrap();
+    stack.stop(text(&session, "sessionId"), text(&session, "userId")).await.unwrap();
+    let id = text(&session, "sessionId");
+    stack.invoice(id).await;
+    let dynamodb = aws_sdk_dynamodb::Client::new(&stack.config);
+    let pk = format!("INVOICE#{}", InvoiceId::of(&SessionId::new(id).unwrap()));
+    let delete = dynamodb.delete_item().table_name(stack.output("BillingTable")).key("PK", AttributeValue::S(pk));
+    delete.key("SK", AttributeValue::S("METADATA".to_owned())).send().await.unwrap();
+    let from: chrono::DateTime<chrono::Utc> = text(&session, "startedAt").parse().unwrap();
+    // A window of its own: other tests' sessions may have ended just now, and their invoices be on the way.
+    let found = eventually("the defect", || async {
+        let audit = json!({ "from": from, "to": from + chrono::Duration::seconds(2) });
+        let answer = stack.invoke("BillingAudit", audit).await.unwrap();
+        let defects = answer["defects"].as_array().unwrap();
+        defects.iter().find(|defect| text(defect, "subject") == id).cloned()
+    })
+    .await;
+    assert_eq!(text(&found, "kind"), "SESSION_WITHOUT_INVOICE");
+    let log = told(&stack, "billing_audit", id).await;
+    assert_eq!(text(&log, "level"), "CRITICAL");
+}
