@@ -46,9 +46,7 @@ impl EmbeddedS3 {
     /// A client of it.
     #[must_use]
     pub fn client(&self) -> Client {
-        let sdk = sdk_config(&format!("http://{}", self.address));
-        // A numeric address has no room for the bucket's name.
-        Client::from_conf(aws_sdk_s3::config::Builder::from(&sdk).force_path_style(true).build())
+        Client::new(&sdk_config(&format!("http://{}", self.address)))
     }
 
     /// The objects of a bucket: key and content.
