@@ -8,12 +8,13 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
+use domain::id::{InvoiceId, SessionId};
 use futures::future::try_join_all;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::stack::Stack;
-use crate::story::{DRIVERS, Driver, FAILURE, SITES, STOP, Site};
+use crate::story::{DRIVERS, Driver, FAILURE, LATE_PAYER, LATE_TOP_UP, SITES, STOP, Site};
 
 /// Simulated minutes.
 const MINUTES: u32 = 60;
@@ -38,6 +39,7 @@ pub async fn run(stack: &Stack, step: u32) -> Result<()> {
     let run = uuid::Uuid::new_v4().simple().to_string()[..6].to_owned();
     let mut play = Play { stack, run, sessions: BTreeMap::new(), view: View::new() };
     try_join_all(SITES.iter().map(|site| play.open(site))).await?;
+    try_join_all(DRIVERS.iter().map(|driver| play.top_up(driver.user, driver.wallet, "before"))).await?;
     let started = try_join_all(DRIVERS.iter().map(|driver| play.plug_in(driver))).await?;
     let start = started.iter().filter_map(|session| session["startedAt"].as_str()).max();
     let start: DateTime<Utc> = start.context("no session started")?.parse()?;
@@ -60,6 +62,7 @@ pub async fn run(stack: &Stack, step: u32) -> Result<()> {
         println!("  {incident}");
     }
     play.print_notifications(&last).await?;
+    play.settle_up(&last).await?;
     println!(
         "\n{MINUTES} simulated minutes in {:.0} s. The stack stays up: make invoke F=session_service, make down.",
         began.elapsed().as_secs_f64()
@@ -89,9 +92,25 @@ impl Play<'_> {
         Ok(())
     }
 
+    /// Pays into a driver's wallet, which is this run's own; answers the wallet.
+    async fn top_up(&self, user: &str, amount: &str, key: &str) -> Result<Option<Value>> {
+        if amount.is_empty() {
+            return Ok(None);
+        }
+        let top_up = json!({
+            "action": "topUpWallet", "actor": self.driver(user), "amount": amount, "currency": "EUR", "idempotencyKey": key
+        });
+        self.stack.invoke("billing", &top_up).await.map(Some)
+    }
+
+    /// A driver as the platform knows it: wallets last, so every run has drivers of its own.
+    fn driver(&self, name: &str) -> Value {
+        json!({ "userId": format!("{name}-{}", self.run), "role": "USER" })
+    }
+
     async fn plug_in(&self, driver: &Driver) -> Result<Value> {
         let start = json!({
-            "action": "startSession", "actor": user(driver.user), "stationId": self.station_id(driver.site),
+            "action": "startSession", "actor": self.driver(driver.user), "stationId": self.station_id(driver.site),
             "portId": format!("port-{}", driver.port),
             "vehicle": { "batteryCapacityKwh": driver.capacity_kwh, "maxPowerKw": driver.max_kw },
             "chargePercent": driver.percent, "targetPercent": driver.target, "limits": (driver.limits)(),
@@ -111,7 +130,8 @@ impl Play<'_> {
         let due = |at: u32| at <= minute && at + step > minute;
         let mut happened = Vec::new();
         if due(STOP.0) {
-            let unplug = json!({ "action": "stopSession", "actor": user(STOP.1), "sessionId": self.sessions[STOP.1] });
+            let unplug =
+                json!({ "action": "stopSession", "actor": self.driver(STOP.1), "sessionId": self.sessions[STOP.1] });
             self.stack.invoke("session_service", &unplug).await?;
             happened.push(format!("minute {minute:>2}: {} unplugged early", STOP.1));
         }
@@ -131,7 +151,7 @@ impl Play<'_> {
     async fn read(&self) -> Result<Vec<Value>> {
         try_join_all(DRIVERS.iter().map(|driver| async move {
             let get =
-                json!({ "action": "getSession", "actor": user(driver.user), "sessionId": self.sessions[driver.user] });
+                json!({ "action": "getSession", "actor": self.driver(driver.user), "sessionId": self.sessions[driver.user] });
             self.stack.invoke("session_service", &get).await
         }))
         .await
@@ -145,7 +165,7 @@ impl Play<'_> {
     async fn unplug_the_rest(&self) -> Result<Vec<Value>> {
         let running = self.read().await?;
         for session in running.iter().filter(|session| text(&session["status"]) == "IN_PROGRESS") {
-            let actor = user(text(&session["userId"]));
+            let actor = json!({ "userId": session["userId"], "role": "USER" });
             let stop = json!({ "action": "stopSession", "actor": actor, "sessionId": session["sessionId"] });
             self.stack.invoke("session_service", &stop).await?;
         }
@@ -175,6 +195,57 @@ impl Play<'_> {
             println!("  operators were told: {}", text(&entry["message"]));
         }
         Ok(())
+    }
+}
+
+/// The end of the story: the invoices, the wallets, and one who pays later.
+impl Play<'_> {
+    async fn settle_up(&self, sessions: &[Value]) -> Result<()> {
+        let mut table = Table::new();
+        table.load_style(UTF8_BORDERS_ONLY);
+        table.set_header(["user", "cost", "invoice", "status", "lines", "wallet"]);
+        for (driver, session) in DRIVERS.iter().zip(sessions) {
+            let invoice = self.invoice(session).await?;
+            let wallet = self.wallet(driver.user).await?;
+            let lines = invoice["lines"].as_array().into_iter().flatten();
+            let lines: Vec<String> =
+                lines.map(|line| format!("{} {}", text(&line["dimension"]), text(&line["netAmount"]))).collect();
+            table.add_row([
+                driver.user.to_owned(),
+                text(&session["cost"]).to_owned(),
+                text(&invoice["totalInclVat"]).to_owned(),
+                if invoice.is_null() { "none: FAILED" } else { text(&invoice["status"]) }.to_owned(),
+                lines.join(", "),
+                format!("{} {}", text(&wallet["balance"]), text(&wallet["currency"])),
+            ]);
+        }
+        println!("\n{table}");
+        let wallet = self.top_up(LATE_PAYER, LATE_TOP_UP, "after").await?.unwrap_or_default();
+        println!(
+            "  {LATE_PAYER} pays in {LATE_TOP_UP} EUR: the open invoice is settled, {} EUR are left",
+            text(&wallet["balance"])
+        );
+        Ok(())
+    }
+
+    /// The invoice of a session, once the event bus has brought its end to billing; null for a FAILED one.
+    async fn invoice(&self, session: &Value) -> Result<Value> {
+        if text(&session["status"]) == "FAILED" {
+            return Ok(Value::Null);
+        }
+        let id = InvoiceId::of(&SessionId::new(text(&session["sessionId"]))?);
+        let get = json!({ "action": "getInvoice", "actor": admin(), "invoiceId": id });
+        let deadline = Instant::now() + NOTIFICATIONS;
+        loop {
+            match self.stack.invoke("billing", &get).await {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(100)).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn wallet(&self, user: &str) -> Result<Value> {
+        self.stack.invoke("billing", &json!({ "action": "getWallet", "actor": self.driver(user) })).await
     }
 }
 
@@ -271,10 +342,6 @@ fn summary(sessions: &[Value]) -> Table {
 
 fn admin() -> Value {
     json!({ "userId": "demo-admin", "role": "ADMIN" })
-}
-
-fn user(name: &str) -> Value {
-    json!({ "userId": name, "role": "USER" })
 }
 
 fn text(value: &Value) -> &str {

@@ -11,13 +11,14 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use domain::dead_letter::{Consumer, QUARANTINE_PREFIX, QuarantinedLetter, REPLAYS_ATTRIBUTE};
 use indicatif::ProgressBar;
+use lambda_kit::Clock;
 use serde::Serialize;
 
 use crate::stack::Stack;
 
 /// Where the records of replays are, in the quarantine bucket.
 const RECORDS_PREFIX: &str = "replays/";
-/// What a letter counts that an operator sent back: dlq_reconciler does not send it back by itself again.
+/// What a letter counts that an operator sent back: `dlq_reconciler` does not send it back by itself again.
 const BY_HAND: u32 = 1000;
 
 /// Which letters.
@@ -33,7 +34,7 @@ pub struct Filter {
 
 /// How letters are sent back.
 #[derive(Args)]
-pub struct Replay {
+pub struct ReplayOptions {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -117,7 +118,7 @@ impl<'a> DeadLetters<'a> {
         Ok(())
     }
 
-    pub async fn replay(&self, filter: &Filter, replay: &Replay) -> Result<()> {
+    pub async fn replay(&self, filter: &Filter, replay: &ReplayOptions) -> Result<()> {
         let found = self.find(filter, replay.max).await?;
         for Found { letter, .. } in &found {
             let target = self.source(letter.consumer).unwrap_or("nowhere: its consumer has no queue");
@@ -161,7 +162,7 @@ impl<'a> DeadLetters<'a> {
     }
 
     async fn record(&self, key: &str, letter: &QuarantinedLetter, who: &str, target: &str, result: &str) -> Result<()> {
-        let when = Utc::now();
+        let when = (Clock::SYSTEM.0)();
         let record = Record { who, when, letter: key, message_id: &letter.message_id, target, result };
         let name = format!("{RECORDS_PREFIX}{}-{}.json", when.format("%Y%m%dT%H%M%S%.3fZ"), letter.message_id);
         let put = self.s3.put_object().bucket(self.bucket).key(name).content_type("application/json");

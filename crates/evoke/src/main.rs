@@ -71,7 +71,7 @@ enum Dlq {
         #[command(flatten)]
         filter: dlq::Filter,
         #[command(flatten)]
-        replay: dlq::Replay,
+        replay: dlq::ReplayOptions,
     },
 }
 
@@ -133,5 +133,15 @@ async fn main() -> Result<()> {
             bench::invoke(&stack::Stack::open(&arguments.outputs).await?, count).await
         }
         Command::EmbeddedDynamodb => bench::serve().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_make_sense_together() {
+        super::Arguments::command().debug_assert();
     }
 }

@@ -25,6 +25,8 @@ pub struct Driver {
     pub percent: f64,
     pub target: f64,
     pub limits: fn() -> Value,
+    /// What is paid into the wallet before, EUR; nothing where it is empty.
+    pub wallet: &'static str,
 }
 
 fn no_limits() -> Value {
@@ -97,6 +99,7 @@ pub const DRIVERS: [Driver; 8] = [
         percent: 18.0,
         target: 80.0,
         limits: no_limits,
+        wallet: "50.00",
     },
     Driver {
         user: "bert",
@@ -108,6 +111,7 @@ pub const DRIVERS: [Driver; 8] = [
         percent: 9.0,
         target: 100.0,
         limits: no_limits,
+        wallet: "50.00",
     },
     Driver {
         user: "chen",
@@ -119,6 +123,7 @@ pub const DRIVERS: [Driver; 8] = [
         percent: 40.0,
         target: 90.0,
         limits: no_limits,
+        wallet: "20.00",
     },
     Driver {
         user: "dora",
@@ -130,6 +135,7 @@ pub const DRIVERS: [Driver; 8] = [
         percent: 55.0,
         target: 100.0,
         limits: || json!({ "maxCost": "5.00" }),
+        wallet: "20.00",
     },
     Driver {
         user: "emre",
@@ -141,6 +147,7 @@ pub const DRIVERS: [Driver; 8] = [
         percent: 70.0,
         target: 95.0,
         limits: no_limits,
+        wallet: "20.00",
     },
     Driver {
         user: "fay",
@@ -152,6 +159,7 @@ pub const DRIVERS: [Driver; 8] = [
         percent: 30.0,
         target: 100.0,
         limits: no_limits,
+        wallet: "",
     },
     Driver {
         user: "goro",
@@ -163,6 +171,7 @@ pub const DRIVERS: [Driver; 8] = [
         percent: 12.0,
         target: 80.0,
         limits: no_limits,
+        wallet: "60.00",
     },
     Driver {
         user: "hana",
@@ -173,10 +182,14 @@ pub const DRIVERS: [Driver; 8] = [
         max_kw: 135.0,
         percent: 35.0,
         target: 100.0,
-        limits: || json!({ "maxEnergyKwh": 30 }),
+        limits: || json!({ "prepaid": true }),
+        wallet: "12.00",
     },
 ];
 
 /// At this minute, this happens.
 pub const STOP: (u32, &str) = (20, "bert");
 pub const FAILURE: (u32, &str) = (30, "emre");
+/// Charged without money in the wallet, and pays this in afterwards, EUR.
+pub const LATE_PAYER: &str = "fay";
+pub const LATE_TOP_UP: &str = "25.00";

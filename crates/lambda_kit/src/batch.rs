@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{Context, Failure, Redelivery};
 
 /// How soon after it happened an event is to be handled. What takes longer spends the error budget.
-pub const OBJECTIVE: Duration = Duration::from_secs(60);
+pub const OBJECTIVE: Duration = Duration::from_mins(1);
 
 /// Works off every message of a batch, `concurrency` at a time, and reports those that failed, so that the queue
 /// delivers them again, ever later, and after its last attempt keeps them in its dead-letter queue.

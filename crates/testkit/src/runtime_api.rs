@@ -48,6 +48,12 @@ impl RuntimeApi {
     /// Starts a function's binary with nothing in its environment but this and what Lambda sets.
     #[must_use]
     pub fn spawn(&self, binary: &Path, environment: &[(&str, &str)]) -> Child {
+        self.spawn_writing(binary, environment, Stdio::null())
+    }
+
+    /// As [`RuntimeApi::spawn`], with the function's log and metrics going to `log`.
+    #[must_use]
+    pub fn spawn_writing(&self, binary: &Path, environment: &[(&str, &str)], log: Stdio) -> Child {
         Command::new(binary)
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", self.address.to_string())
@@ -59,7 +65,7 @@ impl RuntimeApi {
             .env("AWS_REGION", "eu-central-1")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(log)
             .stderr(Stdio::null())
             .spawn()
             .expect("a started function")

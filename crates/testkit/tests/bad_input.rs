@@ -399,7 +399,7 @@ fn billing_cases() -> Vec<Case> {
         Case("getInvoice", &[("invoiceId", true, Id)], invoice.clone()),
         Case("payInvoice", &[("invoiceId", true, Id)], invoice),
         Case("listInvoices", &[("status", false, Enum)], json!({})),
-        Case("listInvoices", page, json!({})),
+        Case("listInvoices", page, json!({ "status": "OPEN" })),
         Case("listLedger", page, json!({})),
         Case("getWallet", &[("userId", false, Id)], json!({})),
         Case(

@@ -25,7 +25,7 @@ const CONCURRENCY: usize = 10;
 /// Items of the transaction that issues a paid invoice with one line.
 const ITEMS: usize = 4;
 /// How long an invoice may take on the deployed stack.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Issues invoices in this process, each paid from its user's wallet, and bare transactions of as many items in turns.
 pub async fn billing(invoices: u32) -> Result<()> {

@@ -113,8 +113,9 @@ impl Billing {
 
     async fn get_invoice(&self, request: &Request) -> Result<Answer, Failure> {
         let InvoiceRef { invoice_id } = request.command()?;
+        let actor = request.actor()?;
         let loaded = self.load(&invoice_id).await?;
-        request.actor()?.may_see(&loaded.invoice.user_id, &format!("invoice {invoice_id}"))?;
+        actor.may_see(&loaded.invoice.user_id, &format!("invoice {invoice_id}"))?;
         Answer::ok(InvoiceView::from(&loaded))
     }
 
@@ -258,13 +259,12 @@ impl Billing {
         let was_open = invoice.status == InvoiceStatus::Open;
         let (lines, reason) = (command.lines.as_deref(), command.reason.clone());
         let note = invoice.credit(id.clone(), &credit_notes, lines, reason, role, trace.now)?;
-        let refund = match note.refunded.is_zero() {
-            true => None,
-            false => {
-                let mut wallet = self.wallet_for(&invoice, trace).await?;
-                let entry = wallet.refund(id.to_string(), note.refunded, trace.now);
-                Some((wallet, entry))
-            }
+        let refund = if note.refunded.is_zero() {
+            None
+        } else {
+            let mut wallet = self.wallet_for(&invoice, trace).await?;
+            let entry = wallet.refund(id.to_string(), note.refunded, trace.now);
+            Some((wallet, entry))
         };
         let booked = refund.as_ref().map(|(wallet, entry)| (wallet, entry));
         self.store.credit((&invoice, was_open), &note, booked, trace).await?;

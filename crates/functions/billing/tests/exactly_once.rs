@@ -410,7 +410,7 @@ async fn a_top_up_between_the_look_at_the_wallet_and_the_invoice_pays_it() {
         billing.http.plan(BTreeMap::from([(2, Fault::Hold)]));
         let payload = sqs_event(&[message(&ended(session, "u-1", 10_000))]);
         let meanwhile = billing.http.while_held(async { wallet.deliver(&keyed(key), &BTreeMap::new()).await });
-        let (answer, topped_up) = futures::future::join(invoke(&billing.door, payload), meanwhile).await;
+        let (answer, topped_up) = Box::pin(futures::future::join(invoke(&billing.door, payload), meanwhile)).await;
         assert!(topped_up && answer.unwrap()["batchItemFailures"] == json!([]));
         let store = dynamodb.billing();
         let id = InvoiceId::of(&domain::id::SessionId::new(session).unwrap());

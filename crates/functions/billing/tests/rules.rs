@@ -220,8 +220,7 @@ async fn users_see_their_own_and_staff_sees_all() {
     }
     let count = |outcome: Result<Value, _>| -> u64 {
         outcome
-            .map(|page: Value| page["count"].as_u64().unwrap())
-            .unwrap_or_else(|error: (String, String)| panic!("{error:?}"))
+            .map_or_else(|error: (String, String)| panic!("{error:?}"), |page: Value| page["count"].as_u64().unwrap())
     };
     assert_eq!(count(world.act("listInvoices", actor("u-1"), json!({})).await), 5);
     assert_eq!(count(world.act("listInvoices", actor("u-1"), json!({ "status": "OPEN" })).await), 0);

@@ -72,7 +72,7 @@ impl World {
             let started = invoke(&sessions, start).await.unwrap();
             ids.push(started["sessionId"].as_str().unwrap().to_owned());
         }
-        let later = chrono::Utc::now() + chrono::Duration::hours(1);
+        let later = (Clock::SYSTEM.0)() + chrono::Duration::hours(1);
         invoke(&simulator, json!({ "tickAt": later })).await.unwrap();
         self.bill().await;
         ids
@@ -101,7 +101,7 @@ impl World {
 
     /// Audits everything up to in two hours: sessions ended in simulated time.
     async fn audit(&self) -> Value {
-        let now = chrono::Utc::now();
+        let now = (Clock::SYSTEM.0)();
         let window = json!({ "from": now - chrono::Duration::hours(2), "to": now + chrono::Duration::hours(2) });
         invoke(&self.audit, window).await.unwrap()
     }

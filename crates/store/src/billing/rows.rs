@@ -158,7 +158,7 @@ pub fn assemble(pk: &str, items: Vec<Item>) -> Result<LoadedInvoice, StoreError>
         }
     }
     let row = row.ok_or_else(|| StoreError::corrupt(pk, "its METADATA are missing"))?;
-    credit_notes.sort_by(|a, b| a.issued_at.cmp(&b.issued_at));
+    credit_notes.sort_by_key(|note: &CreditNote| note.issued_at);
     Ok(LoadedInvoice { invoice: row.into_invoice(lines)?, credit_notes })
 }
 

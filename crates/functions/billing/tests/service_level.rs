@@ -1,0 +1,87 @@
+//! How long after it happened an event was handled, as the real binary reports it; and when what failed comes again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod common;
+
+use std::path::Path;
+use std::process::Stdio;
+
+use billing::Billing;
+use chrono::{Duration, SubsecRound};
+use common::{World, ended, message};
+use domain::event::SessionEnded;
+use lambda_kit::{Clock, Door, Redelivery};
+use serde_json::{Value, json};
+use testkit::{EmbeddedDynamoDb, FakeAws, RuntimeApi, invoke, sdk_config, sqs_event};
+
+/// The end of a session so long ago.
+fn ended_before(session: &str, ago: Duration) -> SessionEnded {
+    let ended_at = ((Clock::SYSTEM.0)() - ago).trunc_subsecs(3);
+    let mut end = ended(session, "u-1", 10_000);
+    (end.started_at, end.ended_at) = (ended_at - Duration::minutes(30), ended_at);
+    (end.charging_periods[0].start, end.charging_periods[0].end) = (end.started_at, ended_at);
+    end
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_binary_reports_the_age_of_each_event_and_whether_it_was_late() {
+    let (dynamodb, aws, api) = (
+        EmbeddedDynamoDb::start().await,
+        FakeAws::start(|_, _| (200, "{}".to_owned())).await,
+        RuntimeApi::start().await,
+    );
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let environment = [
+        ("BILLING_TABLE", "ev-billing"),
+        ("CURRENCY", "EUR"),
+        ("QUEUE_URL", "http://queue"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", &*dynamodb.endpoint()),
+        ("AWS_ENDPOINT_URL", &*aws.endpoint()),
+    ];
+    let stdout = Stdio::from(log.reopen().unwrap());
+    let mut function = api.spawn_writing(Path::new(env!("CARGO_BIN_EXE_billing")), &environment, stdout);
+    let unbillable = SessionEnded { time_zone: "Mars/Olympus".to_owned(), ..ended_before("s-3", Duration::zero()) };
+    let ends = [ended_before("s-1", Duration::zero()), ended_before("s-2", Duration::minutes(5)), unbillable];
+    for (number, end) in ends.iter().enumerate() {
+        api.push(sqs_event(&[message(end)]).to_string());
+        api.answer(number).await.unwrap();
+    }
+    function.kill().unwrap();
+    function.wait().unwrap();
+    let text = std::fs::read_to_string(log.path()).unwrap();
+    let metrics: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|line: &Value| line["_aws"].is_object())
+        .collect();
+    assert_eq!(metrics.len(), 3, "{text}");
+    assert!(metrics.iter().all(|line| line["Function"] == "billing"));
+    let age = |index: usize| metrics[index]["EventAge"][0].as_f64().unwrap();
+    assert!(age(0) < 60_000.0 && (300_000.0..360_000.0).contains(&age(1)), "{metrics:?}");
+    let late: Vec<_> = metrics.iter().map(|line| line["EventsLate"][0].as_f64().unwrap()).collect();
+    assert_eq!(late, [0.0, 1.0, 1.0], "in time; handled too late; not handled");
+    assert_eq!(metrics[2]["MessagesFailed"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_comes_again_later_every_time() {
+    let world = World::new().await;
+    let sqs = FakeAws::start(|_, _| (200, "{}".to_owned())).await;
+    let redelivery = Redelivery::new(&sdk_config(&sqs.endpoint()), "http://queue".to_owned());
+    // Nobody listens where its table should be.
+    let nowhere = store::BillingStore::new(store::Db::new(EmbeddedDynamoDb::client_at(testkit::NOWHERE)), "ev-billing");
+    let door = Door::new(Billing::new(nowhere, "EUR".parse().unwrap(), redelivery), Clock::SYSTEM);
+    for receives in ["1", "2", "3", "4"] {
+        let mut event = sqs_event(&[message(&ended("s-1", "u-1", 10_000)), "not JSON".to_owned()]);
+        for record in event["Records"].as_array_mut().unwrap() {
+            record["attributes"] = json!({ "ApproximateReceiveCount": receives });
+        }
+        let answer = invoke(&door, event).await.unwrap();
+        assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 2, "{answer}");
+    }
+    let calls: Vec<Value> = sqs.calls().iter().map(|call| serde_json::from_str(&call.body).unwrap()).collect();
+    let mut seconds: Vec<i64> = calls.iter().map(|call| call["VisibilityTimeout"].as_i64().unwrap()).collect();
+    seconds.sort_unstable();
+    assert_eq!(seconds, [1, 1, 1, 1, 15, 45, 135, 405], "what no delivery can handle need not wait");
+    assert_eq!(world.dynamodb.items("ev-billing").await.len(), 0);
+}
