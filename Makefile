@@ -103,8 +103,9 @@ test-unit: nextest-ready
 test-e2e: nextest-ready build
 	scripts/with_local_cloud cargo nextest run --workspace --locked --no-fail-fast -E 'package(e2e)'
 
-bench: ## the simulator against the embedded DynamoDB, optimised
+bench: ## the simulator and billing against the embedded DynamoDB, optimised
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench tick
+	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench billing
 
 clean: down
 	rm -rf .local target

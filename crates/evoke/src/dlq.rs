@@ -46,7 +46,7 @@ pub struct ReplayOptions {
     yes: bool,
     /// Who does it, for the record.
     #[arg(long, env = "USER")]
-    by: String,
+    by: Option<String>,
 }
 
 /// The record of a replay.
@@ -128,6 +128,7 @@ impl<'a> DeadLetters<'a> {
             println!("{} letters, none sent", found.len());
             return Ok(());
         }
+        let by = replay.by.as_deref().context("say who does it: --by NAME")?;
         if !replay.yes && !confirmed(found.len())? {
             println!("none sent");
             return Ok(());
@@ -135,7 +136,7 @@ impl<'a> DeadLetters<'a> {
         let progress = ProgressBar::new(found.len() as u64);
         let mut sent = 0;
         for one in &found {
-            sent += usize::from(self.replay_one(one, &replay.by).await?);
+            sent += usize::from(self.replay_one(one, by).await?);
             progress.inc(1);
         }
         progress.finish_and_clear();
