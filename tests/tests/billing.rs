@@ -110,6 +110,38 @@ async fn poison_goes_through_the_dead_letter_queue_into_quarantine_and_operators
     sqs.send_message().queue_url(stack.output("NotificationQueueUrl")).message_body(&marker).send().await.unwrap();
     let letter = quarantined(&stack, "ev-notification-dlq", &marker).await;
     assert!(letter.reason.contains("no event of ours"), "{}", letter.reason);
+    assert_eq!(letter.replays, 0);
+    replay_by_hand(&stack, &marker, &letter).await;
+}
+
+/// Sends a letter back by the command line: recorded, and in quarantine again since it is still no event.
+async fn replay_by_hand(stack: &Stack, marker: &str, letter: &QuarantinedLetter) {
+    let evoke = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/evoke");
+    if !stack.is_local() || !std::path::Path::new(evoke).exists() {
+        return;
+    }
+    let run = async |arguments: &[&str]| {
+        let output = tokio::process::Command::new(evoke).arg("dlq").args(arguments).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(run(&["list", "--contains", marker]).await.contains(&letter.message_id));
+    assert!(run(&["show", &letter.message_id]).await.contains(marker));
+    let dry = run(&["replay", "--contains", marker, "--dry-run"]).await;
+    assert!(dry.contains(&letter.message_id) && dry.contains("none sent"), "{dry}");
+    let sent = run(&["replay", "--contains", marker, "--yes", "--by", "e2e"]).await;
+    assert!(sent.contains("1 of 1 letters sent"), "{sent}");
+    let s3 = aws_sdk_s3::Client::new(&stack.config);
+    let bucket = stack.output("QuarantineBucket");
+    let records = s3.list_objects_v2().bucket(bucket).prefix("replays/").send().await.unwrap();
+    let record =
+        records.contents().iter().filter_map(|object| object.key()).find(|key| key.contains(&letter.message_id));
+    let record = s3.get_object().bucket(bucket).key(record.unwrap()).send().await.unwrap();
+    let record: Value = serde_json::from_slice(&record.body.collect().await.unwrap().into_bytes()).unwrap();
+    assert_eq!((text(&record, "who"), text(&record, "result")), ("e2e", "SENT"));
+    let again = quarantined(stack, "ev-notification-dlq", marker).await;
+    assert_ne!(again.message_id, letter.message_id);
+    assert!(again.replays > 3, "the reconciler does not send it back by itself again: {}", again.replays);
 }
 
 /// The letter of a queue that mentions `what`, once it is there.

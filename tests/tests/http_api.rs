@@ -86,7 +86,7 @@ async fn health_is_open_and_everything_else_wants_a_token() {
     let health = json_of(api.call(Method::GET, path, "", None).await, 200).await;
     assert_eq!(health["status"], "healthy", "{health}");
     assert_eq!(health["tables"].as_array().unwrap().len(), 5);
-    for path in ["/stations", "/sessions", "/error-logs"] {
+    for path in ["/stations", "/sessions", "/error-logs", "/invoices", "/wallet", "/wallet/ledger"] {
         assert_eq!(api.call(Method::GET, path, "", None).await.status(), 401, "{path}");
         assert_eq!(api.call(Method::GET, path, "not.a.token", None).await.status(), 401, "{path}");
     }
@@ -148,6 +148,9 @@ async fn a_session_over_http_in_three_roles() {
     let again = json_of(api.call(Method::PATCH, &format!("{location}/stop"), &driver, None).await, 409).await;
     assert!(text(&again, "detail").contains("INTERRUPTED"), "{again}");
 
+    let invoice = api.stack.invoice(text(&session, "sessionId")).await;
+    money(&api, &invoice, [&driver, &stranger, &admin]).await;
+
     json_of(api.call(Method::GET, "/error-logs", &driver, None).await, 403).await;
     json_of(api.call(Method::GET, "/error-logs", &tech, None).await, 200).await;
     json_of(api.call(Method::GET, "/stations/none", &driver, None).await, 404).await;
@@ -156,4 +159,32 @@ async fn a_session_over_http_in_three_roles() {
     assert!(wrong["errors"].as_array().unwrap().len() >= 4, "every failing field: {wrong}");
     json_of(api.call(Method::DELETE, &path, &admin, None).await, 200).await;
     api.close().await;
+}
+
+/// The driver's invoice of 2.45 EUR, which waits for money, through every route of billing.
+async fn money(api: &Api, invoice: &serde_json::Value, [driver, stranger, admin]: [&str; 3]) {
+    let path = format!("/invoices/{}", text(invoice, "invoiceId"));
+    let mine = json_of(api.call(Method::GET, "/invoices", driver, None).await, 200).await;
+    assert_eq!((mine["count"].as_u64(), &mine["items"][0]["lines"]), (Some(1), &invoice["lines"]));
+    json_of(api.call(Method::GET, &path, stranger, None).await, 403).await;
+    json_of(api.call(Method::GET, "/invoices/none", driver, None).await, 404).await;
+    let unpaid = json_of(api.call(Method::POST, &format!("{path}/payments"), driver, None).await, 409).await;
+    assert!(text(&unpaid, "detail").contains("balance is too low"), "{unpaid}");
+    let top_up = json!({ "amount": "10.00", "currency": "EUR", "idempotencyKey": "k" });
+    let made = api.call(Method::POST, "/wallet/top-ups", driver, Some(top_up)).await;
+    assert_eq!(made.headers()["location"], "/wallet");
+    assert_eq!(text(&json_of(made, 201).await, "balance"), "7.55", "the open invoice was settled");
+    let nothing = json_of(api.call(Method::POST, "/wallet/top-ups", driver, Some(json!({}))).await, 400).await;
+    assert_eq!(nothing["errors"].as_array().unwrap().len(), 3, "{nothing}");
+    let paid = json_of(api.call(Method::POST, &format!("{path}/payments"), driver, None).await, 200).await;
+    assert_eq!(text(&paid, "status"), "PAID");
+    let credit = json!({ "reason": "goodwill", "lines": [{ "line": 1, "netAmount": "1.00" }] });
+    let notes = format!("{path}/credit-notes");
+    json_of(api.call(Method::POST, &notes, driver, Some(credit.clone())).await, 403).await;
+    let note = json_of(api.call(Method::POST, &notes, admin, Some(credit)).await, 201).await;
+    assert_eq!(text(&note, "refunded"), "1.00");
+    assert_eq!(text(&json_of(api.call(Method::GET, "/wallet", driver, None).await, 200).await, "balance"), "8.55");
+    let ledger = json_of(api.call(Method::GET, "/wallet/ledger", driver, None).await, 200).await;
+    let kinds: Vec<&str> = ledger["items"].as_array().unwrap().iter().map(|entry| text(entry, "kind")).collect();
+    assert_eq!(kinds, ["CREDIT_NOTE", "INVOICE", "TOP_UP"]);
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use domain::actor::Role::{self, Admin, System, TechSupport, User};
+use domain::billing::InvoiceStatus;
 use domain::error::DomainError;
 use domain::error_log::LogStatus;
 use domain::machine::State;
@@ -115,4 +116,10 @@ fn names_are_those_of_the_contracts() {
     names::<SessionStatus>();
     names::<UserStatus>();
     names::<LogStatus>();
+}
+
+#[test]
+fn invoices() {
+    use InvoiceStatus::{Credited, Open, Paid};
+    check(&[(Open, Paid, ALL), (Open, Credited, &[Admin]), (Paid, Credited, &[Admin])]);
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use billing::Billing;
+use billing_audit::BillingAudit;
 use charging_simulator::ChargingSimulator;
+use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine};
 use event_relay::EventRelay;
 use health_check::HealthCheck;
 use lambda_kit::{Clock, Door, Function, Peer};
@@ -441,6 +443,36 @@ async fn billing_refuses_it() {
     }
     let answer = invoke(&door, sqs_event(&["{}".to_owned(), "not JSON".to_owned()])).await.unwrap();
     assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 2, "{answer}");
+    assert_eq!(dynamodb.items("ev-billing").await.len(), 0);
+}
+
+#[tokio::test]
+async fn billing_audit_and_dlq_reconciler_refuse_it() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let nobody = || Peer::new(&sdk_config(NOWHERE), "nobody".to_owned());
+    let audit = BillingAudit::new(dynamodb.charging().sessions, dynamodb.billing(), nobody(), nobody());
+    let audit = Door::new(audit, Clock::SYSTEM);
+    for (field, kind) in [("from", Time), ("to", Time), ("nextToken", Text(2048))] {
+        for wrong in kind.wrong() {
+            let outcome = invoke(&audit, json!({ field: wrong })).await;
+            assert_refused(&outcome, field, &format!("audit with {field} = {wrong}"));
+        }
+    }
+    let reconciler = DlqReconciler::new(
+        dynamodb.billing(),
+        Quarantine::new(aws_sdk_s3::Client::new(&sdk_config(NOWHERE)), "quarantine".to_owned()),
+        aws_sdk_sqs::Client::new(&sdk_config(NOWHERE)),
+        DeadLetterQueues::parse("{}").unwrap(),
+        3,
+    );
+    let reconciler = Door::new(reconciler, Clock::SYSTEM);
+    for payload in malformed() {
+        assert_eq!(invoke_raw(&audit, &payload).await.unwrap_err().0, "ValidationError");
+        assert_eq!(invoke_raw(&reconciler, &payload).await.unwrap_err().0, "ValidationError");
+    }
+    // A letter of a queue that nobody told it of stays where it is.
+    let answer = invoke(&reconciler, sqs_event(&["{}".to_owned()])).await.unwrap();
+    assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{answer}");
     assert_eq!(dynamodb.items("ev-billing").await.len(), 0);
 }
 
