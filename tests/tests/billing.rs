@@ -182,10 +182,7 @@ async fn the_audit_finds_an_ended_session_without_its_invoice() {
     stack.stop(text(&session, "sessionId"), text(&session, "userId")).await.unwrap();
     let id = text(&session, "sessionId");
     stack.invoice(id).await;
-    let dynamodb = aws_sdk_dynamodb::Client::new(&stack.config);
-    let pk = format!("INVOICE#{}", InvoiceId::of(&SessionId::new(id).unwrap()));
-    let delete = dynamodb.delete_item().table_name(stack.output("BillingTable")).key("PK", AttributeValue::S(pk));
-    delete.key("SK", AttributeValue::S("METADATA".to_owned())).send().await.unwrap();
+    lose_invoice(&stack, id, text(&session, "userId")).await;
     let from: chrono::DateTime<chrono::Utc> = text(&session, "startedAt").parse().unwrap();
     // A window of its own: other tests' sessions may have ended just now, and their invoices be on the way.
     let found = eventually("the defect", || async {
@@ -198,4 +195,22 @@ async fn the_audit_finds_an_ended_session_without_its_invoice() {
     assert_eq!(text(&found, "kind"), "SESSION_WITHOUT_INVOICE");
     let log = told(&stack, "billing_audit", id).await;
     assert_eq!(text(&log, "level"), "CRITICAL");
+    // The remedy: its end once more, under the same id.
+    let again = json!({ "action": "republishEnd", "actor": admin(), "sessionId": id });
+    stack.invoke("SessionService", again).await.unwrap();
+    assert_eq!(text(&stack.invoice(id).await, "status"), "OPEN");
+}
+
+/// Removes every trace of a session's OPEN invoice, as if its end had never reached billing.
+async fn lose_invoice(stack: &Stack, session: &str, user: &str) {
+    let (dynamodb, table) = (aws_sdk_dynamodb::Client::new(&stack.config), stack.output("BillingTable"));
+    let invoice = format!("INVOICE#{}", InvoiceId::of(&SessionId::new(session).unwrap()));
+    for pk in [invoice, format!("WALLET#{user}")] {
+        let query = dynamodb.query().table_name(table).key_condition_expression("PK = :pk");
+        let found = query.expression_attribute_values(":pk", AttributeValue::S(pk)).send().await.unwrap();
+        for item in found.items() {
+            let delete = dynamodb.delete_item().table_name(table).key("PK", item["PK"].clone());
+            delete.key("SK", item["SK"].clone()).send().await.unwrap();
+        }
+    }
 }

@@ -323,6 +323,18 @@ impl SessionStore {
         Ok(())
     }
 
+    /// Has the events that lie on an ended session relayed once more, under the ids that they have: any write of the
+    /// item brings its outbox to the stream again.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed the session first.
+    pub async fn relay_again(&self, session: &Session, now: Instant) -> Result<(), StoreError> {
+        let update = UpdateExpression::new()
+            .set("relayedAgainAt", AttributeValue::S(time::text(&now)))
+            .only_version(session.version);
+        self.db.update(update.build(&self.table, key(&keys::session(&session.id), keys::METADATA))?).await
+    }
+
     fn change(
         &self,
         session: &Session,

@@ -160,6 +160,7 @@ fn session_cases() -> Vec<Case> {
         ),
         Case("stopSession", &[("sessionId", true, Id)], session.clone()),
         Case("failSession", &[("sessionId", true, Id), ("reason", false, Text(500))], session.clone()),
+        Case("republishEnd", &[("sessionId", true, Id)], session.clone()),
         Case("getSession", &[("sessionId", true, Id)], session),
         Case(
             "listSessions",

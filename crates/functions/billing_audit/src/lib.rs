@@ -209,7 +209,7 @@ impl BillingAudit {
             kind: DefectKind::SessionWithoutInvoice,
             subject: session.id.to_string(),
             message: format!(
-                "session {} ended at {} with {} kWh and has no invoice",
+                "session {} ended at {} with {} kWh and has no invoice: republishEnd sends its end to billing again",
                 session.id,
                 session.status_changed_at.to_rfc3339(),
                 session.register().kwh()

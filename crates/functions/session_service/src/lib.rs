@@ -9,6 +9,7 @@ use domain::actor::Role;
 use domain::bill::Bill;
 use domain::error::DomainError;
 use domain::id::{SessionId, StationId, UserId};
+use domain::machine::State;
 use domain::money::Currency;
 use domain::session::{self, EndReason, Session, SessionStatus, SessionTerms, advance_station};
 use domain::tariff::{ChargingPeriod, PeriodState, price};
@@ -21,7 +22,8 @@ use uuid::Uuid;
 
 pub use view::{QuoteView, SessionView};
 
-const ACTIONS: [&str; 6] = ["startSession", "stopSession", "failSession", "getSession", "listSessions", "quote"];
+const ACTIONS: [&str; 7] =
+    ["startSession", "stopSession", "failSession", "getSession", "listSessions", "quote", "republishEnd"];
 
 /// The function.
 #[derive(Debug)]
@@ -65,6 +67,7 @@ impl Function for SessionService {
             "getSession" => self.get(&request).await,
             "listSessions" => self.list(&request).await,
             "quote" => self.quote(&request).await,
+            "republishEnd" => self.republish_end(&request).await,
             _ => Err(request.unknown_action(&ACTIONS)),
         }
     }
@@ -228,6 +231,22 @@ impl SessionService {
         let actor = request.actor()?;
         let LoadedSession { session, terms } = self.load(&session_id).await?;
         session.may_see(actor)?;
+        Answer::ok(SessionView::new(&session, &terms))
+    }
+
+    /// Sends the end of a session to its consumers again, which know it by its id: the remedy for an end that was lost
+    /// on the way, which billing_audit finds.
+    async fn republish_end(&self, request: &Request) -> Result<Answer, Failure> {
+        let SessionRef { session_id } = request.command()?;
+        if !request.actor()?.role.is_staff() {
+            return Err(DomainError::Forbidden("republishing is for roles TECH_SUPPORT and ADMIN".to_owned()).into());
+        }
+        let LoadedSession { session, terms } = self.load(&session_id).await?;
+        if session.status.is_active() {
+            let message = format!("session {session_id} has not ended: it is {}", session.status.name());
+            return Err(DomainError::conflict(message).into());
+        }
+        self.charging.sessions.relay_again(&session, request.context.now).await?;
         Answer::ok(SessionView::new(&session, &terms))
     }
 

@@ -251,3 +251,26 @@ async fn stations_near_a_point_come_nearest_first_and_page_by_page() {
     assert_eq!(ids, BTreeSet::from(["s-0", "s-1", "s-2", "s-3", "s-4"]), "-0.1 to 0.1 degrees are within 15 km");
     assert_eq!(found.len(), 5, "each once");
 }
+
+#[tokio::test]
+async fn the_end_of_a_session_is_published_again_as_it_was() {
+    let world = World::new().await;
+    world.station("s-1", 1).await;
+    let session = world.start("s-1", "port-1", "u-1", json!({})).await.unwrap();
+    let again = async |role: &str| {
+        let actor = json!({ "userId": "u-1", "role": role });
+        invoke(&world.sessions, json!({ "action": "republishEnd", "actor": actor, "sessionId": id(&session) })).await
+    };
+    assert_eq!(error_type(&again("ADMIN").await), "ConflictError", "it runs");
+    world.stop(id(&session), "u-1").await.unwrap();
+    let before = world.dynamodb.items("ev-sessions").await;
+    assert_eq!(error_type(&again("USER").await), "ForbiddenError");
+    again("TECH_SUPPORT").await.unwrap();
+    let after = world.dynamodb.items("ev-sessions").await;
+    let main = |items: &[std::collections::HashMap<_, _>]| {
+        items.iter().find(|item| item.contains_key("outbox")).cloned().unwrap()
+    };
+    let (before, mut after) = (main(&before), main(&after));
+    assert!(after.remove("relayedAgainAt").is_some(), "a write, which the stream brings to the relay");
+    assert_eq!(before, after, "the event is the same, and so is the session");
+}
