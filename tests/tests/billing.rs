@@ -179,14 +179,14 @@ async fn the_audit_finds_an_ended_session_without_its_invoice() {
     let stack = Stack::open().await;
     let station = stack.station(1).await;
     let session = stack.start(&station, 1, &unique("u"), json!({})).await.unwrap();
-    stack.stop(text(&session, "sessionId"), text(&session, "userId")).await.unwrap();
     let id = text(&session, "sessionId");
+    stack.tick(&station, minutes_after(&session, 6)).await.unwrap();
+    let stopped = stack.stop(id, text(&session, "userId")).await.unwrap();
     stack.invoice(id).await;
     lose_invoice(&stack, id, text(&session, "userId")).await;
-    let from: chrono::DateTime<chrono::Utc> = text(&session, "startedAt").parse().unwrap();
-    // A window of its own: other tests' sessions may have ended just now, and their invoices be on the way.
+    // The instant of its end alone: other tests' sessions may have ended just now, and their invoices be on the way.
     let found = eventually("the defect", || async {
-        let audit = json!({ "from": from, "to": from + chrono::Duration::seconds(2) });
+        let audit = json!({ "from": stopped["endedAt"], "to": stopped["endedAt"] });
         let answer = stack.invoke("BillingAudit", audit).await.unwrap();
         let defects = answer["defects"].as_array().unwrap();
         defects.iter().find(|defect| text(defect, "subject") == id).cloned()

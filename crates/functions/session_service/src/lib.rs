@@ -235,7 +235,7 @@ impl SessionService {
     }
 
     /// Sends the end of a session to its consumers again, which know it by its id: the remedy for an end that was lost
-    /// on the way, which billing_audit finds.
+    /// on the way, which `billing_audit` finds.
     async fn republish_end(&self, request: &Request) -> Result<Answer, Failure> {
         let SessionRef { session_id } = request.command()?;
         if !request.actor()?.role.is_staff() {
