@@ -212,6 +212,22 @@ async fn crediting_an_unpaid_invoice_moves_no_money() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_credit_note_refunds_pays_what_waits() {
+    let world = World::new().await;
+    world.top_up("u-1", "5.00", "k").await.unwrap();
+    for (session, watt_hours) in [("s-1", 10_000), ("s-2", 6_000)] {
+        assert_eq!(world.deliver(&[ended(session, "u-1", watt_hours)]).await, 0);
+    }
+    assert_eq!(world.invoice("s-2").await["status"], "OPEN");
+    let credit = json!({ "invoiceId": invoice_id("s-1"), "reason": "the port was slow" });
+    world.act("createCreditNote", admin(), credit).await.unwrap();
+    assert_eq!(
+        (&world.invoice("s-2").await["status"], world.balance("u-1").await),
+        (&json!("PAID"), "2.00".to_owned())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_see_their_own_and_staff_sees_all() {
     let world = World::new().await;
     world.top_up("u-1", "100.00", "k").await.unwrap();
