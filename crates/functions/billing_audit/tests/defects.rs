@@ -8,7 +8,7 @@ use billing::Billing;
 use billing_audit::BillingAudit;
 use charging_simulator::ChargingSimulator;
 use domain::id::{InvoiceId, SessionId};
-use lambda_kit::{Clock, Door, Peer};
+use lambda_kit::{Clock, Context, Door, Function, Peer, Trigger};
 use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};
 use session_service::SessionService;
@@ -171,6 +171,33 @@ async fn each_planted_defect_is_found_and_reported_once() {
     let logs = world.dynamodb.items("ev-error-logs").await;
     let critical = logs.iter().filter(|item| item.get("level") == Some(&AttributeValue::S("CRITICAL".to_owned())));
     assert_eq!(critical.count(), 6);
+}
+
+/// A defect in the last wallet of more than fit into the time of one invocation: that one hands on, the next finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_that_runs_out_of_time_goes_on_in_another_invocation() {
+    let world = World::new().await;
+    for number in 0..150 {
+        world.top_up(&format!("u-{number:03}")).await;
+    }
+    // The newest come first, so the oldest are left.
+    world.set("WALLET#u-000".to_owned(), "BALANCE", "balance", AttributeValue::S("0.00".to_owned())).await;
+    let lambda = FakeAws::start(|_, _| (202, String::new())).await;
+    let peer = |aws: &FakeAws| Peer::new(&sdk_config(&aws.endpoint()), "ev-billing-audit-dev".to_owned());
+    let nobody = Peer::new(&sdk_config(NOWHERE), "nobody".to_owned());
+    let (sessions, billing) = (world.dynamodb.charging().sessions, world.dynamodb.billing());
+    let audit = BillingAudit::new(sessions, billing, nobody, peer(&lambda));
+    let scheduled = json!({ "detail-type": "Scheduled Event", "source": "aws.events", "detail": {} });
+    let now = (Clock::SYSTEM.0)();
+    let in_a_hurry = Context { now, deadline: now + chrono::Duration::seconds(1), correlation_id: "c".to_owned() };
+    let trigger = Trigger::Event(serde_json::from_value(scheduled).unwrap());
+    let answer = audit.trigger(trigger, in_a_hurry).await.unwrap();
+    assert_eq!((&answer["wallets"], &answer["defects"]), (&json!(100), &json!([])));
+    let handed_on: Value = serde_json::from_str(&lambda.calls()[0].body).unwrap();
+    assert_eq!((&handed_on["nextToken"], &handed_on["goesOn"]), (&answer["nextToken"], &json!(true)));
+    let rest = invoke(&world.audit, handed_on).await.unwrap();
+    assert_eq!((&rest["wallets"], &rest["defects"][0]["subject"]), (&json!(50), &json!("u-000")), "{rest}");
+    assert_eq!((&rest["sessions"], &rest["nextToken"]), (&json!(0), &Value::Null), "sessions were looked at before");
 }
 
 #[tokio::test]

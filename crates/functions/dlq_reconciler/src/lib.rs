@@ -13,7 +13,7 @@ use domain::dead_letter::{Consumer, QuarantinedLetter, REPLAYS_ATTRIBUTE, Verdic
 use domain::event::{BillingFailed, Event};
 use domain::id::SessionId;
 use lambda_kit::events::SqsMessage;
-use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger, drive_sqs};
+use lambda_kit::{Answer, Context, Failure, Function, Redelivery, Request, Trigger, drive_sqs};
 use serde::Deserialize;
 use serde_json::Value;
 use store::BillingStore;
@@ -31,6 +31,8 @@ const LONGEST_DELAY: i32 = 900;
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterQueue {
     consumer: Consumer,
+    /// Its own URL.
+    url: String,
     /// URL of the queue to which a letter goes back; none where its consumer has no queue.
     #[serde(default)]
     source: Option<String>,
@@ -41,7 +43,7 @@ pub struct DeadLetterQueue {
 pub struct DeadLetterQueues(BTreeMap<String, DeadLetterQueue>);
 
 impl DeadLetterQueues {
-    /// From JSON: `{"arn": {"consumer": "BILLING", "source": "url"}, …}`.
+    /// From JSON: `{"arn": {"consumer": "BILLING", "url": "url", "source": "url"}, …}`.
     ///
     /// # Errors
     /// What is wrong with the text.
@@ -71,8 +73,11 @@ impl Function for DlqReconciler {
         let Trigger::Sqs(batch) = trigger else {
             return Err(Failure::invalid("Records", "must be a batch of a dead-letter queue"));
         };
+        // A batch is of one queue.
+        let queue = batch.records.first().and_then(|message| self.queue_of(message));
+        let redelivery = queue.map(|queue| Redelivery::with_client(self.sqs.clone(), queue.url.clone()));
         let reconcile = async |message: SqsMessage| self.reconcile(&message, &context).await;
-        drive_sqs(batch, PARALLEL_MESSAGES, None, reconcile).await
+        drive_sqs(batch, PARALLEL_MESSAGES, redelivery.as_ref(), reconcile).await
     }
 }
 
@@ -89,9 +94,13 @@ impl DlqReconciler {
         Self { billing, quarantine, sqs, queues, max_replays }
     }
 
+    fn queue_of(&self, message: &SqsMessage) -> Option<&DeadLetterQueue> {
+        self.queues.0.get(message.event_source_arn.as_deref()?)
+    }
+
     async fn reconcile(&self, message: &SqsMessage, context: &Context) -> Result<(), Failure> {
         let arn = message.event_source_arn.as_deref().unwrap_or_default();
-        let queue = self.queues.0.get(arn);
+        let queue = self.queue_of(message);
         let queue = queue.ok_or_else(|| Failure::internal(format!("{arn:?} is no dead-letter queue that is known")))?;
         let body = message.body.as_deref().unwrap_or_default();
         let replays = replays(message);

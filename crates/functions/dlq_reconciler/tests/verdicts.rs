@@ -32,10 +32,10 @@ impl World {
     async fn new(sqs: FakeAws) -> Self {
         let (dynamodb, s3) = (EmbeddedDynamoDb::start().await, EmbeddedS3::start(BUCKET).await);
         let queues = json!({
-            BILLING: { "consumer": "BILLING", "source": "http://sqs/billing" },
-            NOTIFICATION: { "consumer": "NOTIFICATION", "source": "http://sqs/notification" },
-            TICKS: { "consumer": "SCHEDULE" },
-            RELAY: { "consumer": "RELAY" }
+            BILLING: { "consumer": "BILLING", "url": "http://sqs/billing-dlq", "source": "http://sqs/billing" },
+            NOTIFICATION: { "consumer": "NOTIFICATION", "url": "http://sqs/notification-dlq", "source": "http://sqs/notification" },
+            TICKS: { "consumer": "SCHEDULE", "url": "http://sqs/ticks-dlq" },
+            RELAY: { "consumer": "RELAY", "url": "http://sqs/relay-dlq" }
         });
         let reconciler = DlqReconciler::new(
             dynamodb.billing(),
@@ -148,6 +148,10 @@ async fn what_a_later_run_makes_up_for_is_forgotten_and_what_cannot_be_placed_is
     });
     let envelope = seal("STATION#s-1/METADATA", 1, "2026-02-22T10:00:00Z".parse().unwrap(), "c", [changed]).remove(0);
     assert!(world.deliver(NOTIFICATION, "m-2", &json!({ "detail": envelope }).to_string(), 0).await);
+    let postponed = world.sqs.calls().last().unwrap().clone();
+    let call: Value = serde_json::from_str(&postponed.body).unwrap();
+    assert_eq!(postponed.target, "AmazonSQS.ChangeMessageVisibility");
+    assert_eq!((&call["QueueUrl"], &call["VisibilityTimeout"]), (&json!("http://sqs/notification-dlq"), &json!(15)));
     assert!(world.deliver("arn:aws:sqs:eu-central-1:123456789012:another", "m-3", "{}", 0).await);
     assert!(world.letters().await.is_empty());
 }
