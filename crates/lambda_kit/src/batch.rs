@@ -1,11 +1,12 @@
 //! The third door's batches: each message by itself, failures reported one by one.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant as Stopwatch};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use domain::event::Envelope;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use serde_json::Value;
 
 use crate::{Context, Failure, Redelivery};
@@ -32,7 +33,7 @@ where
         .map(|message| {
             let work = work(message.clone());
             async move {
-                let failure = work.await.err()?;
+                let failure = isolate(work).await.err()?;
                 if let Some(redelivery) = redelivery {
                     redelivery.postpone(&message, &failure).await;
                 }
@@ -53,6 +54,12 @@ where
         })
         .collect();
     serde_json::to_value(response).map_err(Failure::internal)
+}
+
+/// A panic is a bug of ours: it fails the message that brought it about, and not its neighbours in the batch.
+async fn isolate(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let caught = AssertUnwindSafe(work).catch_unwind().await;
+    caught.unwrap_or_else(|panic| Err(Failure::panicked(&*panic)))
 }
 
 /// As [`drive_sqs`], for a queue that a rule of the bus fills with events of ours. Measures how long after it happened
@@ -101,4 +108,25 @@ fn report(id: &str, failure: &Failure) -> String {
 fn event_in(message: &SqsMessage) -> Result<Envelope, Failure> {
     let body = message.body.as_deref().unwrap_or_default();
     domain::dead_letter::event(body).map_err(|reason| Failure::invalid("body", reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_that_panics_fails_alone() {
+        let message = |id: &str| json!({ "messageId": id, "body": id, "attributes": {}, "messageAttributes": {} });
+        let batch = json!({ "Records": [message("a"), message("bug"), message("b")] });
+        let batch: SqsEvent = serde_json::from_value(batch).unwrap_or_default();
+        assert_eq!(batch.records.len(), 3);
+        let work = async |message: SqsMessage| {
+            assert_ne!(message.body.as_deref(), Some("bug"));
+            Ok(())
+        };
+        let report = drive_sqs(batch, 10, None, work).await.unwrap_or_default();
+        assert_eq!(report["batchItemFailures"], json!([{ "itemIdentifier": "bug" }]));
+    }
 }

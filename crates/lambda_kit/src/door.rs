@@ -108,7 +108,7 @@ impl<F: Function> Door<F> {
     async fn guard<T>(&self, work: BoxFuture<'_, Result<T, Failure>>, context: &Context) -> Result<T, Failure> {
         let span = tracing::info_span!("invocation", correlation.id = context.correlation_id);
         let caught = AssertUnwindSafe(work.instrument(span)).catch_unwind().await;
-        caught.unwrap_or_else(|panic| Err(Failure::internal(panic_message(&*panic))))
+        caught.unwrap_or_else(|panic| Err(Failure::panicked(&*panic)))
     }
 
     fn context(&self, lambda: &LambdaContext, correlation_id: Option<String>) -> Context {
@@ -149,10 +149,4 @@ fn log(failure: Failure, context: &Context) -> Failure {
         tracing::info!(code, correlation.id = context.correlation_id, "the request was refused: {message}");
     }
     failure
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panicked: {}", text.unwrap_or_default())
 }

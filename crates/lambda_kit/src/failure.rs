@@ -134,6 +134,13 @@ impl Failure {
         }
     }
 
+    /// A panic of ours, caught.
+    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::internal(format!("panicked: {}", text.unwrap_or_default()))
+    }
+
     /// Busy or out of reach; `cause` goes to the log, never to the caller.
     #[allow(clippy::needless_pass_by_value)] // so that `map_err` can name it
     pub fn unavailable(cause: impl ToString) -> Self {

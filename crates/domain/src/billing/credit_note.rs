@@ -12,7 +12,7 @@ use crate::error::{Checks, DomainError};
 use crate::event::{CreditNoteIssued, Event};
 use crate::id::{CreditNoteId, InvoiceId};
 use crate::machine::State;
-use crate::money::{Currency, amount_schema, decimal_schema, optional_amount_schema};
+use crate::money::{Currency, optional_amount_schema};
 
 /// A line of an invoice that is to be credited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,16 +28,14 @@ pub struct CreditLine {
 }
 
 /// A credited line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreditedLine {
     /// Its number on the invoice, from 1.
     pub line: u32,
     /// Excluding VAT.
-    #[schemars(schema_with = "amount_schema")]
     pub net_amount: Decimal,
     /// VAT, %.
-    #[schemars(schema_with = "decimal_schema")]
     pub vat_rate: Decimal,
 }
 

@@ -1,3 +1,4 @@
+use chrono::Duration;
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
@@ -227,11 +228,17 @@ impl Invoice {
     }
 }
 
+/// More than any session draws, kWh. Bounds what a malformed event can make the price engine compute.
+const MOST_KWH: Decimal = Decimal::from_parts(1_000_000, 0, 0, false, 0);
+/// Longer than any session lasts; the price engine looks at every day of it.
+const LONGEST: Duration = Duration::days(3660);
+
 /// Prices an ended session by the one price engine, after checking that its event is consistent in itself.
 fn bill(ended: &SessionEnded) -> Result<Bill, DomainError> {
     let mut checks = Checks::new();
     let time_zone: Option<Tz> = ended.time_zone.parse().ok();
-    let metered: Decimal = ended.charging_periods.iter().map(|period| period.energy_kwh.round_dp(3)).sum();
+    let within = |kwh: Decimal| (Decimal::ZERO..=MOST_KWH).contains(&kwh);
+    let periods = &ended.charging_periods;
     checks
         .require(
             !ended.status.is_active(),
@@ -239,17 +246,26 @@ fn bill(ended: &SessionEnded) -> Result<Bill, DomainError> {
             "must be COMPLETED or INTERRUPTED: a running session is not billed",
         )
         .require(time_zone.is_some(), "timeZone", "must be an IANA time zone")
-        .require(ended.started_at <= ended.ended_at, "endedAt", "must not be before startedAt")
-        .require(!ended.energy_kwh.is_sign_negative(), "energyKwh", "must be 0 or more")
         .require(
-            metered == ended.energy_kwh.round_dp(3),
+            (Duration::zero()..=LONGEST).contains(&(ended.ended_at - ended.started_at)),
+            "endedAt",
+            format!("must be from startedAt to {} days after it", LONGEST.num_days()),
+        )
+        .require(within(ended.energy_kwh), "energyKwh", format!("must be from 0 to {MOST_KWH}"))
+        .require(
+            periods.iter().all(|period| within(period.energy_kwh) && within(period.power_kw)),
             "chargingPeriods",
-            format!("must add up to energyKwh ({}), not to {metered}", ended.energy_kwh),
+            format!("must have energyKwh and powerKw from 0 to {MOST_KWH}"),
         )
         .require(in_order(ended), "chargingPeriods", "must lie within the session, in order, without overlap");
     checks.take(ended.tariff.validate("tariff"))?;
     checks.finish()?;
-    let periods: Vec<ChargingPeriod> = ended.charging_periods.iter().map(EventPeriod::metered).collect();
+    let periods: Vec<ChargingPeriod> = periods.iter().map(EventPeriod::metered).collect();
+    let metered: Decimal = periods.iter().map(|period| period.kwh).sum();
+    if metered != ended.energy_kwh.round_dp(3) {
+        let message = format!("must add up to energyKwh ({}), not to {metered}", ended.energy_kwh);
+        return Err(DomainError::invalid("chargingPeriods", message));
+    }
     let price = price(&ended.tariff, time_zone.unwrap_or_default(), &periods);
     Ok(Bill::new(&price, ended.tariff.currency))
 }
@@ -257,7 +273,7 @@ fn bill(ended: &SessionEnded) -> Result<Bill, DomainError> {
 fn in_order(ended: &SessionEnded) -> bool {
     let mut at = ended.started_at;
     for period in &ended.charging_periods {
-        if period.start < at || period.end < period.start || period.energy_kwh.is_sign_negative() {
+        if period.start < at || period.end < period.start {
             return false;
         }
         at = period.end;

@@ -111,24 +111,10 @@ impl Wallet {
         Ok(self.post(EntryKind::TopUp, amount, reference, now))
     }
 
-    /// Whether it can pay `amount` of `currency`.
-    ///
-    /// # Errors
-    /// The reason why not.
-    pub fn can_pay(&self, amount: Decimal, currency: Currency) -> Result<(), PaymentRefusal> {
-        if currency != self.currency {
-            return Err(PaymentRefusal::CurrencyMismatch);
-        }
-        if self.balance < amount {
-            return Err(PaymentRefusal::InsufficientFunds);
-        }
-        Ok(())
-    }
-
     /// Pays an invoice of `amount`.
     ///
     /// # Errors
-    /// As [`Wallet::can_pay`]; the wallet is then as it was.
+    /// Why it cannot; the wallet is then as it was.
     pub fn pay(
         &mut self,
         invoice: &InvoiceId,
@@ -136,7 +122,12 @@ impl Wallet {
         currency: Currency,
         now: Instant,
     ) -> Result<LedgerEntry, PaymentRefusal> {
-        self.can_pay(amount, currency)?;
+        if currency != self.currency {
+            return Err(PaymentRefusal::CurrencyMismatch);
+        }
+        if self.balance < amount {
+            return Err(PaymentRefusal::InsufficientFunds);
+        }
         Ok(self.post(EntryKind::Invoice, -amount, invoice.to_string(), now))
     }
 

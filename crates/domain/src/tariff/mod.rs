@@ -97,6 +97,10 @@ impl Tariff {
             format!("{field}.elements"),
             "must have 1 to 20 elements",
         );
+        for (name, bound) in [("min_price", &self.min_price), ("max_price", &self.max_price)] {
+            let fine = bound.as_ref().is_none_or(|b| in_bounds(b.excl_vat) && b.incl_vat.is_none_or(in_bounds));
+            checks.require(fine, format!("{field}.{name}"), format!("must be from 0 to {HIGHEST_PRICE}"));
+        }
         for (e, element) in self.elements.iter().enumerate() {
             let at = format!("{field}.elements[{e}]");
             checks.require(
@@ -115,11 +119,18 @@ impl Tariff {
     }
 }
 
+/// What requests may write as a price; bounds what the engine computes with tariffs that come another way.
+const HIGHEST_PRICE: Decimal = Decimal::from_parts(999_999_999, 0, 0, false, 0);
+
+fn in_bounds(price: Decimal) -> bool {
+    (Decimal::ZERO..=HIGHEST_PRICE).contains(&price)
+}
+
 impl PriceComponent {
     fn validate(&self, at: &str, checks: &mut Checks) {
         let vat = self.vat.unwrap_or_default();
         checks
-            .require(!self.price.is_sign_negative(), format!("{at}.price"), "must be 0 or more")
+            .require(in_bounds(self.price), format!("{at}.price"), format!("must be from 0 to {HIGHEST_PRICE}"))
             .require(self.step_size >= 1, format!("{at}.step_size"), "must be 1 or more")
             .require(
                 vat >= Decimal::ZERO && vat <= Decimal::ONE_HUNDRED,

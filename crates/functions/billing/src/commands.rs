@@ -105,14 +105,11 @@ impl TopUpWallet {
 }
 
 impl CreateCreditNote {
-    /// Whether `note` is what this request asks for.
-    pub fn is_repeated_by(&self, note: &domain::billing::CreditNote) -> bool {
-        let lines_match = self.lines.as_ref().is_none_or(|lines| {
-            lines.len() == note.lines.len()
-                && lines.iter().zip(&note.lines).all(|(asked, credited)| {
-                    asked.line == credited.line && asked.net_amount.is_none_or(|net| net == credited.net_amount)
-                })
-        });
-        self.reason == note.reason && lines_match
+    /// The same for the same request, however its amounts are written.
+    pub fn fingerprint(&self) -> String {
+        let amount = |line: &CreditLine| line.net_amount.map_or_else(String::new, |net| net.normalize().to_string());
+        let line = |line: &CreditLine| format!("{}:{}", line.line, amount(line));
+        let lines = self.lines.as_ref().map(|lines| lines.iter().map(line).collect::<Vec<_>>().join(" "));
+        derive(&["createCreditNote", &self.reason, &lines.unwrap_or_else(|| "all".to_owned())]).to_string()
     }
 }

@@ -248,14 +248,15 @@ impl Billing {
         role: Role,
         trace: &Trace,
     ) -> Result<CreditNote, Failure> {
-        let LoadedInvoice { mut invoice, credit_notes } = self.load(&command.invoice_id).await?;
-        if let Some(earlier) = credit_notes.iter().find(|note| note.credit_note_id == *id) {
-            if command.is_repeated_by(earlier) {
-                return Ok(earlier.clone());
+        let fingerprint = command.fingerprint();
+        if let Some((earlier, of)) = self.store.find_credit_note(&command.invoice_id, id).await? {
+            if of == fingerprint {
+                return Ok(earlier);
             }
             let message = "this idempotency key made another credit note: use a new key for a new request";
             return Err(DomainError::conflict(message).into());
         }
+        let LoadedInvoice { mut invoice, credit_notes } = self.load(&command.invoice_id).await?;
         let was_open = invoice.status == InvoiceStatus::Open;
         let (lines, reason) = (command.lines.as_deref(), command.reason.clone());
         let note = invoice.credit(id.clone(), &credit_notes, lines, reason, role, trace.now)?;
@@ -267,7 +268,7 @@ impl Billing {
             Some((wallet, entry))
         };
         let booked = refund.as_ref().map(|(wallet, entry)| (wallet, entry));
-        self.store.credit((&invoice, was_open), &note, booked, trace).await?;
+        self.store.credit((&invoice, was_open), (&note, &fingerprint), booked, trace).await?;
         Ok(note)
     }
 

@@ -165,6 +165,13 @@ async fn credit_notes_add_up_to_their_invoice_to_the_cent() {
         (&json!("1.11"), &json!("1.32"), &json!("1.32"))
     );
     assert_eq!(credit(part).await.unwrap(), note, "the same key is the same note");
+    for other in
+        [json!({}), json!({ "lines": [{ "line": 2 }] }), json!({ "lines": [{ "line": 2, "netAmount": "1.12" }] })]
+    {
+        let mut other = other;
+        other["idempotencyKey"] = json!("c-1");
+        assert_eq!(error_type(&credit(other).await), "ConflictError", "the same key, another request");
+    }
     assert_eq!(world.balance("u-1").await, "15.62");
     for (lines, field) in [
         (json!([{ "line": 2, "netAmount": "2.23" }]), "lines[0].netAmount"),
@@ -294,6 +301,14 @@ async fn what_cannot_be_billed_is_refused_with_the_reason_and_nothing_is_written
         with(&|end| end.tariff.elements.clear()),
         with(&|end| end.tariff.elements[0].price_components[0].price = rust_decimal::Decimal::NEGATIVE_ONE),
         with(&|end| end.charging_periods.clear()),
+        // What would overflow the price engine, or keep it busy for hours.
+        with(&|end| {
+            end.energy_kwh = rust_decimal::Decimal::MAX;
+            end.charging_periods[0].energy_kwh = rust_decimal::Decimal::MAX;
+        }),
+        with(&|end| end.tariff.elements[0].price_components[0].price = rust_decimal::Decimal::MAX),
+        with(&|end| end.charging_periods[0].power_kw = rust_decimal::Decimal::MAX),
+        with(&|end| end.started_at -= chrono::Duration::days(100_000)),
     ];
     assert_eq!(world.deliver(&bad).await, bad.len());
     assert_eq!(world.dynamodb.items("ev-billing").await.len(), 0);

@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Instant;
 use domain::billing::{CreditNote, Invoice, InvoiceStatus, Issued, LedgerEntry, Wallet};
 use domain::event::Event;
-use domain::id::{InvoiceId, SessionId, UserId};
+use domain::id::{CreditNoteId, InvoiceId, SessionId, UserId};
 use domain::machine::State;
 use uuid::Uuid;
 
@@ -159,19 +159,33 @@ impl BillingStore {
     pub async fn credit(
         &self,
         (invoice, was_open): (&Invoice, bool),
-        note: &CreditNote,
+        (note, fingerprint): (&CreditNote, &str),
         refund: Option<(&Wallet, &LedgerEntry)>,
         trace: &Trace,
     ) -> Result<(), StoreError> {
         let pk = keys::invoice(&invoice.id);
         let mut transaction = Transaction::new();
-        transaction.insert(&self.table, encode(&pk, CreditNoteRow::new(&pk, note)?)?)?;
+        transaction.insert(&self.table, encode(&pk, CreditNoteRow::new(&pk, note, fingerprint)?)?)?;
         self.change(&mut transaction, invoice, note.issued_event(invoice), trace)?;
         if was_open && invoice.status != InvoiceStatus::Open {
             self.no_longer_open(&mut transaction, invoice)?;
         }
         self.book(&mut transaction, refund.map(|(wallet, _)| wallet), refund.map(|(_, entry)| entry))?;
         transaction.commit(&self.db).await
+    }
+
+    /// The credit note that was made under this id, with the fingerprint of its request.
+    ///
+    /// # Errors
+    /// When the table cannot be read or the note not understood.
+    pub async fn find_credit_note(
+        &self,
+        invoice: &InvoiceId,
+        id: &CreditNoteId,
+    ) -> Result<Option<(CreditNote, String)>, StoreError> {
+        let (pk, sk) = (keys::invoice(invoice), keys::credit_note(id));
+        let row: Option<CreditNoteRow> = self.db.get(&self.table, &pk, &sk, true).await?;
+        row.map(CreditNoteRow::into_note).transpose()
     }
 
     /// Pays into a wallet, once for each top-up's id; all or nothing.

@@ -75,6 +75,7 @@ pub struct CreditNoteRow {
     #[serde(rename = "SK")]
     sk: String,
     note: String,
+    fingerprint: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -154,7 +155,7 @@ pub fn assemble(pk: &str, items: Vec<Item>) -> Result<LoadedInvoice, StoreError>
         } else if sk.starts_with("LINE#") {
             lines.push(decode::<LineRow>(pk, item)?.line);
         } else {
-            credit_notes.push(decode::<CreditNoteRow>(pk, item)?.into_note()?);
+            credit_notes.push(decode::<CreditNoteRow>(pk, item)?.into_note()?.0);
         }
     }
     let row = row.ok_or_else(|| StoreError::corrupt(pk, "its METADATA are missing"))?;
@@ -246,14 +247,16 @@ impl LineRow {
 }
 
 impl CreditNoteRow {
-    pub fn new(pk: &str, note: &CreditNote) -> Result<Self, StoreError> {
+    pub fn new(pk: &str, note: &CreditNote, fingerprint: &str) -> Result<Self, StoreError> {
         let sk = keys::credit_note(&note.credit_note_id);
         let note = serde_json::to_string(note).map_err(|error| StoreError::corrupt(pk, error))?;
-        Ok(Self { pk: pk.to_owned(), sk, note })
+        Ok(Self { pk: pk.to_owned(), sk, note, fingerprint: fingerprint.to_owned() })
     }
 
-    fn into_note(self) -> Result<CreditNote, StoreError> {
-        serde_json::from_str(&self.note).map_err(|error| StoreError::corrupt(format!("{}/{}", self.pk, self.sk), error))
+    pub fn into_note(self) -> Result<(CreditNote, String), StoreError> {
+        let note = serde_json::from_str(&self.note);
+        let note = note.map_err(|error| StoreError::corrupt(format!("{}/{}", self.pk, self.sk), error))?;
+        Ok((note, self.fingerprint))
     }
 }
 
