@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // a test fails by panicking
 
 mod aws;
+mod builders;
 mod doors;
 mod dynamodb;
 mod faults;
@@ -10,6 +11,7 @@ mod runtime_api;
 mod s3;
 
 pub use aws::{FakeAws, NOWHERE, RecordedCall, no_redelivery, sdk_config};
+pub use builders::ended;
 pub use doors::{Outcome, http_event, invoke, invoke_raw, sqs_event, stream_event};
 pub use dynamodb::{EmbeddedDynamoDb, TABLES, Table};
 pub use faults::{Fault, FaultyHttp};

@@ -8,10 +8,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use billing::Billing;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use domain::event::{Event, EventPeriod, SessionEnded, seal};
-use domain::id::{InvoiceId, PortId, SessionId, StationId, UserId};
-use domain::session::{EndReason, SessionStatus};
-use domain::tariff::{PeriodState, Tariff};
+use domain::event::{Event, seal};
+use domain::id::{InvoiceId, SessionId};
 use futures::{StreamExt, TryStreamExt, stream};
 use lambda_kit::{Context, Redelivery};
 use serde_json::{Value, json};
@@ -44,7 +42,8 @@ pub async fn billing(invoices: u32) -> Result<()> {
     let client = server.client();
     for round in 0..rounds {
         let numbers: Vec<u32> = (round * invoices / rounds..(round + 1) * invoices / rounds).collect();
-        let ends: Vec<_> = numbers.iter().map(|number| ended(*number, now)).collect::<Result<_>>()?;
+        let end = |number: &u32| testkit::ended(&format!("s-{number}"), &format!("u-{number}"), 30_000);
+        let ends: Vec<_> = numbers.iter().map(end).collect();
         let watch = Instant::now();
         let work = stream::iter(ends).map(|end| {
             let (billing, context) = (&billing, &context);
@@ -104,32 +103,6 @@ async fn fill_wallets(billing: &Billing, invoices: u32, context: &Context) -> Re
         lambda_kit::Function::handle(billing, request).await.map(|_| ())
     });
     Ok(users.buffer_unordered(CONCURRENCY).try_collect::<()>().await?)
-}
-
-fn ended(number: u32, ended_at: domain::Instant) -> Result<SessionEnded> {
-    let started_at = ended_at - chrono::Duration::minutes(30);
-    let energy_kwh = "30".parse()?;
-    Ok(SessionEnded {
-        session_id: SessionId::new(format!("s-{number}"))?,
-        user_id: UserId::new(format!("u-{number}"))?,
-        station_id: StationId::new("station-1")?,
-        port_id: PortId::new("port-1")?,
-        status: SessionStatus::Completed,
-        reason: EndReason::TargetReached,
-        energy_kwh,
-        duration_minutes: 30.0,
-        started_at,
-        ended_at,
-        tariff: Tariff::per_kwh("0.49".parse()?, "EUR".parse().map_err(anyhow::Error::msg)?),
-        time_zone: "Europe/Berlin".to_owned(),
-        charging_periods: vec![EventPeriod {
-            start: started_at,
-            end: ended_at,
-            state: PeriodState::Charging,
-            energy_kwh,
-            power_kw: "60".parse()?,
-        }],
-    })
 }
 
 async fn bare_transaction(client: &Client, number: u32) -> Result<()> {

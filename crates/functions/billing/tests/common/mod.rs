@@ -4,14 +4,12 @@
 use std::sync::Arc;
 
 use billing::Billing;
-use domain::event::{Event, EventPeriod, SessionEnded, seal};
-use domain::id::{InvoiceId, PortId, SessionId, StationId, UserId};
-use domain::session::{EndReason, SessionStatus};
-use domain::tariff::{PeriodState, Tariff};
+use domain::event::{Event, SessionEnded, seal};
+use domain::id::{InvoiceId, SessionId};
 use lambda_kit::{Clock, Door};
-use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use store::BillingStore;
+pub use testkit::ended;
 use testkit::{EmbeddedDynamoDb, Outcome, invoke, no_redelivery, sqs_event};
 
 pub struct World {
@@ -70,33 +68,6 @@ pub fn actor(user: &str) -> Value {
 
 pub fn admin() -> Value {
     json!({ "userId": "admin", "role": "ADMIN" })
-}
-
-/// The end of a session of `watt_hours` in half an hour, at 0.50 EUR per kWh without VAT.
-pub fn ended(session: &str, user: &str, watt_hours: u32) -> SessionEnded {
-    let (started_at, ended_at) = ("2026-02-22T10:00:00Z".parse().unwrap(), "2026-02-22T10:30:00Z".parse().unwrap());
-    let energy_kwh = Decimal::new(watt_hours.into(), 3);
-    SessionEnded {
-        session_id: SessionId::new(session).unwrap(),
-        user_id: UserId::new(user).unwrap(),
-        station_id: StationId::new("station-1").unwrap(),
-        port_id: PortId::new("port-1").unwrap(),
-        status: SessionStatus::Completed,
-        reason: EndReason::TargetReached,
-        energy_kwh,
-        duration_minutes: 30.0,
-        started_at,
-        ended_at,
-        tariff: Tariff::per_kwh("0.50".parse().unwrap(), "EUR".parse().unwrap()),
-        time_zone: "Europe/Berlin".to_owned(),
-        charging_periods: vec![EventPeriod {
-            start: started_at,
-            end: ended_at,
-            state: PeriodState::Charging,
-            energy_kwh,
-            power_kw: energy_kwh * Decimal::TWO,
-        }],
-    }
 }
 
 /// The message that the rule of the bus makes of the end of a session.
