@@ -203,7 +203,7 @@ impl Play<'_> {
     async fn settle_up(&self, sessions: &[Value]) -> Result<()> {
         let mut table = Table::new();
         table.load_style(UTF8_BORDERS_ONLY);
-        table.set_header(["user", "cost", "invoice", "status", "lines", "wallet"]);
+        table.set_header(["user", "cost", "invoice", "status", "lines, net", "wallet"]);
         for (driver, session) in DRIVERS.iter().zip(sessions) {
             let invoice = self.invoice(session).await?;
             let wallet = self.wallet(driver.user).await?;
