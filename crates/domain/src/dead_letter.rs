@@ -1,11 +1,15 @@
 //! Dead letters: messages that their consumer could not handle, and what is to become of each.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Instant;
 use crate::billing::Invoice;
 use crate::event::{Envelope, Event};
 use crate::id::SessionId;
+use crate::telemetry::TOPIC_STATION;
 
 /// Message attribute that counts how often a letter has gone back to its queue.
 pub const REPLAYS_ATTRIBUTE: &str = "replays";
@@ -21,6 +25,8 @@ pub enum Consumer {
     Billing,
     /// Events that nobody was told of.
     Notification,
+    /// Messages of battery-swap stations that were not archived.
+    Telemetry,
     /// Positions of stream batches that were not relayed to the bus.
     Relay,
     /// Runs of a schedule, or their parts. The next run does what they did not.
@@ -31,7 +37,10 @@ pub enum Consumer {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// Nothing is wrong with it, so its consumer or what that depends on was ill: back to its queue.
-    Retry,
+    Retry {
+        /// What goes there: the letter itself, or the message that it encloses.
+        message: String,
+    },
     /// No try can succeed: quarantine.
     Poison {
         /// What is wrong with it.
@@ -81,22 +90,29 @@ pub fn judge(consumer: Consumer, body: &str, replays: u32, max_replays: u32) -> 
     match consumer {
         Consumer::Schedule => return Verdict::Superseded,
         Consumer::Relay => return poison("a stream's batch was not relayed: its events may be missing on the bus"),
-        Consumer::Billing | Consumer::Notification => {}
+        Consumer::Billing | Consumer::Notification | Consumer::Telemetry => {}
     }
-    let envelope = match event(body) {
-        Ok(envelope) => envelope,
+    let message = match enclosed(consumer, body) {
+        Ok(message) => message,
         Err(reason) => return Verdict::Poison { reason, unbilled: unbilled(consumer, body) },
     };
-    if consumer == Consumer::Billing
-        && let Err(reason) = billable(&envelope)
-    {
-        return Verdict::Poison { reason, unbilled: unbilled(consumer, body) };
-    }
     if replays >= max_replays {
         let reason = format!("went back to its queue {replays} times and was not handled");
         return Verdict::Poison { reason, unbilled: unbilled(consumer, body) };
     }
-    Verdict::Retry
+    Verdict::Retry { message }
+}
+
+/// The message that its consumer could not handle, as its queue takes it.
+fn enclosed(consumer: Consumer, body: &str) -> Result<String, String> {
+    if consumer == Consumer::Telemetry {
+        return telemetry(body);
+    }
+    let envelope = event(body)?;
+    if consumer == Consumer::Billing {
+        billable(&envelope)?;
+    }
+    Ok(body.to_owned())
 }
 
 fn poison(reason: &str) -> Verdict {
@@ -117,6 +133,31 @@ pub fn event(body: &str) -> Result<Envelope, String> {
         .map_err(|error| format!("no event of ours: {error}"))
 }
 
+/// The device's message in a letter: the letter itself from the queue, the payload in the record of a failed
+/// invocation, or the original payload in what the IoT rule's error action writes.
+///
+/// What the rule marked with its topic is the device's own, whatever other fields the device put into it.
+fn telemetry(body: &str) -> Result<String, String> {
+    let letter: Value = serde_json::from_str(body).map_err(|error| format!("is not JSON: {error}"))?;
+    if letter.get(TOPIC_STATION).is_some() {
+        return Ok(body.to_owned());
+    }
+    if letter["requestContext"].is_object() && letter["requestPayload"].is_object() {
+        return Ok(letter["requestPayload"].to_string());
+    }
+    let Some(original) = letter["base64OriginalPayload"].as_str() else {
+        return if letter.is_object() { Ok(body.to_owned()) } else { Err("is no JSON object".to_owned()) };
+    };
+    let bytes = STANDARD.decode(original).map_err(|error| format!("the original payload is not Base64: {error}"))?;
+    let message: Value =
+        serde_json::from_slice(&bytes).map_err(|error| format!("the original payload is not JSON: {error}"))?;
+    let Value::Object(mut fields) = message else { return Err("the original payload is no JSON object".to_owned()) };
+    let station = letter["topic"].as_str().and_then(|topic| topic.split('/').nth(2));
+    let station = station.ok_or("the failed rule's record names no station's topic")?;
+    fields.insert(TOPIC_STATION.to_owned(), Value::String(station.to_owned()));
+    Ok(Value::Object(fields).to_string())
+}
+
 fn billable(envelope: &Envelope) -> Result<(), String> {
     let Event::SessionEnded(ended) = &envelope.event else {
         return Err(format!("{} is not for billing", envelope.event.event_type()));
@@ -126,7 +167,7 @@ fn billable(envelope: &Envelope) -> Result<(), String> {
 
 /// The session that a message to billing is about, as far as that can be read out of it.
 fn unbilled(consumer: Consumer, body: &str) -> Option<SessionId> {
-    let message: serde_json::Value = serde_json::from_str(body).ok()?;
+    let message: Value = serde_json::from_str(body).ok()?;
     let id = message["detail"]["sessionId"].as_str().filter(|_| consumer == Consumer::Billing)?;
     SessionId::new(id).ok()
 }

@@ -55,6 +55,10 @@ pub enum Event {
     CreditNoteIssued(CreditNoteIssued),
     /// A session cannot be billed as its end was reported.
     BillingFailed(BillingFailed),
+    /// A battery-swap station fell silent, or is back.
+    TelemetryStale(TelemetryStale),
+    /// Too many messages of a battery-swap station were rejected.
+    TelemetryRejected(TelemetryRejected),
 }
 
 /// A session began to charge.
@@ -218,6 +222,37 @@ pub struct BillingFailed {
     pub quarantine_key: String,
 }
 
+/// A battery-swap station fell silent, or is back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct TelemetryStale {
+    pub station_id: StationId,
+    /// Whether it is silent; false when it is back.
+    pub stale: bool,
+    /// Of its latest reading, by its own clock.
+    pub last_seen_at: Instant,
+    /// For how long it has been silent, or was until it came back, s.
+    pub silent_seconds: u64,
+}
+
+/// Too many messages of a battery-swap station were rejected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct TelemetryRejected {
+    /// The station in whose topic they were published.
+    pub station_id: StationId,
+    /// How many.
+    pub count: u32,
+    /// Within this time, s.
+    pub window_seconds: u32,
+    /// What was wrong with the last one.
+    pub reason: String,
+    /// Where in the telemetry bucket that one is.
+    pub rejected_key: String,
+}
+
 impl EventPeriod {
     /// As the price engine takes it. JSON numbers are brought back to the three decimals that meters have.
     #[must_use]
@@ -247,6 +282,8 @@ impl Event {
             Self::PaymentFailed(_) => "PAYMENT_FAILED",
             Self::CreditNoteIssued(_) => "CREDIT_NOTE_ISSUED",
             Self::BillingFailed(_) => "BILLING_FAILED",
+            Self::TelemetryStale(_) => "TELEMETRY_STALE",
+            Self::TelemetryRejected(_) => "TELEMETRY_REJECTED",
         }
     }
 
@@ -261,6 +298,7 @@ impl Event {
             | Self::PaymentFailed(_)
             | Self::CreditNoteIssued(_)
             | Self::BillingFailed(_) => "evoke.billing",
+            Self::TelemetryStale(_) | Self::TelemetryRejected(_) => "evoke.telemetry",
         }
     }
 

@@ -1,5 +1,5 @@
-//! The rules of Evoke, and nothing else: state machines, the charging model, tariffs and their prices, invoices, wallets, event
-//! contracts.
+//! The rules of Evoke, and nothing else: state machines, the charging model, tariffs and their prices, invoices,
+//! wallets, telemetry, event contracts.
 //!
 //! Everything here is pure. There is no clock (time is an argument), no environment, no network and no async runtime:
 //! what a function of this crate answers depends on its arguments alone. `tests/invariants.rs` holds that.
@@ -20,6 +20,7 @@ pub mod money;
 pub mod session;
 pub mod station;
 pub mod tariff;
+pub mod telemetry;
 pub mod units;
 pub mod user;
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use domain::billing::{InvoiceStatus, PaymentRefusal};
 use domain::event::{
     BillingFailed, CreditNoteIssued, Envelope, Event, EventPeriod, InvoiceGenerated, PaymentCompleted, PaymentFailed,
-    PortFailed, SessionEnded, SessionStarted, StationStatusChanged, seal,
+    PortFailed, SessionEnded, SessionStarted, StationStatusChanged, TelemetryRejected, TelemetryStale, seal,
 };
 use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, UserId};
 use domain::session::{EndReason, SessionStatus};
@@ -117,7 +117,22 @@ fn examples() -> Vec<Envelope> {
         reason: "chargingPeriods: must add up to energyKwh (31), not to 30".to_owned(),
         quarantine_key: "dead-letters/ev-billing-dlq-dev/5fea7756-0ea4-451a-a703-a558b933e274.json".to_owned(),
     });
-    [started, ended, changed, failed, generated, completed, unpaid, credited, unbilled]
+    let station_id = StationId::new("station-01").unwrap();
+    let silent = Event::TelemetryStale(TelemetryStale {
+        station_id: station_id.clone(),
+        stale: true,
+        last_seen_at: at("2026-02-22T10:50:00Z"),
+        silent_seconds: 60,
+    });
+    let rejected = Event::TelemetryRejected(TelemetryRejected {
+        station_id,
+        count: 11,
+        window_seconds: 300,
+        reason: "humidity: must be 100 or less".to_owned(),
+        rejected_key: "rejected/year=2026/month=02/day=22/station-01_5fea7756-0ea4-551a-a703-a558b933e274.json"
+            .to_owned(),
+    });
+    [started, ended, changed, failed, generated, completed, unpaid, credited, unbilled, silent, rejected]
         .into_iter()
         .flat_map(|event| seal("ITEM#1/METADATA", 1, at("2026-02-22T10:51:00Z"), "correlation-1", [event]))
         .collect()

@@ -213,6 +213,7 @@ impl<'a> DeadLetters<'a> {
         match consumer {
             Consumer::Billing => self.stack.output("BillingQueueUrl"),
             Consumer::Notification => self.stack.output("NotificationQueueUrl"),
+            Consumer::Telemetry => self.stack.output("TelemetryQueueUrl"),
             Consumer::Relay | Consumer::Schedule => bail!("it has no queue"),
         }
     }

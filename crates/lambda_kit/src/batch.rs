@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant as Stopwatch};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
@@ -13,6 +14,8 @@ use crate::{Context, Failure, Redelivery};
 
 /// How soon after it happened an event is to be handled. What takes longer spends the error budget.
 pub const OBJECTIVE: Duration = Duration::from_mins(1);
+/// Messages whose next delivery is postponed at the same time.
+const PARALLEL_POSTPONES: usize = 10;
 
 /// Works off every message of a batch, `concurrency` at a time, and reports those that failed, so that the queue
 /// delivers them again, ever later, and after its last attempt keeps them in its dead-letter queue.
@@ -44,6 +47,39 @@ where
         .filter_map(|failed| async { failed })
         .collect()
         .await;
+    answer(failed)
+}
+
+/// Hands a batch to `work` as a whole, which answers for each message whether it was handled, and reports those that
+/// failed as [`drive_sqs`] does. A panic fails them all.
+///
+/// # Errors
+/// As [`drive_sqs`].
+pub async fn drive_batch<F, Fut>(event: SqsEvent, redelivery: &Redelivery, work: F) -> Result<Value, Failure>
+where
+    F: FnOnce(Arc<[SqsMessage]>) -> Fut,
+    Fut: Future<Output = Vec<Result<(), Failure>>>,
+{
+    let messages: Arc<[SqsMessage]> = event.records.into();
+    let caught = AssertUnwindSafe(work(messages.clone())).catch_unwind().await;
+    let mut results = match caught {
+        Ok(results) => results.into_iter(),
+        Err(panic) => vec![Err(Failure::panicked(&*panic)); messages.len()].into_iter(),
+    };
+    // A message of which nothing is said was not handled.
+    let mut next = || results.next().unwrap_or_else(|| Err(Failure::internal("nothing was said of the message")));
+    let failed: Vec<(SqsMessage, Failure)> =
+        messages.iter().filter_map(|message| Some((message.clone(), next().err()?))).collect();
+    let reports = stream::iter(failed).map(|(message, failure)| async move {
+        redelivery.postpone(&message, &failure).await;
+        report(&message.message_id.unwrap_or_default(), &failure)
+    });
+    let reports: Vec<String> = reports.buffer_unordered(PARALLEL_POSTPONES).collect().await;
+    answer(reports)
+}
+
+/// The report of a batch: these messages failed.
+fn answer(failed: impl IntoIterator<Item = String>) -> Result<Value, Failure> {
     let mut response = SqsBatchResponse::default();
     response.batch_item_failures = failed
         .into_iter()

@@ -4,6 +4,7 @@ use std::time::{Instant as Stopwatch, SystemTime};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::Instant;
+use domain::telemetry::TOPIC_STATION;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use lambda_runtime::{Context as LambdaContext, Diagnostic, LambdaEvent};
@@ -68,10 +69,13 @@ impl<F: Function> Door<F> {
                 return Err(log(failure, &context).into_diagnostic());
             }
         };
-        if payload["requestContext"]["http"].is_object() {
+        // First of all: what a device wrote into its message must not pass for anything else than a message.
+        let is_message = payload.get(TOPIC_STATION).is_some();
+        if !is_message && payload["requestContext"]["http"].is_object() {
             return self.http(payload, &lambda).await;
         }
-        let correlation_id = payload["correlationId"].as_str().filter(|id| id.len() <= 128).map(str::to_owned);
+        let correlation_id = payload["correlationId"].as_str().filter(|id| !is_message && id.len() <= 128);
+        let correlation_id = correlation_id.map(str::to_owned);
         let context = self.context(&lambda, correlation_id);
         let result = match trigger(&payload) {
             Ok(Some(trigger)) => self.guard(self.function.trigger(trigger, context.clone()).boxed(), &context).await,
@@ -117,6 +121,7 @@ impl<F: Function> Door<F> {
         Context {
             now,
             deadline: deadline.filter(|at| *at > now).unwrap_or(now + TimeDelta::minutes(1)),
+            request_id: lambda.request_id.clone(),
             correlation_id: correlation_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
         }
     }
@@ -124,6 +129,9 @@ impl<F: Function> Door<F> {
 
 /// The event in a payload that is one.
 fn trigger(payload: &Value) -> Result<Option<Trigger>, Failure> {
+    if payload.get(TOPIC_STATION).is_some() {
+        return Ok(Some(Trigger::Iot(payload.clone())));
+    }
     let source = payload["Records"][0]["eventSource"].as_str();
     match source {
         Some("aws:sqs") => Ok(Some(Trigger::Sqs(parse(payload.clone())?))),

@@ -17,7 +17,7 @@ mod redelivery;
 mod request;
 mod retry;
 
-pub use batch::{OBJECTIVE, drive_events, drive_sqs};
+pub use batch::{OBJECTIVE, drive_batch, drive_events, drive_sqs};
 pub use bootstrap::{BootError, run};
 pub use command::{Command, validate};
 pub use config::{ConfigError, Env};

@@ -41,6 +41,8 @@ pub enum Trigger {
     Stream(StreamEvent),
     /// An event of a bus or a schedule.
     Event(Box<EventBridgeEvent>),
+    /// A device's message, as a rule of IoT Core hands it over: with the station of its topic.
+    Iot(Value),
 }
 
 /// When and in which context a function works.
@@ -50,6 +52,8 @@ pub struct Context {
     pub now: Instant,
     /// When the invocation is cut off.
     pub deadline: Instant,
+    /// Of the invocation: the same for every attempt of an asynchronous one.
+    pub request_id: String,
     /// Taken from the caller, or made.
     pub correlation_id: String,
 }

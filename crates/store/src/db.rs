@@ -146,18 +146,29 @@ impl Db {
         sk: &str,
         consistent: bool,
     ) -> Result<Option<T>, StoreError> {
+        self.get_key(table, key(pk, sk), consistent).await
+    }
+
+    /// Reads one item by its whole key.
+    pub(crate) async fn get_key<T: DeserializeOwned>(
+        &self,
+        table: &str,
+        key: Item,
+        consistent: bool,
+    ) -> Result<Option<T>, StoreError> {
+        let what = describe(&key);
         let answer = self
             .client
             .get_item()
             .table_name(table)
-            .set_key(Some(key(pk, sk)))
+            .set_key(Some(key))
             .consistent_read(consistent)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| classify(pk, &error))?;
+            .map_err(|error| classify(&what, &error))?;
         self.capacity.read(answer.consumed_capacity.as_slice());
-        answer.item.map(|item| decode(pk, item)).transpose()
+        answer.item.map(|item| decode(&what, item)).transpose()
     }
 
     /// One page of a query, from `start`, and the key at which the next begins.
@@ -361,14 +372,14 @@ pub(crate) fn key(pk: &str, sk: &str) -> Item {
 
 /// The table's key in an item of an index.
 fn own_key(item: &Item) -> Item {
-    let own = item.iter().filter(|(name, _)| [keys::PK, keys::SK].contains(&name.as_str()));
+    let own = item.iter().filter(|(name, _)| keys::PRIMARY.contains(&name.as_str()));
     own.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The key of an item, for messages.
 pub(crate) fn describe(item: &Item) -> String {
-    let part = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str);
-    format!("{}/{}", part(keys::PK), part(keys::SK))
+    let part = |name: &&str| item.get(*name).and_then(|value| value.as_s().ok()).map(String::as_str);
+    keys::PRIMARY.iter().filter_map(part).collect::<Vec<_>>().join("/")
 }
 
 /// An item as a row type.

@@ -10,6 +10,10 @@ use crate::time;
 pub const PK: &str = "PK";
 /// Sort key attribute.
 pub const SK: &str = "SK";
+/// Partition key attribute of the telemetry table, which has no sort key.
+pub const TELEMETRY_STATION: &str = "station_id";
+/// Every attribute that primary keys are made of.
+pub const PRIMARY: [&str; 3] = [PK, SK, TELEMETRY_STATION];
 /// Sort key of the main item of an aggregate.
 pub const METADATA: &str = "METADATA";
 /// Sort key of what never changes about a session.
@@ -37,6 +41,10 @@ pub const STATION_INDEX: &str = "stationId-index";
 pub const ACTIVE_INDEX: &str = "active-index";
 /// Log entries by (level, SK).
 pub const LEVEL_INDEX: &str = "level-index";
+/// Battery-swap stations by (fleet, `station_id`); sparse.
+pub const FLEET_INDEX: &str = "fleet-index";
+/// The one partition of the fleet's index: only new stations are written to it.
+pub const FLEET: &str = "FLEET";
 /// Log entries by (service, SK).
 pub const SERVICE_INDEX: &str = "service-index";
 
@@ -134,6 +142,12 @@ pub fn active_key(station: &StationId, session: &SessionId) -> String {
 #[must_use]
 pub fn active_prefix(station: &StationId) -> String {
     format!("{station}#")
+}
+
+/// Key, in the telemetry table, of what was rejected of a station.
+#[must_use]
+pub fn rejections(station: &StationId) -> String {
+    format!("REJECTED#{station}")
 }
 
 /// What follows the first `#` of a key.

@@ -1,7 +1,9 @@
-//! `DynamoDB` persistence: one file per aggregate, keys formatted in one place, every write conditional.
+//! Persistence, in `DynamoDB` and the telemetry archive in S3: one file per aggregate, keys formatted in one place,
+//! every write conditional or repeatable.
 //!
 //! Nothing here decides: what may happen is `domain`'s business, that it happens exactly once is this crate's.
 
+mod archive;
 mod billing;
 mod charging;
 mod db;
@@ -11,10 +13,12 @@ pub mod keys;
 mod page;
 mod sessions;
 mod stations;
+mod telemetry;
 mod time;
 mod transaction;
 mod users;
 
+pub use archive::{Archive, ArchiveRequests};
 pub use billing::{BillingStore, InvoiceFilter, LoadedInvoice, TopUp};
 pub use charging::{ChargingStore, DEFAULT_SHARDS, TickReport};
 pub use db::{Capacity, Db, Units};
@@ -23,10 +27,12 @@ pub use error_logs::{ErrorLogFilter, ErrorLogStore};
 pub use page::{Page, PageRequest};
 pub use sessions::{ActiveKey, LoadedSession, SessionFilter, SessionStore};
 pub use stations::{LoadedStation, StationFilter, StationStore};
+pub use telemetry::{StationState, TelemetryStore};
 pub use transaction::Transaction;
 pub use users::UserStore;
 
 pub use aws_sdk_dynamodb::Client;
+pub use aws_sdk_s3::Client as S3Client;
 
 /// The correlation id that events written by an operation carry, and when it happened.
 #[derive(Clone, Debug)]

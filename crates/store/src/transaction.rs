@@ -168,6 +168,24 @@ impl UpdateExpression {
         self.only_if("version", AttributeValue::N(version.to_string()))
     }
 
+    /// Only where there is no item yet, or `sort` lies above the item's, or is the same and `tie` lies above the item's.
+    pub fn only_if_later(mut self, sort: (&str, AttributeValue), tie: (&str, AttributeValue)) -> Self {
+        let (sort_name, sort_value) = (self.name(sort.0), self.value(sort.1));
+        let (tie_name, tie_value) = (self.name(tie.0), self.value(tie.1));
+        let later = format!(
+            "(attribute_not_exists({sort_name}) OR {sort_name} < {sort_value} \
+             OR ({sort_name} = {sort_value} AND {tie_name} < {tie_value}))"
+        );
+        self.conditions.push(later);
+        self
+    }
+
+    pub fn only_without(mut self, attribute: &str) -> Self {
+        let condition = format!("attribute_not_exists({})", self.name(attribute));
+        self.conditions.push(condition);
+        self
+    }
+
     pub fn build(self, table: &str, key: Item) -> Result<Update, StoreError> {
         let clauses = [("SET", &self.sets), ("REMOVE", &self.removes), ("ADD", &self.adds)];
         let expression: Vec<String> = clauses

@@ -20,7 +20,9 @@ pub async fn invoke<F: Function>(door: &Door<F>, payload: Value) -> Outcome {
 pub async fn invoke_raw<F: Function>(door: &Door<F>, payload: &[u8]) -> Outcome {
     let payload: Payload = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(payload))
         .expect("a payload never fails to be read");
-    let result = door.invoke(LambdaEvent::new(payload, Context::default())).await;
+    let mut context = Context::default();
+    context.request_id = uuid::Uuid::new_v4().to_string();
+    let result = door.invoke(LambdaEvent::new(payload, context)).await;
     result.map_err(|error| (error.error_type, error.error_message))
 }
 

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType,
 };
-use store::{BillingStore, ChargingStore, Db, ErrorLogStore, UserStore};
+use store::{BillingStore, ChargingStore, Db, ErrorLogStore, TelemetryStore, UserStore};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -16,18 +16,25 @@ use crate::aws::sdk_config;
 pub struct Table {
     /// Its name without environment.
     pub name: &'static str,
+    /// Its partition key, and its sort key where it has one.
+    pub key: (&'static str, Option<&'static str>),
     /// Indexes: name, partition key, sort key. All are keys-only.
     pub indexes: &'static [(&'static str, &'static str, &'static str)],
 }
 
+/// The key of a table of aggregates.
+const AGGREGATE: (&str, Option<&str>) = ("PK", Some("SK"));
+
 /// The tables of the application.
-pub const TABLES: [Table; 5] = [
+pub const TABLES: [Table; 6] = [
     Table {
         name: "ev-stations",
+        key: AGGREGATE,
         indexes: &[("status-index", "status", "stationId"), ("cell-index", "cell", "stationId")],
     },
     Table {
         name: "ev-sessions",
+        key: AGGREGATE,
         indexes: &[
             ("userId-index", "userId", "createdAt"),
             ("stationId-index", "stationId", "createdAt"),
@@ -35,9 +42,10 @@ pub const TABLES: [Table; 5] = [
             ("active-index", "activeShard", "activeKey"),
         ],
     },
-    Table { name: "ev-users", indexes: &[] },
+    Table { name: "ev-users", key: AGGREGATE, indexes: &[] },
     Table {
         name: "ev-error-logs",
+        key: AGGREGATE,
         indexes: &[
             ("level-index", "level", "SK"),
             ("service-index", "service", "SK"),
@@ -46,8 +54,10 @@ pub const TABLES: [Table; 5] = [
     },
     Table {
         name: "ev-billing",
+        key: AGGREGATE,
         indexes: &[("userId-index", "userId", "createdAt"), ("status-index", "status", "createdAt")],
     },
+    Table { name: "ev-telemetry", key: ("station_id", None), indexes: &[("fleet-index", "fleet", "station_id")] },
 ];
 
 /// `DynamoDB` in this process, on a free port, in memory, with the application's tables. It ends with this value.
@@ -108,6 +118,12 @@ impl EmbeddedDynamoDb {
         BillingStore::new(Db::new(self.client()), "ev-billing")
     }
 
+    /// States of battery-swap stations in it.
+    #[must_use]
+    pub fn telemetry(&self) -> TelemetryStore {
+        TelemetryStore::new(Db::new(self.client()), "ev-telemetry")
+    }
+
     /// The error log in it.
     #[must_use]
     pub fn error_logs(&self) -> ErrorLogStore {
@@ -145,13 +161,17 @@ async fn create(client: &Client, table: Table) {
     let key = |name: &str, kind: KeyType| {
         KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("a key")
     };
-    let mut attributes = vec!["PK", "SK"];
+    let (partition, sort) = table.key;
+    let mut attributes = vec![partition];
+    attributes.extend(sort);
     let mut request = client
         .create_table()
         .table_name(table.name)
         .billing_mode(BillingMode::PayPerRequest)
-        .key_schema(key("PK", KeyType::Hash))
-        .key_schema(key("SK", KeyType::Range));
+        .key_schema(key(partition, KeyType::Hash));
+    if let Some(sort) = sort {
+        request = request.key_schema(key(sort, KeyType::Range));
+    }
     for (name, partition, sort) in table.indexes {
         attributes.extend([*partition, *sort]);
         let index = GlobalSecondaryIndex::builder()

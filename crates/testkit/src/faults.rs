@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use tokio::sync::Notify;
 
-/// What can happen to a call of `DynamoDB`.
+/// What can happen to a call of `DynamoDB` or S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The process ends before the call is made.

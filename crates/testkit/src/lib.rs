@@ -9,6 +9,7 @@ mod faults;
 mod lambda;
 mod runtime_api;
 mod s3;
+mod telemetry;
 
 pub use aws::{FakeAws, NOWHERE, RecordedCall, no_redelivery, sdk_config};
 pub use builders::ended;
@@ -18,3 +19,4 @@ pub use faults::{Fault, FaultyHttp};
 pub use lambda::FakeLambda;
 pub use runtime_api::RuntimeApi;
 pub use s3::EmbeddedS3;
+pub use telemetry::{archived, lines, reading};

@@ -46,19 +46,31 @@ impl EmbeddedS3 {
     /// A client of it.
     #[must_use]
     pub fn client(&self) -> Client {
-        Client::new(&sdk_config(&format!("http://{}", self.address)))
+        Client::new(&sdk_config(&self.endpoint()))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// The objects of a bucket: key and content.
     pub async fn objects(&self, bucket: &str) -> Vec<(String, Vec<u8>)> {
         let client = self.client();
-        let list = client.list_objects_v2().bucket(bucket).send().await.expect("a readable bucket");
-        let mut objects = Vec::new();
-        for key in list.contents().iter().filter_map(|object| object.key()) {
-            let object = client.get_object().bucket(bucket).key(key).send().await.expect("an object");
-            objects.push((key.to_owned(), object.body.collect().await.expect("its content").to_vec()));
+        let (mut objects, mut start) = (Vec::new(), None);
+        loop {
+            let list = client.list_objects_v2().bucket(bucket).set_start_after(start.take());
+            let list = list.send().await.expect("a readable bucket");
+            for key in list.contents().iter().filter_map(|object| object.key()) {
+                let object = client.get_object().bucket(bucket).key(key).send().await.expect("an object");
+                objects.push((key.to_owned(), object.body.collect().await.expect("its content").to_vec()));
+                start = Some(key.to_owned());
+            }
+            if start.is_none() {
+                return objects;
+            }
         }
-        objects
     }
 }
 

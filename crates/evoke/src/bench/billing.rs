@@ -34,7 +34,12 @@ pub async fn billing(invoices: u32) -> Result<()> {
     let currency = "EUR".parse().map_err(anyhow::Error::msg)?;
     let billing = Billing::new(BillingStore::new(db.clone(), "ev-billing"), currency, redelivery);
     let now: domain::Instant = "2026-03-03T10:30:00Z".parse()?;
-    let context = Context { now, deadline: now + chrono::Duration::minutes(15), correlation_id: "bench".to_owned() };
+    let context = Context {
+        now,
+        deadline: now + chrono::Duration::minutes(15),
+        correlation_id: "bench".to_owned(),
+        request_id: "bench".to_owned(),
+    };
     fill_wallets(&billing, invoices, &context).await?;
     let before = db.capacity().units();
     let (mut issued, mut bare) = (0.0, 0.0);

@@ -30,7 +30,7 @@ use tokio::process::{Child, Command};
 use crate::stack::Stack;
 
 /// The functions, by the names of their binaries.
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 12] = [
     "health_check",
     "station_service",
     "session_service",
@@ -40,6 +40,9 @@ const FUNCTIONS: [&str; 9] = [
     "billing_audit",
     "dlq_reconciler",
     "event_relay",
+    "telemetry_handler",
+    "telemetry_api",
+    "telemetry_monitor",
 ];
 /// Writes under way at the same time, of the simulator's stations and of the bare updates alike.
 const CONCURRENCY: usize = 64;
@@ -167,8 +170,12 @@ async fn measure(sessions: u32, ticks: u32) -> Result<Run> {
 
 async fn advance(simulator: &ChargingSimulator, started: domain::Instant, minute: u32, sessions: u32) -> Result<()> {
     let at = started + chrono::Duration::minutes(minute.into());
-    let context =
-        Invocation { now: at, deadline: at + chrono::Duration::minutes(15), correlation_id: "bench".to_owned() };
+    let context = Invocation {
+        now: at,
+        deadline: at + chrono::Duration::minutes(15),
+        correlation_id: "bench".to_owned(),
+        request_id: "bench".to_owned(),
+    };
     let answer = simulator.tick(&Tick { tick_at: Some(at), ..Tick::default() }, &context).await?;
     anyhow::ensure!(answer.sessions == u64::from(sessions), "{} of {sessions} sessions were ticked", answer.sessions);
     anyhow::ensure!(answer.skipped == 0 && answer.completed == 0, "sessions were skipped or ended: {answer:?}");

@@ -189,7 +189,12 @@ async fn an_audit_that_runs_out_of_time_goes_on_in_another_invocation() {
     let audit = BillingAudit::new(sessions, billing, nobody, peer(&lambda));
     let scheduled = json!({ "detail-type": "Scheduled Event", "source": "aws.events", "detail": {} });
     let now = (Clock::SYSTEM.0)();
-    let in_a_hurry = Context { now, deadline: now + chrono::Duration::seconds(1), correlation_id: "c".to_owned() };
+    let in_a_hurry = Context {
+        now,
+        deadline: now + chrono::Duration::seconds(1),
+        correlation_id: "c".to_owned(),
+        request_id: "r".to_owned(),
+    };
     let trigger = Trigger::Event(serde_json::from_value(scheduled).unwrap());
     let answer = audit.trigger(trigger, in_a_hurry).await.unwrap();
     assert_eq!((&answer["wallets"], &answer["defects"]), (&json!(100), &json!([])));

@@ -104,7 +104,9 @@ impl Function for ChargingSimulator {
                 })
                 .await
             }
-            Trigger::Stream(_) => Err(Failure::invalid("Records", "a table's stream is no tick")),
+            Trigger::Stream(_) | Trigger::Iot(_) => {
+                Err(Failure::invalid("payload", "must be a scheduled event or a batch of the shards' queue"))
+            }
         }
     }
 }

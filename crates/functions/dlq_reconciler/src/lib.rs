@@ -105,8 +105,8 @@ impl DlqReconciler {
         let body = message.body.as_deref().unwrap_or_default();
         let replays = replays(message);
         match (judge(queue.consumer, body, replays, self.max_replays), &queue.source) {
-            (Verdict::Retry, Some(source)) => self.replay(source, body, replays).await,
-            (Verdict::Retry, None) => {
+            (Verdict::Retry { message }, Some(source)) => self.replay(source, &message, replays).await,
+            (Verdict::Retry { .. }, None) => {
                 let reason = "its consumer has no queue to which it could go back".to_owned();
                 self.isolate(message, queue.consumer, (reason, None), context).await
             }

@@ -9,7 +9,7 @@ mod topics;
 use commands::{ListLogs, LogRef, LogView, Notify};
 use domain::error::DomainError;
 use domain::error_log::{Level, LogEntry, LogStatus};
-use domain::event::{CreditNoteIssued, Envelope, Event, InvoiceGenerated, PaymentFailed, SessionEnded};
+use domain::event::{CreditNoteIssued, Envelope, Event, InvoiceGenerated, PaymentFailed, SessionEnded, TelemetryStale};
 use domain::id::{LogId, derive};
 use domain::machine::State;
 use domain::session::SessionStatus;
@@ -185,6 +185,17 @@ fn notification_for(envelope: &Envelope) -> Option<(Audience, LogEntry)> {
             let message = format!("session {} cannot be billed: {}", failed.session_id, failed.reason);
             (Audience::Operators, Level::Critical, message)
         }
+        Event::TelemetryStale(stale) => {
+            let level = if stale.stale { Level::Warning } else { Level::Info };
+            (Audience::Operators, level, silence(stale))
+        }
+        Event::TelemetryRejected(rejected) => {
+            let message = format!(
+                "{} messages of battery-swap station {} were rejected within {} s; the last one ({}): {}",
+                rejected.count, rejected.station_id, rejected.window_seconds, rejected.rejected_key, rejected.reason
+            );
+            (Audience::Operators, Level::Warning, message)
+        }
         Event::StationStatusChanged(_) | Event::SessionStarted(_) | Event::PaymentCompleted(_) => return None,
     };
     let entry = LogEntry {
@@ -202,6 +213,15 @@ fn notification_for(envelope: &Envelope) -> Option<(Audience, LogEntry)> {
         version: 1,
     };
     Some((audience, entry))
+}
+
+fn silence(stale: &TelemetryStale) -> String {
+    let (station, seconds) = (&stale.station_id, stale.silent_seconds);
+    let seen = stale.last_seen_at.to_rfc3339();
+    if stale.stale {
+        return format!("battery-swap station {station} is silent: nothing since {seen}, {seconds} s ago");
+    }
+    format!("battery-swap station {station} is back after {seconds} s: heard at {seen}")
 }
 
 fn farewell(ended: &SessionEnded) -> String {

@@ -1,0 +1,96 @@
+use chrono::TimeDelta;
+use uuid::Uuid;
+
+use crate::Instant;
+
+/// The messages of one station that were rejected of late.
+///
+/// Each delivery is counted once, however often it is tried. When more than a limit fall into five minutes, that is
+/// reported, once in five minutes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rejections {
+    /// When each was rejected, by its delivery.
+    pub recent: Vec<(Instant, Uuid)>,
+    /// When it was reported last.
+    pub reported_at: Option<Instant>,
+    /// Counts its changes.
+    pub version: u64,
+}
+
+/// What a rejection comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing to write: it is known, or it was reported a moment ago that there are too many.
+    Known,
+    /// Counted.
+    Counted,
+    /// Counted, and so many are too many.
+    TooMany(usize),
+}
+
+impl Rejections {
+    /// Over how long rejected messages are counted.
+    pub const WINDOW: TimeDelta = TimeDelta::minutes(5);
+
+    /// Counts the rejection of `delivery` at `at`; more than `limit` within the window are too many.
+    pub fn note(&mut self, delivery: Uuid, at: Instant, limit: usize) -> Verdict {
+        let is_recent = |other: Instant| (at - other).abs() < Self::WINDOW;
+        let reported = self.reported_at.is_some_and(is_recent);
+        if reported || self.recent.iter().any(|(_, known)| *known == delivery) {
+            return Verdict::Known;
+        }
+        self.recent.retain(|(other, _)| is_recent(*other));
+        self.recent.push((at, delivery));
+        self.version += 1;
+        if self.recent.len() <= limit {
+            return Verdict::Counted;
+        }
+        self.reported_at = Some(at);
+        let count = self.recent.len();
+        self.recent.clear();
+        Verdict::TooMany(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::derive;
+
+    fn at(seconds: i64) -> Instant {
+        chrono::DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap_or_default()
+    }
+
+    fn delivery(number: i64) -> Uuid {
+        derive(&[&number.to_string()])
+    }
+
+    #[test]
+    fn more_than_the_limit_in_five_minutes_are_reported_once() {
+        let mut rejections = Rejections::default();
+        for number in 0..3 {
+            assert_eq!(rejections.note(delivery(number), at(number), 3), Verdict::Counted);
+        }
+        assert_eq!(rejections.note(delivery(2), at(9), 3), Verdict::Known, "another try of the same delivery");
+        assert_eq!(rejections.note(delivery(3), at(10), 3), Verdict::TooMany(4));
+        let before = rejections.clone();
+        for number in 4..100 {
+            assert_eq!(rejections.note(delivery(number), at(11), 3), Verdict::Known);
+        }
+        assert_eq!(rejections, before, "a flood writes nothing");
+        for number in 100..103 {
+            assert_eq!(rejections.note(delivery(number), at(311), 3), Verdict::Counted);
+        }
+        assert_eq!(rejections.note(delivery(103), at(312), 3), Verdict::TooMany(4), "it goes on, and is told again");
+    }
+
+    #[test]
+    fn the_window_slides() {
+        let mut rejections = Rejections::default();
+        for number in 0..100 {
+            let verdict = rejections.note(delivery(number), at(number * 100), 3);
+            assert_eq!(verdict, Verdict::Counted, "three in any five minutes are not too many");
+        }
+        assert_eq!(rejections.recent.len(), 3, "what is past is forgotten");
+    }
+}

@@ -1,0 +1,78 @@
+//! What arrives, and what is found in it.
+
+use chrono::DateTime;
+use domain::Instant;
+use domain::error::FieldError;
+use domain::id::{StationId, derive};
+use domain::telemetry::{Message, Reading, RejectedMessage, TOPIC_STATION};
+use lambda_kit::events::SqsMessage;
+use lambda_kit::{Code, Context, Failure, validate};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// One delivery of a message: every attempt to handle it has the same.
+pub(crate) struct Delivery {
+    pub id: Uuid,
+    pub received_at: Instant,
+}
+
+/// What a message was found to be.
+pub(crate) enum Judged {
+    Accepted(Message),
+    Rejected(RejectedMessage),
+}
+
+impl Delivery {
+    /// Of an invocation's own message: asynchronous attempts share their request id.
+    pub fn of_invocation(context: &Context) -> Self {
+        Self { id: derive(&["telemetry delivery", &context.request_id]), received_at: context.now }
+    }
+
+    /// Of a queue's message, which was received when it was sent to the queue.
+    pub fn of_message(message: &SqsMessage, context: &Context) -> Self {
+        let sent = message.attributes.get("SentTimestamp").and_then(|sent| sent.parse().ok());
+        let id = message.message_id.as_deref().unwrap_or_default();
+        Self {
+            id: derive(&["telemetry delivery", id]),
+            received_at: sent.and_then(DateTime::from_timestamp_millis).unwrap_or(context.now),
+        }
+    }
+}
+
+/// A queue's message as JSON; text that is none as a string, which no device's message is.
+pub(crate) fn body(message: &SqsMessage) -> Value {
+    let text = message.body.as_deref().unwrap_or_default();
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// Checks what a device sent.
+///
+/// # Errors
+/// An internal failure when the schema itself cannot be used.
+pub(crate) fn judge(sent: Value, delivery: &Delivery, now: Instant) -> Result<Judged, Failure> {
+    let topic = sent.get(TOPIC_STATION).and_then(Value::as_str).map(str::to_owned);
+    let checked = if sent.is_object() { check(&sent, topic.as_deref(), now) } else { Err(not_an_object()) };
+    let errors = match checked {
+        Ok(reading) => return Ok(Judged::Accepted(Message::new(reading, &sent))),
+        Err(failure) if failure.code == Code::Validation => failure.fields,
+        Err(failure) => return Err(failure),
+    };
+    let named = topic.as_deref().or_else(|| sent["station_id"].as_str());
+    Ok(Judged::Rejected(RejectedMessage {
+        station_id: named.and_then(|id| StationId::new(id).ok()),
+        received_at: delivery.received_at,
+        delivery_id: delivery.id,
+        errors,
+        message: sent,
+    }))
+}
+
+fn check(sent: &Value, topic: Option<&str>, now: Instant) -> Result<Reading, Failure> {
+    let reading: Reading = validate(sent)?;
+    reading.check(topic, now)?;
+    Ok(reading)
+}
+
+fn not_an_object() -> Failure {
+    Failure::invalid_fields(vec![FieldError::new("message", "must be a JSON object with the fields of a reading")])
+}

@@ -1,0 +1,230 @@
+//! Takes the messages of battery-swap stations: validates, archives, keeps the latest state.
+//!
+//! Two paths end in one pipeline: an IoT rule hands over single messages, or fills a queue whose batches are taken. What
+//! is valid goes to the archive and, if it is the latest, into the station's state; what is not goes to the rejected
+//! part of the bucket with the reason, and is never tried again.
+
+mod intake;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use domain::event::{Event, TelemetryRejected};
+use domain::telemetry::{Message, RejectedMessage, Rejections, Verdict, latest};
+use futures::future::{join, join3};
+use futures::{StreamExt, stream};
+use intake::{Delivery, Judged, judge};
+use lambda_kit::events::SqsMessage;
+use lambda_kit::{Answer, Context, Failure, Function, Redelivery, Request, Trigger, drive_batch};
+use serde_json::{Value, json};
+use store::{Archive, TelemetryStore};
+use uuid::Uuid;
+
+/// Stations, and rejected messages, of a batch written at the same time.
+const PARALLEL_WRITES: usize = 32;
+
+/// The function.
+#[derive(Debug)]
+pub struct TelemetryHandler {
+    states: TelemetryStore,
+    archive: Archive,
+    redelivery: Redelivery,
+    rejected_limit: usize,
+}
+
+impl Function for TelemetryHandler {
+    const NAME: &'static str = "telemetry_handler";
+    const DEFAULT_ACTION: Option<&'static str> = Some("ingest");
+
+    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
+        if request.action != "ingest" {
+            return Err(request.unknown_action(&["ingest"]));
+        }
+        let mut message = request.arguments;
+        if let Value::Object(fields) = &mut message {
+            fields.remove("action");
+            fields.remove("actor");
+        }
+        Answer::ok(self.ingest(message, &request.context).await?)
+    }
+
+    async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
+        match trigger {
+            Trigger::Iot(message) => self.ingest(message, &context).await,
+            Trigger::Sqs(batch) => {
+                let work = |messages: Arc<[SqsMessage]>| async move { self.ingest_batch(&messages, &context).await };
+                drive_batch(batch, &self.redelivery, work).await
+            }
+            Trigger::Stream(_) | Trigger::Event(_) => Err(Failure::invalid(
+                "payload",
+                "must be a message of a battery-swap station, or a queue's batch of them",
+            )),
+        }
+    }
+}
+
+impl TelemetryHandler {
+    /// Over these; more than `rejected_limit` rejected messages of a station in five minutes are reported.
+    #[must_use]
+    pub fn new(states: TelemetryStore, archive: Archive, redelivery: Redelivery, rejected_limit: usize) -> Self {
+        Self { states, archive, redelivery, rejected_limit }
+    }
+
+    /// Takes one message. The archive and the state are written side by side; whichever fails fails the invocation, and
+    /// both are written again with the next attempt.
+    async fn ingest(&self, sent: Value, context: &Context) -> Result<Value, Failure> {
+        let delivery = Delivery::of_invocation(context);
+        let message = match judge(sent, &delivery, context.now)? {
+            Judged::Accepted(message) => message,
+            Judged::Rejected(rejected) => {
+                self.reject(&rejected, context).await?;
+                return Ok(json!({ "accepted": false, "errors": rejected.errors, "key": rejected.key() }));
+            }
+        };
+        let (archived, recorded) =
+            join(self.archive.keep(&message), self.states.record(&message, delivery.received_at)).await;
+        archived?;
+        let is_latest = recorded?;
+        measure([&message], context);
+        count_late(usize::from(!is_latest));
+        Ok(json!({ "accepted": true, "messageId": message.id, "latest": is_latest, "key": message.key() }))
+    }
+
+    /// Takes a batch: one object for each day, one write for each station. Answers for each message whether it was
+    /// handled.
+    async fn ingest_batch(&self, messages: &[SqsMessage], context: &Context) -> Vec<Result<(), Failure>> {
+        let mut results = Results(vec![Ok(()); messages.len()]);
+        let mut accepted: BTreeMap<usize, Message> = BTreeMap::new();
+        let mut rejected: BTreeMap<usize, RejectedMessage> = BTreeMap::new();
+        let mut received = BTreeMap::new();
+        for (index, message) in messages.iter().enumerate() {
+            let delivery = Delivery::of_message(message, context);
+            match judge(intake::body(message), &delivery, context.now) {
+                Ok(Judged::Accepted(message)) => {
+                    received.insert(message.id, delivery.received_at);
+                    accepted.insert(index, message);
+                }
+                Ok(Judged::Rejected(message)) => {
+                    rejected.insert(index, message);
+                }
+                Err(failure) => results.fail([index], &failure),
+            }
+        }
+        let (unarchived, unrecorded, unrejected) = join3(
+            self.archive_batch(&accepted),
+            self.record_batch(&accepted, &received),
+            self.reject_batch(&rejected, context),
+        )
+        .await;
+        for (indexes, failure) in [unarchived, unrecorded, unrejected].into_iter().flatten() {
+            results.fail(indexes, &failure);
+        }
+        measure(accepted.iter().filter(|(index, _)| results.0[**index].is_ok()).map(|(_, message)| message), context);
+        results.0
+    }
+
+    /// Keeps each day's messages in one object. Answers the messages of the days that were not kept.
+    async fn archive_batch(&self, accepted: &BTreeMap<usize, Message>) -> Vec<(Vec<usize>, Failure)> {
+        let mut days: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (index, message) in accepted {
+            days.entry(message.reading.timestamp.date_naive()).or_default().push(*index);
+        }
+        let kept = stream::iter(days.into_values()).map(|day| async move {
+            let messages: Vec<&Message> = day.iter().filter_map(|index| accepted.get(index)).collect();
+            let failure = self.archive.keep_batch(&messages).await.err()?;
+            Some((day, failure.into()))
+        });
+        kept.buffer_unordered(PARALLEL_WRITES).filter_map(|failed| async { failed }).collect().await
+    }
+
+    /// Writes each station's latest message. Answers those that were not written; the others of the station have been
+    /// overtaken and need no further try.
+    async fn record_batch(
+        &self,
+        accepted: &BTreeMap<usize, Message>,
+        received: &BTreeMap<Uuid, domain::Instant>,
+    ) -> Vec<(Vec<usize>, Failure)> {
+        let latest: Vec<Message> = latest(accepted.values()).into_iter().cloned().collect();
+        let ids: BTreeSet<Uuid> = accepted.values().map(|message| message.id).collect();
+        let overtaken = ids.len() - latest.len();
+        let recorded = stream::iter(latest).map(|message| async move {
+            let received_at = received.get(&message.id).copied().unwrap_or(message.reading.timestamp);
+            let recorded = self.states.record(&message, received_at).await;
+            (message.id, recorded)
+        });
+        let recorded: Vec<_> = recorded.buffer_unordered(PARALLEL_WRITES).collect().await;
+        count_late(overtaken + recorded.iter().filter(|(_, recorded)| matches!(recorded, Ok(false))).count());
+        let failed = recorded.into_iter().filter_map(|(id, recorded)| Some((id, recorded.err()?)));
+        let indexes = |id: Uuid| accepted.iter().filter(move |(_, message)| message.id == id).map(|(index, _)| *index);
+        failed.map(|(id, failure)| (indexes(id).collect(), failure.into())).collect()
+    }
+
+    async fn reject_batch(
+        &self,
+        rejected: &BTreeMap<usize, RejectedMessage>,
+        context: &Context,
+    ) -> Vec<(Vec<usize>, Failure)> {
+        let indexes: Vec<usize> = rejected.keys().copied().collect();
+        let rejections = stream::iter(indexes).map(|index| async move {
+            let failure = self.reject(rejected.get(&index)?, context).await.err()?;
+            Some((vec![index], failure))
+        });
+        rejections.buffer_unordered(PARALLEL_WRITES).filter_map(|failed| async { failed }).collect().await
+    }
+
+    /// Keeps a rejected message with the reason, and counts it for its station.
+    async fn reject(&self, rejected: &RejectedMessage, context: &Context) -> Result<(), Failure> {
+        self.archive.keep_rejected(rejected).await?;
+        metrics::counter!("TelemetryRejected").increment(1);
+        let (key, reason) = (rejected.key(), rejected.reason());
+        let Some(station) = &rejected.station_id else {
+            tracing::warn!(key, reason, "a message of an unknown station was rejected");
+            return Ok(());
+        };
+        tracing::info!(station.id = station.as_str(), key, reason, "a message was rejected");
+        let report = |count: usize| {
+            Event::TelemetryRejected(TelemetryRejected {
+                station_id: station.clone(),
+                count: u32::try_from(count).unwrap_or(u32::MAX),
+                window_seconds: u32::try_from(Rejections::WINDOW.num_seconds()).unwrap_or(u32::MAX),
+                reason: reason.clone(),
+                rejected_key: key.clone(),
+            })
+        };
+        let (delivery, limit) = (rejected.delivery_id, self.rejected_limit);
+        let verdict = self.states.note_rejection(station, delivery, limit, report, &context.trace()).await?;
+        if let Verdict::TooMany(count) = verdict {
+            tracing::warn!(station.id = station.as_str(), count, "too many messages of a station are rejected");
+        }
+        Ok(())
+    }
+}
+
+/// What became of each message of a batch.
+struct Results(Vec<Result<(), Failure>>);
+
+impl Results {
+    fn fail(&mut self, indexes: impl IntoIterator<Item = usize>, failure: &Failure) {
+        for index in indexes {
+            self.0[index] = Err(failure.clone());
+        }
+    }
+}
+
+/// Counts what was accepted, and measures how old it was.
+fn measure<'a>(accepted: impl IntoIterator<Item = &'a Message>, context: &Context) {
+    let mut count = 0;
+    for message in accepted {
+        let age = (context.now - message.reading.timestamp).to_std().unwrap_or_default();
+        metrics::histogram!("TelemetryAge").record(age.as_secs_f64() * 1000.0);
+        count += 1;
+    }
+    metrics::counter!("TelemetryAccepted").increment(count);
+}
+
+/// Counts messages that were not their station's latest.
+fn count_late(messages: usize) {
+    if messages > 0 {
+        metrics::counter!("TelemetryLate").increment(messages as u64);
+    }
+}
