@@ -19,6 +19,8 @@ export PATH := $(BIN):$(PATH)
 FUNCTIONS := $(notdir $(wildcard crates/functions/*))
 PACKAGES := $(foreach function,$(FUNCTIONS),-p $(function))
 PORT ?= 4566
+# Further parameters of the template, e.g. PARAMETERS="TelemetryIngestion=batched".
+PARAMETERS ?=
 F ?= health_check
 ARCH ?= arm64
 TOOLS := $(HOME)/.cache/evoke/tools
@@ -41,7 +43,7 @@ build: $(VENV)/.ready ## the functions and the command line, for this machine
 	@install -m 755 target/lambda/evoke/bootstrap $(EVOKE)
 
 up: build ## start the local cloud and deploy to it (idempotent; PORT=4566)
-	$(BIN)/python scripts/local_cloud.py up --port $(PORT)
+	$(BIN)/python scripts/local_cloud.py up --port $(PORT) --parameters "$(PARAMETERS)"
 
 demo: up ## start, deploy, and watch vehicles charge
 	$(EVOKE) demo

@@ -26,7 +26,8 @@ def main():
     if problems:
         sys.exit(f"the template cannot be read: {problems}")
     resources = template["Resources"]
-    failures = [*triggers(resources), *routes(resources), *dead_letters(resources), *queues(resources), *logs(resources)]
+    checks = (triggers, iot_rules, routes, dead_letters, queues, logs)
+    failures = [failure for check in checks for failure in check(resources)]
     for failure in failures:
         print(f"infrastructure/template.yaml: {failure}", file=sys.stderr)
     print(f"template: {len(resources)} resources, {len(failures)} failures")
@@ -92,6 +93,38 @@ def triggers(resources):
         for rule_target in rule["Targets"]:
             if not (rule_target.get("DeadLetterConfig") and rule_target.get("RetryPolicy")):
                 yield f"{name}: target {rule_target['Id']} has no retry policy with a dead-letter queue"
+
+
+def branches(value):
+    """What a property may be: itself, or each side of an `If`."""
+    if isinstance(value, dict) and "Fn::If" in value:
+        return value["Fn::If"][1:]
+    return [value]
+
+
+def iot_rules(resources):
+    """Each IoT rule may do what it does, and what fails is kept: by its error action, and behind an invocation."""
+    permissions = of_type(resources, "AWS::Lambda::Permission").values()
+    destinations = {
+        target(config["FunctionName"])
+        for config in of_type(resources, "AWS::Lambda::EventInvokeConfig").values()
+        if config.get("DestinationConfig", {}).get("OnFailure")
+    }
+    for name, rule in of_type(resources, "AWS::IoT::TopicRule").items():
+        payload = rule["TopicRulePayload"]
+        kept = payload.get("ErrorAction", {}).get("Sqs")
+        if not kept or not target(kept["QueueUrl"]).endswith("DeadLetterQueue"):
+            yield f"{name}: its error action is no dead-letter queue"
+        for action in [action for branch in branches(payload["Actions"]) for action in branch] + [payload["ErrorAction"]]:
+            if "Sqs" in action and "sqs:SendMessage" not in actions(resources, target(action["Sqs"]["RoleArn"])):
+                yield f"{name}: its role may not send"
+            if "Lambda" in action:
+                function = target(action["Lambda"]["FunctionArn"])
+                if function not in destinations:
+                    yield f"{name}: no destination for failed invocations of {function}"
+                allowed = (p for p in permissions if p["Principal"] == "iot.amazonaws.com" and "SourceArn" in p)
+                if not any(target(permission["FunctionName"]) == function for permission in allowed):
+                    yield f"{name}: IoT Core may not invoke {function}"
 
 
 def routes(resources):

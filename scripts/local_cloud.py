@@ -34,8 +34,9 @@ def main():
     parser.add_argument("command", choices=["up", "down"])
     parser.add_argument("--state", type=Path, default=ROOT / ".local", help="folder for everything it makes")
     parser.add_argument("--port", type=int, default=4566, help="port to listen on; 0 chooses a free one")
+    parser.add_argument("--parameters", default="", help="further parameters of the template: Name=value Name=value")
     args = parser.parse_args()
-    cloud = Cloud(args.state.resolve(), args.port)
+    cloud = Cloud(args.state.resolve(), args.port, args.parameters)
     cloud.up() if args.command == "up" else cloud.down()
 
 
@@ -44,15 +45,17 @@ def fail(message):
 
 
 class Cloud:
-    def __init__(self, state, port):
+    def __init__(self, state, port, parameters=""):
         self.state = state
         self.logs = state / "logs"
         self.process_file = state / "process.json"
         self.outputs_file = state / "outputs.json"
         self.port = port
+        self.mqtt_port = None
+        self.parameters = f"Environment=dev Architecture={_architecture()} {parameters}".strip()
         running = self.running()
         if running:
-            self.port = running["port"]
+            self.port, self.mqtt_port = running["port"], running["mqttPort"]
 
     @property
     def endpoint(self):
@@ -97,12 +100,13 @@ class Cloud:
             self.port = _free_port()
         elif _in_use(self.port):
             fail(f"port {self.port} is taken by another process: stop it, or choose another with PORT=…")
+        self.mqtt_port = _free_port()
         environment = self.environment() | {
             "AUTH": "true",  # enforce IAM, so that the template's policies are proven
             "LAMBDA_EXECUTOR": "local",
             "GATEWAY_PORT": str(self.port),
             "BIND_HOST": "127.0.0.1",
-            "IOT_MTLS_ENABLED": "0",
+            "IOT_MTLS_PORT": str(self.mqtt_port),
             "S3_DATA_DIR": str(self.state / "s3"),
         }
         log = (self.logs / "ministack.log").open("ab")
@@ -115,7 +119,7 @@ class Cloud:
             stderr=log,
             start_new_session=True,
         )
-        self.process_file.write_text(json.dumps({"pid": process.pid, "port": self.port}))
+        self.process_file.write_text(json.dumps({"pid": process.pid, "port": self.port, "mqttPort": self.mqtt_port}))
         print(f"local cloud: MiniStack at {self.endpoint} (log: {_short(self.logs / 'ministack.log')})", flush=True)
 
     def wait_until_ready(self):
@@ -131,7 +135,7 @@ class Cloud:
         fail(f"MiniStack was not ready within {START_SECONDS} s: see {_short(self.logs / 'ministack.log')}")
 
     def deploy(self):
-        fingerprint = _fingerprint()
+        fingerprint = _fingerprint(self.parameters)
         stamp = self.state / "deployed"
         if stamp.exists() and stamp.read_text() == fingerprint and self.outputs_file.exists():
             print("local cloud: up to date", flush=True)
@@ -145,7 +149,7 @@ class Cloud:
                     str(Path(sys.executable).parent / "sam"), "deploy",
                     "--template-file", str(TEMPLATE),
                     "--config-file", str(ROOT / "infrastructure" / "samconfig.toml"),
-                    "--parameter-overrides", f"Environment=dev Architecture={_architecture()}",
+                    "--parameter-overrides", self.parameters,
                 ],
                 env=self.environment(), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
             )
@@ -178,14 +182,20 @@ class Cloud:
         outputs["stackName"] = "evoke"
         # API Gateway's own host name does not resolve here; MiniStack serves the same API at this one.
         outputs["HttpApiUrl"] = f"http://{outputs['HttpApiId']}.execute-api.localhost:{self.port}"
+        # Devices reach IoT Core here. AWS's own endpoint is asked for, and known to every system's roots.
+        ca = self.state / "iot-ca.pem"
+        with urllib.request.urlopen(f"{self.endpoint}/_ministack/iot/ca.pem", timeout=10) as answer:
+            ca.write_bytes(answer.read())
+        outputs |= {"iotHost": "127.0.0.1", "iotPort": str(self.mqtt_port), "iotCaFile": str(ca)}
         return outputs
 
     def complete(self, outputs):
         """Applies what MiniStack's CloudFormation drops from the template although its API knows it, and takes back the
-        one thing that cannot hold here: the local cloud speaks HTTP, which the bucket's policy denies."""
-        self.client("s3").delete_bucket_policy(Bucket=outputs["QuarantineBucket"])
+        one thing that cannot hold here: the local cloud speaks HTTP, which the buckets' policies deny."""
+        for key in ("QuarantineBucket", "TelemetryBucket"):
+            self.client("s3").delete_bucket_policy(Bucket=outputs[key])
         dynamodb = self.client("dynamodb")
-        for key in ("StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable"):
+        for key in ("StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable", "TelemetryTable"):
             dynamodb.update_continuous_backups(
                 TableName=outputs[key], PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
             )
@@ -240,9 +250,9 @@ def _architecture():
     return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 
-def _fingerprint():
+def _fingerprint(parameters):
     """Of everything that a deployment deploys."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(parameters.encode())
     functions = sorted(folder.name for folder in (ROOT / "crates" / "functions").iterdir())
     binaries = [ROOT / "target" / "lambda" / function / "bootstrap" for function in functions]
     if not all(binary.exists() for binary in binaries):

@@ -13,6 +13,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_lambda::config::Credentials;
 use aws_sdk_lambda::primitives::Blob;
 use domain::id::{InvoiceId, SessionId, StationId};
+use fleet::Broker;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -69,6 +70,18 @@ impl Stack {
     #[must_use]
     pub fn output(&self, key: &str) -> &str {
         self.outputs.get(key).unwrap_or_else(|| panic!("the stack has no output {key}"))
+    }
+
+    /// Where devices reach the stack's IoT Core.
+    pub async fn broker(&self) -> Broker {
+        if let Some(ca) = self.outputs.get("iotCaFile") {
+            let roots = std::fs::read(ca).expect("the local cloud's root certificate");
+            let port = self.output("iotPort").parse().expect("a port");
+            return Broker::new(self.output("iotHost"), port, Some(&roots)).expect("a broker");
+        }
+        let iot = aws_sdk_iot::Client::new(&self.config);
+        let endpoint = iot.describe_endpoint().endpoint_type("iot:Data-ATS").send().await.expect("an endpoint");
+        Broker::new(endpoint.endpoint_address.expect("an address"), 8883, None).expect("a broker")
     }
 
     /// Invokes a function, named as in the outputs: `SessionService`.

@@ -3,10 +3,15 @@
 
 use std::collections::BTreeSet;
 
+use aws_config::sts::AssumeRoleProvider;
 use aws_sdk_dynamodb::types::{KeySchemaElement, KeyType, ProjectionType};
 use e2e::{Stack, admin};
 use serde_json::json;
 use testkit::TABLES;
+
+/// In the order of [`TABLES`].
+const TABLE_OUTPUTS: [&str; 6] =
+    ["StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable", "TelemetryTable"];
 
 fn keys(schema: &[KeySchemaElement]) -> (&str, &str) {
     let of = |kind: KeyType| {
@@ -19,13 +24,11 @@ fn keys(schema: &[KeySchemaElement]) -> (&str, &str) {
 async fn tables_are_those_that_the_embedded_tests_use() {
     let stack = Stack::open().await;
     let client = aws_sdk_dynamodb::Client::new(&stack.config);
-    for (table, output) in
-        TABLES.iter().zip(["StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable"])
-    {
+    for (table, output) in TABLES.iter().zip(TABLE_OUTPUTS) {
         let name = stack.output(output);
         assert!(name.starts_with(table.name), "{name}");
         let described = client.describe_table().table_name(name).send().await.unwrap().table.unwrap();
-        assert_eq!(keys(described.key_schema()), ("PK", "SK"), "{name}");
+        assert_eq!(keys(described.key_schema()), (table.key.0, table.key.1.unwrap_or_default()), "{name}");
         let deployed: BTreeSet<_> = described
             .global_secondary_indexes()
             .iter()
@@ -44,7 +47,11 @@ async fn tables_are_those_that_the_embedded_tests_use() {
         assert_eq!(recovery.point_in_time_recovery_status.unwrap().as_str(), "ENABLED", "{name}");
         let streams =
             described.stream_specification().is_some_and(aws_sdk_dynamodb::types::StreamSpecification::stream_enabled);
-        assert_eq!(streams, ["StationsTable", "SessionsTable", "BillingTable"].contains(&output), "{name}");
+        assert_eq!(
+            streams,
+            ["StationsTable", "SessionsTable", "BillingTable", "TelemetryTable"].contains(&output),
+            "{name}"
+        );
     }
 }
 
@@ -69,19 +76,25 @@ async fn policies_name_actions_and_resources() {
 
 /// A client with a function's own role.
 async fn as_role_of(stack: &Stack, function: &str) -> aws_sdk_dynamodb::Client {
+    let credentials = role_of(stack, function).await;
+    let config = aws_sdk_dynamodb::config::Builder::from(&stack.config).credentials_provider(credentials);
+    aws_sdk_dynamodb::Client::from_conf(config.build())
+}
+
+/// The credentials of a function's own role.
+async fn role_of(stack: &Stack, function: &str) -> AssumeRoleProvider {
     let lambda = aws_sdk_lambda::Client::new(&stack.config);
     let name = stack.output(&format!("{function}FunctionName"));
     let role = lambda.get_function_configuration().function_name(name).send().await.unwrap().role.unwrap();
-    let provider = aws_config::sts::AssumeRoleProvider::builder(role).session_name("e2e").configure(&stack.config);
-    let config = aws_sdk_dynamodb::config::Builder::from(&stack.config).credentials_provider(provider.build().await);
-    aws_sdk_dynamodb::Client::from_conf(config.build())
+    AssumeRoleProvider::builder(role).session_name("e2e").configure(&stack.config).build().await
 }
 
 /// Whether a put into a table is denied. Its condition never holds, so nothing is ever written.
 async fn put_is_denied(client: &aws_sdk_dynamodb::Client, table: &str, pk: &str) -> bool {
     let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
     let put = client.put_item().table_name(table).item("PK", text(pk)).item("SK", text("e2e"));
-    let error = put.condition_expression("attribute_exists(PK)").send().await.unwrap_err().into_service_error();
+    let put = put.item("station_id", text(pk));
+    let error = put.condition_expression("attribute_exists(nothing)").send().await.unwrap_err().into_service_error();
     match aws_sdk_dynamodb::error::ProvideErrorMetadata::code(&error) {
         Some("AccessDeniedException") => true,
         Some("ConditionalCheckFailedException") => false,
@@ -96,7 +109,6 @@ async fn a_role_writes_its_own_contexts_tables_and_no_other() {
     if !stack.is_local() {
         return;
     }
-    let tables = ["StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable"];
     for (function, own) in [
         ("HealthCheck", vec![]),
         ("StationService", vec!["StationsTable"]),
@@ -106,9 +118,12 @@ async fn a_role_writes_its_own_contexts_tables_and_no_other() {
         ("EventRelay", vec![]),
         ("Billing", vec!["BillingTable"]),
         ("BillingAudit", vec![]),
+        ("TelemetryHandler", vec![]),
+        ("TelemetryApi", vec![]),
+        ("TelemetryMonitor", vec![]),
     ] {
         let client = as_role_of(&stack, function).await;
-        for table in tables {
+        for table in TABLE_OUTPUTS {
             let denied = put_is_denied(&client, stack.output(table), "FAILURE#e2e").await;
             assert_eq!(denied, !own.contains(&table), "{function} putting into {table}");
         }
@@ -116,10 +131,51 @@ async fn a_role_writes_its_own_contexts_tables_and_no_other() {
     // The reconciler notes what cannot be billed. That its role touches neither invoices nor wallets is a condition on
     // the leading key, which the local cloud does not judge.
     let reconciler = as_role_of(&stack, "DlqReconciler").await;
-    for table in tables {
+    for table in TABLE_OUTPUTS {
         let denied = put_is_denied(&reconciler, stack.output(table), "FAILURE#e2e").await;
         assert_eq!(denied, table != "BillingTable", "{table}");
     }
+}
+
+/// As [`as_role_of`], of the telemetry bucket.
+async fn bucket_as_role_of(stack: &Stack, function: &str) -> aws_sdk_s3::Client {
+    let credentials = role_of(stack, function).await;
+    let config = aws_sdk_s3::config::Builder::from(&stack.config).credentials_provider(credentials);
+    aws_sdk_s3::Client::from_conf(config.build())
+}
+
+/// Who writes states writes them by update alone, and the archive by put alone; who answers questions writes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_archive_is_written_by_one_function_and_read_by_another() {
+    let stack = Stack::open().await;
+    if !stack.is_local() {
+        return;
+    }
+    let bucket = stack.output("TelemetryBucket");
+    for (function, writes, reads) in [
+        ("TelemetryHandler", true, false),
+        ("TelemetryApi", false, true),
+        ("TelemetryMonitor", false, false),
+        ("Billing", false, false),
+    ] {
+        let client = bucket_as_role_of(&stack, function).await;
+        for (key, allowed) in [("rejected/e2e.json", writes), ("telemetry/e2e.json", writes), ("other/e2e.json", false)]
+        {
+            let put =
+                client.put_object().bucket(bucket).key(key).body("{}".to_owned().into_bytes().into()).send().await;
+            assert_eq!(put.is_ok(), allowed, "{function} writing {key}: {put:?}");
+        }
+        let list = client.list_objects_v2().bucket(bucket).prefix("telemetry/e2e").send().await;
+        assert_eq!(list.is_ok(), reads, "{function} listing: {list:?}");
+        let delete = client.delete_object().bucket(bucket).key("telemetry/e2e.json").send().await;
+        assert!(delete.is_err(), "{function} deleting");
+    }
+    let us = aws_sdk_s3::Client::new(&stack.config);
+    for key in ["rejected/e2e.json", "telemetry/e2e.json"] {
+        us.delete_object().bucket(bucket).key(key).send().await.unwrap();
+    }
+    let versioned = us.get_bucket_versioning().bucket(bucket).send().await.unwrap();
+    assert_eq!(versioned.status.unwrap().as_str(), "Enabled");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +183,7 @@ async fn every_trigger_has_its_dead_letter_queue_and_the_end_of_the_line_is_empt
     let stack = Stack::open().await;
     let sqs = aws_sdk_sqs::Client::new(&stack.config);
     let queues: Vec<&String> = stack.outputs.keys().filter(|key| key.ends_with("DeadLetterQueueUrl")).collect();
-    assert_eq!(queues.len(), 7, "{queues:?}");
+    assert_eq!(queues.len(), 9, "{queues:?}");
     let answer = sqs
         .get_queue_attributes()
         .queue_url(stack.output("ReconcilerDeadLetterQueueUrl"))
@@ -151,6 +207,9 @@ async fn bad_input_is_refused_by_the_deployed_functions_too() {
         ("Billing", json!({ "action": "topUpWallet", "actor": admin(), "amount": "-1" })),
         ("BillingAudit", json!({ "from": "yesterday" })),
         ("DlqReconciler", json!({ "Records": [] })),
+        ("TelemetryApi", json!({ "action": "getHistory", "stationId": "s", "date": "yesterday" })),
+        ("TelemetryMonitor", json!({ "action": "sleep" })),
+        ("TelemetryHandler", json!("not an object")),
     ] {
         let (kind, message) = stack.invoke(function, payload.clone()).await.unwrap_err();
         assert_eq!(kind, "ValidationError", "{function} {payload}: {message}");

@@ -63,10 +63,20 @@ fn dependencies_point_inward() {
     let allowed = |crate_name: &str| -> Vec<&str> {
         match crate_name {
             "domain" => vec![],
-            "store" | "e2e" => vec!["domain"],
+            "store" | "fleet" => vec!["domain"],
+            "e2e" => vec!["domain", "fleet"],
             "lambda_kit" => vec!["domain", "store"],
-            // The benches drive the simulator and billing in process.
-            "evoke" => vec!["domain", "store", "testkit", "charging_simulator", "billing", "lambda_kit"],
+            // The benches drive the simulator, billing and telemetry in process.
+            "evoke" => vec![
+                "domain",
+                "store",
+                "testkit",
+                "charging_simulator",
+                "billing",
+                "telemetry_handler",
+                "fleet",
+                "lambda_kit",
+            ],
             _ => vec!["domain", "store", "lambda_kit"],
         }
     };
