@@ -105,9 +105,10 @@ test-unit: nextest-ready
 test-e2e: nextest-ready build
 	scripts/with_local_cloud cargo nextest run --workspace --locked --no-fail-fast -E 'package(e2e)'
 
-bench: ## the simulator and billing against the embedded DynamoDB, optimised
+bench: ## the simulator, billing and telemetry against embedded stores, optimised
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench tick
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench billing
+	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench telemetry
 
 clean: down
 	rm -rf .local target

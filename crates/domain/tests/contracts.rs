@@ -15,6 +15,7 @@ use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, UserId};
 use domain::session::{EndReason, SessionStatus};
 use domain::station::StationStatus;
 use domain::tariff::{PeriodState, Tariff};
+use domain::telemetry::Reading;
 use serde_json::Value;
 
 fn contracts() -> PathBuf {
@@ -220,4 +221,20 @@ fn event_ids_are_derived_from_item_version_and_index() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), 6);
+}
+
+/// What battery-swap stations send: their fields keep their names.
+#[test]
+fn the_schema_and_the_example_of_a_reading_are_those_of_the_type() {
+    let mut schema = schemars::schema_for!(Reading).to_value();
+    schema["title"] = Value::String("TELEMETRY_READING".to_owned());
+    assert_file("TELEMETRY_READING.v1.schema.json", &schema);
+    let example = serde_json::json!({
+        "station_id": "station-01", "battery_available": 12, "battery_charging": 4, "temperature": 28.5, "humidity": 42.0,
+        "status": "operational", "timestamp": "2024-01-15T14:23:45Z"
+    });
+    let reading: Reading = serde_json::from_value(example.clone()).unwrap();
+    assert_eq!(serde_json::to_value(reading).unwrap(), example);
+    assert!(jsonschema::validator_for(&schema).unwrap().is_valid(&example));
+    assert_file("TELEMETRY_READING.v1.example.json", &example);
 }

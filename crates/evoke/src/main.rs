@@ -4,6 +4,7 @@
 mod bench;
 mod demo;
 mod dlq;
+mod fleet;
 mod stack;
 mod story;
 
@@ -44,6 +45,11 @@ enum Command {
         #[command(subcommand)]
         what: Dlq,
     },
+    /// Simulated battery-swap stations that report over MQTT, each with a certificate of its own.
+    Fleet {
+        #[command(flatten)]
+        options: fleet::Options,
+    },
     /// Measure.
     Bench {
         #[command(subcommand)]
@@ -52,6 +58,9 @@ enum Command {
     /// Serve the embedded `DynamoDB` until standard input ends: a process of its own for the benches.
     #[command(hide = true)]
     EmbeddedDynamodb,
+    /// Serve an S3 API over a folder until standard input ends: a process of its own for the benches.
+    #[command(hide = true)]
+    EmbeddedS3,
 }
 
 #[derive(Subcommand)]
@@ -77,6 +86,15 @@ enum Dlq {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// Telemetry in process against the embedded `DynamoDB` and a real S3 API, by both paths.
+    Telemetry {
+        /// Messages measured by each path.
+        #[arg(long, default_value_t = 20_000)]
+        messages: u32,
+        /// Stations that send them.
+        #[arg(long, default_value_t = 500)]
+        stations: u32,
+    },
     /// Billing in process against the embedded `DynamoDB`, beside bare transactions of the same shape.
     Billing {
         /// Invoices measured.
@@ -124,15 +142,18 @@ async fn main() -> Result<()> {
                 Dlq::Replay { filter, replay } => letters.replay(&filter, &replay).await,
             }
         }
+        Command::Fleet { options } => fleet::run(&stack::Stack::open(&arguments.outputs).await?, &options).await,
         Command::Bench { what: Bench::Billing { invoices } } => bench::billing(invoices).await,
         Command::Bench { what: Bench::Invoice { sessions } } => {
             bench::invoice_latency(&stack::Stack::open(&arguments.outputs).await?, sessions).await
         }
+        Command::Bench { what: Bench::Telemetry { messages, stations } } => bench::telemetry(messages, stations).await,
         Command::Bench { what: Bench::Tick { sessions, ticks } } => bench::tick(&sessions, ticks).await,
         Command::Bench { what: Bench::Invoke { count } } => {
             bench::invoke(&stack::Stack::open(&arguments.outputs).await?, count).await
         }
         Command::EmbeddedDynamodb => bench::serve().await,
+        Command::EmbeddedS3 => bench::serve_s3().await,
     }
 }
 

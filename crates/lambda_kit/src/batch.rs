@@ -152,12 +152,41 @@ mod tests {
 
     use super::*;
 
+    fn batch(ids: &[&str]) -> SqsEvent {
+        let message = |id: &&str| json!({ "messageId": id, "body": id, "attributes": {}, "messageAttributes": {} });
+        let batch = json!({ "Records": ids.iter().map(message).collect::<Vec<_>>() });
+        let batch: SqsEvent = serde_json::from_value(batch).unwrap_or_default();
+        assert_eq!(batch.records.len(), ids.len());
+        batch
+    }
+
+    /// Of a queue that is not there; the messages have no receipt handle, so nobody asks for it.
+    fn redelivery() -> Redelivery {
+        let sdk = aws_config::SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::v2026_01_12()).build();
+        Redelivery::new(&sdk, "http://127.0.0.1:9/queue".to_owned())
+    }
+
+    async fn failed_of(results: impl FnOnce() -> Vec<Result<(), Failure>>) -> Value {
+        let work = |messages: Arc<[SqsMessage]>| async move {
+            assert_eq!(messages.len(), 3);
+            results()
+        };
+        drive_batch(batch(&["a", "b", "c"]), &redelivery(), work).await.unwrap_or_default()["batchItemFailures"].take()
+    }
+
+    #[tokio::test]
+    async fn a_batch_as_a_whole_reports_each_message_and_one_of_which_nothing_is_said_failed() {
+        let failure = || Err(Failure::unavailable("busy"));
+        assert_eq!(failed_of(|| vec![Ok(()), Ok(()), Ok(())]).await, json!([]));
+        assert_eq!(failed_of(|| vec![Ok(()), failure(), Ok(())]).await, json!([{ "itemIdentifier": "b" }]));
+        assert_eq!(failed_of(|| vec![Ok(()), Ok(())]).await, json!([{ "itemIdentifier": "c" }]));
+        let panicked = failed_of(|| panic!("a bug")).await;
+        assert_eq!(panicked.as_array().map(Vec::len), Some(3), "a panic fails them all: {panicked}");
+    }
+
     #[tokio::test]
     async fn a_message_that_panics_fails_alone() {
-        let message = |id: &str| json!({ "messageId": id, "body": id, "attributes": {}, "messageAttributes": {} });
-        let batch = json!({ "Records": [message("a"), message("bug"), message("b")] });
-        let batch: SqsEvent = serde_json::from_value(batch).unwrap_or_default();
-        assert_eq!(batch.records.len(), 3);
+        let batch = batch(&["a", "bug", "b"]);
         let work = async |message: SqsMessage| {
             assert_ne!(message.body.as_deref(), Some("bug"));
             Ok(())

@@ -6,6 +6,7 @@ use billing::Billing;
 use billing_audit::BillingAudit;
 use charging_simulator::ChargingSimulator;
 use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine};
+use domain::telemetry::Silence;
 use event_relay::EventRelay;
 use health_check::HealthCheck;
 use lambda_kit::{Clock, Door, Function, Peer};
@@ -13,6 +14,9 @@ use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};
 use session_service::SessionService;
 use station_service::StationService;
+use telemetry_api::TelemetryApi;
+use telemetry_handler::TelemetryHandler;
+use telemetry_monitor::TelemetryMonitor;
 use testkit::{
     EmbeddedDynamoDb, FakeAws, NOWHERE, Outcome, TABLES, Table, http_event, invoke, invoke_raw, no_redelivery,
     sdk_config, sqs_event,
@@ -219,7 +223,7 @@ fn simulator_cases() -> Vec<Case> {
 }
 
 /// Reads that anyone may do, and the simulator, which IAM alone guards.
-const WITHOUT_ACTOR: [&str; 4] = ["getStation", "listStations", "quote", "tick"];
+const WITHOUT_ACTOR: [&str; 5] = ["getStation", "listStations", "quote", "tick", "getHistory"];
 
 /// Sets or removes `ports[0].maxPowerKw` and the like.
 fn edit(request: &mut Value, field: &str, value: Option<Value>) {
@@ -475,6 +479,44 @@ async fn billing_audit_and_dlq_reconciler_refuse_it() {
     let answer = invoke(&reconciler, sqs_event(&["{}".to_owned()])).await.unwrap();
     assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{answer}");
     assert_eq!(dynamodb.items("ev-billing").await.len(), 0);
+}
+
+fn telemetry_cases() -> Vec<Case> {
+    vec![
+        Case("listStations", &[("limit", false, Integer(1, 100)), ("nextToken", false, Text(2048))], json!({})),
+        Case("getStation", &[("stationId", true, Id)], json!({ "stationId": "none" })),
+        Case(
+            "getHistory",
+            &[
+                ("stationId", true, Id),
+                ("date", true, Time),
+                ("limit", false, Integer(1, 100)),
+                ("nextToken", false, Text(2048)),
+            ],
+            json!({ "stationId": "none", "date": "2026-03-03" }),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn telemetry_functions_refuse_it() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let archive = || store::Archive::new(store::S3Client::new(&sdk_config(NOWHERE)), "telemetry");
+    let silence = Silence::of_interval(std::time::Duration::from_secs(5));
+    let api = Door::new(TelemetryApi::new(dynamodb.telemetry(), archive(), silence), Clock::SYSTEM);
+    let tried = attack(&api, telemetry_cases(), &dynamodb).await;
+    assert!(tried > 40, "{tried}");
+    let monitor = Door::new(TelemetryMonitor::new(dynamodb.telemetry(), silence), Clock::SYSTEM);
+    // What a device sends is kept with the reason, in the bucket: what nobody sent is refused.
+    let handler = TelemetryHandler::new(dynamodb.telemetry(), archive(), no_redelivery(), 10);
+    let handler = Door::new(handler, Clock::SYSTEM);
+    for payload in malformed() {
+        assert_eq!(invoke_raw(&monitor, &payload).await.unwrap_err().0, "ValidationError");
+        assert_eq!(invoke_raw(&handler, &payload).await.unwrap_err().0, "ValidationError");
+    }
+    assert_refused(&invoke(&monitor, json!({ "action": "x" })).await, "action", "telemetry_monitor");
+    assert_refused(&invoke(&handler, json!({ "action": "x" })).await, "action", "telemetry_handler");
+    assert_eq!(dynamodb.items("ev-telemetry").await.len(), 0);
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! `evoke bench tick`: the simulator in this process, `DynamoDB` (embedded) in another, bare `UpdateItem`s beside it.
 
 mod billing;
+mod telemetry;
 
 pub use billing::{billing, invoice_latency};
+pub use telemetry::telemetry;
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -23,7 +25,7 @@ use domain::tariff::Tariff;
 use futures::{StreamExt, TryStreamExt, stream};
 use lambda_kit::Context as Invocation;
 use store::{ChargingStore, Trace};
-use testkit::EmbeddedDynamoDb;
+use testkit::{EmbeddedDynamoDb, EmbeddedS3};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -134,6 +136,14 @@ pub async fn serve() -> Result<()> {
     Ok(())
 }
 
+/// Serves an S3 API until standard input ends.
+pub async fn serve_s3() -> Result<()> {
+    let s3 = EmbeddedS3::start(telemetry::BUCKET).await;
+    println!("{}", s3.endpoint());
+    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    Ok(())
+}
+
 async fn measure(sessions: u32, ticks: u32) -> Result<Run> {
     let mut server = Server::start().await?;
     let charging = server.charging();
@@ -182,7 +192,7 @@ async fn advance(simulator: &ChargingSimulator, started: domain::Instant, minute
     Ok(())
 }
 
-/// The embedded `DynamoDB` as a process of its own.
+/// The embedded `DynamoDB`, or S3, as a process of its own.
 struct Server {
     endpoint: String,
     child: Child,
@@ -190,8 +200,12 @@ struct Server {
 
 impl Server {
     async fn start() -> Result<Self> {
+        Self::start_as("embedded-dynamodb").await
+    }
+
+    async fn start_as(what: &str) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg("embedded-dynamodb")
+            .arg(what)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -310,7 +324,13 @@ async fn update_all(client: &Client, ids: &[SessionId]) -> Result<()> {
 
 /// The most memory this process has used, MB.
 fn peak_mb() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("memory is read from /proc, on Linux")?;
+    peak_mb_of(std::process::id())
+}
+
+/// The most memory a process has used, MB.
+fn peak_mb_of(process: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"));
+    let status = status.context("memory is read from /proc, on Linux")?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
     let kb: f64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
     Ok(kb / 1024.0)

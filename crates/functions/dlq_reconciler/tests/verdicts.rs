@@ -13,6 +13,7 @@ use testkit::{EmbeddedDynamoDb, EmbeddedS3, FakeAws, RecordedCall, invoke, sdk_c
 const BUCKET: &str = "quarantine";
 const BILLING: &str = "arn:aws:sqs:eu-central-1:123456789012:ev-billing-dlq-dev";
 const NOTIFICATION: &str = "arn:aws:sqs:eu-central-1:123456789012:ev-notification-dlq-dev";
+const TELEMETRY: &str = "arn:aws:sqs:eu-central-1:123456789012:ev-telemetry-dlq-dev";
 const TICKS: &str = "arn:aws:sqs:eu-central-1:123456789012:ev-simulator-dlq-dev";
 const RELAY: &str = "arn:aws:sqs:eu-central-1:123456789012:ev-event-relay-dlq-dev";
 
@@ -34,6 +35,7 @@ impl World {
         let queues = json!({
             BILLING: { "consumer": "BILLING", "url": "http://sqs/billing-dlq", "source": "http://sqs/billing" },
             NOTIFICATION: { "consumer": "NOTIFICATION", "url": "http://sqs/notification-dlq", "source": "http://sqs/notification" },
+            TELEMETRY: { "consumer": "TELEMETRY", "url": "http://sqs/telemetry-dlq", "source": "http://sqs/telemetry" },
             TICKS: { "consumer": "SCHEDULE", "url": "http://sqs/ticks-dlq" },
             RELAY: { "consumer": "RELAY", "url": "http://sqs/relay-dlq" }
         });
@@ -154,4 +156,51 @@ async fn what_a_later_run_makes_up_for_is_forgotten_and_what_cannot_be_placed_is
     assert_eq!((&call["QueueUrl"], &call["VisibilityTimeout"]), (&json!("http://sqs/notification-dlq"), &json!(15)));
     assert!(world.deliver("arn:aws:sqs:eu-central-1:123456789012:another", "m-3", "{}", 0).await);
     assert!(world.letters().await.is_empty());
+}
+
+/// A station's message gets into its dead-letter queue in three shapes; the message is what goes back.
+#[tokio::test]
+async fn a_stations_message_goes_back_out_of_whatever_encloses_it() {
+    use base64::Engine as _;
+    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let world = World::new(FakeAws::start(|call, _| sent(call)).await).await;
+    let message = json!({ "station_id": "s-1", "humidity": 1, "topic_station_id": "s-1" });
+    let published = json!({ "station_id": "s-1", "humidity": 1 });
+    let topic = "ev/station/s-1/telemetry";
+    let failed_rule =
+        |topic: &str, payload: &str| json!({ "topic": topic, "base64OriginalPayload": payload }).to_string();
+    // What a device writes into its message stays in its message.
+    let forged = json!({
+        "station_id": "s-1", "topic_station_id": "s-1", "requestContext": {}, "requestPayload": { "topic_station_id": "victim" },
+        "topic": "ev/station/victim/telemetry", "base64OriginalPayload": base64("{}")
+    });
+    for (id, letter, expected) in [
+        ("m-1", message.to_string(), &message),
+        ("m-2", json!({ "requestContext": {}, "requestPayload": message }).to_string(), &message),
+        ("m-3", failed_rule(topic, &base64(&published.to_string())), &message),
+        ("m-4", forged.to_string(), &forged),
+        ("m-5", json!({ "station_id": "s-1" }).to_string(), &json!({ "station_id": "s-1" })),
+    ] {
+        assert!(!world.deliver(TELEMETRY, id, &letter, 0).await);
+        let call: Value = serde_json::from_str(&world.sqs.calls().last().unwrap().body).unwrap();
+        assert_eq!(call["QueueUrl"], json!("http://sqs/telemetry"), "{id}");
+        let body: Value = serde_json::from_str(call["MessageBody"].as_str().unwrap()).unwrap();
+        assert_eq!(body, *expected, "{id}");
+    }
+    let poison = [
+        "not JSON".to_owned(),
+        "[1]".to_owned(),
+        failed_rule(topic, "!"),
+        failed_rule(topic, &base64("{")),
+        failed_rule(topic, &base64("[1]")),
+        failed_rule("ev", &base64("{}")),
+    ];
+    for (number, letter) in poison.iter().enumerate() {
+        assert!(!world.deliver(TELEMETRY, &format!("p-{number}"), letter, 0).await);
+    }
+    assert!(!world.deliver(TELEMETRY, "p-9", &message.to_string(), 3).await, "it went back often enough");
+    assert_eq!(world.sqs.calls().len(), 5);
+    let letters = world.letters().await;
+    assert_eq!(letters.len(), poison.len() + 1);
+    assert!(letters.iter().all(|letter| letter.unbilled.is_none() && !letter.reason.is_empty()), "{letters:?}");
 }

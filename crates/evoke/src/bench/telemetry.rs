@@ -1,0 +1,217 @@
+//! `evoke bench telemetry`: both paths of `telemetry_handler` in this process, `DynamoDB` and S3 (embedded) in others.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_s3::primitives::ByteStream;
+use chrono::TimeDelta;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use futures::{StreamExt, TryStreamExt, stream};
+use lambda_kit::{Context, Function, Trigger};
+use serde_json::Value;
+use store::{Archive, Capacity, Db, TelemetryStore};
+use telemetry_handler::TelemetryHandler;
+use testkit::{EmbeddedDynamoDb, RuntimeApi, no_redelivery, reading, sdk_config, sqs_event};
+
+use super::{Server, peak_mb_of};
+
+/// The bucket of the embedded S3.
+pub const BUCKET: &str = "telemetry";
+/// Messages of a batch, as the template has it.
+const BATCH: usize = 500;
+/// Direct messages under way at the same time: as many environments of the function.
+const CONCURRENCY: usize = 64;
+/// Batches under way at the same time.
+const CONCURRENT_BATCHES: usize = 4;
+/// The function as `make build` leaves it.
+const BINARY: &str = "target/lambda/telemetry_handler/bootstrap";
+const NEVER: usize = usize::MAX;
+
+struct World {
+    dynamodb: Server,
+    s3: Server,
+}
+
+struct Ingestion {
+    handler: TelemetryHandler,
+    archive: Archive,
+    capacity: Capacity,
+}
+
+impl World {
+    async fn start() -> Result<Self> {
+        Ok(Self { dynamodb: Server::start().await?, s3: Server::start_as("embedded-s3").await? })
+    }
+
+    fn s3(&self) -> aws_sdk_s3::Client {
+        aws_sdk_s3::Client::new(&sdk_config(&self.s3.endpoint))
+    }
+
+    /// The handler with counters of its own.
+    fn ingestion(&self) -> Ingestion {
+        let db = Db::new(EmbeddedDynamoDb::client_at(&self.dynamodb.endpoint));
+        let capacity = db.capacity().clone();
+        let archive = Archive::new(self.s3(), BUCKET);
+        let states = TelemetryStore::new(db, "ev-telemetry");
+        Ingestion { handler: TelemetryHandler::new(states, archive.clone(), no_redelivery(), NEVER), archive, capacity }
+    }
+}
+
+/// One message after another of so many stations, five seconds apart each.
+fn messages(from: u32, count: u32, stations: u32, start: domain::Instant) -> Vec<Value> {
+    (from..from + count)
+        .map(|number| {
+            let at = start + TimeDelta::seconds(i64::from(number / stations) * 5);
+            reading(&format!("station-{:05}", number % stations), at, number % 17)
+        })
+        .collect()
+}
+
+pub async fn telemetry(messages_measured: u32, stations: u32) -> Result<()> {
+    let world = World::start().await?;
+    let start: domain::Instant = "2026-03-03T00:00:00Z".parse()?;
+    let now = start + TimeDelta::days(30);
+    let context = Context {
+        now,
+        deadline: now + TimeDelta::minutes(15),
+        correlation_id: "bench".to_owned(),
+        request_id: "bench".to_owned(),
+    };
+    // Every station's first message writes the index as well, which no later one does.
+    let warm_up = messages(0, stations, stations, start - TimeDelta::days(1));
+    direct(&world.ingestion().handler, warm_up, &context).await?;
+    let (by_direct, by_batch) = (world.ingestion(), world.ingestion());
+    let (mut direct_s, mut batch_s, mut bare_s) = (0.0, 0.0, 0.0);
+    let rounds = 4;
+    let (client, s3) = (EmbeddedDynamoDb::client_at(&world.dynamodb.endpoint), world.s3());
+    for round in 0..rounds {
+        let share = messages_measured / rounds;
+        let sent = messages(round * share, share, stations, start);
+        let watch = Instant::now();
+        direct(&by_direct.handler, sent, &context).await?;
+        direct_s += watch.elapsed().as_secs_f64();
+        let sent = messages(round * share, share, stations, start + TimeDelta::days(10));
+        let watch = Instant::now();
+        batched(&by_batch.handler, &sent, &context).await?;
+        batch_s += watch.elapsed().as_secs_f64();
+        let watch = Instant::now();
+        let pairs =
+            stream::iter(round * share..(round + 1) * share).map(|number| bare_pair(&client, &s3, number, stations));
+        pairs.buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
+        bare_s += watch.elapsed().as_secs_f64();
+    }
+    let total = f64::from(messages_measured / rounds * rounds);
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header([
+        "path",
+        "messages/s",
+        "of bare pairs",
+        "table write units",
+        "index write units",
+        "read units",
+        "S3 puts per 1,000",
+    ]);
+    for (name, path, seconds) in [("direct", &by_direct, direct_s), ("batches of 500", &by_batch, batch_s)] {
+        let units = path.capacity.units();
+        #[allow(clippy::cast_precision_loss)]
+        let puts = path.archive.requests().puts as f64;
+        table.add_row([
+            name.to_owned(),
+            format!("{:.0}", total / seconds),
+            format!("{:.0} %", 100.0 * bare_s / seconds),
+            format!("{:.2}", units.table_write / total),
+            format!("{:.2}", units.index_write / total),
+            format!("{:.2}", units.read / total),
+            format!("{:.0}", 1000.0 * puts / total),
+        ]);
+    }
+    println!("{table}");
+    println!(
+        "{total} messages of {stations} stations by each path, in turns; units are per message; a bare pair is one PutObject and one\n\
+         UpdateItem of the same size, side by side, {CONCURRENCY} at a time ({:.0}/s)",
+        total / bare_s
+    );
+    print_memory(&world, &messages(0, 500, stations, start + TimeDelta::days(20))).await
+}
+
+async fn direct(handler: &TelemetryHandler, messages: Vec<Value>, context: &Context) -> Result<()> {
+    let work = stream::iter(messages).map(|message| handler.trigger(Trigger::Iot(message), context.clone()));
+    work.buffer_unordered(CONCURRENCY).try_for_each(|_| async { Ok(()) }).await?;
+    Ok(())
+}
+
+async fn batched(handler: &TelemetryHandler, messages: &[Value], context: &Context) -> Result<()> {
+    let batches: Vec<Value> = messages.chunks(BATCH).map(batch).collect();
+    let work = stream::iter(batches).map(|batch| async move {
+        let batch = serde_json::from_value(batch)?;
+        let report = handler.trigger(Trigger::Sqs(batch), context.clone()).await?;
+        anyhow::ensure!(report["batchItemFailures"].as_array().is_some_and(Vec::is_empty), "messages failed: {report}");
+        Ok(())
+    });
+    work.buffer_unordered(CONCURRENT_BATCHES).try_collect().await
+}
+
+fn batch(messages: &[Value]) -> Value {
+    sqs_event(&messages.iter().map(Value::to_string).collect::<Vec<_>>())
+}
+
+async fn bare_pair(
+    client: &aws_sdk_dynamodb::Client,
+    s3: &aws_sdk_s3::Client,
+    number: u32,
+    stations: u32,
+) -> Result<()> {
+    let body = "x".repeat(180).into_bytes();
+    let put = s3.put_object().bucket(BUCKET).key(format!("bare/{number}")).body(ByteStream::from(body)).send();
+    let update = client
+        .update_item()
+        .table_name("ev-telemetry")
+        .key("station_id", AttributeValue::S(format!("bare-{}", number % stations)))
+        .update_expression("SET #v = :v")
+        .expression_attribute_names("#v", "v")
+        .expression_attribute_values(":v", AttributeValue::S("x".repeat(180)))
+        .send();
+    let (put, update) = futures::future::join(put, update).await;
+    put?;
+    update?;
+    Ok(())
+}
+
+/// Peak memory of the function's own process after one batch of 500.
+async fn print_memory(world: &World, messages: &[Value]) -> Result<()> {
+    let binary = Path::new(BINARY);
+    if !binary.exists() {
+        println!("memory of a batch: not measured, {BINARY} is not built (make build)");
+        return Ok(());
+    }
+    let runtime = RuntimeApi::start().await;
+    let environment = [
+        ("TELEMETRY_TABLE", "ev-telemetry"),
+        ("TELEMETRY_BUCKET", BUCKET),
+        ("QUEUE_URL", testkit::NOWHERE),
+        ("AWS_ENDPOINT_URL_DYNAMODB", &world.dynamodb.endpoint),
+        ("AWS_ENDPOINT_URL_S3", &world.s3.endpoint),
+    ];
+    let mut child = runtime.spawn(binary, &environment);
+    let mut answered = 0;
+    let mut invoke = async |payload: Value| -> Result<f64> {
+        runtime.push(payload.to_string());
+        let answer = runtime.answer(answered).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+        anyhow::ensure!(answer["batchItemFailures"].as_array().is_none_or(Vec::is_empty), "messages failed: {answer}");
+        answered += 1;
+        peak_mb_of(child.id())
+    };
+    let one = invoke(messages.first().context("a message")?.clone()).await?;
+    let many = invoke(batch(messages)).await?;
+    println!(
+        "peak memory of the function: {one:.1} MB after one message, {many:.1} MB after a batch of {}",
+        messages.len()
+    );
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
