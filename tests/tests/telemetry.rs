@@ -113,8 +113,8 @@ async fn told(stack: &Stack, words: &[&str]) -> Value {
     eventually(&format!("a notification of {words:?}"), || async {
         let list = json!({ "action": "listLogs", "actor": admin(), "service": "evoke.telemetry", "limit": 100 });
         let logs = stack.invoke("NotificationService", list).await.unwrap();
-        let logs = logs["items"].as_array().unwrap().iter();
-        logs.filter(|log| words.iter().all(|word| text(log, "message").contains(word))).cloned().next()
+        let mut logs = logs["items"].as_array().unwrap().iter();
+        logs.find(|log| words.iter().all(|word| text(log, "message").contains(word))).cloned()
     })
     .await
 }
@@ -275,12 +275,12 @@ async fn a_wrong_certificate_or_topic_gets_nothing_through() {
     let forged = message(other);
     assert!(publish(broker, &one.thing, one, &topic(&one.thing), &forged).await);
     eventually("the forged message among the rejected", || async {
-        let rejected = rejected(&stack, &[one.thing.clone()]).await;
+        let rejected = rejected(&stack, std::slice::from_ref(&one.thing)).await;
         rejected.into_iter().find(|rejected| rejected["errors"][0]["field"] == json!("station_id"))
     })
     .await;
     assert_eq!(state(&stack, other).await, None);
-    assert_eq!(archived(&stack, &[other.clone()]).await.len(), 0);
+    assert_eq!(archived(&stack, std::slice::from_ref(other)).await.len(), 0);
     fleet.remove().await;
 }
 

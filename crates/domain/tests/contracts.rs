@@ -26,17 +26,35 @@ fn at(text: &str) -> domain::Instant {
     text.parse().unwrap()
 }
 
+fn session_id() -> SessionId {
+    SessionId::new("01963c1e-0000-7000-8000-000000000001").unwrap()
+}
+
+fn user_id() -> UserId {
+    UserId::new("5f0c5e1e-6f0b-4a57-9b5e-000000000001").unwrap()
+}
+
+fn station_id() -> StationId {
+    StationId::new("station-01").unwrap()
+}
+
 /// One example of every event, in the order of the enum.
 fn examples() -> Vec<Envelope> {
-    let session_id = SessionId::new("01963c1e-0000-7000-8000-000000000001").unwrap();
-    let user_id = UserId::new("5f0c5e1e-6f0b-4a57-9b5e-000000000001").unwrap();
-    let station_id = StationId::new("station-01").unwrap();
+    charging()
+        .into_iter()
+        .chain(billing())
+        .chain(telemetry())
+        .flat_map(|event| seal("ITEM#1/METADATA", 1, at("2026-02-22T10:51:00Z"), "correlation-1", [event]))
+        .collect()
+}
+
+fn charging() -> [Event; 4] {
     let port_id = PortId::new("port-1").unwrap();
     let (started_at, ended_at) = (at("2026-02-22T10:15:00Z"), at("2026-02-22T10:51:00Z"));
     let started = Event::SessionStarted(SessionStarted {
-        session_id: session_id.clone(),
-        user_id: user_id.clone(),
-        station_id: station_id.clone(),
+        session_id: session_id(),
+        user_id: user_id(),
+        station_id: station_id(),
         port_id: port_id.clone(),
         charge_percent: 20.0,
         target_percent: 70.0,
@@ -50,9 +68,9 @@ fn examples() -> Vec<Envelope> {
         power_kw: "50".parse().unwrap(),
     };
     let ended = Event::SessionEnded(Box::new(SessionEnded {
-        session_id: session_id.clone(),
-        user_id,
-        station_id: station_id.clone(),
+        session_id: session_id(),
+        user_id: user_id(),
+        station_id: station_id(),
         port_id: port_id.clone(),
         status: SessionStatus::Completed,
         reason: EndReason::TargetReached,
@@ -65,24 +83,27 @@ fn examples() -> Vec<Envelope> {
         charging_periods: vec![period],
     }));
     let changed = Event::StationStatusChanged(StationStatusChanged {
-        station_id: station_id.clone(),
+        station_id: station_id(),
         from: StationStatus::New,
         to: StationStatus::Active,
     });
     let failed = Event::PortFailed(PortFailed {
-        station_id,
+        station_id: station_id(),
         port_id,
-        session_id: Some(session_id.clone()),
+        session_id: Some(session_id()),
         reason: "ground fault".to_owned(),
     });
+    [started, ended, changed, failed]
+}
+
+fn billing() -> [Event; 5] {
     let (currency, amount) = ("EUR".parse().unwrap(), "14.70".parse().unwrap());
-    let (invoice_id, user_id) =
-        (InvoiceId::of(&session_id), UserId::new("5f0c5e1e-6f0b-4a57-9b5e-000000000001").unwrap());
+    let invoice_id = InvoiceId::of(&session_id());
     let generated = Event::InvoiceGenerated(InvoiceGenerated {
         invoice_id: invoice_id.clone(),
-        session_id: session_id.clone(),
-        user_id: user_id.clone(),
-        station_id: StationId::new("station-01").unwrap(),
+        session_id: session_id(),
+        user_id: user_id(),
+        station_id: station_id(),
         status: InvoiceStatus::Paid,
         currency,
         total_excl_vat: amount,
@@ -91,15 +112,15 @@ fn examples() -> Vec<Envelope> {
     });
     let completed = Event::PaymentCompleted(PaymentCompleted {
         invoice_id: invoice_id.clone(),
-        session_id: session_id.clone(),
-        user_id: user_id.clone(),
+        session_id: session_id(),
+        user_id: user_id(),
         amount,
         currency,
     });
     let unpaid = Event::PaymentFailed(PaymentFailed {
         invoice_id: invoice_id.clone(),
-        session_id: session_id.clone(),
-        user_id: user_id.clone(),
+        session_id: session_id(),
+        user_id: user_id(),
         amount,
         currency,
         reason: PaymentRefusal::InsufficientFunds,
@@ -107,36 +128,36 @@ fn examples() -> Vec<Envelope> {
     let credited = Event::CreditNoteIssued(CreditNoteIssued {
         credit_note_id: CreditNoteId::for_key(&invoice_id, "k"),
         invoice_id,
-        session_id: session_id.clone(),
-        user_id,
+        session_id: session_id(),
+        user_id: user_id(),
         amount,
         refunded: amount,
         currency,
     });
     let unbilled = Event::BillingFailed(BillingFailed {
-        session_id,
+        session_id: session_id(),
         reason: "chargingPeriods: must add up to energyKwh (31), not to 30".to_owned(),
         quarantine_key: "dead-letters/ev-billing-dlq-dev/5fea7756-0ea4-451a-a703-a558b933e274.json".to_owned(),
     });
-    let station_id = StationId::new("station-01").unwrap();
+    [generated, completed, unpaid, credited, unbilled]
+}
+
+fn telemetry() -> [Event; 2] {
     let silent = Event::TelemetryStale(TelemetryStale {
-        station_id: station_id.clone(),
+        station_id: station_id(),
         stale: true,
         last_seen_at: at("2026-02-22T10:50:00Z"),
         silent_seconds: 60,
     });
     let rejected = Event::TelemetryRejected(TelemetryRejected {
-        station_id,
+        station_id: station_id(),
         count: 11,
         window_seconds: 300,
         reason: "humidity: must be 100 or less".to_owned(),
         rejected_key: "rejected/year=2026/month=02/day=22/station-01_5fea7756-0ea4-551a-a703-a558b933e274.json"
             .to_owned(),
     });
-    [started, ended, changed, failed, generated, completed, unpaid, credited, unbilled, silent, rejected]
-        .into_iter()
-        .flat_map(|event| seal("ITEM#1/METADATA", 1, at("2026-02-22T10:51:00Z"), "correlation-1", [event]))
-        .collect()
+    [silent, rejected]
 }
 
 fn assert_file(name: &str, content: &Value) {

@@ -96,16 +96,13 @@ pub async fn run(stack: &Stack, options: &Options) -> Result<()> {
 /// Where devices reach the stack, and its registry.
 async fn open(stack: &Stack) -> Result<(Broker, Registry)> {
     let client = aws_sdk_iot::Client::new(stack.config());
-    let broker = match stack.outputs().get("iotCaFile") {
-        Some(ca) => {
-            let roots = std::fs::read(ca).with_context(|| format!("{ca} cannot be read"))?;
-            Broker::new(stack.output("iotHost")?, stack.output("iotPort")?.parse()?, Some(&roots))?
-        }
-        None => {
-            let endpoint = client.describe_endpoint().endpoint_type("iot:Data-ATS").send().await?;
-            let host = endpoint.endpoint_address.context("AWS IoT names no endpoint")?;
-            Broker::new(host, MQTT_PORT, None)?
-        }
+    let broker = if let Some(ca) = stack.outputs().get("iotCaFile") {
+        let roots = std::fs::read(ca).with_context(|| format!("{ca} cannot be read"))?;
+        Broker::new(stack.output("iotHost")?, stack.output("iotPort")?.parse()?, Some(&roots))?
+    } else {
+        let endpoint = client.describe_endpoint().endpoint_type("iot:Data-ATS").send().await?;
+        let host = endpoint.endpoint_address.context("AWS IoT names no endpoint")?;
+        Broker::new(host, MQTT_PORT, None)?
     };
     let registry = Registry::new(client, broker.clone(), stack.output("ProvisioningTemplateName")?);
     Ok((broker, registry))
@@ -196,7 +193,7 @@ fn show(bar: &ProgressBar, progress: &Progress, stations: usize, elapsed: Durati
     );
     if std::io::stdout().is_terminal() {
         bar.set_message(text);
-    } else if looks % PRINT_EVERY == 0 {
+    } else if looks.is_multiple_of(PRINT_EVERY) {
         println!("{:>5.0} s: {text}", elapsed.as_secs_f64());
     }
 }

@@ -184,7 +184,7 @@ mod tests {
         let run = |seed| {
             let mut station = SwapStation::new("s", seed);
             let step = |minute| {
-                station.advance(Duration::from_secs(60), at(minute));
+                station.advance(Duration::from_mins(1), at(minute));
                 station.reading(at(minute)).to_string()
             };
             (0..200).map(step).collect::<Vec<_>>()
@@ -201,13 +201,13 @@ mod tests {
         station.warming = 0.0;
         let mut before = 0.0;
         for minute in 0..60 {
-            station.advance(Duration::from_secs(60), at(minute));
+            station.advance(Duration::from_mins(1), at(minute));
             assert!(station.warming() > before, "it warms while everything is charged");
             before = station.warming();
         }
         station.batteries.fill(1.0);
         for minute in 0..60 {
-            station.advance(Duration::from_secs(60), at(minute));
+            station.advance(Duration::from_mins(1), at(minute));
             assert!(station.warming() < before, "it cools when nothing is");
             before = station.warming();
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
 use chrono::{NaiveDate, SecondsFormat};
 use domain::Instant;
@@ -246,7 +247,7 @@ impl Archive {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.requests.gets.fetch_add(1, Ordering::Relaxed);
         let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => return Ok(None),
+            Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => return Ok(None),
             answer => answer.map_err(|error| classify(key, &error))?,
         };
         let body = answer.body.collect().await.map_err(|error| StoreError::Unavailable(format!("{key}: {error}")))?;

@@ -197,21 +197,25 @@ async fn print_memory(world: &World, messages: &[Value]) -> Result<()> {
         ("AWS_ENDPOINT_URL_S3", &world.s3.endpoint),
     ];
     let mut child = runtime.spawn(binary, &environment);
+    let peaks = peaks(&runtime, child.id(), messages).await;
+    child.kill().and(child.wait())?;
+    let (one, many) = peaks?;
+    let count = messages.len();
+    println!("peak memory of the function: {one:.1} MB after one message, {many:.1} MB after a batch of {count}");
+    Ok(())
+}
+
+/// Peak memory of a process in MB, after one message and after all of them in a batch.
+async fn peaks(runtime: &RuntimeApi, process: u32, messages: &[Value]) -> Result<(f64, f64)> {
     let mut answered = 0;
     let mut invoke = async |payload: Value| -> Result<f64> {
         runtime.push(payload.to_string());
         let answer = runtime.answer(answered).await.map_err(|error| anyhow::anyhow!("{error}"))?;
         anyhow::ensure!(answer["batchItemFailures"].as_array().is_none_or(Vec::is_empty), "messages failed: {answer}");
         answered += 1;
-        peak_mb_of(child.id())
+        peak_mb_of(process)
     };
     let one = invoke(messages.first().context("a message")?.clone()).await?;
     let many = invoke(batch(messages)).await?;
-    println!(
-        "peak memory of the function: {one:.1} MB after one message, {many:.1} MB after a batch of {}",
-        messages.len()
-    );
-    child.kill()?;
-    child.wait()?;
-    Ok(())
+    Ok((one, many))
 }

@@ -207,7 +207,7 @@ async fn play(world: &World, history: &History) -> Result<(), TestCaseError> {
             Some(other) => {
                 waiting.next();
                 let beside = second.deliver(&case.payloads[step(other)], &other.faults);
-                let (worked_off, beside) = futures::future::join(work, beside).await;
+                let (worked_off, beside) = futures::future::join(Box::pin(work), Box::pin(beside)).await;
                 done[step(delivery)] = worked_off;
                 done[step(other)] = if step(other) == step(delivery) { worked_off && beside } else { beside };
             }

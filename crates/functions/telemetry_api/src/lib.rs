@@ -106,7 +106,7 @@ impl TelemetryApi {
     }
 
     fn view(&self, state: StationState, now: Instant) -> StateView {
-        let stale = self.silence.is_stale(state.reading.timestamp, now);
-        StateView { reading: state.reading, received_at: state.received_at, stale }
+        let silent = self.silence.is_stale(state.reading.timestamp, now);
+        StateView { reading: state.reading, received_at: state.received_at, stale: silent }
     }
 }

@@ -81,8 +81,9 @@ impl TelemetryHandler {
                 return Ok(json!({ "accepted": false, "errors": rejected.errors, "key": rejected.key() }));
             }
         };
-        let (archived, recorded) =
-            join(self.archive.keep(&message), self.states.record(&message, delivery.received_at)).await;
+        let archiving = Box::pin(self.archive.keep(&message));
+        let recording = Box::pin(self.states.record(&message, delivery.received_at));
+        let (archived, recorded) = join(archiving, recording).await;
         archived?;
         let is_latest = recorded?;
         measure([&message], context);
