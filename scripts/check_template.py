@@ -26,7 +26,7 @@ def main():
     if problems:
         sys.exit(f"the template cannot be read: {problems}")
     resources = template["Resources"]
-    checks = (triggers, iot_rules, routes, dead_letters, queues, logs)
+    checks = (triggers, iot_rules, routes, dead_letters, queues, buckets, logs)
     failures = [failure for check in checks for failure in check(resources)]
     for failure in failures:
         print(f"infrastructure/template.yaml: {failure}", file=sys.stderr)
@@ -183,6 +183,35 @@ def queues(resources):
                     yield f"{name}: its queue's visibility timeout is below six times its own"
             if trigger["Type"] == "Schedule" and target(properties["DeadLetterConfig"]["Arn"]) not in opened:
                 yield f"{name}: its schedule may not send to its dead-letter queue"
+
+
+def buckets(resources):
+    """Each bucket is private, encrypted, versioned and tidied, and takes no request without TLS."""
+    tls_only = {
+        target(policy["Bucket"])
+        for policy in of_type(resources, "AWS::S3::BucketPolicy").values()
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Deny"
+        and statement["Principal"] == "*"
+        and statement["Action"] == "s3:*"
+        and len(statement["Resource"]) == 2
+        and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    }
+    for name, bucket in of_type(resources, "AWS::S3::Bucket").items():
+        blocks = bucket.get("PublicAccessBlockConfiguration", {})
+        if len(blocks) != 4 or not all(blocks.values()):
+            yield f"{name}: does not block public access"
+        if bucket.get("VersioningConfiguration", {}).get("Status") != "Enabled":
+            yield f"{name}: is not versioned"
+        if not bucket.get("BucketEncryption"):
+            yield f"{name}: names no encryption"
+        rules = bucket.get("LifecycleConfiguration", {}).get("Rules", [])
+        if not any("AbortIncompleteMultipartUpload" in rule for rule in rules):
+            yield f"{name}: keeps unfinished uploads for ever"
+        if not any("NoncurrentVersionExpiration" in rule for rule in rules):
+            yield f"{name}: keeps replaced versions for ever"
+        if name not in tls_only:
+            yield f"{name}: answers without TLS"
 
 
 def logs(resources):

@@ -3,7 +3,7 @@
 
 use aws_sdk_cognitoidentityprovider::Client as Cognito;
 use aws_sdk_cognitoidentityprovider::types::AuthFlowType;
-use e2e::{Stack, minutes_after, text};
+use e2e::{Stack, minutes_after, now, text};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -86,7 +86,9 @@ async fn health_is_open_and_everything_else_wants_a_token() {
     let health = json_of(api.call(Method::GET, path, "", None).await, 200).await;
     assert_eq!(health["status"], "healthy", "{health}");
     assert_eq!(health["tables"].as_array().unwrap().len(), 6);
-    for path in ["/stations", "/sessions", "/error-logs", "/invoices", "/wallet", "/wallet/ledger"] {
+    for path in
+        ["/stations", "/sessions", "/error-logs", "/invoices", "/wallet", "/wallet/ledger", "/telemetry/stations"]
+    {
         assert_eq!(api.call(Method::GET, path, "", None).await.status(), 401, "{path}");
         assert_eq!(api.call(Method::GET, path, "not.a.token", None).await.status(), 401, "{path}");
     }
@@ -187,4 +189,46 @@ async fn money(api: &Api, invoice: &serde_json::Value, [driver, stranger, admin]
     let ledger = json_of(api.call(Method::GET, "/wallet/ledger", driver, None).await, 200).await;
     let kinds: Vec<&str> = ledger["items"].as_array().unwrap().iter().map(|entry| text(entry, "kind")).collect();
     assert_eq!(kinds, ["CREDIT_NOTE", "INVOICE", "TOP_UP"]);
+}
+
+/// A battery-swap station's state and history, through every route of telemetry.
+#[tokio::test(flavor = "multi_thread")]
+async fn telemetry_over_http() {
+    let mut api = Api::open().await;
+    let driver = api.sign_in(&["USER"]).await;
+    let station = format!("http-{}", uuid::Uuid::new_v4());
+    let now = now();
+    let seen = [now - chrono::TimeDelta::seconds(9), now - chrono::TimeDelta::seconds(4)];
+    for at in seen {
+        let message = json!({
+            "topic_station_id": station, "station_id": station, "battery_available": 12, "battery_charging": 4,
+            "temperature": 28.5, "humidity": 42.0, "status": "operational", "timestamp": at.to_rfc3339()
+        });
+        api.stack.invoke("TelemetryHandler", message).await.unwrap();
+    }
+    let path = format!("/telemetry/stations/{station}");
+    let state = json_of(api.call(Method::GET, &path, &driver, None).await, 200).await;
+    assert_eq!((text(&state, "station_id"), &state["battery_available"]), (station.as_str(), &json!(12)), "{state}");
+    json_of(api.call(Method::GET, "/telemetry/stations/nobody", &driver, None).await, 404).await;
+
+    let mut pages = vec![json_of(api.call(Method::GET, "/telemetry/stations?limit=1", &driver, None).await, 200).await];
+    while let Some(token) = pages.last().and_then(|page| page["nextToken"].as_str()) {
+        let next = format!("/telemetry/stations?limit=100&nextToken={token}");
+        pages.push(json_of(api.call(Method::GET, &next, &driver, None).await, 200).await);
+    }
+    let listed = pages.iter().flat_map(|page| page["stations"].as_array().unwrap());
+    assert_eq!(listed.filter(|listed| listed["station_id"] == json!(station)).count(), 1);
+
+    // The earlier of the two may have been sent on the day before.
+    let mut history = Vec::new();
+    for day in seen.map(|at| at.date_naive()).into_iter().collect::<std::collections::BTreeSet<_>>() {
+        let path = format!("{path}/history?date={day}");
+        let page = json_of(api.call(Method::GET, &path, &driver, None).await, 200).await;
+        history.extend(page["items"].as_array().unwrap().clone());
+    }
+    assert_eq!(history.len(), 2, "{history:?}");
+    let wrong = json_of(api.call(Method::GET, &format!("{path}/history?date=today"), &driver, None).await, 400).await;
+    assert_eq!(text(&wrong["errors"][0], "field"), "date", "{wrong}");
+    json_of(api.call(Method::GET, &format!("{path}/history"), &driver, None).await, 400).await;
+    api.close().await;
 }

@@ -7,18 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use e2e::{Stack, admin, eventually, text};
+use e2e::{Stack, admin, eventually, now, text};
 use fleet::{Broker, Device, Faults, Identity, LineEvent, Progress, Registry, Report, SOMEBODY_ELSE, Schedule};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use testkit::{lines, reading};
 
 const DEVICES: usize = 20;
-
-#[allow(clippy::disallowed_methods)] // the devices' clock
-fn now() -> DateTime<Utc> {
-    Utc::now()
-}
 
 /// Devices that are removed with their certificates when the test is over, however it ends.
 struct Fleet {

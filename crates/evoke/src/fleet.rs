@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use aws_config::retry::RetryConfig;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
@@ -21,6 +22,8 @@ use crate::stack::Stack;
 const PREFIX: &str = "sim-";
 /// AWS IoT's port for MQTT with certificates.
 const MQTT_PORT: u16 = 8883;
+/// Of a request to the registry. The waits between them double, up to 20 s.
+const REGISTRY_ATTEMPTS: u32 = 8;
 /// Between two looks at the progress.
 const REFRESH: Duration = Duration::from_millis(250);
 /// Where output is no terminal, progress is printed after so many looks.
@@ -95,7 +98,10 @@ pub async fn run(stack: &Stack, options: &Options) -> Result<()> {
 
 /// Where devices reach the stack, and its registry.
 async fn open(stack: &Stack) -> Result<(Broker, Registry)> {
-    let client = aws_sdk_iot::Client::new(stack.config());
+    // The registry takes some ten requests a second of an account, and a fleet must not leave certificates behind.
+    let patient = RetryConfig::standard().with_max_attempts(REGISTRY_ATTEMPTS);
+    let config = aws_sdk_iot::config::Builder::from(stack.config()).retry_config(patient);
+    let client = aws_sdk_iot::Client::from_conf(config.build());
     let broker = if let Some(ca) = stack.outputs().get("iotCaFile") {
         let roots = std::fs::read(ca).with_context(|| format!("{ca} cannot be read"))?;
         Broker::new(stack.output("iotHost")?, stack.output("iotPort")?.parse()?, Some(&roots))?
