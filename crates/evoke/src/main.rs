@@ -92,7 +92,7 @@ enum Bench {
         #[arg(long, default_value_t = 20_000)]
         messages: u32,
         /// Stations that send them.
-        #[arg(long, default_value_t = 500)]
+        #[arg(long, default_value_t = 2_000)]
         stations: u32,
     },
     /// Billing in process against the embedded `DynamoDB`, beside bare transactions of the same shape.
