@@ -3,6 +3,7 @@
 //! `make schema` writes them anew after a deliberate change; everything else fails this test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -258,4 +259,28 @@ fn the_schema_and_the_example_of_a_reading_are_those_of_the_type() {
     assert_eq!(serde_json::to_value(reading).unwrap(), example);
     assert!(jsonschema::validator_for(&schema).unwrap().is_valid(&example));
     assert_file("TELEMETRY_READING.v1.example.json", &example);
+}
+
+/// The table that docs/telemetry.md gives to Athena has a reading's fields, no more and no fewer.
+#[test]
+fn athena_reads_every_field_of_a_reading() {
+    let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/telemetry.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, table) = page.split_once("CREATE EXTERNAL TABLE telemetry (").unwrap();
+    let (columns, _) = table.split_once("\n)").unwrap();
+    let columns: BTreeMap<String, String> = columns
+        .lines()
+        .filter_map(|line| line.trim().trim_end_matches(',').split_once(' '))
+        .map(|(name, kind)| (name.trim_matches('`').to_owned(), kind.trim().to_owned()))
+        .collect();
+    let schema = schemars::schema_for!(Reading).to_value();
+    let fields = schema["properties"].as_object().unwrap();
+    let kind = |field: &Value| match field["type"].as_str() {
+        Some("integer") => "int",
+        Some("number") => "double",
+        _ => "string",
+    };
+    let expected: BTreeMap<String, String> =
+        fields.iter().map(|(name, field)| (name.clone(), kind(field).to_owned())).collect();
+    assert_eq!(columns, expected);
 }

@@ -12,16 +12,36 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use stack::Stack;
 
 /// Evoke, the backend of an EV charging network: the operator's command line.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which deployed stack is meant.
+#[derive(clap::Args)]
+struct Target {
     /// The outputs of the deployed stack, as `make up` writes them.
     #[arg(long, global = true, env = "EVOKE_OUTPUTS", default_value = ".local/outputs.json")]
     outputs: PathBuf,
-    #[command(subcommand)]
-    command: Command,
+    /// A stack deployed on AWS instead, by name, reached by the usual AWS configuration (`AWS_PROFILE` …).
+    #[arg(long, global = true, env = "EVOKE_STACK")]
+    stack: Option<String>,
+}
+
+impl Target {
+    async fn open(&self) -> Result<Stack> {
+        match &self.stack {
+            Some(name) => Stack::deployed(name).await,
+            None => Stack::open(&self.outputs).await,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -126,15 +146,15 @@ enum Bench {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    match arguments.command {
-        Command::Demo { step } => demo::run(&stack::Stack::open(&arguments.outputs).await?, step).await,
+    let Arguments { target, command } = Arguments::parse();
+    match command {
+        Command::Demo { step } => demo::run(&target.open().await?, step).await,
         Command::Invoke { function, data_file } => {
             let file = data_file.unwrap_or_else(|| PathBuf::from(format!("events/{function}.json")));
-            stack::Stack::open(&arguments.outputs).await?.invoke_file(&function, &file).await
+            target.open().await?.invoke_file(&function, &file).await
         }
         Command::Dlq { what } => {
-            let stack = stack::Stack::open(&arguments.outputs).await?;
+            let stack = target.open().await?;
             let letters = dlq::DeadLetters::of(&stack)?;
             match what {
                 Dlq::List { filter } => letters.list(&filter).await,
@@ -142,16 +162,14 @@ async fn main() -> Result<()> {
                 Dlq::Replay { filter, replay } => letters.replay(&filter, &replay).await,
             }
         }
-        Command::Fleet { options } => fleet::run(&stack::Stack::open(&arguments.outputs).await?, &options).await,
+        Command::Fleet { options } => fleet::run(&target.open().await?, &options).await,
         Command::Bench { what: Bench::Billing { invoices } } => bench::billing(invoices).await,
         Command::Bench { what: Bench::Invoice { sessions } } => {
-            bench::invoice_latency(&stack::Stack::open(&arguments.outputs).await?, sessions).await
+            bench::invoice_latency(&target.open().await?, sessions).await
         }
         Command::Bench { what: Bench::Telemetry { messages, stations } } => bench::telemetry(messages, stations).await,
         Command::Bench { what: Bench::Tick { sessions, ticks } } => bench::tick(&sessions, ticks).await,
-        Command::Bench { what: Bench::Invoke { count } } => {
-            bench::invoke(&stack::Stack::open(&arguments.outputs).await?, count).await
-        }
+        Command::Bench { what: Bench::Invoke { count } } => bench::invoke(&target.open().await?, count).await,
         Command::EmbeddedDynamodb => bench::serve().await,
         Command::EmbeddedS3 => bench::serve_s3().await,
     }

@@ -38,6 +38,18 @@ impl Stack {
         Ok(Self { lambda: Client::new(&config), config, outputs })
     }
 
+    /// The stack of this name on AWS.
+    pub async fn deployed(name: &str) -> Result<Self> {
+        let config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
+        let cloudformation = aws_sdk_cloudformation::Client::new(&config);
+        let answer = cloudformation.describe_stacks().stack_name(name).send().await;
+        let answer = answer.with_context(|| format!("the stack {name} cannot be read"))?;
+        let stack = answer.stacks().first().with_context(|| format!("there is no stack {name}"))?;
+        let pairs = stack.outputs().iter();
+        let outputs = pairs.filter_map(|output| Some((output.output_key()?.into(), output.output_value()?.into())));
+        Ok(Self { outputs: outputs.collect(), lambda: Client::new(&config), config })
+    }
+
     /// The configuration that reaches it.
     pub fn config(&self) -> &SdkConfig {
         &self.config
