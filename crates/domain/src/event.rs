@@ -59,6 +59,8 @@ pub enum Event {
     TelemetryStale(TelemetryStale),
     /// Too many messages of a battery-swap station were rejected.
     TelemetryRejected(TelemetryRejected),
+    /// The mirror of OpenChargeMap was brought up to date.
+    OcmSyncCompleted(OcmSyncCompleted),
 }
 
 /// A session began to charge.
@@ -253,6 +255,26 @@ pub struct TelemetryRejected {
     pub rejected_key: String,
 }
 
+/// The mirror of OpenChargeMap was brought up to date.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OcmSyncCompleted {
+    /// Where the POIs come from.
+    pub source: String,
+    /// When the first run of this synchronisation began; one that runs out of time is continued by the next.
+    pub started_at: Instant,
+    /// When the last one ended.
+    pub finished_at: Instant,
+    /// Records looked at.
+    pub processed: u64,
+    /// POIs written because they are new or different.
+    pub updated: u64,
+    /// POIs removed because the source has them no more.
+    pub removed: u64,
+    /// Records that cannot be understood, and were kept aside.
+    pub failed: u64,
+}
+
 impl EventPeriod {
     /// As the price engine takes it. JSON numbers are brought back to the three decimals that meters have.
     #[must_use]
@@ -284,6 +306,7 @@ impl Event {
             Self::BillingFailed(_) => "BILLING_FAILED",
             Self::TelemetryStale(_) => "TELEMETRY_STALE",
             Self::TelemetryRejected(_) => "TELEMETRY_REJECTED",
+            Self::OcmSyncCompleted(_) => "OCM_SYNC_COMPLETED",
         }
     }
 
@@ -299,6 +322,7 @@ impl Event {
             | Self::CreditNoteIssued(_)
             | Self::BillingFailed(_) => "evoke.billing",
             Self::TelemetryStale(_) | Self::TelemetryRejected(_) => "evoke.telemetry",
+            Self::OcmSyncCompleted(_) => "evoke.ocm",
         }
     }
 

@@ -2,8 +2,6 @@
 //!
 //! Cells are H3 hexagons (Uber H3, `h3o`): they have no seams at the antimeridian or the poles.
 
-use std::collections::BTreeSet;
-
 use h3o::{CellIndex, LatLng, Resolution};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,12 +10,23 @@ use crate::error::{Checks, DomainError};
 
 /// Mean radius of the Earth, km (IUGG R1).
 const EARTH_RADIUS_KM: f64 = 6371.0088;
-/// H3 resolution of the index cells: hexagons with an edge of some 26 km.
-const RESOLUTION: Resolution = Resolution::Four;
-/// No cell of that resolution reaches farther from its centre than this, km.
-const CELL_REACH_KM: f64 = 42.0;
-/// No two neighbouring cells have centres closer than this, km.
-const CELL_SPACING_KM: f64 = 25.0;
+/// Cells of one size, by which places are indexed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grid {
+    resolution: Resolution,
+    /// No cell reaches farther from its centre than this, km.
+    reach_km: f64,
+    /// No two neighbouring cells have centres closer than this, km.
+    spacing_km: f64,
+}
+
+impl Grid {
+    /// For places of which there are few: hexagons with an edge of some 26 km.
+    pub const WIDE: Self = Self { resolution: Resolution::Four, reach_km: 42.0, spacing_km: 25.0 };
+    /// For places of which there are many: hexagons with an edge of some 10 km.
+    pub const NARROW: Self = Self { resolution: Resolution::Five, reach_km: 16.0, spacing_km: 9.4 };
+}
+
 /// The largest radius that can be searched, km.
 pub const MAX_RADIUS_KM: f64 = 100.0;
 
@@ -61,27 +70,32 @@ impl Location {
 
     /// The index cell this place lies in.
     #[must_use]
-    pub fn cell(&self) -> String {
-        self.h3().map(|cell| cell.to_string()).unwrap_or_default()
+    pub fn cell(&self, grid: Grid) -> String {
+        self.h3(grid).map(|cell| cell.to_string()).unwrap_or_default()
     }
 
-    /// Every index cell that could hold a place within `radius_km` of this one.
+    /// Every index cell that could hold a place within `radius_km` of this one, each with a distance, km, than which no
+    /// place in it is nearer; nearest first.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub fn cells_within(&self, radius_km: f64) -> BTreeSet<String> {
-        let Some(home) = self.h3() else {
-            return BTreeSet::new();
+    pub fn cells_within(&self, radius_km: f64, grid: Grid) -> Vec<(String, f64)> {
+        let Some(home) = self.h3(grid) else {
+            return Vec::new();
         };
-        let rings = (radius_km / CELL_SPACING_KM).ceil().max(0.0) as u32 + 2;
-        home.grid_disk::<Vec<CellIndex>>(rings)
-            .into_iter()
-            .filter(|cell| self.distance_km(&centre(*cell)) <= radius_km + CELL_REACH_KM)
-            .map(|cell| cell.to_string())
-            .collect()
+        let rings = (radius_km / grid.spacing_km).ceil().max(0.0) as u32 + 2;
+        let disk = home.grid_disk::<Vec<CellIndex>>(rings).into_iter();
+        let nearest = |cell: CellIndex| (self.distance_km(&centre(cell)) - grid.reach_km).max(0.0);
+        let mut cells: Vec<(String, f64)> = disk
+            .map(|cell| (cell, nearest(cell)))
+            .filter(|(_, km)| *km <= radius_km)
+            .map(|(cell, km)| (cell.to_string(), km))
+            .collect();
+        cells.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
+        cells
     }
 
-    fn h3(&self) -> Option<CellIndex> {
-        LatLng::new(self.latitude, self.longitude).ok().map(|at| at.to_cell(RESOLUTION))
+    fn h3(&self, grid: Grid) -> Option<CellIndex> {
+        LatLng::new(self.latitude, self.longitude).ok().map(|at| at.to_cell(grid.resolution))
     }
 }
 

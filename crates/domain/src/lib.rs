@@ -1,5 +1,5 @@
 //! The rules of Evoke, and nothing else: state machines, the charging model, tariffs and their prices, invoices,
-//! wallets, telemetry, event contracts.
+//! wallets, telemetry, the mirror of OpenChargeMap, event contracts.
 //!
 //! Everything here is pure. There is no clock (time is an argument), no environment, no network and no async runtime:
 //! what a function of this crate answers depends on its arguments alone. `tests/invariants.rs` holds that.
@@ -17,6 +17,7 @@ pub mod geo;
 pub mod id;
 pub mod machine;
 pub mod money;
+pub mod poi;
 pub mod session;
 pub mod station;
 pub mod tariff;

@@ -1,7 +1,7 @@
 //! The index cells find every place within a radius: at the poles, across the antimeridian, anywhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use domain::geo::{Location, MAX_RADIUS_KM};
+use domain::geo::{Grid, Location, MAX_RADIUS_KM};
 use proptest::prelude::*;
 
 /// A place `km` away from `from` in direction `bearing` (radians).
@@ -27,7 +27,13 @@ proptest! {
         let here = Location::new(latitude, longitude).unwrap();
         let there = travel(here, radius * share, bearing);
         prop_assume!(here.distance_km(&there) <= radius);
-        prop_assert!(here.cells_within(radius).contains(&there.cell()), "{here:?} {there:?} {radius}");
+        for grid in [Grid::WIDE, Grid::NARROW] {
+            let cells = here.cells_within(radius, grid);
+            let nearest = cells.iter().find(|(cell, _)| *cell == there.cell(grid)).map(|(_, km)| *km);
+            let distance = here.distance_km(&there);
+            prop_assert!(nearest.is_some_and(|km| km <= distance), "{here:?} {there:?} {radius} {nearest:?} {distance}");
+            prop_assert!(cells.is_sorted_by(|a, b| a.1 <= b.1), "nearest first");
+        }
     }
 }
 
@@ -42,6 +48,9 @@ fn distances_are_those_of_the_great_circle() {
 #[test]
 fn a_search_reads_few_cells() {
     let berlin = Location::new(52.52, 13.40).unwrap();
-    assert!(berlin.cells_within(10.0).len() <= 7, "{}", berlin.cells_within(10.0).len());
-    assert!(berlin.cells_within(MAX_RADIUS_KM).len() <= 61, "{}", berlin.cells_within(MAX_RADIUS_KM).len());
+    let cells = |radius, grid| berlin.cells_within(radius, grid).len();
+    assert!(cells(10.0, Grid::WIDE) <= 7, "{}", cells(10.0, Grid::WIDE));
+    assert!(cells(MAX_RADIUS_KM, Grid::WIDE) <= 61, "{}", cells(MAX_RADIUS_KM, Grid::WIDE));
+    assert!(cells(10.0, Grid::NARROW) <= 19, "{}", cells(10.0, Grid::NARROW));
+    assert!(cells(MAX_RADIUS_KM, Grid::NARROW) <= 230, "{}", cells(MAX_RADIUS_KM, Grid::NARROW));
 }

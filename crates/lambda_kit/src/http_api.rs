@@ -19,15 +19,15 @@ pub struct Route {
     pub key: &'static str,
     /// What it asks for.
     pub action: RouteAction,
-    /// Reads a query parameter as the JSON that the action's command wants.
-    query: fn(&str, &str) -> Result<Value, Failure>,
+    /// Reads a parameter of the path or the query as the JSON that the action's command wants.
+    parameter: fn(&str, &str) -> Result<Value, Failure>,
 }
 
 impl Route {
     /// The route `key` stands for `action`, whose arguments are a `C`.
     #[must_use]
     pub const fn new<C: crate::Command>(key: &'static str, action: RouteAction) -> Self {
-        Self { key, action, query: |name, text| Ok(crate::command::contract::<C>()?.query_value(name, text)) }
+        Self { key, action, parameter: |name, text| Ok(crate::command::contract::<C>()?.query_value(name, text)) }
     }
 }
 
@@ -48,10 +48,10 @@ pub(crate) fn request(event: &ApiGatewayV2httpRequest, routes: &[Route], context
     let route = route.ok_or_else(|| domain::error::DomainError::not_found("route", key))?;
     let mut arguments = body(event)?;
     for (name, text) in event.query_string_parameters.iter() {
-        arguments.insert(name.to_owned(), (route.query)(name, text)?);
+        arguments.insert(name.to_owned(), (route.parameter)(name, text)?);
     }
     for (name, text) in &event.path_parameters {
-        arguments.insert(name.clone(), Value::String(text.clone()));
+        arguments.insert(name.clone(), (route.parameter)(name, text)?);
     }
     if let Some(key) = event.headers.get(IDEMPOTENCY_KEY) {
         let key = key.to_str().map_err(|_| Failure::invalid("Idempotency-Key", "must be printable ASCII"))?;

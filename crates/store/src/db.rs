@@ -337,6 +337,16 @@ impl Db {
         Ok(())
     }
 
+    /// Deletes an item, if it is there.
+    pub(crate) async fn delete(&self, table: &str, key: Item) -> Result<(), StoreError> {
+        let what = describe(&key);
+        let delete = self.client.delete_item().table_name(table).set_key(Some(key));
+        let delete = delete.return_consumed_capacity(ReturnConsumedCapacity::Indexes);
+        let answer = delete.send().await.map_err(|error| classify(&what, &error))?;
+        self.capacity.wrote(answer.consumed_capacity.as_slice());
+        Ok(())
+    }
+
     /// Runs one update by itself.
     pub(crate) async fn update(&self, update: Update) -> Result<(), StoreError> {
         let what = describe(update.key());

@@ -31,7 +31,7 @@ pub const OUTBOX: &str = "outbox";
 
 /// Stations by (status, stationId).
 pub const STATUS_INDEX: &str = "status-index";
-/// Stations by (cell, stationId).
+/// Stations by (cell, stationId), POIs by (cell, PK).
 pub const CELL_INDEX: &str = "cell-index";
 /// Sessions by (userId, createdAt).
 pub const USER_INDEX: &str = "userId-index";
@@ -45,6 +45,10 @@ pub const LEVEL_INDEX: &str = "level-index";
 pub const FLEET_INDEX: &str = "fleet-index";
 /// The one partition of the fleet's index: only new stations are written to it.
 pub const FLEET: &str = "FLEET";
+/// POIs by (country, PK).
+pub const COUNTRY_INDEX: &str = "country-index";
+/// Partition of how far the mirror of OpenChargeMap is.
+pub const POI_STATE: &str = "SYNC";
 /// Log entries by (service, SK).
 pub const SERVICE_INDEX: &str = "service-index";
 
@@ -148,6 +152,30 @@ pub fn active_prefix(station: &StationId) -> String {
 #[must_use]
 pub fn rejections(station: &StationId) -> String {
     format!("REJECTED#{station}")
+}
+
+/// Partition of a POI.
+#[must_use]
+pub fn poi(id: u32) -> String {
+    format!("POI#{id}")
+}
+
+/// Partition of a record of OpenChargeMap that is not understood.
+#[must_use]
+pub fn failed_poi(id: u32) -> String {
+    format!("FAILED#{id}")
+}
+
+/// Partition of one kind of OpenChargeMap's reference data.
+#[must_use]
+pub fn poi_reference(kind: &str) -> String {
+    format!("REFERENCE#{kind}")
+}
+
+/// Partition of a shard of the mirror's manifest.
+#[must_use]
+pub fn poi_manifest(number: u32) -> String {
+    format!("MANIFEST#{number}")
 }
 
 /// What follows the first `#` of a key.

@@ -6,7 +6,7 @@ use domain::Instant;
 use domain::charging::ModelConfig;
 use domain::connector::ConnectorType;
 use domain::event::{self, Event};
-use domain::geo::Location;
+use domain::geo::{Grid, Location};
 use domain::id::{PortId, SessionId, StationId};
 use domain::machine::State;
 use domain::station::{Port, PortStatus, Station, StationStatus};
@@ -354,7 +354,7 @@ impl StationStore {
     ) -> Result<Page<Station>, StoreError> {
         let list = format!("stations near {},{} within {radius_km}", at.latitude, at.longitude);
         let after: Option<(f64, String)> = resume(&list, page.next_token.as_deref())?;
-        let cells: Vec<String> = at.cells_within(radius_km).into_iter().collect();
+        let cells = at.cells_within(radius_km, Grid::WIDE).into_iter().map(|(cell, _)| cell);
         let found: Vec<Vec<Item>> = stream::iter(cells)
             .map(|cell| async move { self.db.query_all(&self.index(keys::CELL_INDEX, "cell", &cell)).await })
             .buffer_unordered(PARALLEL_CELLS)
@@ -442,7 +442,7 @@ fn station_item(station: &Station, outbox: Option<String>) -> Result<Item, Store
         address: station.address.clone(),
         latitude: station.location.latitude,
         longitude: station.location.longitude,
-        cell: station.location.cell(),
+        cell: station.location.cell(Grid::WIDE),
         time_zone: station.time_zone.name().to_owned(),
         power_kw: station.power_kw,
         tariff: station.tariff.as_ref().map(|tariff| json(&pk, tariff)).transpose()?,

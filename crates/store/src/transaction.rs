@@ -180,6 +180,13 @@ impl UpdateExpression {
         self
     }
 
+    /// Only where there is no such attribute yet, or it does not lie above `value`.
+    pub fn only_unless_above(mut self, attribute: &str, value: AttributeValue) -> Self {
+        let (name, value) = (self.name(attribute), self.value(value));
+        self.conditions.push(format!("(attribute_not_exists({name}) OR {name} <= {value})"));
+        self
+    }
+
     pub fn only_without(mut self, attribute: &str) -> Self {
         let condition = format!("attribute_not_exists({})", self.name(attribute));
         self.conditions.push(condition);

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType,
 };
-use store::{BillingStore, ChargingStore, Db, ErrorLogStore, TelemetryStore, UserStore};
+use store::{BillingStore, ChargingStore, Db, ErrorLogStore, PoiStore, TelemetryStore, UserStore};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -18,19 +18,22 @@ pub struct Table {
     pub name: &'static str,
     /// Its partition key, and its sort key where it has one.
     pub key: (&'static str, Option<&'static str>),
-    /// Indexes: name, partition key, sort key. All are keys-only.
+    /// Indexes: name, partition key, sort key.
     pub indexes: &'static [(&'static str, &'static str, &'static str)],
+    /// The attribute that its indexes carry beside the keys, where they do.
+    pub included: Option<&'static str>,
 }
 
 /// The key of a table of aggregates.
 const AGGREGATE: (&str, Option<&str>) = ("PK", Some("SK"));
 
 /// The tables of the application.
-pub const TABLES: [Table; 6] = [
+pub const TABLES: [Table; 7] = [
     Table {
         name: "ev-stations",
         key: AGGREGATE,
         indexes: &[("status-index", "status", "stationId"), ("cell-index", "cell", "stationId")],
+        included: None,
     },
     Table {
         name: "ev-sessions",
@@ -41,8 +44,9 @@ pub const TABLES: [Table; 6] = [
             ("status-index", "status", "statusChangedAt"),
             ("active-index", "activeShard", "activeKey"),
         ],
+        included: None,
     },
-    Table { name: "ev-users", key: AGGREGATE, indexes: &[] },
+    Table { name: "ev-users", key: AGGREGATE, indexes: &[], included: None },
     Table {
         name: "ev-error-logs",
         key: AGGREGATE,
@@ -51,13 +55,26 @@ pub const TABLES: [Table; 6] = [
             ("service-index", "service", "SK"),
             ("status-index", "status", "SK"),
         ],
+        included: None,
     },
     Table {
         name: "ev-billing",
         key: AGGREGATE,
         indexes: &[("userId-index", "userId", "createdAt"), ("status-index", "status", "createdAt")],
+        included: None,
     },
-    Table { name: "ev-telemetry", key: ("station_id", None), indexes: &[("fleet-index", "fleet", "station_id")] },
+    Table {
+        name: "ev-telemetry",
+        key: ("station_id", None),
+        indexes: &[("fleet-index", "fleet", "station_id")],
+        included: None,
+    },
+    Table {
+        name: "ev-ocm-pois",
+        key: AGGREGATE,
+        indexes: &[("cell-index", "cell", "PK"), ("country-index", "country", "PK")],
+        included: Some("summary"),
+    },
 ];
 
 /// `DynamoDB` in this process, on a free port, in memory, with the application's tables. It ends with this value.
@@ -110,6 +127,12 @@ impl EmbeddedDynamoDb {
     #[must_use]
     pub fn users(&self) -> UserStore {
         UserStore::new(Db::new(self.client()), "ev-users")
+    }
+
+    /// The mirror of OpenChargeMap in it.
+    #[must_use]
+    pub fn pois(&self) -> PoiStore {
+        PoiStore::new(Db::new(self.client()), "ev-ocm-pois")
     }
 
     /// Invoices and wallets in it.
@@ -178,7 +201,12 @@ async fn create(client: &Client, table: Table) {
             .index_name(*name)
             .key_schema(key(partition, KeyType::Hash))
             .key_schema(key(sort, KeyType::Range))
-            .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
+            .projection(match table.included {
+                Some(attribute) => {
+                    Projection::builder().projection_type(ProjectionType::Include).non_key_attributes(attribute).build()
+                }
+                None => Projection::builder().projection_type(ProjectionType::KeysOnly).build(),
+            })
             .build()
             .expect("an index");
         request = request.global_secondary_indexes(index);

@@ -7,6 +7,7 @@ mod doors;
 mod dynamodb;
 mod faults;
 mod lambda;
+mod ocm;
 mod runtime_api;
 mod s3;
 mod telemetry;
@@ -17,6 +18,7 @@ pub use doors::{Outcome, http_event, invoke, invoke_raw, sqs_event, stream_event
 pub use dynamodb::{EmbeddedDynamoDb, TABLES, Table};
 pub use faults::{Fault, FaultyHttp};
 pub use lambda::FakeLambda;
+pub use ocm::{OcmChange, OcmFault, OcmServer};
 pub use runtime_api::RuntimeApi;
 pub use s3::EmbeddedS3;
 pub use telemetry::{archived, lines, reading};

@@ -196,7 +196,10 @@ fn notification_for(envelope: &Envelope) -> Option<(Audience, LogEntry)> {
             );
             (Audience::Operators, Level::Warning, message)
         }
-        Event::StationStatusChanged(_) | Event::SessionStarted(_) | Event::PaymentCompleted(_) => return None,
+        Event::StationStatusChanged(_)
+        | Event::SessionStarted(_)
+        | Event::PaymentCompleted(_)
+        | Event::OcmSyncCompleted(_) => return None,
     };
     let entry = LogEntry {
         id: derive(&["notification", &envelope.event_id.to_string()]).into(),

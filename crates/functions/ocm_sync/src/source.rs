@@ -1,0 +1,222 @@
+//! OpenChargeMap's API, as a client sees it.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use chrono::{DateTime, NaiveDateTime};
+use domain::Instant;
+use domain::poi::mirror::SourceStatus;
+use lambda_kit::{Code, Failure};
+use reqwest::{Client, Response, StatusCode, header};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+/// Who we are, as OpenChargeMap's policy asks every client to say.
+const USER_AGENT: &str = concat!("evoke-ocm-sync/", env!("CARGO_PKG_VERSION"));
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// No byte for so long: the answer hangs.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Of a refusal's text, characters.
+const EXCERPT: usize = 200;
+
+/// The source of the mirror.
+#[derive(Debug)]
+pub struct Source {
+    http: Client,
+    base_url: String,
+    key: ApiKey,
+    page_size: u32,
+}
+
+/// The API key: a parameter of the Systems Manager, read when it is first needed.
+#[derive(Debug)]
+pub struct ApiKey {
+    client: aws_sdk_ssm::Client,
+    name: String,
+    known: Mutex<Option<String>>,
+}
+
+/// Why the source did not answer as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It does not take the key.
+    #[error("OpenChargeMap refuses the API key of the parameter {parameter} (403): {message}")]
+    Refused {
+        /// The parameter that holds the key.
+        parameter: String,
+        /// What it says.
+        message: String,
+    },
+    /// There is no key to be had.
+    #[error("the API key cannot be read from the parameter {parameter}: {reason}")]
+    NoKey {
+        /// The parameter.
+        parameter: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Overloaded, broken for the moment, or out of reach.
+    #[error("OpenChargeMap cannot be reached or is busy: {reason}")]
+    Busy {
+        /// What it said or did.
+        reason: String,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// It answers something else than its API promises.
+    #[error("OpenChargeMap does not answer as its API should: {0}")]
+    Unexpected(String),
+}
+
+impl SourceError {
+    pub(crate) fn busy(reason: impl ToString) -> Self {
+        Self::Busy { reason: reason.to_string(), retry_after: None }
+    }
+
+    /// How long to wait before another try, if one may help: at least what the source asks for.
+    pub(crate) fn retry_in(&self, delay: Duration) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => Some(retry_after.unwrap_or_default().max(delay)),
+            _ => None,
+        }
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        // Its caller runs the platform: what is wrong with the source is what has to be known.
+        Self::refused(Code::Unavailable, error.to_string())
+    }
+}
+
+impl ApiKey {
+    /// Kept in the parameter of this name.
+    #[must_use]
+    pub fn parameter(sdk: &SdkConfig, name: impl Into<String>) -> Self {
+        Self { client: aws_sdk_ssm::Client::new(sdk), name: name.into(), known: Mutex::default() }
+    }
+
+    async fn get(&self) -> Result<String, SourceError> {
+        let mut known = self.known.lock().await;
+        if let Some(key) = &*known {
+            return Ok(key.clone());
+        }
+        let no_key = |reason: String| SourceError::NoKey { parameter: self.name.clone(), reason };
+        let answer = self.client.get_parameter().name(&self.name).with_decryption(true).send().await;
+        let answer = answer.map_err(|error| no_key(error.into_service_error().to_string()))?;
+        let value = answer.parameter.and_then(|parameter| parameter.value).unwrap_or_default().trim().to_owned();
+        if value.is_empty() {
+            return Err(no_key("it is empty".to_owned()));
+        }
+        Ok(known.insert(value).clone())
+    }
+
+    /// The next call reads it anew: it may have been replaced.
+    async fn forget(&self) {
+        *self.known.lock().await = None;
+    }
+}
+
+#[derive(Deserialize)]
+struct StatusAnswer {
+    #[serde(rename = "POIDataLastModified")]
+    last_modified: Option<String>,
+    #[serde(rename = "POIDataLastCreated")]
+    last_created: Option<String>,
+    #[serde(rename = "MaxPOIId")]
+    max_id: Option<u32>,
+    #[serde(rename = "DataHash")]
+    data_hash: Option<String>,
+}
+
+impl Source {
+    /// At `base_url` (`https://api.openchargemap.io`), `page_size` records at a time.
+    ///
+    /// # Errors
+    /// When TLS is not to be had on this machine.
+    pub fn new(base_url: impl Into<String>, key: ApiKey, page_size: u32) -> Result<Self, reqwest::Error> {
+        let http = Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(IDLE_TIMEOUT)
+            .build()?;
+        Ok(Self { http, base_url: base_url.into().trim_end_matches('/').to_owned(), key, page_size })
+    }
+
+    /// What the source says of itself.
+    pub(crate) async fn status(&self) -> Result<SourceStatus, SourceError> {
+        let answer: StatusAnswer = self.get_json("/v3/system/status").await?;
+        let time = |text: Option<String>| text.as_deref().and_then(time);
+        Ok(SourceStatus {
+            last_modified: time(answer.last_modified),
+            last_created: time(answer.last_created),
+            max_id: answer.max_id,
+            data_hash: answer.data_hash,
+        })
+    }
+
+    /// The reference data.
+    pub(crate) async fn reference_data(&self) -> Result<Value, SourceError> {
+        self.get_json("/v3/referencedata/").await
+    }
+
+    /// The records above an id, changed since a time (inclusive) where that is said, in order of their ids: one page.
+    pub(crate) async fn page(&self, above: u32, since: Option<Instant>) -> Result<Response, SourceError> {
+        let mut query = vec![
+            ("output", "json".to_owned()),
+            ("compact", "true".to_owned()),
+            ("verbose", "false".to_owned()),
+            ("camelcase", "false".to_owned()),
+            ("sortby", "id_asc".to_owned()),
+            ("maxresults", self.page_size.to_string()),
+            ("greaterthanid", above.to_string()),
+        ];
+        // UTC, without a zone: with one the API takes it for another time.
+        query.extend(since.map(|since| ("modifiedsince", since.format("%Y-%m-%dT%H:%M:%S").to_string())));
+        self.get("/v3/poi", &query).await
+    }
+
+    async fn get_json<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, SourceError> {
+        let answer = self.get(path, &[]).await?;
+        let body = answer.bytes().await.map_err(|error| SourceError::busy(chain(&error)))?;
+        // Truncated more often than wrong.
+        serde_json::from_slice(&body).map_err(|error| SourceError::busy(format!("{path}: {error}")))
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Response, SourceError> {
+        let request = self.http.get(format!("{}{path}", self.base_url)).query(query);
+        let answer = request.header("X-API-Key", self.key.get().await?).send().await;
+        let answer = answer.map_err(|error| SourceError::busy(chain(&error)))?;
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
+                self.key.forget().await;
+                let message = excerpt(answer).await;
+                Err(SourceError::Refused { parameter: self.key.name.clone(), message })
+            }
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let retry_after = retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+                Err(SourceError::Busy { reason: format!("{path}: {status}"), retry_after })
+            }
+            status => Err(SourceError::Unexpected(format!("{path}: {status}: {}", excerpt(answer).await))),
+        }
+    }
+}
+
+async fn excerpt(answer: Response) -> String {
+    answer.text().await.unwrap_or_default().trim().chars().take(EXCERPT).collect()
+}
+
+/// An error with what caused it: reqwest's own words are few.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// With or without a zone; without one it is UTC.
+fn time(text: &str) -> Option<Instant> {
+    let with_zone = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
+    with_zone.or_else(|| text.parse::<NaiveDateTime>().ok().map(|at| at.and_utc()))
+}

@@ -1,0 +1,410 @@
+//! The mirror against a stand-in for OpenChargeMap and the embedded `DynamoDB`: what the source has, the table has, however
+//! often runs fail, die or meet.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::{TimeDelta, TimeZone, Utc};
+use domain::Instant;
+use domain::poi::{Poi, Record};
+use lambda_kit::{Clock, Context, Door, Failure};
+use ocm_sync::{ApiKey, OcmSync, Outcome, Source, SyncAnswer, Synchronise};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+use store::{Db, PoiStore, Units};
+use testkit::{EmbeddedDynamoDb, FakeAws, Fault, FaultyHttp, OcmChange, OcmFault, OcmServer, invoke, sdk_config};
+
+const TABLE: &str = "ev-ocm-pois";
+const PAGE: u32 = 40;
+
+fn now() -> Instant {
+    Utc.with_ymd_and_hms(2026, 3, 3, 12, 0, 0).unwrap()
+}
+
+/// Systems Manager with one parameter.
+async fn parameters() -> FakeAws {
+    FakeAws::start(|call, _| {
+        assert_eq!(call.target, "AmazonSSM.GetParameter");
+        assert!(call.body.contains("\"WithDecryption\":true"), "{}", call.body);
+        (200, json!({ "Parameter": { "Name": "/key", "Value": format!(" {} ", OcmServer::KEY) } }).to_string())
+    })
+    .await
+}
+
+struct World {
+    dynamodb: EmbeddedDynamoDb,
+    ssm: FakeAws,
+    ocm: OcmServer,
+}
+
+/// One environment of the function.
+struct Process {
+    function: OcmSync,
+    db: Db,
+    http: FaultyHttp,
+}
+
+impl World {
+    async fn new(pois: u32, seed: u64) -> Self {
+        let (dynamodb, ssm) = (EmbeddedDynamoDb::start().await, parameters().await);
+        Self { dynamodb, ssm, ocm: OcmServer::start(pois, seed).await }
+    }
+
+    fn process(&self) -> Process {
+        let http = FaultyHttp::default();
+        let config = sdk_config(&self.dynamodb.endpoint()).into_builder().http_client(http.clone()).build();
+        let db = Db::new(store::Client::new(&config));
+        let key = ApiKey::parameter(&sdk_config(&self.ssm.endpoint()), "/key");
+        let source = Source::new(self.ocm.url(), key, PAGE).unwrap();
+        Process { function: OcmSync::new(PoiStore::new(db.clone(), TABLE), source), db, http }
+    }
+
+    async fn sync(&self) -> SyncAnswer {
+        self.process().sync(false, "r").await.unwrap()
+    }
+
+    async fn sweep(&self) -> SyncAnswer {
+        self.process().sync(true, "r").await.unwrap()
+    }
+
+    /// Every item of the table whose partition begins so: partition and item.
+    async fn items(&self, prefix: &str) -> BTreeMap<String, std::collections::HashMap<String, AttributeValue>> {
+        let items = self.dynamodb.items(TABLE).await.into_iter();
+        let items = items.map(|item| (item["PK"].as_s().unwrap().clone(), item));
+        items.filter(|(pk, _)| pk.starts_with(prefix)).collect()
+    }
+
+    /// The mirror as it is stored.
+    async fn mirrored(&self) -> BTreeMap<u32, Poi> {
+        let pois = self.items("POI#").await;
+        let poi = |item: &std::collections::HashMap<String, AttributeValue>| -> Poi {
+            let part = |name: &str| -> Value { serde_json::from_str(item[name].as_s().unwrap()).unwrap() };
+            let mut whole = part("summary");
+            whole.as_object_mut().unwrap().extend(part("details").as_object().unwrap().clone());
+            serde_json::from_value(whole).unwrap()
+        };
+        pois.values().map(poi).map(|poi| (poi.summary.ocm_id, poi)).collect()
+    }
+
+    /// What the mirror should be.
+    fn expected(&self) -> BTreeMap<u32, Poi> {
+        let poi = |value: Value| Record::parse(value.to_string().as_bytes()).unwrap().into_poi();
+        self.ocm.published().into_iter().map(|(id, value)| (id, poi(value))).collect()
+    }
+
+    /// The events on the state, which the stream takes.
+    async fn outbox(&self) -> Vec<Value> {
+        let state = self.items("SYNC").await;
+        let outbox = state.get("SYNC").and_then(|item| item.get("outbox")).map(|outbox| outbox.as_s().unwrap().clone());
+        outbox.map_or(Vec::new(), |outbox| serde_json::from_str(&outbox).unwrap())
+    }
+}
+
+impl Process {
+    async fn sync(&self, full: bool, request: &str) -> Result<SyncAnswer, Failure> {
+        self.sync_at(full, request, now(), TimeDelta::minutes(15)).await
+    }
+
+    async fn sync_at(&self, full: bool, request: &str, at: Instant, time: TimeDelta) -> Result<SyncAnswer, Failure> {
+        let context = Context {
+            now: at,
+            deadline: at + time,
+            request_id: request.to_owned(),
+            correlation_id: "correlation".to_owned(),
+        };
+        self.function.synchronise(&Synchronise { full, allow_removals: false }, &context).await
+    }
+
+    fn units(&self) -> Units {
+        self.db.capacity().units()
+    }
+}
+
+fn counts(answer: &SyncAnswer) -> (Outcome, u64, u64, u64, u64) {
+    let event = &answer.event;
+    (answer.outcome, event.processed, event.updated, event.removed, event.failed)
+}
+
+#[tokio::test]
+async fn the_first_run_mirrors_everything_and_the_next_ones_what_has_changed() {
+    let world = World::new(300, 1).await;
+    let first = world.sync().await;
+    assert_eq!(counts(&first), (Outcome::Completed, 300, 300, 0, 0));
+    assert_eq!(world.mirrored().await, world.expected());
+    assert_eq!(world.outbox().await[0]["eventType"], "OCM_SYNC_COMPLETED");
+    assert_eq!(world.outbox().await[0]["updated"], 300);
+    let asked = world.ocm.requests();
+    assert_eq!(asked[0], "/v3/system/status");
+    assert!(asked[2].contains("camelcase=false&compact=true&greaterthanid=0&maxresults=40"), "{asked:?}");
+    assert!(asked[2].contains("sortby=id_asc&verbose=false") && !asked[2].contains("modifiedsince"), "{asked:?}");
+
+    // Nothing changed: one question, no write.
+    let process = world.process();
+    assert_eq!(counts(&process.sync(false, "r").await.unwrap()), (Outcome::Unchanged, 0, 0, 0, 0));
+    assert_eq!((world.ocm.requests().len(), process.units().table_write, process.units().read), (1, 0.0, 1.0));
+
+    // What is edited and added arrives; what is removed stays until the next sweep.
+    world.ocm.change(OcmChange { edit: 20, add: 5, remove: 0 });
+    world.ocm.remove(1);
+    let second = world.sync().await;
+    assert_eq!((second.outcome, second.event.updated, second.event.removed), (Outcome::Completed, 25, 0));
+    assert!(second.event.processed < 60, "a window, not everything: {second:?}");
+    assert!(world.ocm.requests()[1].contains("modifiedsince=2025"), "the last change of the data");
+    let mut expected = world.expected();
+    expected.insert(1, world.mirrored().await[&1].clone());
+    assert_eq!(world.mirrored().await, expected);
+    let third = world.sweep().await;
+    assert_eq!((third.outcome, third.event.updated, third.event.removed), (Outcome::Completed, 0, 1));
+    assert_eq!(world.mirrored().await, world.expected());
+}
+
+#[tokio::test]
+async fn an_unchanged_mirror_costs_no_write() {
+    let world = World::new(300, 2).await;
+    world.sync().await;
+    let before = world.items("").await;
+    let process = world.process();
+    let swept = process.sync(true, "r").await.unwrap();
+    assert_eq!(counts(&swept), (Outcome::Unchanged, 300, 0, 0, 0));
+    let units = process.units();
+    assert_eq!((units.table_write, units.index_write), (0.0, 0.0));
+    assert!(units.read <= 70.0, "{units:?}");
+    assert_eq!(world.items("").await, before);
+}
+
+#[tokio::test]
+async fn odd_records_are_kept_aside_and_stop_nothing() {
+    let world = World::new(100, 3).await;
+    world.ocm.put_raw(8, r#"{"ID": 7, "AddressInfo": "none"}"#);
+    world.ocm.put_raw(20, "\"no record\"");
+    world.ocm.put_raw(30, r#"{"ID": 0, "AddressInfo": {}}"#);
+    world
+        .ocm
+        .put_raw(40, &format!(r#"{{"ID": 39, "AddressInfo": {{}}, "GeneralComments": "{}"}}"#, "x".repeat(300_000)));
+    world.ocm.remove(7);
+    world.ocm.remove(39);
+    world.ocm.duplicate(50);
+    let first = world.sync().await;
+    assert_eq!((first.outcome, first.event.failed, first.event.updated), (Outcome::Completed, 4, 98));
+    assert_eq!(world.mirrored().await, world.expected());
+    let aside = world.items("FAILED#").await;
+    assert_eq!(aside.len(), 4);
+    assert!(
+        aside["FAILED#7"]["reason"].as_s().unwrap().contains("AddressInfo")
+            || aside["FAILED#7"]["reason"].as_s().unwrap().contains("invalid type")
+    );
+    assert_eq!(aside["FAILED#39"]["record"].as_s().unwrap().len(), 8192);
+    // They are still odd, and known: nothing is written.
+    let process = world.process();
+    let again = process.sync(true, "r").await.unwrap();
+    assert_eq!((again.outcome, again.event.failed, process.units().table_write), (Outcome::Unchanged, 4, 0.0));
+    // One is mended.
+    world.ocm.clear_raw();
+    world.ocm.put(json!({ "ID": 7, "AddressInfo": { "Title": "mended" }, "DateLastStatusUpdate": "2026-02-02T00:00:00Z", "SubmissionStatusTypeID": 200 }));
+    let mended = world.sync().await;
+    assert_eq!((mended.event.updated, mended.event.failed), (1, 0));
+    assert_eq!(world.mirrored().await[&7].summary.title.as_deref(), Some("mended"));
+}
+
+#[tokio::test]
+async fn what_the_source_fails_at_is_asked_for_again() {
+    use OcmFault::{Html, Nothing, Reset, RetryAfter, Slow, Status, Truncated};
+    let world = World::new(200, 4).await;
+    world.ocm.fail([Status(502), Nothing, Reset, Truncated, Nothing, Status(503), Html, RetryAfter(0), Slow(2)]);
+    let answer = world.sync().await;
+    assert_eq!(counts(&answer), (Outcome::Completed, 200, 200, 0, 0));
+    assert_eq!(world.mirrored().await, world.expected());
+}
+
+#[tokio::test]
+async fn a_refused_key_is_said_so_and_read_anew() {
+    let world = World::new(20, 5).await;
+    let process = world.process();
+    process.sync(false, "r").await.unwrap();
+    world.ocm.set_key("another");
+    let failure = process.sync(false, "r").await.unwrap_err();
+    assert!(
+        failure.message.contains("refuses the API key of the parameter /key (403): You must specify"),
+        "{failure:?}"
+    );
+    world.ocm.set_key(OcmServer::KEY);
+    assert_eq!(process.sync(false, "r").await.unwrap().outcome, Outcome::Unchanged);
+    assert_eq!(world.ssm.calls().len(), 2, "once, and once more after the refusal");
+}
+
+#[tokio::test]
+async fn a_source_that_lost_its_data_empties_nothing() {
+    let world = World::new(300, 6).await;
+    world.sync().await;
+    world.ocm.fail([OcmFault::Empty]);
+    let failure = world.process().sync(true, "r").await.unwrap_err();
+    assert!(failure.message.contains("lacks 300 of 300"), "{failure:?}");
+    assert_eq!(world.mirrored().await, world.expected());
+    // The next run goes on with the sweep.
+    assert!(matches!(world.sync().await.outcome, Outcome::Completed));
+    assert_eq!(world.mirrored().await, world.expected());
+}
+
+#[tokio::test]
+async fn an_older_record_replaces_no_newer_one() {
+    let world = World::new(10, 7).await;
+    let poi = |title: &str, at: &str| json!({ "ID": 5, "AddressInfo": { "Title": title }, "DateLastStatusUpdate": at, "SubmissionStatusTypeID": 200 });
+    world.ocm.put(poi("new", "2026-02-02T00:00:00Z"));
+    world.sync().await;
+    world.ocm.put(poi("old", "2026-01-01T00:00:00Z"));
+    world.sweep().await;
+    assert_eq!(world.mirrored().await[&5].summary.title.as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn reference_data_is_mirrored_with_sweeps() {
+    let world = World::new(10, 8).await;
+    world.sync().await;
+    let pois = world.dynamodb.pois();
+    let operators = pois.reference("Operators").await.unwrap().unwrap();
+    assert_eq!((operators.len(), &operators[0]), (79, &json!({ "id": 1, "title": "Operator 1" })));
+    world.ocm.set_reference(json!({ "Operators": [{ "ID": 1, "Title": "renamed" }] }));
+    let process = world.process();
+    let swept = process.sync(true, "r").await.unwrap();
+    assert_eq!(swept.outcome, Outcome::Completed);
+    assert_eq!(pois.reference("Operators").await.unwrap().unwrap(), [json!({ "id": 1, "title": "renamed" })]);
+    assert!(pois.reference("Countries").await.unwrap().is_some(), "what is not answered stays");
+}
+
+#[tokio::test]
+async fn of_two_runs_at_once_one_works_and_one_leaves() {
+    let world = World::new(200, 9).await;
+    let (one, two) = (world.process(), world.process());
+    let (a, b) = tokio::join!(one.sync(false, "a"), two.sync(false, "b"));
+    let outcomes = BTreeSet::from([format!("{:?}", a.unwrap().outcome), format!("{:?}", b.unwrap().outcome)]);
+    assert_eq!(outcomes, BTreeSet::from(["Busy".to_owned(), "Completed".to_owned()]));
+    assert_eq!(world.mirrored().await, world.expected());
+    assert_eq!(world.outbox().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_run_without_time_stops_in_good_order_and_the_next_goes_on() {
+    let world = World::new(300, 10).await;
+    let process = world.process();
+    // 15 s are kept back: half a second is left for the work, of which the second page takes all.
+    world.ocm.fail([OcmFault::Nothing, OcmFault::Hang]);
+    let time = TimeDelta::milliseconds(16_500);
+    let stopped = process.sync_at(false, "r", now(), time).await.unwrap();
+    assert_eq!(counts(&stopped), (Outcome::Interrupted, 40, 40, 0, 0));
+    assert!(world.outbox().await.is_empty(), "it is not complete");
+    // Another invocation need not wait: the lease was given back.
+    let rest = process.sync(false, "another").await.unwrap();
+    assert_eq!(counts(&rest), (Outcome::Completed, 300, 300, 0, 0));
+    assert_eq!(rest.event.started_at, now());
+    assert_eq!(world.mirrored().await, world.expected());
+}
+
+#[tokio::test]
+async fn a_lease_of_the_dead_runs_out() {
+    let world = World::new(100, 11).await;
+    let process = world.process();
+    process.http.plan(BTreeMap::from([(10, Fault::CrashBefore)]));
+    assert!(process.http.survive(process.sync(false, "dead")).await.is_none());
+    let other = world.process();
+    assert_eq!(other.sync(false, "other").await.unwrap().outcome, Outcome::Busy);
+    let later = now() + TimeDelta::minutes(15);
+    let done = other.sync_at(false, "other", later, TimeDelta::minutes(15)).await.unwrap();
+    assert_eq!(done.outcome, Outcome::Completed);
+    assert_eq!(world.mirrored().await, world.expected());
+}
+
+/// What happens to the mirror: the source changes, and a run is killed, throttled or loses answers at some calls.
+#[derive(Clone, Debug)]
+struct Step {
+    change: (u32, u32, u32),
+    full: bool,
+    faults: Vec<(Index, FaultKind)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum FaultKind {
+    Before,
+    After,
+    Throttle,
+    Lost,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kind =
+        prop_oneof![Just(FaultKind::Before), Just(FaultKind::After), Just(FaultKind::Throttle), Just(FaultKind::Lost)];
+    let faults = prop::collection::vec((any::<Index>(), kind), 0..3);
+    ((0_u32..30, 0_u32..10, 0_u32..3), any::<bool>(), faults).prop_map(|(change, full, faults)| Step {
+        change,
+        full,
+        faults,
+    })
+}
+
+async fn play(steps: &[Step]) -> Result<(), TestCaseError> {
+    let world = World::new(120, 12).await;
+    let mut events = BTreeMap::new();
+    for (number, step) in steps.iter().enumerate() {
+        let (edit, add, remove) = step.change;
+        world.ocm.change(OcmChange { edit, add, remove });
+        let process = world.process();
+        let fault = |kind| match kind {
+            FaultKind::Before => Fault::CrashBefore,
+            FaultKind::After => Fault::CrashAfter,
+            FaultKind::Throttle => Fault::Throttle,
+            FaultKind::Lost => Fault::LostAnswer,
+        };
+        let plan = step.faults.iter().map(|(at, kind)| (u32::try_from(at.index(160)).unwrap(), fault(*kind)));
+        process.http.plan(plan.collect());
+        let at = now() + TimeDelta::hours(i64::try_from(number).unwrap());
+        let request = format!("r{number}");
+        let run = process.sync_at(step.full, &request, at, TimeDelta::minutes(15));
+        let _ = process.http.survive(run).await;
+        for event in world.outbox().await {
+            events.insert(event["eventId"].to_string(), event);
+        }
+    }
+    // At the end a sweep that nobody disturbs, and once more for the one that was under way.
+    let at = now() + TimeDelta::days(2);
+    for request in ["last", "very last"] {
+        let swept = world.process().sync_at(true, request, at, TimeDelta::minutes(15)).await.unwrap();
+        prop_assert!(matches!(swept.outcome, Outcome::Completed | Outcome::Unchanged), "{swept:?}");
+    }
+    prop_assert_eq!(world.mirrored().await, world.expected());
+    let process = world.process();
+    let unchanged = process.sync_at(true, "unchanged", at, TimeDelta::minutes(15)).await.unwrap();
+    prop_assert_eq!((unchanged.outcome, process.units().table_write), (Outcome::Unchanged, 0.0));
+    let times: BTreeSet<String> = events.values().map(|event| event["finishedAt"].to_string()).collect();
+    prop_assert_eq!(times.len(), events.len(), "no run ends twice: {:?}", events);
+    Ok(())
+}
+
+#[test]
+fn killed_anywhere_and_run_again_the_table_is_the_source() {
+    let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+    let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+    let result = runner.run(&prop::collection::vec(step(), 1..5), |steps| runtime.block_on(play(&steps)));
+    result.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[tokio::test]
+async fn schedules_and_people_ask_by_the_same_door() {
+    let world = World::new(20, 13).await;
+    let door = Door::new(world.process().function, Clock(now));
+    let scheduled = json!({
+        "version": "0", "id": "1", "detail-type": "Scheduled Event", "source": "aws.scheduler", "account": "1",
+        "time": "2026-03-03T12:00:00Z", "region": "eu-central-1", "resources": [], "detail": {}
+    });
+    let answer = invoke(&door, scheduled).await.unwrap();
+    assert_eq!(
+        (&answer["outcome"], &answer["updated"], &answer["source"]),
+        (&json!("COMPLETED"), &json!(20), &json!("OpenChargeMap"))
+    );
+    let answer = invoke(&door, json!({ "full": true })).await.unwrap();
+    assert_eq!((&answer["outcome"], &answer["processed"]), (&json!("UNCHANGED"), &json!(20)));
+    let (code, message) = invoke(&door, json!({ "full": "yes" })).await.unwrap_err();
+    assert!(code == "ValidationError" && message.contains("full"), "{message}");
+}
