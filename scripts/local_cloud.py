@@ -52,15 +52,26 @@ class Cloud:
         self.outputs_file = state / "outputs.json"
         self.port = port
         self.mqtt_port = None
-        self.parameters = f"Environment=dev Architecture={_architecture()} {parameters}".strip()
+        self.ocm_port = None
+        self.more_parameters = parameters
         running = self.running()
         if running:
-            self.port, self.mqtt_port = running["port"], running["mqttPort"]
+            self.port, self.mqtt_port, self.ocm_port = running["port"], running["mqttPort"], running["ocmPort"]
 
     @property
     def endpoint(self):
         # By number: S3 clients put the bucket into the path then, and names below localhost need not resolve.
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ocm_url(self):
+        """The stand-in for OpenChargeMap: nothing here calls the real one."""
+        return f"http://127.0.0.1:{self.ocm_port}"
+
+    @property
+    def parameters(self):
+        own = f"Environment=dev Architecture={_architecture()} OcmBaseUrl={self.ocm_url}"
+        return f"{own} {self.more_parameters}".strip()
 
     def environment(self):
         """What the tools and MiniStack are started with: nothing of the caller's beyond what they need, so that a
@@ -119,7 +130,20 @@ class Cloud:
             stderr=log,
             start_new_session=True,
         )
-        self.process_file.write_text(json.dumps({"pid": process.pid, "port": self.port, "mqttPort": self.mqtt_port}))
+        self.ocm_port = _free_port()
+        with (self.logs / "ocm-server.log").open("ab") as log:
+            ocm = subprocess.Popen(
+                [str(ROOT / "target" / "evoke"), "ocm-server", "--port", str(self.ocm_port)],
+                cwd=self.state, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )
+        self.process_file.write_text(
+            json.dumps(
+                {
+                    "pid": process.pid, "port": self.port, "mqttPort": self.mqtt_port,
+                    "ocmPid": ocm.pid, "ocmPort": self.ocm_port,
+                }
+            )
+        )
         print(f"local cloud: MiniStack at {self.endpoint} (log: {_short(self.logs / 'ministack.log')})", flush=True)
 
     def wait_until_ready(self):
@@ -187,6 +211,7 @@ class Cloud:
         with urllib.request.urlopen(f"{self.endpoint}/_ministack/iot/ca.pem", timeout=10) as answer:
             ca.write_bytes(answer.read())
         outputs |= {"iotHost": "127.0.0.1", "iotPort": str(self.mqtt_port), "iotCaFile": str(ca)}
+        outputs["ocmUrl"] = self.ocm_url
         return outputs
 
     def complete(self, outputs):
@@ -199,15 +224,21 @@ class Cloud:
             TableName=outputs["TelemetryTable"],
             TimeToLiveSpecification={"AttributeName": "expires_at", "Enabled": True},
         )
-        for key in ("StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable", "TelemetryTable"):
+        for key in ("StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable", "TelemetryTable", "PoisTable"):
             dynamodb.update_continuous_backups(
                 TableName=outputs[key], PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
             )
+
+        # CloudFormation makes no SecureString parameters, here as on AWS: an operator puts the key there.
+        self.client("ssm").put_parameter(
+            Name=outputs["OcmApiKeyParameterName"], Value="ocm-test-key", Type="SecureString", Overwrite=True
+        )
 
     def down(self):
         process = self.running()
         if process:
             _stop(process["pid"])
+            _stop(process["ocmPid"])
             print("local cloud: stopped", flush=True)
         else:
             print("local cloud: was not running", flush=True)

@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 
 use aws_config::sts::AssumeRoleProvider;
+use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use aws_sdk_dynamodb::types::{KeySchemaElement, KeyType, ProjectionType};
 use e2e::{Stack, admin};
 use serde_json::json;
 use testkit::TABLES;
 
 /// In the order of [`TABLES`].
-const TABLE_OUTPUTS: [&str; 6] =
-    ["StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable", "TelemetryTable"];
+const TABLE_OUTPUTS: [&str; 7] =
+    ["StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable", "TelemetryTable", "PoisTable"];
 
 fn keys(schema: &[KeySchemaElement]) -> (&str, &str) {
     let of = |kind: KeyType| {
@@ -33,8 +34,12 @@ async fn tables_are_those_that_the_embedded_tests_use() {
             .global_secondary_indexes()
             .iter()
             .map(|index| {
-                let projection = index.projection().unwrap().projection_type().unwrap();
-                assert_eq!(*projection, ProjectionType::KeysOnly, "{name}");
+                let projection = index.projection().unwrap();
+                let expected =
+                    if table.included.is_some() { ProjectionType::Include } else { ProjectionType::KeysOnly };
+                assert_eq!(*projection.projection_type().unwrap(), expected, "{name}");
+                let included: Vec<&str> = projection.non_key_attributes().iter().map(String::as_str).collect();
+                assert_eq!(included, table.included.into_iter().collect::<Vec<_>>(), "{name}");
                 let (partition, sort) = keys(index.key_schema());
                 (index.index_name().unwrap().to_owned(), partition.to_owned(), sort.to_owned())
             })
@@ -49,7 +54,7 @@ async fn tables_are_those_that_the_embedded_tests_use() {
             described.stream_specification().is_some_and(aws_sdk_dynamodb::types::StreamSpecification::stream_enabled);
         assert_eq!(
             streams,
-            ["StationsTable", "SessionsTable", "BillingTable", "TelemetryTable"].contains(&output),
+            ["StationsTable", "SessionsTable", "BillingTable", "TelemetryTable", "PoisTable"].contains(&output),
             "{name}"
         );
     }
@@ -121,6 +126,8 @@ async fn a_role_writes_its_own_contexts_tables_and_no_other() {
         ("TelemetryHandler", vec![]),
         ("TelemetryApi", vec![]),
         ("TelemetryMonitor", vec![]),
+        ("OcmSync", vec![]),
+        ("PoiService", vec![]),
     ] {
         let client = as_role_of(&stack, function).await;
         for table in TABLE_OUTPUTS {
@@ -178,12 +185,39 @@ async fn the_archive_is_written_by_one_function_and_read_by_another() {
     assert_eq!(versioned.status.unwrap().as_str(), "Enabled");
 }
 
+/// The API key of OpenChargeMap is `ocm_sync`'s alone to read, and the mirror its alone to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mirror_is_written_by_one_function_that_alone_reads_the_key() {
+    let stack = Stack::open().await;
+    if !stack.is_local() {
+        return;
+    }
+    for function in ["OcmSync", "PoiService", "StationService", "TelemetryApi"] {
+        let allowed = function == "OcmSync";
+        let credentials = role_of(&stack, function).await;
+        let config =
+            stack.config.clone().into_builder().credentials_provider(SharedCredentialsProvider::new(credentials));
+        let config = config.build();
+        let key = aws_sdk_ssm::Client::new(&config).get_parameter().name(stack.output("OcmApiKeyParameterName"));
+        assert_eq!(key.with_decryption(true).send().await.is_ok(), allowed, "{function} reading the key");
+        let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
+        let update = aws_sdk_dynamodb::Client::new(&config).update_item().table_name(stack.output("PoisTable"));
+        let update = update.key("PK", text("POI#e2e")).key("SK", text("METADATA")).update_expression("SET a = :a");
+        let update =
+            update.expression_attribute_values(":a", text("a")).condition_expression("attribute_exists(nothing)");
+        let error = update.send().await.unwrap_err().into_service_error();
+        let code = aws_sdk_dynamodb::error::ProvideErrorMetadata::code(&error);
+        let expected = if allowed { "ConditionalCheckFailedException" } else { "AccessDeniedException" };
+        assert_eq!(code, Some(expected), "{function} writing the mirror");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_trigger_has_its_dead_letter_queue_and_the_end_of_the_line_is_empty() {
     let stack = Stack::open().await;
     let sqs = aws_sdk_sqs::Client::new(&stack.config);
     let queues: Vec<&String> = stack.outputs.keys().filter(|key| key.ends_with("DeadLetterQueueUrl")).collect();
-    assert_eq!(queues.len(), 9, "{queues:?}");
+    assert_eq!(queues.len(), 10, "{queues:?}");
     let answer = sqs
         .get_queue_attributes()
         .queue_url(stack.output("ReconcilerDeadLetterQueueUrl"))
@@ -210,6 +244,8 @@ async fn bad_input_is_refused_by_the_deployed_functions_too() {
         ("TelemetryApi", json!({ "action": "getHistory", "stationId": "s", "date": "yesterday" })),
         ("TelemetryMonitor", json!({ "action": "sleep" })),
         ("TelemetryHandler", json!("not an object")),
+        ("OcmSync", json!({ "full": "yes" })),
+        ("PoiService", json!({ "action": "findPois", "latitude": 91, "longitude": 0 })),
     ] {
         let (kind, message) = stack.invoke(function, payload.clone()).await.unwrap_err();
         assert_eq!(kind, "ValidationError", "{function} {payload}: {message}");

@@ -85,10 +85,17 @@ async fn health_is_open_and_everything_else_wants_a_token() {
     let path = if api.stack.is_local() { "/$default/health" } else { "/health" };
     let health = json_of(api.call(Method::GET, path, "", None).await, 200).await;
     assert_eq!(health["status"], "healthy", "{health}");
-    assert_eq!(health["tables"].as_array().unwrap().len(), 6);
-    for path in
-        ["/stations", "/sessions", "/error-logs", "/invoices", "/wallet", "/wallet/ledger", "/telemetry/stations"]
-    {
+    assert_eq!(health["tables"].as_array().unwrap().len(), 7);
+    for path in [
+        "/stations",
+        "/sessions",
+        "/error-logs",
+        "/invoices",
+        "/wallet",
+        "/wallet/ledger",
+        "/telemetry/stations",
+        "/pois",
+    ] {
         assert_eq!(api.call(Method::GET, path, "", None).await.status(), 401, "{path}");
         assert_eq!(api.call(Method::GET, path, "not.a.token", None).await.status(), 401, "{path}");
     }

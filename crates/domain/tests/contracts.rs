@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use domain::billing::{InvoiceStatus, PaymentRefusal};
 use domain::event::{
-    BillingFailed, CreditNoteIssued, Envelope, Event, EventPeriod, InvoiceGenerated, PaymentCompleted, PaymentFailed,
-    PortFailed, SessionEnded, SessionStarted, StationStatusChanged, TelemetryRejected, TelemetryStale, seal,
+    BillingFailed, CreditNoteIssued, Envelope, Event, EventPeriod, InvoiceGenerated, OcmSyncCompleted,
+    PaymentCompleted, PaymentFailed, PortFailed, SessionEnded, SessionStarted, StationStatusChanged, TelemetryRejected,
+    TelemetryStale, seal,
 };
 use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, UserId};
 use domain::session::{EndReason, SessionStatus};
@@ -45,6 +46,7 @@ fn examples() -> Vec<Envelope> {
         .into_iter()
         .chain(billing())
         .chain(telemetry())
+        .chain([synchronised()])
         .flat_map(|event| seal("ITEM#1/METADATA", 1, at("2026-02-22T10:51:00Z"), "correlation-1", [event]))
         .collect()
 }
@@ -159,6 +161,18 @@ fn telemetry() -> [Event; 2] {
             .to_owned(),
     });
     [silent, rejected]
+}
+
+fn synchronised() -> Event {
+    Event::OcmSyncCompleted(OcmSyncCompleted {
+        source: "OpenChargeMap".to_owned(),
+        started_at: at("2026-02-22T06:00:00Z"),
+        finished_at: at("2026-02-22T06:00:04Z"),
+        processed: 312,
+        updated: 310,
+        removed: 0,
+        failed: 2,
+    })
 }
 
 fn assert_file(name: &str, content: &Value) {

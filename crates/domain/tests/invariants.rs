@@ -66,13 +66,14 @@ fn dependencies_point_inward() {
             "store" | "fleet" => vec!["domain"],
             "e2e" => vec!["domain", "fleet"],
             "lambda_kit" => vec!["domain", "store"],
-            // The benches drive the simulator, billing and telemetry in process.
+            // The benches drive the simulator, billing, telemetry and the mirror in process.
             "evoke" => vec![
                 "domain",
                 "store",
                 "testkit",
                 "charging_simulator",
                 "billing",
+                "ocm_sync",
                 "telemetry_handler",
                 "fleet",
                 "lambda_kit",

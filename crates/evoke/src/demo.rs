@@ -63,9 +63,37 @@ pub async fn run(stack: &Stack, step: u32) -> Result<()> {
     }
     play.print_notifications(&last).await?;
     play.settle_up(&last).await?;
+    neighbours(stack).await?;
     println!(
         "\n{MINUTES} simulated minutes in {:.0} s. The stack stays up: make invoke F=session_service, make down.",
         began.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Whose charge points lie near: the mirror of OpenChargeMap, here of a stand-in for it.
+async fn neighbours(stack: &Stack) -> Result<()> {
+    if !stack.outputs().contains_key("ocmUrl") {
+        return Ok(());
+    }
+    let first = stack.invoke("ocm_sync", &json!({})).await?;
+    println!(
+        "\n  the mirror of OpenChargeMap: {} records looked at, {} written ({})",
+        first["processed"],
+        first["updated"],
+        text(&first["outcome"])
+    );
+    let search = json!({ "action": "findPois", "latitude": 52.52, "longitude": 13.40, "minPowerKw": 100, "limit": 3 });
+    let found = stack.invoke("poi_service", &search).await?;
+    for poi in found["items"].as_array().into_iter().flatten() {
+        println!("    {:6} km: {}, {} kW", poi["distanceKm"], text(&poi["title"]), poi["maxPowerKw"]);
+    }
+    let again = stack.invoke("ocm_sync", &json!({ "full": true })).await?;
+    println!(
+        "    all {} records looked at once more: {} written ({})",
+        again["processed"],
+        again["updated"],
+        text(&again["outcome"])
     );
     Ok(())
 }

@@ -70,6 +70,22 @@ enum Command {
         #[command(flatten)]
         options: fleet::Options,
     },
+    /// A stand-in for OpenChargeMap's API with POIs that are nobody's; POST /_control/change and /_control/faults
+    /// change its data and let it fail.
+    OcmServer {
+        /// POIs it has.
+        #[arg(long, default_value_t = 2_000)]
+        pois: u32,
+        /// Port to listen on; 0 chooses a free one.
+        #[arg(long, default_value_t = 4580)]
+        port: u16,
+        /// The API key it takes.
+        #[arg(long, default_value = testkit::OcmServer::KEY)]
+        key: String,
+        /// Of the POIs.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Measure.
     Bench {
         #[command(subcommand)]
@@ -106,6 +122,12 @@ enum Dlq {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// The mirror of OpenChargeMap in process, against the embedded `DynamoDB` and a stand-in for the API.
+    Mirror {
+        /// POIs that are mirrored.
+        #[arg(long, default_value_t = 25_000)]
+        pois: u32,
+    },
     /// Telemetry in process against the embedded `DynamoDB` and a real S3 API, by both paths.
     Telemetry {
         /// Messages measured by each path.
@@ -163,6 +185,13 @@ async fn main() -> Result<()> {
             }
         }
         Command::Fleet { options } => fleet::run(&target.open().await?, &options).await,
+        Command::OcmServer { pois, port, key, seed } => {
+            let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+            let server = testkit::OcmServer::serve(listener, pois, seed, &key);
+            println!("{}", server.url());
+            Ok(tokio::signal::ctrl_c().await?)
+        }
+        Command::Bench { what: Bench::Mirror { pois } } => bench::mirror(pois).await,
         Command::Bench { what: Bench::Billing { invoices } } => bench::billing(invoices).await,
         Command::Bench { what: Bench::Invoice { sessions } } => {
             bench::invoice_latency(&target.open().await?, sessions).await

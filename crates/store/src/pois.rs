@@ -300,7 +300,7 @@ impl PoiStore {
     pub async fn load_manifest(&self) -> Result<Manifest, StoreError> {
         let pks = (0..SHARDS).map(|number| key(&keys::poi_manifest(number), keys::METADATA)).collect();
         let items = self.db.batch_get_keys(&self.table, pks, true).await?;
-        let shards: BTreeMap<u32, Shard> = items.into_iter().map(shard).collect::<Result<_, _>>()?;
+        let shards: BTreeMap<u32, Shard> = items.iter().map(shard).collect::<Result<_, _>>()?;
         Ok(Manifest::new(shards))
     }
 
@@ -346,8 +346,8 @@ fn summary(item: Item) -> Result<PoiSummary, StoreError> {
     parse(&pk, &row.summary)
 }
 
-fn shard(item: Item) -> Result<(u32, Shard), StoreError> {
-    let pk = crate::stations::pk_of(&item).unwrap_or_default();
+fn shard(item: &Item) -> Result<(u32, Shard), StoreError> {
+    let pk = crate::stations::pk_of(item).unwrap_or_default();
     let number = keys::id_of(&pk).parse().map_err(|error| StoreError::corrupt(&pk, error))?;
     let version = item.get(VERSION).and_then(|version| version.as_n().ok()?.parse().ok());
     let bytes = item.get("entries").and_then(|entries| entries.as_b().ok());

@@ -1,9 +1,11 @@
 //! `evoke bench tick`: the simulator in this process, `DynamoDB` (embedded) in another, bare `UpdateItem`s beside it.
 
 mod billing;
+mod mirror;
 mod telemetry;
 
 pub use billing::{billing, invoice_latency};
+pub use mirror::mirror;
 pub use telemetry::telemetry;
 
 use std::process::Stdio;
@@ -32,7 +34,7 @@ use tokio::process::{Child, Command};
 use crate::stack::Stack;
 
 /// The functions, by the names of their binaries.
-const FUNCTIONS: [&str; 12] = [
+const FUNCTIONS: [&str; 14] = [
     "health_check",
     "station_service",
     "session_service",
@@ -45,6 +47,8 @@ const FUNCTIONS: [&str; 12] = [
     "telemetry_handler",
     "telemetry_api",
     "telemetry_monitor",
+    "ocm_sync",
+    "poi_service",
 ];
 /// Writes under way at the same time, of the simulator's stations and of the bare updates alike.
 const CONCURRENCY: usize = 64;
@@ -204,8 +208,12 @@ impl Server {
     }
 
     async fn start_as(what: &str) -> Result<Self> {
+        Self::start_with(&[what]).await
+    }
+
+    async fn start_with(arguments: &[&str]) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg(what)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

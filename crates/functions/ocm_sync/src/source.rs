@@ -70,6 +70,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    #[allow(clippy::needless_pass_by_value)] // so that `map_err` can name it
     pub(crate) fn busy(reason: impl ToString) -> Self {
         Self::Busy { reason: reason.to_string(), retry_after: None }
     }

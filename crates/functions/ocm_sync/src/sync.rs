@@ -127,7 +127,7 @@ pub(crate) async fn synchronise(
     let stored = loaded.state.clone();
     let allow_removals = command.allow_removals;
     let work = Work { store, source, context, stop_at, allow_removals, loaded, stored, manifest, run };
-    Box::pin(work.to_its_end()).await
+    Box::pin(work.run_to_its_end()).await
 }
 
 fn nothing(outcome: Outcome, context: &Context) -> SyncAnswer {
@@ -136,7 +136,7 @@ fn nothing(outcome: Outcome, context: &Context) -> SyncAnswer {
 }
 
 impl Work<'_> {
-    async fn to_its_end(mut self) -> Result<SyncAnswer, Failure> {
+    async fn run_to_its_end(mut self) -> Result<SyncAnswer, Failure> {
         let worked = self.work().await;
         let ended = match worked {
             Ok(()) => self.complete().await,
