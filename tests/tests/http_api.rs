@@ -239,3 +239,19 @@ async fn telemetry_over_http() {
     json_of(api.call(Method::GET, &format!("{path}/history"), &driver, None).await, 400).await;
     api.close().await;
 }
+
+/// The mirror of OpenChargeMap, through every route of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn pois_over_http() {
+    let mut api = Api::open().await;
+    let driver = api.sign_in(&["USER"]).await;
+    let search = "/pois?latitude=52.52&longitude=13.4&radiusKm=5&minPowerKw=50&connectionTypeId=33&limit=5";
+    let found = json_of(api.call(Method::GET, search, &driver, None).await, 200).await;
+    assert_eq!(text(&found["attribution"], "licence"), "CC BY-SA 4.0", "{found}");
+    let wrong = json_of(api.call(Method::GET, "/pois?latitude=95&longitude=13.4", &driver, None).await, 400).await;
+    assert_eq!(text(&wrong["errors"][0], "field"), "latitude", "{wrong}");
+    json_of(api.call(Method::GET, "/pois/2147483647", &driver, None).await, 404).await;
+    json_of(api.call(Method::GET, "/pois/zero", &driver, None).await, 400).await;
+    json_of(api.call(Method::GET, "/pois/reference-data/Cats", &driver, None).await, 400).await;
+    api.close().await;
+}

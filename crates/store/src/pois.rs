@@ -288,7 +288,16 @@ impl PoiStore {
         };
         let update = UpdateExpression::new().set_all(encode(keys::POI_STATE, row)?, &[keys::OUTBOX]);
         let update = only_version(update, loaded.version).build(&self.table, key(keys::POI_STATE, keys::METADATA))?;
-        self.write(update).await?;
+        let written = self.write(update).await;
+        if written.as_ref().is_err_and(StoreError::is_stale) {
+            // Perhaps by an attempt of ours whose answer was lost.
+            let now = self.load_state().await?;
+            if now.version != version || now.state != loaded.state {
+                return written;
+            }
+        } else {
+            written?;
+        }
         loaded.version = version;
         Ok(())
     }
@@ -309,18 +318,10 @@ impl PoiStore {
     /// # Errors
     /// [`StoreError::ConditionFailed`] when somebody else wrote one meanwhile.
     pub async fn save_manifest(&self, manifest: &mut Manifest) -> Result<(), StoreError> {
-        let updates: Vec<(u32, _)> = manifest
-            .changed()
-            .map(|(number, shard)| {
-                let update = UpdateExpression::new()
-                    .set("entries", AttributeValue::B(Blob::new(shard.encode())))
-                    .set(VERSION, AttributeValue::N((shard.version + 1).to_string()));
-                let key = key(&keys::poi_manifest(number), keys::METADATA);
-                Ok((number, only_version(update, shard.version).build(&self.table, key)?))
-            })
-            .collect::<Result<_, StoreError>>()?;
-        let written = stream::iter(updates).map(|(number, update)| async move {
-            self.write(update).await?;
+        let changed: Vec<(u32, u64, Vec<u8>)> =
+            manifest.changed().map(|(number, shard)| (number, shard.version, shard.encode())).collect();
+        let written = stream::iter(changed).map(|(number, version, entries)| async move {
+            self.save_shard(number, version, entries).await?;
             Ok::<u32, StoreError>(number)
         });
         let mut written = written.buffer_unordered(PARALLEL_SHARDS);
@@ -328,6 +329,21 @@ impl PoiStore {
             manifest.saved(number?);
         }
         Ok(())
+    }
+
+    async fn save_shard(&self, number: u32, version: u64, entries: Vec<u8>) -> Result<(), StoreError> {
+        let key = key(&keys::poi_manifest(number), keys::METADATA);
+        let update = UpdateExpression::new()
+            .set("entries", AttributeValue::B(Blob::new(entries.clone())))
+            .set(VERSION, AttributeValue::N((version + 1).to_string()));
+        let written = self.write(only_version(update, version).build(&self.table, key.clone())?).await;
+        if !written.as_ref().is_err_and(StoreError::is_stale) {
+            return written;
+        }
+        // Perhaps by an attempt of ours whose answer was lost.
+        let items = self.db.batch_get_keys(&self.table, vec![key], true).await?;
+        let (_, now) = items.first().map(shard).transpose()?.unwrap_or_default();
+        if now.version == version + 1 && now.encode() == entries { Ok(()) } else { written }
     }
 
     async fn write(&self, update: aws_sdk_dynamodb::types::Update) -> Result<(), StoreError> {

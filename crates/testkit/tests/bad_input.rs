@@ -11,6 +11,8 @@ use event_relay::EventRelay;
 use health_check::HealthCheck;
 use lambda_kit::{Clock, Door, Function, Peer};
 use notification_service::{NotificationService, Topics};
+use ocm_sync::{ApiKey, OcmSync, Source};
+use poi_service::PoiService;
 use serde_json::{Value, json};
 use session_service::SessionService;
 use station_service::StationService;
@@ -223,7 +225,8 @@ fn simulator_cases() -> Vec<Case> {
 }
 
 /// Reads that anyone may do, and the simulator, which IAM alone guards.
-const WITHOUT_ACTOR: [&str; 5] = ["getStation", "listStations", "quote", "tick", "getHistory"];
+const WITHOUT_ACTOR: [&str; 8] =
+    ["getStation", "listStations", "quote", "tick", "getHistory", "findPois", "getPoi", "getReferenceData"];
 
 /// Sets or removes `ports[0].maxPowerKw` and the like.
 fn edit(request: &mut Value, field: &str, value: Option<Value>) {
@@ -517,6 +520,50 @@ async fn telemetry_functions_refuse_it() {
     assert_refused(&invoke(&monitor, json!({ "action": "x" })).await, "action", "telemetry_monitor");
     assert_refused(&invoke(&handler, json!({ "action": "x" })).await, "action", "telemetry_handler");
     assert_eq!(dynamodb.items("ev-telemetry").await.len(), 0);
+}
+
+fn poi_cases() -> Vec<Case> {
+    const ID: Kind = Integer(0, 2_147_483_647);
+    vec![
+        Case(
+            "findPois",
+            &[
+                ("latitude", true, Number(-90.0, 90.0)),
+                ("longitude", true, Number(-180.0, 180.0)),
+                ("radiusKm", false, Number(0.0, 100.0)),
+                ("minPowerKw", false, Number(0.0, 10_000.0)),
+                ("connectionTypeId", false, ID),
+                ("operatorId", false, ID),
+                ("countryId", false, ID),
+                ("limit", false, Integer(1, 100)),
+            ],
+            json!({ "latitude": 52.5, "longitude": 13.4 }),
+        ),
+        Case("getPoi", &[("ocmId", true, Integer(1, 2_147_483_647))], json!({ "ocmId": 1 })),
+        Case("getReferenceData", &[("kind", true, Enum)], json!({ "kind": "Operators" })),
+    ]
+}
+
+#[tokio::test]
+async fn poi_service_and_ocm_sync_refuse_it() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let pois = Door::new(PoiService::new(dynamodb.pois()), Clock::SYSTEM);
+    let tried = attack(&pois, poi_cases(), &dynamodb).await;
+    assert!(tried > 60, "{tried}");
+    let source = Source::new(NOWHERE, ApiKey::parameter(&sdk_config(NOWHERE), "/key"), 100).unwrap();
+    let sync = Door::new(OcmSync::new(dynamodb.pois(), source), Clock::SYSTEM);
+    for payload in malformed() {
+        assert_eq!(invoke_raw(&sync, &payload).await.unwrap_err().0, "ValidationError");
+    }
+    for (request, field) in [
+        (json!({ "action": "x" }), "action"),
+        (json!({ "full": 1 }), "full"),
+        (json!({ "full": true, "allowRemovals": "yes" }), "allowRemovals"),
+        (json!({ "full": [], "allowRemovals": {} }), "full"),
+    ] {
+        assert_refused(&invoke(&sync, request).await, field, "ocm_sync");
+    }
+    assert_eq!(dynamodb.items("ev-ocm-pois").await.len(), 0);
 }
 
 #[tokio::test]
