@@ -105,10 +105,11 @@ test-unit: nextest-ready
 test-e2e: nextest-ready build
 	scripts/with_local_cloud cargo nextest run --workspace --locked --no-fail-fast -E 'package(e2e)'
 
-bench: ## the simulator, billing and telemetry against embedded stores, optimised
+bench: ## the simulator, billing, telemetry and the mirror against embedded stores, optimised
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench tick
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench billing
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench telemetry
+	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench mirror
 
 clean: down
 	rm -rf .local target

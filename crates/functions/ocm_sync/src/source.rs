@@ -7,6 +7,7 @@ use chrono::{DateTime, NaiveDateTime};
 use domain::Instant;
 use domain::poi::mirror::SourceStatus;
 use lambda_kit::{Code, Failure};
+use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
@@ -141,6 +142,7 @@ impl Source {
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(IDLE_TIMEOUT)
+            .redirect(Policy::custom(stay))
             .build()?;
         Ok(Self { http, base_url: base_url.into().trim_end_matches('/').to_owned(), key, page_size })
     }
@@ -203,6 +205,16 @@ impl Source {
             }
             status => Err(SourceError::Unexpected(format!("{path}: {status}: {}", excerpt(answer).await))),
         }
+    }
+}
+
+/// Follows redirections within the source: the key is for nobody else.
+fn stay(attempt: Attempt) -> Action {
+    let origin = attempt.previous().first().map(reqwest::Url::origin);
+    if attempt.previous().len() < 5 && origin == Some(attempt.url().origin()) {
+        attempt.follow()
+    } else {
+        attempt.stop()
     }
 }
 

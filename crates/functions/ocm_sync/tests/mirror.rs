@@ -18,6 +18,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use store::{Db, PoiStore, Units};
 use testkit::{EmbeddedDynamoDb, FakeAws, Fault, FaultyHttp, OcmChange, OcmFault, OcmServer, invoke, sdk_config};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const TABLE: &str = "ev-ocm-pois";
 const PAGE: u32 = 40;
@@ -242,6 +243,29 @@ async fn a_refused_key_is_said_so_and_read_anew() {
     world.ocm.set_key(OcmServer::KEY);
     assert_eq!(process.sync(false, "r").await.unwrap().outcome, Outcome::Unchanged);
     assert_eq!(world.ssm.calls().len(), 2, "once, and once more after the refusal");
+}
+
+/// A source that sends its callers elsewhere: the key does not go with them.
+#[tokio::test]
+async fn the_key_is_sent_to_nobody_else() {
+    let world = World::new(1, 14).await;
+    let elsewhere = world.ocm.url();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let answer =
+                format!("HTTP/1.1 302 Found\r\nlocation: {elsewhere}/v3/system/status\r\ncontent-length: 0\r\n\r\n");
+            let _ = socket.read(&mut [0; 4096]).await;
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    });
+    let key = ApiKey::parameter(&sdk_config(&world.ssm.endpoint()), "/key");
+    let function = OcmSync::new(world.dynamodb.pois(), Source::new(source, key, PAGE).unwrap());
+    let process = Process { function, db: Db::new(world.dynamodb.client()), http: FaultyHttp::default() };
+    let failure = process.sync(false, "r").await.unwrap_err();
+    assert!(failure.message.contains("302"), "{failure:?}");
+    assert_eq!(world.ocm.requests(), [""; 0]);
 }
 
 #[tokio::test]
