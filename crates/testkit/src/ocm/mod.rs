@@ -447,8 +447,9 @@ fn expanded(compact: &Value, reference: &Value, verbose: bool) -> Value {
     ];
     let nest = |object: &mut Map<String, Value>, nested: &[(&str, &str, &str)]| {
         for (id, name, kind) in nested {
-            let found =
-                reference[*kind].as_array().and_then(|list| list.iter().find(|entry| entry["ID"] == object[*id]));
+            let found = reference[*kind]
+                .as_array()
+                .and_then(|list| list.iter().find(|entry| object.get(*id) == Some(&entry["ID"])));
             object.insert((*name).to_owned(), found.cloned().unwrap_or_default());
         }
     };
