@@ -224,6 +224,10 @@ impl Work<'_> {
             return Err(SourceError::Unexpected(disorder).into());
         }
         let is_last = page.processed == 0;
+        if !is_last && page.last == self.run.cursor {
+            let reason = format!("no record above {} has an id, so there is no next page", page.last);
+            return Err(SourceError::Unexpected(reason).into());
+        }
         if self.run.is_sweep() {
             let until = if is_last { ANONYMOUS - 1 } else { page.last };
             page.news.gone = self.manifest.missing(self.run.cursor, until, &page.seen);

@@ -245,6 +245,16 @@ async fn a_refused_key_is_said_so_and_read_anew() {
     assert_eq!(world.ssm.calls().len(), 2, "once, and once more after the refusal");
 }
 
+#[tokio::test]
+async fn a_page_without_an_id_is_no_end_and_no_way_on() {
+    let world = World::new(30, 15).await;
+    world.sync().await;
+    world.ocm.fail([OcmFault::NoIds]);
+    let failure = world.process().sync(true, "r").await.unwrap_err();
+    assert!(failure.message.contains("no record above 0 has an id"), "{failure:?}");
+    assert_eq!(world.differences().await, [0_u32; 0], "nothing is taken for gone");
+}
+
 /// A source that sends its callers elsewhere: the key does not go with them.
 #[tokio::test]
 async fn the_key_is_sent_to_nobody_else() {

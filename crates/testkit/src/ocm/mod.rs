@@ -45,6 +45,8 @@ pub enum OcmFault {
     Truncated,
     /// An empty array, where there should be records.
     Empty,
+    /// Records that lack their ids.
+    NoIds,
     /// Each piece of the body after so many milliseconds.
     Slow(u64),
     /// A page of a proxy, with status 200.
@@ -356,6 +358,7 @@ async fn answer(body: String, fault: OcmFault) -> Response {
         OcmFault::Hang => std::future::pending().await,
         OcmFault::Html => "<html><body>502 Bad Gateway</body></html>".into_response(),
         OcmFault::Empty => (json, "[]").into_response(),
+        OcmFault::NoIds => (json, r#"[{"AddressInfo": {}}, {}]"#).into_response(),
         OcmFault::Truncated => (json, body[..floor(&body, body.len() / 2)].to_owned()).into_response(),
         OcmFault::Reset => {
             let half = Bytes::from(body[..floor(&body, body.len() / 2)].to_owned());
