@@ -332,9 +332,9 @@ async fn of_two_runs_at_once_one_works_and_one_leaves() {
 async fn a_run_without_time_stops_in_good_order_and_the_next_goes_on() {
     let world = World::new(300, 10).await;
     let process = world.process();
-    // 15 s are kept back: half a second is left for the work, of which the second page takes all.
+    // 15 s are kept back; of the rest, plenty for a page, the second page takes all.
     world.ocm.fail([OcmFault::Nothing, OcmFault::Hang]);
-    let time = TimeDelta::milliseconds(16_500);
+    let time = TimeDelta::seconds(20);
     let stopped = process.sync_at(false, "r", now(), time).await.unwrap();
     assert_eq!(counts(&stopped), (Outcome::Interrupted, 40, 40, 0, 0));
     assert!(world.outbox().await.is_empty(), "it is not complete");
