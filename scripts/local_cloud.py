@@ -56,7 +56,7 @@ class Cloud:
         self.more_parameters = parameters
         running = self.running()
         if running:
-            self.port, self.mqtt_port, self.ocm_port = running["port"], running["mqttPort"], running["ocmPort"]
+            self.port, self.mqtt_port, self.ocm_port = running["port"], running["mqttPort"], running.get("ocmPort")
 
     @property
     def endpoint(self):
@@ -88,19 +88,23 @@ class Cloud:
         }
 
     def running(self):
-        """The MiniStack process this folder knows of, if it still runs."""
+        """What this folder knows of, if its MiniStack still runs."""
+        known = self.known()
+        return known if known and _runs(known["pid"], b"ministack") else None
+
+    def known(self):
+        """What was started last from this folder, whether it still runs or not."""
         with contextlib.suppress(OSError, ValueError):
-            process = json.loads(self.process_file.read_text())
-            command = Path(f"/proc/{process['pid']}/cmdline")
-            alive = b"ministack" in command.read_bytes() if command.parent.parent.exists() else _alive(process["pid"])
-            if alive:
-                return process
+            return json.loads(self.process_file.read_text())
         return None
 
     def up(self):
         self.logs.mkdir(parents=True, exist_ok=True)
         if not self.running():
+            self.stop()
             self.start()
+        elif not self.ocm_port:
+            fail("an earlier version of this project started it: run `make down` first")
         self.wait_until_ready()
         self.deploy()
 
@@ -151,7 +155,7 @@ class Cloud:
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 with urllib.request.urlopen(f"{self.endpoint}/_ministack/ready", timeout=2) as answer:
-                    if answer.status == 200:
+                    if answer.status == 200 and _in_use(self.ocm_port):
                         return
             if not self.running():
                 fail(f"MiniStack stopped while starting: see {_short(self.logs / 'ministack.log')}")
@@ -235,15 +239,32 @@ class Cloud:
         )
 
     def down(self):
-        process = self.running()
-        if process:
-            _stop(process["pid"])
-            _stop(process["ocmPid"])
+        if self.stop():
             print("local cloud: stopped", flush=True)
         else:
             print("local cloud: was not running", flush=True)
         for path in (self.process_file, self.outputs_file, self.state / "deployed"):
             path.unlink(missing_ok=True)
+
+
+    def stop(self):
+        """Ends what of MiniStack and the stand-in for OpenChargeMap still runs. Answers whether anything did."""
+        known = self.known() or {}
+        started = ((known.get("pid"), b"ministack"), (known.get("ocmPid"), b"ocm-server"))
+        running = [pid for pid, name in started if pid and _runs(pid, name)]
+        for pid in running:
+            _stop(pid)
+        return bool(running)
+
+
+def _runs(pid, name):
+    """Whether the process still runs, and is not another one by now."""
+    command = Path(f"/proc/{pid}/cmdline")
+    if not command.parent.parent.exists():
+        return _alive(pid)
+    with contextlib.suppress(OSError):
+        return name in command.read_bytes()
+    return False
 
 
 def _alive(pid):

@@ -221,7 +221,7 @@ pub fn summary(reports: &[Report]) -> Table {
         "duplicate",
         "malformed",
         "foreign topic",
-        "of these taken",
+        "foreign, taken",
         "lost",
     ]);
     let sum = |count: fn(&Report) -> usize| reports.iter().map(count).sum::<usize>().to_string();

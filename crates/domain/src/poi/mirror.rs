@@ -288,3 +288,82 @@ impl State {
         self.run = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    fn at(hour: i64) -> Instant {
+        Instant::UNIX_EPOCH + TimeDelta::hours(500_000 + hour)
+    }
+
+    fn status(hour: i64) -> SourceStatus {
+        SourceStatus { last_modified: Some(at(hour)), ..SourceStatus::default() }
+    }
+
+    #[test]
+    fn what_a_shard_was_written_as_is_what_is_read() {
+        let mut manifest = Manifest::new(BTreeMap::new());
+        for id in (1..5000).chain([ANONYMOUS | 7]) {
+            manifest.note(id, u64::from(id) << 33 | 1);
+        }
+        let shards = manifest.changed().map(|(number, shard)| (number, Shard::decode(3, &shard.encode())));
+        let shards: Option<BTreeMap<u32, Shard>> = shards.map(|(number, shard)| Some((number, shard?))).collect();
+        let read = Manifest::new(shards.unwrap_or_default());
+        assert_eq!((read.len(), read.changed().count()), (5000, 0));
+        assert!(read.has(4999, 4999 << 33 | 1) && !read.has(4999, 4999 << 33) && !read.has(5000, 1));
+        assert!(Shard::decode(1, &[0; 13]).is_none(), "no multiple of an entry");
+    }
+
+    #[test]
+    fn what_is_suspected_has_no_content_and_what_is_missing_lies_between() {
+        let mut manifest = Manifest::new(BTreeMap::new());
+        for id in [3, 5, 8, 13, ANONYMOUS | 1] {
+            manifest.note(id, 9);
+        }
+        manifest.suspect(&[5, 6]);
+        assert!(!manifest.has(5, 9) && !manifest.has(5, 0) && !manifest.has(6, 0));
+        assert_eq!(manifest.missing(3, 8, &[8]), [5, 6]);
+        assert_eq!(manifest.missing(0, ANONYMOUS - 1, &[]), [3, 5, 6, 8, 13], "what has no id is not missed");
+        assert!(manifest.missing(8, 8, &[]).is_empty() && manifest.missing(9, 8, &[]).is_empty());
+        manifest.forget(5);
+        assert_eq!(manifest.missing(3, 8, &[]), [6, 8]);
+    }
+
+    #[test]
+    fn few_removals_are_always_taken_and_many_never_without_a_word() {
+        let run = Run { removed: 10, ..Run::new(None, status(0), at(0)) };
+        assert!(run.may_remove(40, 60).is_ok() && run.may_remove(41, 60).is_err(), "fifty, with those before");
+        assert!(run.may_remove(90, 2000).is_ok() && run.may_remove(91, 2000).is_err(), "a twentieth");
+    }
+
+    #[test]
+    fn what_is_to_be_done() {
+        let mut state = State::default();
+        let sweep = Run::new(None, status(1), at(9));
+        assert_eq!(state.plan(status(1), false, "a", at(9)), Plan::Run(sweep.clone()), "the first looks at everything");
+        state.complete(&sweep);
+        assert_eq!(state.plan(status(1), false, "a", at(10)), Plan::Unchanged);
+        let window = Run::new(Some(at(1)), status(2), at(10));
+        assert_eq!(state.plan(status(2), false, "a", at(10)), Plan::Run(window.clone()));
+        assert!(matches!(state.plan(status(1), true, "a", at(10)), Plan::Run(run) if run.is_sweep()));
+        state.pending = vec![1];
+        assert!(matches!(state.plan(status(1), false, "a", at(10)), Plan::Run(_)), "what somebody left unfinished");
+        state.run = Some(window.clone());
+        assert_eq!(state.plan(status(3), false, "a", at(11)), Plan::Run(window), "what is under way goes on");
+        assert!(matches!(state.plan(status(3), true, "a", at(11)), Plan::Run(run) if run.is_sweep()));
+        state.lease = Some(Lease { owner: "b".to_owned(), until: at(12) });
+        assert_eq!(state.plan(status(3), false, "a", at(11)), Plan::Busy);
+        assert!(!state.is_taken("b", at(11)) && !state.is_taken("a", at(12)), "one's own, and one that ran out");
+    }
+
+    #[test]
+    fn a_time_that_is_not_reached_yet_is_no_checkpoint() {
+        let mut state = State::default();
+        state.complete(&Run::new(None, status(1000), at(9)));
+        assert_eq!(state.checkpoint, Some(at(9)), "or what changes until then would be passed over");
+        state.complete(&Run::new(None, SourceStatus::default(), at(20)));
+        assert_eq!(state.checkpoint, Some(at(9)), "the source does not say");
+    }
+}

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Instant;
 use crate::geo::Location;
 
-pub use record::{LARGEST_RECORD, Record, RecordError, id_of};
+pub use record::{LARGEST_RECORD, Record, RecordError, id_of, time_of};
 
 /// A place with charging equipment, as OpenChargeMap knows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -250,10 +250,14 @@ fn location(latitude: Option<f64>, longitude: Option<f64>) -> Option<Location> {
     if nowhere { None } else { Location::new(latitude, longitude).ok() }
 }
 
-/// A time with or without a zone; without one it is UTC.
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Instant>, D::Error> {
     let Some(Text(text)) = Option::<Text<'de>>::deserialize(deserializer)? else { return Ok(None) };
-    let with_zone = DateTime::parse_from_rfc3339(&text).map(|at| at.to_utc());
-    let at = with_zone.or_else(|_| text.parse::<NaiveDateTime>().map(|at| at.and_utc()));
-    at.map(Some).map_err(|_| serde::de::Error::custom(format!("{text:?} is no time")))
+    time_of(&text).map(Some).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no time")))
+}
+
+/// A time as the API writes it, with or without a zone; without one it is UTC.
+#[must_use]
+pub fn time_of(text: &str) -> Option<Instant> {
+    let with_zone = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
+    with_zone.or_else(|| text.parse::<NaiveDateTime>().ok().map(|at| at.and_utc()))
 }

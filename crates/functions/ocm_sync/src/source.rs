@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use chrono::{DateTime, NaiveDateTime};
 use domain::Instant;
 use domain::poi::mirror::SourceStatus;
+use domain::poi::time_of;
 use lambda_kit::{Code, Failure};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Response, StatusCode, header};
@@ -150,7 +150,7 @@ impl Source {
     /// What the source says of itself.
     pub(crate) async fn status(&self) -> Result<SourceStatus, SourceError> {
         let answer: StatusAnswer = self.get_json("/v3/system/status").await?;
-        let time = |text: Option<String>| text.as_deref().and_then(time);
+        let time = |text: Option<String>| text.as_deref().and_then(time_of);
         Ok(SourceStatus {
             last_modified: time(answer.last_modified),
             last_created: time(answer.last_created),
@@ -226,10 +226,4 @@ async fn excerpt(answer: Response) -> String {
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// With or without a zone; without one it is UTC.
-fn time(text: &str) -> Option<Instant> {
-    let with_zone = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
-    with_zone.or_else(|| text.parse::<NaiveDateTime>().ok().map(|at| at.and_utc()))
 }

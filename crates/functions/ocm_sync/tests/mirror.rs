@@ -202,10 +202,8 @@ async fn odd_records_are_kept_aside_and_stop_nothing() {
     assert_eq!(world.differences().await, [0_u32; 0]);
     let aside = world.items("FAILED#").await;
     assert_eq!(aside.len(), 4);
-    assert!(
-        aside["FAILED#7"]["reason"].as_s().unwrap().contains("AddressInfo")
-            || aside["FAILED#7"]["reason"].as_s().unwrap().contains("invalid type")
-    );
+    let reason = aside["FAILED#7"]["reason"].as_s().unwrap();
+    assert!(reason.contains("AddressInfo"), "{reason}");
     assert_eq!(aside["FAILED#39"]["record"].as_s().unwrap().len(), 8192);
     // They are still odd, and known: nothing is written.
     let process = world.process();
