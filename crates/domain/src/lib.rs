@@ -19,6 +19,7 @@ pub mod machine;
 pub mod money;
 pub mod poi;
 pub mod session;
+pub mod site;
 pub mod station;
 pub mod tariff;
 pub mod telemetry;

@@ -61,6 +61,17 @@ impl State for StationStatus {
     }
 }
 
+impl StationStatus {
+    /// Whether sessions that run at a station fail when it enters this state.
+    #[must_use]
+    pub fn fails_sessions(self) -> bool {
+        match self {
+            Self::OutOfOrder => true,
+            Self::New | Self::Active | Self::Maintenance => false,
+        }
+    }
+}
+
 /// State of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -245,11 +256,10 @@ impl Station {
     /// or model would change under a running session, whose simulation was started with the old ones.
     pub fn update(&mut self, update: StationUpdate, actor: &Actor, now: Instant) -> Result<(), DomainError> {
         may_configure(actor)?;
+        let physics_change = self.changes_physics(&update);
         let power_kw = update.power_kw.unwrap_or(self.power_kw);
         let model = update.model.unwrap_or_else(|| self.model.clone());
         validate(power_kw, update.tariff.as_ref(), &model, &[])?;
-        #[allow(clippy::float_cmp)] // whether it is the same number, not a close one
-        let physics_change = power_kw != self.power_kw || model != self.model;
         if physics_change && self.charging_ports > 0 {
             return Err(DomainError::conflict(format!(
                 "powerKw and chargingModel of station {} cannot change while {} sessions run: bring it to \
@@ -268,6 +278,14 @@ impl Station {
         Ok(())
     }
 
+    /// Whether `update` changes what the simulation of a running session was started with: power or charging model.
+    #[must_use]
+    pub fn changes_physics(&self, update: &StationUpdate) -> bool {
+        #[allow(clippy::float_cmp)] // whether it is the same number, not a close one
+        let power = update.power_kw.is_some_and(|power_kw| power_kw != self.power_kw);
+        power || update.model.as_ref().is_some_and(|model| *model != self.model)
+    }
+
     /// Whether the station can be deleted.
     ///
     /// # Errors
@@ -281,6 +299,15 @@ impl Station {
             "station {} cannot be deleted while {} sessions run",
             self.id, self.charging_ports
         )))
+    }
+
+    /// The tariff.
+    ///
+    /// # Errors
+    /// A conflict when there is none: a missing tariff is never a price of zero.
+    pub fn tariff(&self) -> Result<&Tariff, DomainError> {
+        let tariff = self.tariff.as_ref();
+        tariff.ok_or_else(|| DomainError::conflict(format!("station {} has no tariff", self.id)))
     }
 
     /// Whether a session may start here.
@@ -323,30 +350,32 @@ impl Port {
         Ok(())
     }
 
-    /// Frees the port after its session ended well.
-    ///
-    /// # Errors
-    /// A conflict unless it is CHARGING.
-    pub fn release(&mut self, role: Role) -> Result<(), DomainError> {
-        self.status.transition(PortStatus::Free, role)?;
-        self.set(PortStatus::Free, None);
-        Ok(())
+    /// Frees the port when `session`, which charged here, has ended. A port that has failed stays in ERROR.
+    pub fn release(&mut self, session: &SessionId) {
+        if self.status == PortStatus::Charging && self.session_id.as_ref() == Some(session) {
+            self.set(PortStatus::Free, None);
+        }
     }
 
-    /// The port failed, and with it the session that the event names.
+    /// The port has failed.
     ///
     /// # Errors
     /// Forbidden or conflict by the state machine.
-    pub fn fail(&mut self, reason: &str, role: Role) -> Result<Event, DomainError> {
+    pub fn fail(&mut self, role: Role) -> Result<(), DomainError> {
         self.status.transition(PortStatus::Error, role)?;
-        let session_id = self.session_id.clone();
         self.set(PortStatus::Error, None);
-        Ok(Event::PortFailed(PortFailed {
+        Ok(())
+    }
+
+    /// The event of its failure; `session` failed with it.
+    #[must_use]
+    pub fn failed_event(&self, session: Option<SessionId>, reason: &str) -> Event {
+        Event::PortFailed(PortFailed {
             station_id: self.station_id.clone(),
             port_id: self.id.clone(),
-            session_id,
+            session_id: session,
             reason: reason.to_owned(),
-        }))
+        })
     }
 
     /// Brings a failed port back.

@@ -1,11 +1,8 @@
-use std::collections::HashMap;
-
 use aws_sdk_dynamodb::Client;
-use domain::Instant;
-use domain::event::Event;
-use domain::id::SessionId;
-use domain::session::{Session, SessionStatus, SessionTerms, TickOutcome, advance_station};
-use domain::station::{Port, Station};
+use domain::id::{SessionId, StationId};
+use domain::session::{Session, SessionTerms};
+use domain::site::{Changes, PortChange, Site, StartedSession, StationChange, Terms};
+use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::db::Db;
 use crate::error::StoreError;
@@ -13,7 +10,7 @@ use crate::sessions::SessionStore;
 use crate::stations::{LoadedStation, StationStore};
 use crate::{Trace, Transaction};
 
-/// The charging context: stations and sessions, and the transactions that touch both.
+/// The charging context: sites are loaded from, and their changes committed to, the tables of stations and sessions.
 #[derive(Clone, Debug)]
 pub struct ChargingStore {
     /// Stations and their ports.
@@ -22,39 +19,11 @@ pub struct ChargingStore {
     pub sessions: SessionStore,
 }
 
-/// What advancing sessions did, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct TickReport {
-    /// Sessions looked at.
-    pub sessions: u64,
-    /// Went from STARTED to `IN_PROGRESS`.
-    pub started: u64,
-    /// Reached their target, or a full battery.
-    pub completed: u64,
-    /// Stopped by a limit.
-    pub interrupted: u64,
-    /// Failed.
-    pub failed: u64,
-    /// Left alone: not due, or changed by somebody else at the same time.
-    pub skipped: u64,
-    /// Energy metered, Wh.
-    pub watt_hours: u64,
-}
-
-impl std::ops::AddAssign for TickReport {
-    fn add_assign(&mut self, other: Self) {
-        self.sessions += other.sessions;
-        self.started += other.started;
-        self.completed += other.completed;
-        self.interrupted += other.interrupted;
-        self.failed += other.failed;
-        self.skipped += other.skipped;
-        self.watt_hours += other.watt_hours;
-    }
-}
-
 /// Shards of the active index, unless a deployment chooses another number.
 pub const DEFAULT_SHARDS: u32 = 16;
+
+/// Sessions of one site that are written at the same time.
+const PARALLEL_SESSIONS: usize = 8;
 
 impl ChargingStore {
     /// Over these tables, by this client.
@@ -64,159 +33,137 @@ impl ChargingStore {
         Self { stations: StationStore::new(db.clone(), stations), sessions: SessionStore::new(db, sessions, shards) }
     }
 
-    /// The sessions that run at a station, as they are now.
+    /// Reads a station with its ports and the sessions that run there, as they are now.
     ///
     /// # Errors
-    /// When the table cannot be read.
-    pub async fn running_at(&self, station: &LoadedStation) -> Result<Vec<Session>, StoreError> {
-        let ids: Vec<&SessionId> = station.ports.iter().filter_map(|port| port.session_id.as_ref()).collect();
-        self.sessions.read_running(ids, true).await
-    }
-
-    /// Starts a session: puts it, takes its port, counts it in at its station; all or nothing.
-    ///
-    /// # Errors
-    /// [`StoreError::ConditionFailed`] when session, port or station are not as they were decided on.
-    pub async fn start(
-        &self,
-        (session, terms): (&Session, &SessionTerms),
-        (station, port): (&Station, &Port),
-        event: Event,
-        trace: &Trace,
-    ) -> Result<(), StoreError> {
-        let mut transaction = Transaction::new();
-        self.sessions.insert(&mut transaction, session, terms, [event], trace)?;
-        self.stations.save_port_in(&mut transaction, port, [], trace)?;
-        self.stations.count_in(&mut transaction, station)?;
-        transaction.commit(self.sessions.db()).await
-    }
-
-    /// Ends a session that ended well: writes it, frees its port, counts it out at its station; all or nothing.
-    ///
-    /// # Errors
-    /// [`StoreError::ConditionFailed`] when it is not as it was at `read_version`, or its port is another's.
-    pub async fn end(
-        &self,
-        (session, terms): (&Session, &SessionTerms),
-        read_version: u64,
-        correlation_id: &str,
-    ) -> Result<(), StoreError> {
-        let mut transaction = Transaction::new();
-        self.end_session(&mut transaction, (session, terms), read_version, correlation_id)?;
-        self.stations.free_port(&mut transaction, &session.station_id, &session.port_id, &session.id)?;
-        self.stations.count_out(&mut transaction, &session.station_id)?;
-        transaction.commit(self.sessions.db()).await
-    }
-
-    /// Ends a session with its port, which failed; all or nothing.
-    ///
-    /// # Errors
-    /// [`StoreError::ConditionFailed`] when either is not as it was read.
-    pub async fn fail(
-        &self,
-        (session, terms): (&Session, &SessionTerms),
-        read_version: u64,
-        (port, event): (&Port, Event),
-        trace: &Trace,
-    ) -> Result<(), StoreError> {
-        let mut transaction = Transaction::new();
-        self.end_session(&mut transaction, (session, terms), read_version, &trace.correlation_id)?;
-        self.stations.save_port_in(&mut transaction, port, [event], trace)?;
-        self.stations.count_out(&mut transaction, &session.station_id)?;
-        transaction.commit(self.sessions.db()).await
-    }
-
-    /// Writes the end of a session, with its event, within `transaction`.
-    ///
-    /// # Errors
-    /// When it cannot be encoded.
-    pub fn end_session(
-        &self,
-        transaction: &mut Transaction,
-        (session, terms): (&Session, &SessionTerms),
-        read_version: u64,
-        correlation_id: &str,
-    ) -> Result<(), StoreError> {
-        let now = session.ended_at.unwrap_or(session.metered_at);
-        let trace = Trace { correlation_id: correlation_id.to_owned(), now };
-        self.sessions.save_end(transaction, session, read_version, [session.ended_event(terms)], &trace)
-    }
-
-    /// The terms of those sessions that have a cost limit, which an advance needs.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
-    pub async fn cost_terms(&self, sessions: &[Session]) -> Result<HashMap<SessionId, SessionTerms>, StoreError> {
-        let mut terms = HashMap::new();
-        for session in sessions.iter().filter(|session| session.limits.max_cost.is_some()) {
-            terms.insert(session.id.clone(), self.sessions.load_terms(&session.id).await?);
-        }
-        Ok(terms)
-    }
-
-    /// Advances the sessions of one station to `until` and writes what became of them.
-    ///
-    /// Those that go on are written before those that end: a crash in between leaves the latter active, so that the
-    /// next advance still knows whose share was whose. A session that somebody else changed meanwhile is skipped.
-    ///
-    /// # Errors
-    /// When a table cannot be read or written; what has been written stays, and the next advance goes on from there.
-    pub async fn advance(&self, mut sessions: Vec<Session>, until: Instant) -> Result<TickReport, StoreError> {
-        let terms = self.cost_terms(&sessions).await?;
-        let before: Vec<u64> = sessions.iter().map(|session| session.register().0).collect();
-        let outcomes = advance_station(&mut sessions, until, |session| terms.get(&session.id));
-        let mut report = TickReport { sessions: sessions.len() as u64, ..TickReport::default() };
-        let mut order: Vec<usize> = (0..sessions.len()).collect();
-        order.sort_by_key(|index| outcomes[*index].ended.is_some());
-        for index in order {
-            let (session, outcome) = (&sessions[index], outcomes[index]);
-            if !outcome.skipped && self.save_advanced(session, outcome).await? {
-                report.count(outcome, session.register().0 - before[index]);
-            } else {
-                report.skipped += 1;
-            }
-        }
-        Ok(report)
-    }
-
-    /// Writes sessions that were advanced for the sake of another one; those that somebody else changed are skipped.
-    ///
-    /// # Errors
-    /// When a table cannot be read or written.
-    pub async fn save_others(&self, sessions: &[Session], outcomes: &[TickOutcome]) -> Result<(), StoreError> {
-        for (session, outcome) in sessions.iter().zip(outcomes) {
-            if !outcome.skipped {
-                self.save_advanced(session, *outcome).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes an advanced session; false when somebody else changed it first.
-    async fn save_advanced(&self, session: &Session, outcome: TickOutcome) -> Result<bool, StoreError> {
-        let written = if outcome.ended.is_some() {
-            let terms = self.sessions.load_terms(&session.id).await?;
-            self.end((session, &terms), session.version - 1, &terms.correlation_id).await
-        } else {
-            self.sessions.save_tick(session).await
+    /// When a table cannot be read or an item not understood.
+    pub async fn load_site(&self, id: &StationId) -> Result<Option<Site>, StoreError> {
+        let Some(LoadedStation { station, ports }) = self.stations.load(id).await? else {
+            return Ok(None);
         };
-        match written {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_stale() => Ok(false),
+        let running: Vec<&SessionId> = ports.iter().filter_map(|port| port.session_id.as_ref()).collect();
+        let sessions = self.sessions.read_running(running, true).await?;
+        let terms = self.cost_terms(&sessions).await?;
+        Ok(Some(Site::new(station, ports, sessions, terms)))
+    }
+
+    /// The terms of those sessions that have a cost limit, which settling them needs.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn cost_terms(&self, sessions: &[Session]) -> Result<Terms, StoreError> {
+        let limited = sessions.iter().filter(|session| session.limits.max_cost.is_some());
+        self.terms(limited.map(|session| &session.id)).await
+    }
+
+    /// Writes what changed at a site: first the sessions that go on, then all the rest in one transaction.
+    ///
+    /// A crash in between leaves those that end active, so that the next settlement still knows whose share was whose.
+    /// Natural ends carry the correlation id of their session's start, everything else that of `trace`.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when an item is not as it was decided on; then nothing of the transaction was
+    /// written.
+    pub async fn commit(&self, changes: &Changes, trace: &Trace) -> Result<(), StoreError> {
+        let stale = self.save_advanced(&changes.advanced).await?;
+        if !stale.is_empty() {
+            let stale: Vec<&str> = stale.iter().map(SessionId::as_str).collect();
+            return Err(StoreError::ConditionFailed(format!("sessions {}", stale.join(", "))));
+        }
+        self.commit_rest(changes, trace).await
+    }
+
+    /// Writes sessions that go on, each by itself, and answers those that somebody else changed first.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub async fn save_advanced(&self, sessions: &[Session]) -> Result<Vec<SessionId>, StoreError> {
+        let writes: Vec<_> = sessions.iter().map(|session| self.save_tick(session)).collect();
+        let stale = stream::iter(writes).buffer_unordered(PARALLEL_SESSIONS);
+        stale.try_filter_map(|stale| async move { Ok(stale) }).try_collect().await
+    }
+
+    /// Writes a session that goes on, and answers its id if somebody else changed it first.
+    async fn save_tick(&self, session: &Session) -> Result<Option<SessionId>, StoreError> {
+        match self.sessions.save_tick(session).await {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_stale() => Ok(Some(session.id.clone())),
             Err(error) => Err(error),
         }
     }
-}
 
-impl TickReport {
-    fn count(&mut self, outcome: TickOutcome, watt_hours: u64) {
-        self.started += u64::from(outcome.began);
-        self.watt_hours += watt_hours;
-        match outcome.ended {
-            Some(SessionStatus::Completed) => self.completed += 1,
-            Some(SessionStatus::Interrupted) => self.interrupted += 1,
-            Some(SessionStatus::Failed) => self.failed += 1,
-            _ => {}
+    /// Writes everything but the sessions that go on, all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when an item is not as it was decided on.
+    pub async fn commit_rest(&self, changes: &Changes, trace: &Trace) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        if let Some(started) = &changes.started {
+            let StartedSession { session, terms, event } = started.as_ref();
+            self.sessions.insert(&mut transaction, session, terms, [event.clone()], trace)?;
         }
+        let unknown = self.terms(changes.without_terms()).await?;
+        for session in &changes.ended {
+            let terms = changes.terms.get(&session.id).or_else(|| unknown.get(&session.id));
+            let terms = terms.ok_or_else(|| StoreError::corrupt(session.id.as_str(), "its terms are missing"))?;
+            self.end(&mut transaction, session, terms, trace)?;
+        }
+        for port in &changes.ports {
+            match port {
+                PortChange::Decided { port, events } => {
+                    self.stations.save_port_in(&mut transaction, port, events.iter().cloned(), trace)?;
+                }
+                PortChange::Freed { port_id, session_id } => {
+                    let station = changes.ended(session_id).map(|session| &session.station_id);
+                    let station = station.ok_or_else(|| StoreError::corrupt(port_id.as_str(), "nobody left it"))?;
+                    self.stations.free_port(&mut transaction, station, port_id, session_id)?;
+                }
+            }
+        }
+        self.station_change(&mut transaction, &changes.station, trace)?;
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        transaction.commit(self.sessions.db()).await
+    }
+
+    fn end(
+        &self,
+        transaction: &mut Transaction,
+        session: &Session,
+        terms: &SessionTerms,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        let natural = session.end_reason.is_some_and(domain::session::EndReason::is_natural);
+        let correlation_id = if natural { &terms.correlation_id } else { &trace.correlation_id };
+        let now = session.ended_at.unwrap_or(session.metered_at);
+        let trace = Trace { correlation_id: correlation_id.clone(), now };
+        self.sessions.save_end(transaction, session, [session.ended_event(terms)], &trace)
+    }
+
+    fn station_change(
+        &self,
+        transaction: &mut Transaction,
+        change: &StationChange,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
+        match change {
+            StationChange::None => Ok(()),
+            StationChange::CountedIn(station) => self.stations.count_in(transaction, station),
+            StationChange::CountedOut { station_id, running, left } => {
+                self.stations.count_out(transaction, station_id, *running, *left)
+            }
+            StationChange::Decided { station, events } => {
+                self.stations.save_in(transaction, station, events.iter().cloned(), trace)
+            }
+        }
+    }
+
+    async fn terms(&self, ids: impl Iterator<Item = &SessionId>) -> Result<Terms, StoreError> {
+        let load = |id: &SessionId| {
+            let id = id.clone();
+            async move { Ok::<_, StoreError>((id.clone(), self.sessions.load_terms(&id).await?)) }
+        };
+        stream::iter(ids.map(load).collect::<Vec<_>>()).buffer_unordered(PARALLEL_SESSIONS).try_collect().await
     }
 }

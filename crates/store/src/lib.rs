@@ -21,7 +21,7 @@ mod users;
 
 pub use archive::{Archive, ArchiveRequests};
 pub use billing::{BillingStore, InvoiceFilter, LoadedInvoice, TopUp};
-pub use charging::{ChargingStore, DEFAULT_SHARDS, TickReport};
+pub use charging::{ChargingStore, DEFAULT_SHARDS};
 pub use db::{Capacity, Db, Units};
 pub use error::StoreError;
 pub use error_logs::{ErrorLogFilter, ErrorLogStore};

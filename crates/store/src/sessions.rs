@@ -315,11 +315,10 @@ impl SessionStore {
         &self,
         transaction: &mut Transaction,
         session: &Session,
-        read_version: u64,
         events: impl IntoIterator<Item = Event>,
         trace: &Trace,
     ) -> Result<(), StoreError> {
-        transaction.update(self.change(session, read_version, events, trace)?);
+        transaction.update(self.change(session, events, trace)?);
         Ok(())
     }
 
@@ -338,7 +337,6 @@ impl SessionStore {
     fn change(
         &self,
         session: &Session,
-        read_version: u64,
         events: impl IntoIterator<Item = Event>,
         trace: &Trace,
     ) -> Result<Update, StoreError> {
@@ -347,7 +345,7 @@ impl SessionStore {
         row.remove(keys::SK);
         UpdateExpression::new()
             .set_all(row, &["activeShard", "activeKey", keys::OUTBOX])
-            .only_version(read_version)
+            .only_version(session.version - 1)
             .build(&self.table, key(&keys::session(&session.id), keys::METADATA))
     }
 

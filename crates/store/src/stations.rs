@@ -152,60 +152,35 @@ impl StationStore {
         transaction.commit(&self.db).await
     }
 
-    /// Writes a changed station, with the events of the change.
-    ///
-    /// # Errors
-    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
-    pub async fn save(
-        &self,
-        station: &Station,
-        events: impl IntoIterator<Item = Event>,
-        trace: &Trace,
-    ) -> Result<(), StoreError> {
-        self.db.update(Self::station_change(station, events, trace)?.build(&self.table, station_key(station))?).await
-    }
-
-    /// Writes a changed station within a transaction that ends its sessions: only while those are all that run.
+    /// Writes a changed station, with the events of the change, within `transaction`.
     ///
     /// # Errors
     /// When the station cannot be encoded.
-    pub fn save_ending_all(
+    pub fn save_in(
         &self,
         transaction: &mut Transaction,
         station: &Station,
-        running: u32,
         events: impl IntoIterator<Item = Event>,
         trace: &Trace,
     ) -> Result<(), StoreError> {
-        let change = Self::station_change(station, events, trace)?
-            .only_if("chargingPorts", number(running))
-            .set("chargingPorts", number(0_u32));
+        let outbox = outbox(&keys::station(&station.id), keys::METADATA, station.version, events, trace)?;
+        let mut row = station_item(station, outbox)?;
+        row.remove(keys::PK);
+        row.remove(keys::SK);
+        let change = UpdateExpression::new().set_all(row, &["tariff", keys::OUTBOX]).only_version(station.version - 1);
         transaction.update(change.build(&self.table, station_key(station))?);
         Ok(())
     }
 
-    fn station_change(
-        station: &Station,
-        events: impl IntoIterator<Item = Event>,
-        trace: &Trace,
-    ) -> Result<UpdateExpression, StoreError> {
-        let outbox = outbox(&keys::station(&station.id), keys::METADATA, station.version, events, trace)?;
-        let mut row = station_item(station, outbox)?;
-        // Sessions count themselves in and out without reading the station: the count is not this write's to set.
-        for attribute in [keys::PK, keys::SK, "chargingPorts"] {
-            row.remove(attribute);
-        }
-        Ok(UpdateExpression::new().set_all(row, &["tariff", keys::OUTBOX]).only_version(station.version - 1))
-    }
-
-    /// Deletes a station with its ports, only while no session runs.
+    /// Deletes a station with its ports.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when the station or a port changed since it was read.
+    /// [`StoreError::ConditionFailed`] when the station, the set of its ports or a port changed since it was read.
     pub async fn delete(&self, loaded: &LoadedStation) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         let station = &loaded.station;
-        transaction.delete(delete_if(&self.table, station_key(station), "chargingPorts", number(0_u32))?);
+        // Every start and every change of the set of ports changes the station's version.
+        transaction.delete(delete_if(&self.table, station_key(station), "version", number(station.version))?);
         for port in &loaded.ports {
             transaction.delete(delete_if(&self.table, port_key(port), "version", number(port.version))?);
         }
@@ -279,28 +254,38 @@ impl StationStore {
             .build(&self.table, port_key(port))
     }
 
-    /// Counts a session in, within `transaction`: only while the station is as the session was started with.
+    /// Counts a session in, within `transaction`: only while the station is ACTIVE and configured as it was read.
     ///
     /// # Errors
-    /// When the station cannot be encoded.
+    /// When the update cannot be built.
     pub fn count_in(&self, transaction: &mut Transaction, station: &Station) -> Result<(), StoreError> {
-        let power = serde_dynamo::to_attribute_value(station.power_kw)
-            .map_err(|error| StoreError::corrupt(keys::station(&station.id), error))?;
         let update = UpdateExpression::new()
             .add("chargingPorts", 1)
+            .add("version", 1)
             .remove(keys::OUTBOX)
             .only_if("status", AttributeValue::S(StationStatus::Active.name().to_owned()))
-            .only_if("powerKw", power);
+            .only_if("updatedAt", AttributeValue::S(time::text(&station.updated_at)));
         transaction.update(update.build(&self.table, station_key(station))?);
         Ok(())
     }
 
-    /// Counts a session out, within `transaction`.
+    /// Counts sessions out at a station that was not read, within `transaction`: only while `running` run there, of
+    /// which `left` are left.
     ///
     /// # Errors
     /// When the update cannot be built.
-    pub fn count_out(&self, transaction: &mut Transaction, station: &StationId) -> Result<(), StoreError> {
-        let update = UpdateExpression::new().add("chargingPorts", -1).remove(keys::OUTBOX);
+    pub fn count_out(
+        &self,
+        transaction: &mut Transaction,
+        station: &StationId,
+        running: usize,
+        left: usize,
+    ) -> Result<(), StoreError> {
+        let update = UpdateExpression::new()
+            .set("chargingPorts", number(left))
+            .add("version", 1)
+            .remove(keys::OUTBOX)
+            .only_if("chargingPorts", number(running));
         transaction.update(update.build(&self.table, key(&keys::station(station), keys::METADATA))?);
         Ok(())
     }

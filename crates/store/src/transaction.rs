@@ -26,6 +26,10 @@ impl Transaction {
         Self::default()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     pub(crate) fn insert(&mut self, table: &str, item: Item) -> Result<(), StoreError> {
         self.labels.push(describe(&item));
         let put = Put::builder()

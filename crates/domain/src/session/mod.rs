@@ -104,6 +104,21 @@ pub enum EndReason {
     Error,
 }
 
+impl EndReason {
+    /// Whether the session ended by itself, and nobody ended it.
+    #[must_use]
+    pub fn is_natural(self) -> bool {
+        match self {
+            Self::TargetReached | Self::BatteryFull | Self::EnergyLimit | Self::CostLimit => true,
+            Self::StoppedByUser
+            | Self::StoppedByOperator
+            | Self::PortFailed
+            | Self::StationOutOfOrder
+            | Self::Error => false,
+        }
+    }
+}
+
 /// The vehicle that charges.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -173,6 +188,10 @@ pub struct StartSession {
     pub target_percent: f64,
     /// When to stop earlier.
     pub limits: Limits,
+    /// Fingerprint of the request, see [`SessionTerms`].
+    pub request_fingerprint: String,
+    /// Correlation id of the request.
+    pub correlation_id: String,
 }
 
 /// A charging session: what a tick reads and writes.
@@ -237,6 +256,22 @@ pub struct SessionTerms {
     pub request_fingerprint: String,
     /// Correlation id of the request that started it; the events of its end carry it too.
     pub correlation_id: String,
+}
+
+impl SessionTerms {
+    /// The terms on which `request` starts at `station`.
+    ///
+    /// # Errors
+    /// A conflict when the station has no tariff.
+    pub fn of(request: &StartSession, station: &Station) -> Result<Self, DomainError> {
+        Ok(Self {
+            tariff: station.tariff()?.clone(),
+            time_zone: station.time_zone,
+            vehicle: request.vehicle,
+            request_fingerprint: request.request_fingerprint.clone(),
+            correlation_id: request.correlation_id.clone(),
+        })
+    }
 }
 
 impl Session {

@@ -103,6 +103,8 @@ pub fn session(car: &Car, number: u32, station: &mut Station) -> Session {
         charge_percent: car.percent,
         target_percent: car.target,
         limits: Limits { max_energy_kwh: car.max_energy_kwh, ..Limits::default() },
+        request_fingerprint: "test".to_owned(),
+        correlation_id: "test".to_owned(),
     };
     let at = start() + chrono::Duration::minutes(car.arrives_minute.into());
     let mut port = port(number, car.port_kw);

@@ -21,7 +21,8 @@ use domain::charging::ModelConfig;
 use domain::connector::ConnectorType;
 use domain::geo::Location;
 use domain::id::{PortId, SessionId, StationId, UserId};
-use domain::session::{Limits, Session, SessionTerms, StartSession, Vehicle};
+use domain::session::{Limits, StartSession, Vehicle};
+use domain::site::{Site, Terms};
 use domain::station::{Port, PortStatus, Station, StationStatus};
 use domain::tariff::Tariff;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -253,14 +254,14 @@ async fn populate_station(
 ) -> Result<Vec<SessionId>> {
     let mut ids = Vec::new();
     let tariff = Tariff::per_kwh("0.49".parse()?, "EUR".parse().map_err(anyhow::Error::msg)?);
-    let mut station = Station {
+    let station = Station {
         id: StationId::new(format!("station-{number}"))?,
         name: "Bench".to_owned(),
         address: "Bench".to_owned(),
         location: Location::new(52.5, 13.4)?,
         time_zone: "UTC".parse()?,
         power_kw: 100.0,
-        tariff: Some(tariff.clone()),
+        tariff: Some(tariff),
         model: ModelConfig::StepTaper,
         status: StationStatus::Active,
         charging_ports: 0,
@@ -283,7 +284,9 @@ async fn populate_station(
     }
     charging.stations.insert(&station, &all).await?;
     let trace = Trace { correlation_id: "bench".to_owned(), now };
-    for port in &mut all {
+    for port in all {
+        let port_id = port.id.clone();
+        let mut site = Site::new(station.clone(), vec![port], Vec::new(), Terms::default());
         let vehicle = Vehicle { battery_capacity_kwh: 1000.0, max_power_kw: None };
         let request = StartSession {
             id: SessionId::from(uuid::Uuid::now_v7()),
@@ -292,17 +295,12 @@ async fn populate_station(
             charge_percent: 10.0,
             target_percent: 100.0,
             limits: Limits::default(),
-        };
-        let (session, event) = Session::start(request, &mut station, port, domain::actor::Role::User, now)?;
-        let terms = SessionTerms {
-            tariff: tariff.clone(),
-            time_zone: station.time_zone,
-            vehicle,
             request_fingerprint: "bench".to_owned(),
             correlation_id: "bench".to_owned(),
         };
-        charging.start((&session, &terms), (&station, port), event, &trace).await?;
-        ids.push(session.id);
+        ids.push(request.id.clone());
+        let changes = site.start(request, &port_id, domain::actor::Role::User, now)?;
+        charging.commit(&changes, &trace).await?;
     }
     Ok(ids)
 }

@@ -1,6 +1,7 @@
 //! Advances every active charging session by the charging model, and ends those that reached their end.
 
 mod queue;
+mod site;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger, drive_sqs
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::{ActiveKey, ChargingStore, TickReport};
+use site::TickReport;
+use store::{ActiveKey, ChargingStore};
 
 pub use queue::ShardQueue;
 
@@ -172,7 +174,7 @@ impl ChargingSimulator {
         let results: Vec<Result<TickReport, Failure>> = stream::iter(stations)
             .take_until(tokio::time::sleep(time_left.saturating_sub(RESERVE)))
             .map(|(station, sessions)| async move {
-                self.charging.advance(sessions, at).await.map_err(|error| {
+                site::advance(&self.charging, &station, sessions, at).await.map_err(|error| {
                     tracing::error!(station.id = %station, %error, "a station was not advanced");
                     Failure::from(error)
                 })

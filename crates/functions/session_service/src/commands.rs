@@ -85,7 +85,7 @@ impl StartSession {
     }
 
     /// The request as the rules take it.
-    pub fn start(&self, id: SessionId, user_id: UserId) -> Start {
+    pub fn start(&self, id: SessionId, user_id: UserId, correlation_id: String) -> Start {
         Start {
             id,
             user_id,
@@ -93,6 +93,8 @@ impl StartSession {
             charge_percent: self.charge_percent,
             target_percent: self.target_percent.unwrap_or(100.0),
             limits: self.limits.unwrap_or_default(),
+            request_fingerprint: self.fingerprint(),
+            correlation_id,
         }
     }
 }

@@ -11,13 +11,14 @@ use domain::error::DomainError;
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
 use domain::money::Currency;
-use domain::session::{self, EndReason, Session, SessionStatus, SessionTerms, advance_station};
+use domain::session;
+use domain::site::{Changes, Site};
 use domain::tariff::{ChargingPeriod, PeriodState, price};
 use lambda_kit::{Answer, Context, Failure, Function, Peer, Request, Route, RouteAction, decide};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::json;
-use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
+use store::{ChargingStore, LoadedSession, LoadedStation, UserStore};
 use uuid::Uuid;
 
 pub use view::{QuoteView, SessionView};
@@ -114,33 +115,21 @@ impl SessionService {
     }
 
     async fn try_start(&self, asked: &Asked<'_>, context: &Context) -> Result<LoadedSession, Failure> {
-        let Asked { command, id, user, role, fingerprint } = *asked;
-        let (status, loaded) =
-            futures::try_join!(self.users.status(user), self.charging.stations.load(&command.station_id))?;
+        let Asked { command, id, user, role, .. } = *asked;
+        let (status, site) = futures::try_join!(self.users.status(user), self.charging.load_site(&command.station_id))?;
         status.may_charge(user)?;
-        let LoadedStation { mut station, ports } =
-            loaded.ok_or_else(|| DomainError::not_found("station", &command.station_id))?;
-        let port = ports.into_iter().find(|port| port.id == command.port_id);
-        let mut port = port.ok_or_else(|| {
-            DomainError::not_found(&format!("port at station {} named", station.id), &command.port_id)
-        })?;
-        let tariff = station.tariff.clone();
-        let tariff = tariff.ok_or_else(|| DomainError::conflict(format!("station {} has no tariff", station.id)))?;
-        let mut start = command.start(id.clone(), user.clone());
+        let mut site = site.ok_or_else(|| DomainError::not_found("station", &command.station_id))?;
+        site.port(&command.port_id)?;
+        let mut start = command.start(id.clone(), user.clone(), context.correlation_id.clone());
         if start.limits.prepaid {
+            let currency = site.station.tariff()?.currency;
             let wallet = self.wallet(user, context).await?;
-            start.limits = start.limits.prepaid_by(wallet.balance, wallet.currency, tariff.currency)?;
+            start.limits = start.limits.prepaid_by(wallet.balance, wallet.currency, currency)?;
         }
-        let (session, event) = Session::start(start, &mut station, &mut port, role, context.now)?;
-        let terms = SessionTerms {
-            tariff,
-            time_zone: station.time_zone,
-            vehicle: command.vehicle,
-            request_fingerprint: fingerprint.to_owned(),
-            correlation_id: context.correlation_id.clone(),
-        };
-        self.charging.start((&session, &terms), (&station, &port), event, &context.trace()).await?;
-        Ok(LoadedSession { session, terms })
+        let changes = site.start(start, &command.port_id, role, context.now)?;
+        self.charging.commit(&changes, &context.trace()).await?;
+        let started = changes.started.ok_or_else(|| Failure::internal("a start without a session"))?;
+        Ok(LoadedSession { session: started.session, terms: started.terms })
     }
 
     async fn wallet(&self, user: &UserId, context: &Context) -> Result<Wallet, Failure> {
@@ -151,79 +140,47 @@ impl SessionService {
     async fn stop(&self, request: &Request) -> Result<Answer, Failure> {
         let SessionRef { session_id } = request.command()?;
         let actor = request.actor()?;
-        let reason = if actor.role == Role::User { EndReason::StoppedByUser } else { EndReason::StoppedByOperator };
         let stopped = decide(|| async {
             let loaded = self.load(&session_id).await?;
             loaded.session.may_stop(actor)?;
-            Ok(self.settle(loaded, reason, &request.context).await?)
+            self.end(loaded, |site| site.stop(&session_id, actor, request.context.now), &request.context).await
         });
         let ended = stopped.await?;
         Answer::ok(SessionView::new(&ended.session, &ended.terms))
     }
 
-    /// Ends a session now, with the energy delivered up to now, which may show that it had reached its end before.
-    ///
-    /// Whoever charges beside it is brought up to this instant first: until now, the station's power was shared.
-    async fn settle(
-        &self,
-        loaded: LoadedSession,
-        reason: EndReason,
-        context: &Context,
-    ) -> Result<LoadedSession, StoreError> {
-        let LoadedSession { session, terms } = loaded;
-        let read_version = session.version;
-        let until = context.now.max(session.metered_at);
-        let station = self.charging.stations.load(&session.station_id).await?;
-        let others = match &station {
-            Some(station) => self.charging.running_at(station).await?,
-            None => Vec::new(),
-        };
-        let others: Vec<Session> = others.into_iter().filter(|other| other.id != session.id).collect();
-        let mut all = vec![session];
-        all.extend(others.iter().cloned());
-        let mut costs = self.charging.cost_terms(&others).await?;
-        costs.insert(all[0].id.clone(), terms.clone());
-        let outcomes = advance_station(&mut all, until, |session| costs.get(&session.id));
-        self.charging.save_others(&all[1..], &outcomes[1..]).await?;
-        let mut session = all.swap_remove(0);
-        if outcomes[0].ended.is_none() {
-            session.end(SessionStatus::Interrupted, reason);
-        }
-        session.version = read_version + 1;
-        self.charging.end((&session, &terms), read_version, &context.correlation_id).await?;
-        Ok(LoadedSession { session, terms })
-    }
-
     async fn fail(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: FailSession = request.command()?;
+        let FailSession { session_id, reason } = request.command()?;
         let role = request.actor()?.role;
-        let reason = command.reason.as_deref().unwrap_or("its session was failed by an operator");
+        let reason = reason.as_deref().unwrap_or("its session was failed by an operator");
         let failed = decide(|| async {
-            let loaded = self.load(&command.session_id).await?;
+            let loaded = self.load(&session_id).await?;
             loaded.session.may_fail(role)?;
-            self.try_fail(loaded, reason, role, &request.context).await
+            let fail = |site: &mut Site| site.fail_session(&session_id, reason, role, request.context.now);
+            self.end(loaded, fail, &request.context).await
         });
         let ended = failed.await?;
         Answer::ok(SessionView::new(&ended.session, &ended.terms))
     }
 
-    async fn try_fail(
+    /// Ends a running session at its site as `decide` says, and answers it as it ended.
+    async fn end(
         &self,
-        loaded: LoadedSession,
-        reason: &str,
-        role: Role,
+        running: LoadedSession,
+        decide: impl FnOnce(&mut Site) -> Result<Changes, DomainError>,
         context: &Context,
     ) -> Result<LoadedSession, Failure> {
-        let LoadedSession { mut session, terms } = loaded;
-        let station = self.station(&session.station_id).await?;
-        let port = station.ports.into_iter().find(|port| port.id == session.port_id);
-        let mut port = port.ok_or_else(|| DomainError::conflict("the session's port is gone"))?;
-        let event = port.fail(reason, role)?;
-        let read_version = session.version;
-        session.end(SessionStatus::Failed, EndReason::Error);
-        session.version += 1;
-        self.charging.fail((&session, &terms), read_version, (&port, event), &context.trace()).await?;
-        Ok(LoadedSession { session, terms })
+        let LoadedSession { session, terms } = running;
+        let ends_now = || Failure::stale("the session ends at this moment");
+        let mut site = self.charging.load_site(&session.station_id).await?.ok_or_else(ends_now)?;
+        if !site.runs(&session.id) {
+            return Err(ends_now());
+        }
+        site.know_terms(session.id.clone(), terms.clone());
+        let changes = decide(&mut site)?;
+        self.charging.commit(&changes, &context.trace()).await?;
+        let ended = changes.ended(&session.id).ok_or_else(|| Failure::internal("an end without a session"))?;
+        Ok(LoadedSession { session: ended.clone(), terms })
     }
 
     async fn get(&self, request: &Request) -> Result<Answer, Failure> {

@@ -184,12 +184,12 @@ impl CreateStation {
 
 impl NewPort {
     /// A FREE port of `station`. Without an id it is called by its number.
-    pub fn port(self, station: &StationId) -> Port {
+    pub fn port(&self, station: &StationId) -> Port {
         let number = self.port_number;
         let named = || PortId::new(format!("port-{number}")).unwrap_or_else(|_| Uuid::now_v7().into());
         Port {
             station_id: station.clone(),
-            id: self.port_id.unwrap_or_else(named),
+            id: self.port_id.clone().unwrap_or_else(named),
             number,
             connector: self.connector_type,
             max_power_kw: self.max_power_kw,

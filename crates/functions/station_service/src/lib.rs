@@ -4,13 +4,12 @@ mod commands;
 mod view;
 
 use commands::{AddPort, CreateStation, FailPort, ListStations, PortRef, StationRef, TransitionStation, UpdateStation};
-use domain::actor::Actor;
 use domain::error::DomainError;
 use domain::id::{PortId, StationId};
-use domain::session::{EndReason, Session, SessionStatus};
-use domain::station::{self, Port, StationStatus};
+use domain::site::{Changes, Site};
+use domain::station::{self, Port};
 use lambda_kit::{Answer, Context, Failure, Function, Request, Route, RouteAction, decide};
-use store::{ChargingStore, LoadedStation, StationFilter, Transaction};
+use store::{ChargingStore, LoadedStation, StationFilter};
 
 pub use view::{PortView, StationView};
 
@@ -110,98 +109,53 @@ impl StationService {
         let command: UpdateStation = request.command()?;
         let actor = request.actor()?;
         let updated = decide(|| async {
-            let mut loaded = self.load(&command.station_id).await?;
-            let update = command.update(&loaded.station)?;
-            loaded.station.update(update, actor, request.context.now)?;
-            self.charging.stations.save(&loaded.station, [], &request.context.trace()).await?;
-            Ok(loaded)
+            let site = self.site(&command.station_id).await?;
+            let update = command.update(&site.station)?;
+            self.commit(site, |site| site.update(update, actor, request.context.now), &request.context).await
         });
-        let loaded = updated.await?;
-        Answer::ok(StationView::new(&loaded.station, Some(&loaded.ports)))
+        let site = updated.await?;
+        Answer::ok(StationView::new(&site.station, Some(&site.ports)))
     }
 
     async fn delete(&self, request: &Request) -> Result<Answer, Failure> {
         let StationRef { station_id } = request.command()?;
         let actor = request.actor()?;
         station::may_configure(actor)?;
-        let loaded = self.load(&station_id).await?;
-        loaded.station.may_delete(actor)?;
-        self.charging.stations.delete(&loaded).await?;
+        let deleted = decide(|| async {
+            let loaded = self.load(&station_id).await?;
+            loaded.station.may_delete(actor)?;
+            Ok(self.charging.stations.delete(&loaded).await?)
+        });
+        deleted.await?;
         Answer::ok(serde_json::json!({ "stationId": station_id, "deleted": true }))
     }
 
     async fn transition(&self, request: &Request) -> Result<Answer, Failure> {
         let command: TransitionStation = request.command()?;
         let actor = request.actor()?;
-        let loaded = decide(|| self.try_transition(&command, actor, &request.context)).await?;
-        Answer::ok(StationView::new(&loaded.station, Some(&loaded.ports)))
-    }
-
-    async fn try_transition(
-        &self,
-        command: &TransitionStation,
-        actor: &Actor,
-        context: &Context,
-    ) -> Result<LoadedStation, Failure> {
-        let mut loaded = self.load(&command.station_id).await?;
-        let event = loaded.station.transition(command.to, actor, context.now)?;
-        if command.to == StationStatus::OutOfOrder && loaded.station.charging_ports > 0 {
-            self.fail_all(&mut loaded, event, actor, context).await?;
-        } else {
-            self.charging.stations.save(&loaded.station, [event], &context.trace()).await?;
-        }
-        Ok(loaded)
-    }
-
-    /// Takes a station out of order and fails the sessions that run there, with their ports, in one transaction.
-    async fn fail_all(
-        &self,
-        loaded: &mut LoadedStation,
-        event: domain::event::Event,
-        actor: &Actor,
-        context: &Context,
-    ) -> Result<(), Failure> {
-        let trace = context.trace();
-        let running = loaded.station.charging_ports;
-        let sessions = self.settled(loaded, context).await?;
-        let mut transaction = Transaction::new();
-        let stations = &self.charging.stations;
-        stations.save_ending_all(&mut transaction, &loaded.station, running, [event], &trace)?;
-        for (mut session, read_version) in sessions {
-            session.may_fail(actor.role)?;
-            session.end(SessionStatus::Failed, EndReason::StationOutOfOrder);
-            session.version = read_version + 1;
-            let terms = self.charging.sessions.load_terms(&session.id).await?;
-            self.charging.end_session(&mut transaction, (&session, &terms), read_version, &trace.correlation_id)?;
-            if let Some(port) = loaded.ports.iter_mut().find(|port| port.id == session.port_id) {
-                let failed = port.fail("the station went out of order", actor.role)?;
-                stations.save_port_in(&mut transaction, port, [failed], &trace)?;
-            }
-        }
-        transaction.commit(stations.db()).await?;
-        loaded.station.charging_ports = 0;
-        Ok(())
-    }
-
-    /// The sessions that run at a station, metered up to now, each with the version that was read.
-    async fn settled(&self, loaded: &LoadedStation, context: &Context) -> Result<Vec<(Session, u64)>, Failure> {
-        let mut sessions = self.charging.running_at(loaded).await?;
-        let versions: Vec<u64> = sessions.iter().map(|session| session.version).collect();
-        let terms = self.charging.cost_terms(&sessions).await?;
-        domain::session::advance_station(&mut sessions, context.now, |session| terms.get(&session.id));
-        Ok(sessions.into_iter().zip(versions).collect())
+        let transitioned = decide(|| async {
+            let site = self.site(&command.station_id).await?;
+            let transition = |site: &mut Site| site.transition(command.to, actor, request.context.now);
+            self.commit(site, transition, &request.context).await
+        });
+        let site = transitioned.await?;
+        Answer::ok(StationView::new(&site.station, Some(&site.ports)))
     }
 
     async fn add_port(&self, request: &Request) -> Result<Answer, Failure> {
         let command: AddPort = request.command()?;
         station::may_configure(request.actor()?)?;
-        let mut loaded = self.load(&command.station_id).await?;
-        let port = command.port.port(&loaded.station.id);
-        loaded.ports.push(port.clone());
-        let station = &loaded.station;
-        station::validate(station.power_kw, None, &station.model, &loaded.ports).map_err(about_new_port)?;
-        self.charging.stations.add_port(station, &port).await?;
-        let location = format!("/stations/{}/ports/{}", station.id, port.id);
+        let added = decide(|| async {
+            let mut loaded = self.load(&command.station_id).await?;
+            let port = command.port.port(&loaded.station.id);
+            loaded.ports.push(port.clone());
+            let station = &loaded.station;
+            station::validate(station.power_kw, None, &station.model, &loaded.ports).map_err(about_new_port)?;
+            self.charging.stations.add_port(station, &port).await?;
+            Ok(port)
+        });
+        let port = added.await?;
+        let location = format!("/stations/{}/ports/{}", port.station_id, port.id);
         Answer::created(location, PortView::new(&port))
     }
 
@@ -209,10 +163,13 @@ impl StationService {
         let PortRef { station_id, port_id } = request.command()?;
         let actor = request.actor()?;
         station::may_configure(actor)?;
-        let loaded = self.load(&station_id).await?;
-        let port = find_port(&loaded, &port_id)?;
-        port.may_remove(actor)?;
-        self.charging.stations.remove_port(&loaded.station, port).await?;
+        let removed = decide(|| async {
+            let loaded = self.load(&station_id).await?;
+            let port = find_port(&loaded, &port_id)?;
+            port.may_remove(actor)?;
+            Ok(self.charging.stations.remove_port(&loaded.station, port).await?)
+        });
+        removed.await?;
         Answer::ok(serde_json::json!({ "stationId": station_id, "portId": port_id, "removed": true }))
     }
 
@@ -221,41 +178,42 @@ impl StationService {
         let role = request.actor()?.role;
         let reason = command.reason.as_deref().unwrap_or("reported by an operator");
         let failed = decide(|| async {
-            let loaded = self.load(&command.station_id).await?;
-            let mut port = find_port(&loaded, &command.port_id)?.clone();
-            let session_id = port.session_id.clone();
-            let event = port.fail(reason, role)?;
-            self.fail_session_of(&loaded, (&port, event), session_id, &request.context).await?;
-            Ok(port)
+            let site = self.site(&command.station_id).await?;
+            let fail = |site: &mut Site| site.fail_port(&command.port_id, reason, role, request.context.now);
+            self.commit(site, fail, &request.context).await
         });
-        Answer::ok(PortView::new(&failed.await?))
+        let site = failed.await?;
+        Answer::ok(PortView::new(site.port(&command.port_id)?))
     }
 
-    async fn fail_session_of(
+    /// Decides a command on a site, commits what it changes, and answers the site as it is then.
+    async fn commit(
         &self,
-        loaded: &LoadedStation,
-        failed: (&Port, domain::event::Event),
-        session_id: Option<domain::id::SessionId>,
+        mut site: Site,
+        decide: impl FnOnce(&mut Site) -> Result<Changes, DomainError>,
         context: &Context,
-    ) -> Result<(), Failure> {
-        let sessions = self.settled(loaded, context).await?;
-        let running = sessions.into_iter().find(|(session, _)| Some(&session.id) == session_id.as_ref());
-        let (mut session, read_version) =
-            running.ok_or_else(|| Failure::stale("the port's session ends at this moment"))?;
-        session.end(SessionStatus::Failed, EndReason::PortFailed);
-        session.version = read_version + 1;
-        let terms = self.charging.sessions.load_terms(&session.id).await?;
-        Ok(self.charging.fail((&session, &terms), read_version, failed, &context.trace()).await?)
+    ) -> Result<Site, Failure> {
+        let changes = decide(&mut site)?;
+        self.charging.commit(&changes, &context.trace()).await?;
+        Ok(site)
     }
 
     async fn reset_port(&self, request: &Request) -> Result<Answer, Failure> {
         let PortRef { station_id, port_id } = request.command()?;
         let role = request.actor()?.role;
-        let loaded = self.load(&station_id).await?;
-        let mut port = find_port(&loaded, &port_id)?.clone();
-        port.reset(role)?;
-        self.charging.stations.save_port(&port).await?;
-        Answer::ok(PortView::new(&port))
+        let reset = decide(|| async {
+            let loaded = self.load(&station_id).await?;
+            let mut port = find_port(&loaded, &port_id)?.clone();
+            port.reset(role)?;
+            self.charging.stations.save_port(&port).await?;
+            Ok(port)
+        });
+        Answer::ok(PortView::new(&reset.await?))
+    }
+
+    async fn site(&self, id: &StationId) -> Result<Site, Failure> {
+        let site = self.charging.load_site(id).await?;
+        Ok(site.ok_or_else(|| DomainError::not_found("station", id))?)
     }
 
     async fn load(&self, id: &StationId) -> Result<LoadedStation, Failure> {

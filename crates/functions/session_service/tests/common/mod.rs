@@ -1,6 +1,7 @@
 //! The charging context in one process: stations, sessions and the simulator over one embedded `DynamoDB`.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use billing::Billing;
@@ -12,6 +13,18 @@ use session_service::SessionService;
 use station_service::StationService;
 use store::ChargingStore;
 use testkit::{EmbeddedDynamoDb, FakeLambda, Outcome, invoke, no_redelivery, sdk_config};
+
+thread_local! {
+    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The time of this thread: the machine's, until a test says another with [`set_now`].
+const CLOCK: Clock = Clock(|| NOW.get().unwrap_or_else(Clock::SYSTEM.0));
+
+/// From now on it is `now`, for all that this thread invokes.
+pub fn set_now(now: Instant) {
+    NOW.set(Some(now));
+}
 
 pub struct World {
     pub dynamodb: EmbeddedDynamoDb,
@@ -31,15 +44,15 @@ impl World {
         let dynamodb = EmbeddedDynamoDb::start().await;
         let (session_store, simulator_store) = (dynamodb.charging(), dynamodb.charging());
         let billing = Billing::new(dynamodb.billing(), "EUR".parse().unwrap(), no_redelivery());
-        let billing = Arc::new(Door::new(billing, Clock::SYSTEM));
+        let billing = Arc::new(Door::new(billing, CLOCK));
         let lambda = FakeLambda::start(billing.clone()).await;
         let peer = Peer::new(&sdk_config(&lambda.endpoint()), "billing".to_owned());
         Self {
             billing,
             _lambda: lambda,
-            stations: Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM),
-            sessions: Door::new(SessionService::new(session_store.clone(), dynamodb.users(), peer), Clock::SYSTEM),
-            simulator: Door::new(ChargingSimulator::new(simulator_store.clone(), None, 100_000), Clock::SYSTEM),
+            stations: Door::new(StationService::new(dynamodb.charging()), CLOCK),
+            sessions: Door::new(SessionService::new(session_store.clone(), dynamodb.users(), peer), CLOCK),
+            simulator: Door::new(ChargingSimulator::new(simulator_store.clone(), None, 100_000), CLOCK),
             session_store,
             simulator_store,
             dynamodb,

@@ -1,0 +1,100 @@
+use std::collections::HashMap;
+
+use crate::event::Event;
+use crate::id::{PortId, SessionId, StationId};
+use crate::session::{Session, SessionTerms};
+use crate::station::{Port, Station};
+
+/// The terms of sessions, as far as they are known.
+pub type Terms = HashMap<SessionId, SessionTerms>;
+
+/// What a command changes at a site.
+///
+/// Sessions that go on are written first, each by itself, and nothing more is written when one of them has changed
+/// meanwhile. All the rest is one transaction. An item that was read carries the version after the one it was read at,
+/// and is written only while that one stands.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Sessions that go on, metered up to the instant.
+    pub advanced: Vec<Session>,
+    /// The session that starts.
+    pub started: Option<Box<StartedSession>>,
+    /// Sessions that ended.
+    pub ended: Vec<Session>,
+    /// Ports.
+    pub ports: Vec<PortChange>,
+    /// The station.
+    pub station: StationChange,
+    /// The terms of sessions, as far as they are known; the events of ends need those of `ended`.
+    pub terms: Terms,
+}
+
+/// A session that starts.
+#[derive(Clone, Debug)]
+pub struct StartedSession {
+    /// The session.
+    pub session: Session,
+    /// Its terms.
+    pub terms: SessionTerms,
+    /// Its SESSION_STARTED.
+    pub event: Event,
+}
+
+/// What changes at a port.
+#[derive(Clone, Debug)]
+pub enum PortChange {
+    /// The port was read and decided on; with the events of the change.
+    Decided {
+        /// The port as it is now.
+        port: Box<Port>,
+        /// Its events.
+        events: Vec<Event>,
+    },
+    /// The port was not read: it is freed if this session charges there.
+    Freed {
+        /// The port.
+        port_id: PortId,
+        /// The session that ended.
+        session_id: SessionId,
+    },
+}
+
+/// What changes at a station.
+#[derive(Clone, Debug, Default)]
+pub enum StationChange {
+    /// Nothing.
+    #[default]
+    None,
+    /// A session starts: the station is counted up, while it is ACTIVE and configured as it was read. Starts at
+    /// different ports do not contradict each other.
+    CountedIn(Box<Station>),
+    /// Sessions ended at a station that was not read: it is counted down, while exactly `running` sessions run there.
+    CountedOut {
+        /// The station.
+        station_id: StationId,
+        /// Sessions that ran there.
+        running: usize,
+        /// Those that still do.
+        left: usize,
+    },
+    /// The station was read and decided on; with the events of the change.
+    Decided {
+        /// The station as it is now.
+        station: Box<Station>,
+        /// Its events.
+        events: Vec<Event>,
+    },
+}
+
+impl Changes {
+    /// The session of this id, if it ended.
+    #[must_use]
+    pub fn ended(&self, id: &SessionId) -> Option<&Session> {
+        self.ended.iter().find(|session| session.id == *id)
+    }
+
+    /// The sessions that ended and whose terms are not known.
+    pub fn without_terms(&self) -> impl Iterator<Item = &SessionId> {
+        self.ended.iter().map(|session| &session.id).filter(|id| !self.terms.contains_key(*id))
+    }
+}

@@ -1,0 +1,143 @@
+use std::collections::{BTreeSet, HashMap};
+
+use domain::Instant;
+use domain::id::{SessionId, StationId};
+use domain::session::{Session, SessionStatus};
+use domain::site::{self, Changes};
+use store::{ChargingStore, StoreError, Trace};
+
+/// How often a station is decided on in one tick. A station that keeps changing is left to the next tick.
+const ATTEMPTS: usize = 5;
+
+/// What advancing sessions did, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TickReport {
+    /// Sessions looked at.
+    pub sessions: u64,
+    /// Went from STARTED to `IN_PROGRESS`.
+    pub started: u64,
+    /// Reached their target, or a full battery.
+    pub completed: u64,
+    /// Stopped by a limit.
+    pub interrupted: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Left alone: not due, or changed by somebody else at the same time.
+    pub skipped: u64,
+    /// Energy metered, Wh.
+    pub watt_hours: u64,
+}
+
+impl std::ops::AddAssign for TickReport {
+    fn add_assign(&mut self, other: Self) {
+        self.sessions += other.sessions;
+        self.started += other.started;
+        self.completed += other.completed;
+        self.interrupted += other.interrupted;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.watt_hours += other.watt_hours;
+    }
+}
+
+/// Advances the sessions that run at a station to `until`, and commits what became of them.
+///
+/// The sessions come from the index, which may be behind by a moment, and the station is not read. An end is committed
+/// only if they are all that run there and all were as read. Otherwise the station is read as it is now and decided on
+/// anew.
+///
+/// # Errors
+/// When a table cannot be read or written; what has been written stays, and the next tick goes on from there.
+pub async fn advance(
+    charging: &ChargingStore,
+    station: &StationId,
+    sessions: Vec<Session>,
+    until: Instant,
+) -> Result<TickReport, StoreError> {
+    let mut progress = Progress::new(&sessions);
+    let terms = charging.cost_terms(&sessions).await?;
+    let mut changes = site::tick(station, sessions, terms, until);
+    for _ in 0..ATTEMPTS {
+        if progress.commit(charging, &changes, until).await? {
+            break;
+        }
+        let Some(mut site) = charging.load_site(station).await? else { break };
+        progress.read(site.sessions());
+        changes = site.tick(until);
+    }
+    Ok(progress.report())
+}
+
+/// What a tick has done to the sessions of a station so far.
+#[derive(Debug, Default)]
+struct Progress {
+    looked_at: BTreeSet<SessionId>,
+    ticked: BTreeSet<SessionId>,
+    /// Status and register, Wh, of each session as last read.
+    before: HashMap<SessionId, (SessionStatus, u64)>,
+    report: TickReport,
+}
+
+impl Progress {
+    fn new(sessions: &[Session]) -> Self {
+        let mut progress = Self::default();
+        progress.looked_at.extend(sessions.iter().map(|session| session.id.clone()));
+        progress.read(sessions);
+        progress
+    }
+
+    fn read(&mut self, sessions: &[Session]) {
+        let read = sessions.iter().map(|session| (session.id.clone(), (session.status, session.register().0)));
+        self.before.extend(read);
+    }
+
+    /// Commits what a tick changed; false when the station has to be decided on anew.
+    async fn commit(
+        &mut self,
+        charging: &ChargingStore,
+        changes: &Changes,
+        until: Instant,
+    ) -> Result<bool, StoreError> {
+        let stale = charging.save_advanced(&changes.advanced).await?;
+        for session in changes.advanced.iter().filter(|session| !stale.contains(&session.id)) {
+            self.count(session);
+        }
+        if changes.ended.is_empty() {
+            return Ok(true);
+        }
+        if !stale.is_empty() {
+            return Ok(false);
+        }
+        // Ends by themselves carry the correlation id of their session, so this one is on no event.
+        let trace = Trace { correlation_id: String::new(), now: until };
+        match charging.commit_rest(changes, &trace).await {
+            Ok(()) => {}
+            Err(error) if error.is_stale() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        for session in &changes.ended {
+            self.count(session);
+        }
+        Ok(true)
+    }
+
+    fn count(&mut self, session: &Session) {
+        let (status, watt_hours) = self.before.get(&session.id).copied().unwrap_or((session.status, 0));
+        self.ticked.insert(session.id.clone());
+        self.report.started += u64::from(status == SessionStatus::Started);
+        self.report.watt_hours += session.register().0.saturating_sub(watt_hours);
+        match session.status {
+            SessionStatus::Completed => self.report.completed += 1,
+            SessionStatus::Interrupted => self.report.interrupted += 1,
+            SessionStatus::Failed => self.report.failed += 1,
+            SessionStatus::Started | SessionStatus::InProgress => {}
+        }
+    }
+
+    fn report(mut self) -> TickReport {
+        self.looked_at.extend(self.ticked.iter().cloned());
+        self.report.sessions = self.looked_at.len() as u64;
+        self.report.skipped = (self.looked_at.len() - self.ticked.len()) as u64;
+        self.report
+    }
+}

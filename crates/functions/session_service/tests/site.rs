@@ -1,0 +1,193 @@
+//! Commands on a site at which sessions are due to end, and what they leave to the neighbours.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod common;
+
+use common::{World, admin, error_type, id, set_now};
+use domain::Instant;
+use domain::id::StationId;
+use serde_json::{Value, json};
+use testkit::invoke;
+
+fn at(time: &str) -> Instant {
+    format!("2026-03-03T{time}Z").parse().unwrap()
+}
+
+/// A battery that takes an hour and more at any power of these tests.
+fn large() -> Value {
+    json!({ "vehicle": { "batteryCapacityKwh": 1000 } })
+}
+
+/// A battery that is at its target after `seconds` at `power_kw`.
+fn due_after(seconds: f64, power_kw: f64) -> Value {
+    json!({
+        "vehicle": { "batteryCapacityKwh": 100 }, "chargePercent": 10, "targetPercent": 10.0 + power_kw * seconds / 3600.0
+    })
+}
+
+async fn fail_port(world: &World, port: &str) -> testkit::Outcome {
+    let command = json!({ "action": "failPort", "actor": admin(), "stationId": "s-1", "portId": port });
+    invoke(&world.stations, command).await
+}
+
+async fn fail_session(world: &World, session: &Value) -> testkit::Outcome {
+    let command = json!({ "action": "failSession", "actor": admin(), "sessionId": id(session) });
+    invoke(&world.sessions, command).await
+}
+
+async fn ends(world: &World) -> Vec<Value> {
+    world.events("ev-sessions").await.into_iter().filter(|event| event["eventType"] == "SESSION_ENDED").collect()
+}
+
+fn port(station: &Value, index: usize) -> (&str, Option<&str>) {
+    let port = &station["ports"][index];
+    (port["status"].as_str().unwrap(), port["sessionId"].as_str())
+}
+
+#[tokio::test]
+async fn out_of_order_completes_the_sessions_that_are_due_and_fails_the_others() {
+    let world = World::new().await;
+    set_now(at("10:00:00"));
+    world.station("s-1", 2).await;
+    let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 50.0)).await.unwrap();
+    let other = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    set_now(at("10:01:00"));
+    let station = world.transition("s-1", "OUT_OF_ORDER").await.unwrap();
+    assert_eq!((&station["status"], &station["chargingPorts"]), (&json!("OUT_OF_ORDER"), &json!(0)));
+    assert_eq!((port(&station, 0), port(&station, 1)), (("FREE", None), ("ERROR", None)), "as answered");
+    let stored = world.get_station("s-1").await;
+    assert_eq!((port(&stored, 0), port(&stored, 1)), (("FREE", None), ("ERROR", None)), "as stored");
+    let due = world.get(id(&due)).await;
+    assert_eq!((&due["status"], &due["endReason"]), (&json!("COMPLETED"), &json!("TARGET_REACHED")));
+    assert_eq!(due["endedAt"], json!("2026-03-03T10:00:30Z"), "at its end, not at the command");
+    let other = world.get(id(&other)).await;
+    assert_eq!((&other["status"], &other["endReason"]), (&json!("FAILED"), &json!("STATION_OUT_OF_ORDER")));
+    // 30 s at half of the station's 100 kW, then 30 s at all of it.
+    assert_eq!(other["energyKwh"], json!(1.25));
+    let mut ends: Vec<Value> = ends(&world).await.into_iter().map(|event| event["status"].clone()).collect();
+    ends.sort_by_key(ToString::to_string);
+    assert_eq!(ends, [json!("COMPLETED"), json!("FAILED")], "billing is told of the one that it bills");
+}
+
+#[tokio::test]
+async fn a_failed_port_leaves_its_neighbour_the_power_it_had() {
+    let world = World::new().await;
+    set_now(at("10:00:00"));
+    world.station("s-1", 2).await;
+    let failed = world.start("s-1", "port-1", "u-1", large()).await.unwrap();
+    let neighbour = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    set_now(at("10:00:59"));
+    assert_eq!(fail_port(&world, "port-1").await.unwrap()["status"], "ERROR");
+    world.tick(at("10:01:00")).await.unwrap();
+    // 59 s at 50 kW and 1 s at 100 kW.
+    assert_eq!(world.get(id(&neighbour)).await["energyKwh"], json!(0.847));
+    let failed = world.get(id(&failed)).await;
+    assert_eq!((&failed["status"], &failed["energyKwh"]), (&json!("FAILED"), &json!(0.819)));
+}
+
+#[tokio::test]
+async fn a_failed_session_leaves_its_neighbour_the_power_it_had() {
+    let world = World::new().await;
+    set_now(at("10:00:00"));
+    world.station("s-1", 2).await;
+    let failed = world.start("s-1", "port-1", "u-1", large()).await.unwrap();
+    let neighbour = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    set_now(at("10:00:59"));
+    let failed = fail_session(&world, &failed).await.unwrap();
+    assert_eq!(
+        (&failed["status"], &failed["energyKwh"], &failed["cost"]),
+        (&json!("FAILED"), &json!(0.819), &json!("0.00"))
+    );
+    assert_eq!(failed["endedAt"], json!("2026-03-03T10:00:59Z"));
+    world.tick(at("10:01:00")).await.unwrap();
+    assert_eq!(world.get(id(&neighbour)).await["energyKwh"], json!(0.847));
+    assert_eq!(port(&world.get_station("s-1").await, 0), ("ERROR", None));
+}
+
+#[tokio::test]
+async fn a_session_that_completed_before_its_port_failed_is_billed() {
+    let world = World::new().await;
+    set_now(at("10:00:00"));
+    world.station("s-1", 2).await;
+    let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 100.0)).await.unwrap();
+    set_now(at("10:00:45"));
+    assert_eq!(fail_port(&world, "port-1").await.unwrap()["status"], "ERROR");
+    let session = world.get(id(&due)).await;
+    assert_eq!((&session["status"], &session["endedAt"]), (&json!("COMPLETED"), &json!("2026-03-03T10:00:30Z")));
+    assert_eq!(port(&world.get_station("s-1").await, 0), ("ERROR", None));
+    let failures: Vec<Value> =
+        world.events("ev-stations").await.into_iter().filter(|event| event["eventType"] == "PORT_FAILED").collect();
+    assert_eq!((failures.len(), failures[0].get("sessionId")), (1, None), "no session failed with the port");
+}
+
+#[tokio::test]
+async fn failing_a_session_that_had_completed_answers_the_completed_session() {
+    let world = World::new().await;
+    set_now(at("10:00:00"));
+    world.station("s-1", 2).await;
+    let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 50.0)).await.unwrap();
+    let neighbour = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    set_now(at("10:00:45"));
+    let session = fail_session(&world, &due).await.unwrap();
+    assert_eq!((&session["status"], &session["endReason"]), (&json!("COMPLETED"), &json!("TARGET_REACHED")));
+    assert_eq!(port(&world.get_station("s-1").await, 0), ("FREE", None), "neither has its port failed");
+    // 30 s at 50 kW and 15 s at 100 kW.
+    assert_eq!(world.get(id(&neighbour)).await["energyKwh"], json!(0.833));
+    assert_eq!(error_type(&fail_session(&world, &due).await), "ConflictError");
+}
+
+#[tokio::test]
+async fn a_port_whose_session_has_reached_its_end_is_free_for_the_next_one() {
+    let world = World::new().await;
+    set_now(at("10:00:00"));
+    world.station("s-1", 2).await;
+    let first = world.start("s-1", "port-1", "u-1", due_after(30.0, 50.0)).await.unwrap();
+    let neighbour = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    set_now(at("10:00:20"));
+    assert_eq!(error_type(&world.start("s-1", "port-1", "u-3", large()).await), "ConflictError", "not yet");
+    set_now(at("10:00:40"));
+    let second = world.start("s-1", "port-1", "u-3", large()).await.unwrap();
+    assert_eq!(world.get(id(&first)).await["status"], "COMPLETED");
+    let station = world.get_station("s-1").await;
+    assert_eq!((port(&station, 0), &station["chargingPorts"]), (("CHARGING", Some(id(&second))), &json!(2)));
+    world.tick(at("10:01:00")).await.unwrap();
+    // 30 s at 50 kW, 10 s at 100 kW, 20 s at 50 kW.
+    assert_eq!(world.get(id(&neighbour)).await["energyKwh"], json!(0.972));
+    assert_eq!(world.get(id(&second)).await["energyKwh"], json!(0.277));
+}
+
+#[tokio::test]
+async fn the_power_of_a_station_can_change_when_its_last_session_is_due() {
+    let world = World::new().await;
+    set_now(at("10:00:00"));
+    world.station("s-1", 1).await;
+    let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 100.0)).await.unwrap();
+    let update = json!({ "action": "updateStation", "actor": admin(), "stationId": "s-1", "powerKw": 50 });
+    set_now(at("10:00:20"));
+    assert_eq!(error_type(&invoke(&world.stations, update.clone()).await), "ConflictError", "it runs");
+    set_now(at("10:00:40"));
+    assert_eq!(invoke(&world.stations, update).await.unwrap()["powerKw"], 50.0);
+    assert_eq!(world.get(id(&due)).await["status"], "COMPLETED");
+    assert_eq!(world.get_station("s-1").await["chargingPorts"], 0);
+}
+
+#[tokio::test]
+async fn a_tick_ends_nobody_at_a_station_where_a_session_started_that_it_has_not_seen() {
+    let world = World::new().await;
+    set_now(at("10:00:00"));
+    world.station("s-1", 2).await;
+    let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 50.0)).await.unwrap();
+    let keys = world.simulator_store.sessions.active_at_station(&StationId::new("s-1").unwrap()).await.unwrap();
+    let seen = world.simulator_store.sessions.read_active(&keys).await.unwrap();
+    let newcomer = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    // Decided without the newcomer, the session would have had the whole power and ended after 15 s.
+    let changes =
+        domain::site::tick(&StationId::new("s-1").unwrap(), seen, std::collections::HashMap::default(), at("10:01:00"));
+    let trace = store::Trace { correlation_id: "test".to_owned(), now: at("10:01:00") };
+    let refused = world.simulator_store.commit(&changes, &trace).await;
+    assert!(refused.as_ref().is_err_and(store::StoreError::is_stale), "{refused:?}");
+    world.tick(at("10:01:00")).await.unwrap();
+    assert_eq!(world.get(id(&due)).await["endedAt"], json!("2026-03-03T10:00:30Z"));
+    // 30 s at half of the power, 30 s at all of it.
+    assert_eq!(world.get(id(&newcomer)).await["energyKwh"], json!(1.25));
+}
