@@ -1,5 +1,6 @@
 //! Stations and their ports: what they are, and what may be done to them when.
 
+use chrono::TimeDelta;
 use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -325,8 +326,10 @@ impl Station {
         )))
     }
 
+    /// `updated_at` only ever grows, so that it tells one configuration from another, two changes within a millisecond
+    /// included.
     fn touch(&mut self, now: Instant) {
-        self.updated_at = now;
+        self.updated_at = now.max(self.updated_at + TimeDelta::milliseconds(1));
         self.version += 1;
     }
 }

@@ -11,6 +11,7 @@ mod ocm;
 mod runtime_api;
 mod s3;
 mod telemetry;
+mod turns;
 
 pub use aws::{FakeAws, NOWHERE, RecordedCall, no_redelivery, sdk_config};
 pub use builders::ended;
@@ -22,3 +23,4 @@ pub use ocm::{OcmChange, OcmFault, OcmServer};
 pub use runtime_api::RuntimeApi;
 pub use s3::EmbeddedS3;
 pub use telemetry::{archived, lines, reading};
+pub use turns::{Turn, Turns};

@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// The time of this thread: the machine's, until a test says another with [`set_now`].
-const CLOCK: Clock = Clock(|| NOW.get().unwrap_or_else(Clock::SYSTEM.0));
+pub const CLOCK: Clock = Clock(|| NOW.get().unwrap_or_else(Clock::SYSTEM.0));
 
 /// From now on it is `now`, for all that this thread invokes.
 pub fn set_now(now: Instant) {
