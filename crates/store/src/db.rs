@@ -277,22 +277,21 @@ impl Db {
     }
 
     async fn batch_get_100(&self, table: &str, batch: Vec<Item>, consistent: bool) -> Result<Vec<Item>, StoreError> {
-        let pending = std::sync::Mutex::new((Some(batch), Vec::new()));
+        // The keys that are still to be read, and the items that were.
+        let progress = std::sync::Mutex::new((batch, Vec::new()));
         let attempt = || async {
-            let Some(keys) = lock(&pending).0.take() else {
-                return Ok(());
-            };
+            let keys = lock(&progress).0.clone();
             let (items, left) = self.batch_get_once(table, keys, consistent).await?;
-            let mut state = lock(&pending);
-            state.1.extend(items);
-            if left.is_empty() {
+            let mut progress = lock(&progress);
+            progress.1.extend(items);
+            progress.0 = left;
+            if progress.0.is_empty() {
                 return Ok(());
             }
-            state.0 = Some(left);
             Err(StoreError::Unavailable(format!("{table}: keys were left unprocessed")))
         };
         attempt.retry(backoff()).when(StoreError::is_retryable).await?;
-        Ok(std::mem::take(&mut lock(&pending).1))
+        Ok(std::mem::take(&mut lock(&progress).1))
     }
 
     async fn batch_get_once(
@@ -400,4 +399,40 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, item: Item) -> Result<T, S
 /// A row type as an item.
 pub(crate) fn encode<T: Serialize>(what: &str, row: T) -> Result<Item, StoreError> {
     serde_dynamo::to_item(row).map_err(|error| StoreError::corrupt(what, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_dynamodb::config::retry::RetryConfig;
+    use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, sdk_config};
+
+    const TABLE: &str = "ev-error-logs";
+
+    /// The table over a connection on which calls fail, tried `attempts` times by the SDK itself.
+    fn faulty(dynamodb: &EmbeddedDynamoDb, attempts: u32) -> (FaultyHttp, Db) {
+        let http = FaultyHttp::default();
+        let retry = RetryConfig::standard().with_max_attempts(attempts).with_initial_backoff(Duration::from_millis(1));
+        let config = sdk_config(&dynamodb.endpoint()).into_builder().http_client(http.clone()).retry_config(retry);
+        (http, Db::new(Client::new(&config.build())))
+    }
+
+    fn item(pk: &str, version: u64, text: &str) -> Item {
+        let mut item = key(pk, keys::METADATA);
+        item.insert("version".to_owned(), AttributeValue::N(version.to_string()));
+        item.insert("text".to_owned(), AttributeValue::S(text.to_owned()));
+        item
+    }
+
+    #[tokio::test]
+    async fn a_throttled_batch_is_read_again() {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let (http, db) = faulty(&dynamodb, 1);
+        for pk in ["A", "B"] {
+            db.insert(TABLE, item(pk, 1, "")).await.unwrap();
+        }
+        http.plan([(0, Fault::Throttle), (1, Fault::LostAnswer)].into());
+        let read = db.batch_get(TABLE, vec!["A".to_owned(), "B".to_owned(), "C".to_owned()]).await.unwrap();
+        assert_eq!((read.len(), http.calls()), (2, 3));
+    }
 }

@@ -66,6 +66,12 @@ impl FaultyHttp {
         *lock(&self.state.plan) = Plan { calls: 0, faults };
     }
 
+    /// The calls since the last plan.
+    #[must_use]
+    pub fn calls(&self) -> u32 {
+        lock(&self.state.plan).calls
+    }
+
     /// Answers what `work` does, or nothing when the process crashed meanwhile: `work` is then not polled again.
     pub async fn survive<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {

@@ -357,6 +357,33 @@ async fn a_lease_of_the_dead_runs_out() {
     assert_eq!(world.differences().await, [0_u32; 0]);
 }
 
+/// One call of a run is throttled, or its answer is lost: each call in turn.
+#[tokio::test]
+async fn one_call_throttled_or_unanswered_is_never_taken_for_another_run() {
+    for fault in [Fault::Throttle, Fault::LostAnswer] {
+        let mut call = 0;
+        loop {
+            let world = World::new(10, 16).await;
+            world.sync().await;
+            world.ocm.change(OcmChange { edit: 1, add: 1, remove: 0 });
+            let process = world.process();
+            process.http.plan(BTreeMap::from([(call, fault)]));
+            match process.sync(false, "r2").await {
+                Ok(answer) => assert_eq!(answer.outcome, Outcome::Completed, "{fault:?} at call {call}"),
+                // The state is read once: the run has not begun.
+                Err(failure) => assert_eq!(call, 0, "{fault:?} at call {call}: {failure:?}"),
+            }
+            if process.http.calls() <= call {
+                break;
+            }
+            world.sync().await;
+            assert_eq!(world.differences().await, [0_u32; 0], "{fault:?} at call {call}");
+            call += 1;
+        }
+        assert!(call > 6, "state, manifest, claim, POIs, shards, end: {call} calls");
+    }
+}
+
 /// What happens to the mirror: the source changes, and a run is killed, throttled or loses answers at some calls.
 #[derive(Clone, Debug)]
 struct Step {
