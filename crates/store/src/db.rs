@@ -1,10 +1,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, ConsumedCapacity, KeysAndAttributes, ReturnConsumedCapacity, Update};
+use aws_sdk_dynamodb::config::interceptors::FinalizerInterceptorContextRef;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::BoxError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConsumedCapacity, KeysAndAttributes, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure,
+};
 use backon::{ExponentialBuilder, Retryable};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
@@ -13,6 +20,36 @@ use serde::de::DeserializeOwned;
 use crate::error::{StoreError, classify};
 use crate::keys;
 use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::transaction::{Update, is_same_item};
+
+/// Whether an attempt at a write, by the SDK or by us, ended without an answer: it may have had its effect.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LostAnswer(Arc<AtomicBool>);
+
+impl LostAnswer {
+    fn happened(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Intercept for LostAnswer {
+    fn name(&self) -> &'static str {
+        "LostAnswer"
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let is_refused = context.response().is_some_and(|response| response.status().is_client_error());
+        if !is_refused && !matches!(context.output_or_error(), Some(Ok(_))) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
 
 /// An item as the SDK carries it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -319,19 +356,30 @@ impl Db {
         Ok((items, left.unwrap_or_default()))
     }
 
-    /// Puts an item whose key must not exist yet.
+    /// Puts an item whose key must not exist yet. After a lost answer an item that is the same counts as put, as in
+    /// [`Db::update`].
     pub(crate) async fn insert(&self, table: &str, item: Item) -> Result<(), StoreError> {
-        let what = describe(&item);
-        let answer = self
+        let (what, lost_answer) = (describe(&item), LostAnswer::default());
+        let sent = self
             .client
             .put_item()
             .table_name(table)
-            .set_item(Some(item))
+            .set_item(Some(item.clone()))
             .condition_expression("attribute_not_exists(PK)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
+            .customize()
+            .interceptor(lost_answer.clone())
             .send()
-            .await
-            .map_err(|error| classify(&what, &error))?;
+            .await;
+        if let Err(error) = &sent
+            && let Some(PutItemError::ConditionalCheckFailedException(failed)) = error.as_service_error()
+            && lost_answer.happened()
+            && failed.item().is_some_and(|found| is_same_item(found, &item))
+        {
+            return Ok(());
+        }
+        let answer = sent.map_err(|error| classify(&what, &error))?;
         self.capacity.wrote(answer.consumed_capacity.as_slice());
         Ok(())
     }
@@ -347,21 +395,36 @@ impl Db {
     }
 
     /// Runs one update by itself.
+    ///
+    /// A write whose answer is lost is tried again, by the SDK or by us, and then fails by its own success: its
+    /// condition does not hold any more. So after a lost answer an item that is as the update leaves it counts as
+    /// written.
     pub(crate) async fn update(&self, update: Update) -> Result<(), StoreError> {
-        let what = describe(update.key());
-        let answer = self
+        let what = describe(update.request.key());
+        let request = update.request.clone();
+        let sent = self
             .client
             .update_item()
-            .table_name(update.table_name)
-            .set_key(Some(update.key))
-            .update_expression(update.update_expression)
-            .set_condition_expression(update.condition_expression)
-            .set_expression_attribute_names(update.expression_attribute_names)
-            .set_expression_attribute_values(update.expression_attribute_values)
+            .table_name(request.table_name)
+            .set_key(Some(request.key))
+            .update_expression(request.update_expression)
+            .set_condition_expression(request.condition_expression)
+            .set_expression_attribute_names(request.expression_attribute_names)
+            .set_expression_attribute_values(request.expression_attribute_values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
+            .customize()
+            .interceptor(update.lost_answer.clone())
             .send()
-            .await
-            .map_err(|error| classify(&what, &error))?;
+            .await;
+        if let Err(error) = &sent
+            && let Some(UpdateItemError::ConditionalCheckFailedException(failed)) = error.as_service_error()
+            && update.lost_answer.happened()
+            && failed.item().is_some_and(|found| update.is_done(found))
+        {
+            return Ok(());
+        }
+        let answer = sent.map_err(|error| classify(&what, &error))?;
         self.capacity.wrote(answer.consumed_capacity.as_slice());
         Ok(())
     }
@@ -404,6 +467,7 @@ pub(crate) fn encode<T: Serialize>(what: &str, row: T) -> Result<Item, StoreErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transaction::UpdateExpression;
     use aws_sdk_dynamodb::config::retry::RetryConfig;
     use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, sdk_config};
 
@@ -434,5 +498,41 @@ mod tests {
         http.plan([(0, Fault::Throttle), (1, Fault::LostAnswer)].into());
         let read = db.batch_get(TABLE, vec!["A".to_owned(), "B".to_owned(), "C".to_owned()]).await.unwrap();
         assert_eq!((read.len(), http.calls()), (2, 3));
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_answer_was_lost_is_recognised_as_our_own() {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let (http, db) = faulty(&dynamodb, 2);
+        http.plan([(0, Fault::LostAnswer)].into());
+        db.insert(TABLE, item("A", 1, "one")).await.unwrap();
+        assert_eq!(http.calls(), 2, "the SDK tried again");
+        let change = |text: &str| {
+            let update = UpdateExpression::new()
+                .set("version", AttributeValue::N("2".to_owned()))
+                .set("share", AttributeValue::N("0.50".to_owned()))
+                .set("list", AttributeValue::L(vec![AttributeValue::N("1e2".to_owned())]))
+                .remove("text")
+                .only_version(1);
+            let update = if text.is_empty() { update } else { update.set("more", AttributeValue::S(text.to_owned())) };
+            update.build(TABLE, key("A", keys::METADATA)).unwrap()
+        };
+        http.plan([(0, Fault::LostAnswer)].into());
+        db.update(change("")).await.unwrap();
+        assert_eq!(http.calls(), 2, "the SDK tried again");
+
+        // Another's write is not ours, even after a lost answer.
+        http.plan([(0, Fault::LostAnswer)].into());
+        assert!(db.insert(TABLE, item("A", 1, "one")).await.unwrap_err().is_stale());
+        http.plan([(0, Fault::LostAnswer)].into());
+        assert!(db.update(change("more")).await.unwrap_err().is_stale());
+        let missing = UpdateExpression::new().set("version", AttributeValue::N("2".to_owned())).only_version(1);
+        http.plan([(0, Fault::LostAnswer)].into());
+        assert!(db.update(missing.build(TABLE, key("B", keys::METADATA)).unwrap()).await.unwrap_err().is_stale());
+
+        // Nor is one that is the same, while every answer arrived: fifty ticks at once write the same.
+        assert!(db.update(change("")).await.unwrap_err().is_stale());
+        http.plan([(0, Fault::Throttle)].into());
+        assert!(db.update(change("")).await.unwrap_err().is_stale());
     }
 }

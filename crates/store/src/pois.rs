@@ -16,7 +16,7 @@ use crate::db::{Db, Item, Query, backoff, decode, encode, key};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
 use crate::stations::{json, outbox};
-use crate::transaction::UpdateExpression;
+use crate::transaction::{Update, UpdateExpression};
 use crate::{Trace, keys, time};
 
 /// Cells read at the same time; a search looks after so many whether it has enough.
@@ -288,16 +288,7 @@ impl PoiStore {
         };
         let update = UpdateExpression::new().set_all(encode(keys::POI_STATE, row)?, &[keys::OUTBOX]);
         let update = only_version(update, loaded.version).build(&self.table, key(keys::POI_STATE, keys::METADATA))?;
-        let written = self.write(update).await;
-        if written.as_ref().is_err_and(StoreError::is_stale) {
-            // Perhaps by an attempt of ours whose answer was lost.
-            let now = self.load_state().await?;
-            if now.version != version || now.state != loaded.state {
-                return written;
-            }
-        } else {
-            written?;
-        }
+        self.write(update).await?;
         loaded.version = version;
         Ok(())
     }
@@ -334,19 +325,12 @@ impl PoiStore {
     async fn save_shard(&self, number: u32, version: u64, entries: Vec<u8>) -> Result<(), StoreError> {
         let key = key(&keys::poi_manifest(number), keys::METADATA);
         let update = UpdateExpression::new()
-            .set("entries", AttributeValue::B(Blob::new(entries.clone())))
+            .set("entries", AttributeValue::B(Blob::new(entries)))
             .set(VERSION, AttributeValue::N((version + 1).to_string()));
-        let written = self.write(only_version(update, version).build(&self.table, key.clone())?).await;
-        if !written.as_ref().is_err_and(StoreError::is_stale) {
-            return written;
-        }
-        // Perhaps by an attempt of ours whose answer was lost.
-        let items = self.db.batch_get_keys(&self.table, vec![key], true).await?;
-        let (_, now) = items.first().map(shard).transpose()?.unwrap_or_default();
-        if now.version == version + 1 && now.encode() == entries { Ok(()) } else { written }
+        self.write(only_version(update, version).build(&self.table, key)?).await
     }
 
-    async fn write(&self, update: aws_sdk_dynamodb::types::Update) -> Result<(), StoreError> {
+    async fn write(&self, update: Update) -> Result<(), StoreError> {
         let attempt = || async { self.db.update(update.clone()).await };
         attempt.retry(backoff()).when(StoreError::is_retryable).await
     }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use aws_sdk_dynamodb::types::{AttributeValue, Update};
+use aws_sdk_dynamodb::types::AttributeValue;
 use chrono_tz::Tz;
 use domain::Instant;
 use domain::charging::ModelConfig;
@@ -16,7 +16,7 @@ use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest};
 use crate::stations::{json, number, outbox};
-use crate::transaction::{Transaction, UpdateExpression};
+use crate::transaction::{Transaction, Update, UpdateExpression};
 use crate::{Trace, keys, time};
 
 /// Charging sessions, in the sessions table.

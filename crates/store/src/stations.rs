@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{AttributeValue, Update};
+use aws_sdk_dynamodb::types::AttributeValue;
 use chrono_tz::Tz;
 use domain::Instant;
 use domain::charging::ModelConfig;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest, resume, token};
-use crate::transaction::{Transaction, UpdateExpression, delete_if};
+use crate::transaction::{Transaction, Update, UpdateExpression, delete_if};
 use crate::{Trace, keys, time};
 
 /// Index cells read at the same time.

@@ -2,11 +2,11 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, ReturnConsumedCapacity, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{self, AttributeValue, Delete, Put, ReturnConsumedCapacity, TransactWriteItem};
 use backon::Retryable;
 use uuid::Uuid;
 
-use crate::db::{Db, Item, backoff, describe};
+use crate::db::{Db, Item, LostAnswer, backoff, describe};
 use crate::error::{StoreError, classify};
 
 /// Cancellation reasons that a later try may not meet.
@@ -43,8 +43,8 @@ impl Transaction {
     }
 
     pub(crate) fn update(&mut self, update: Update) {
-        self.labels.push(describe(update.key()));
-        self.items.push(TransactWriteItem::builder().update(update).build());
+        self.labels.push(describe(update.request.key()));
+        self.items.push(TransactWriteItem::builder().update(update.request).build());
     }
 
     pub(crate) fn delete(&mut self, delete: Delete) {
@@ -103,10 +103,53 @@ impl Transaction {
     }
 }
 
+/// An update of one item.
+#[derive(Clone, Debug)]
+pub(crate) struct Update {
+    pub request: types::Update,
+    /// The attributes that are set, each with the placeholder of its value.
+    sets: Vec<(String, String)>,
+    removes: Vec<String>,
+    adds: bool,
+    /// Shared by its clones, so that it is known in every attempt at writing it.
+    pub lost_answer: LostAnswer,
+}
+
+impl Update {
+    /// Whether `item` is as this update leaves it.
+    ///
+    /// An amount that was added cannot be recognised.
+    pub fn is_done(&self, item: &Item) -> bool {
+        let values = self.request.expression_attribute_values();
+        let is_set = |(attribute, value): &(String, String)| {
+            let wanted = values.and_then(|values| values.get(value));
+            wanted.zip(item.get(attribute)).is_some_and(|(wanted, is)| is_same(wanted, is))
+        };
+        !self.adds && self.sets.iter().all(is_set) && !self.removes.iter().any(|name| item.contains_key(name))
+    }
+}
+
+/// Whether two items are the same.
+pub(crate) fn is_same_item(a: &Item, b: &Item) -> bool {
+    a.len() == b.len() && a.iter().all(|(name, value)| b.get(name).is_some_and(|other| is_same(value, other)))
+}
+
+/// Whether two values are the same: `DynamoDB` answers a number in another notation than it was given.
+fn is_same(a: &AttributeValue, b: &AttributeValue) -> bool {
+    match (a, b) {
+        (AttributeValue::N(a), AttributeValue::N(b)) => a == b || a.parse::<f64>().ok() == b.parse::<f64>().ok(),
+        (AttributeValue::L(a), AttributeValue::L(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
+        }
+        (AttributeValue::M(a), AttributeValue::M(b)) => is_same_item(a, b),
+        _ => a == b,
+    }
+}
+
 /// An update expression in the making: every attribute name and value is a placeholder.
 #[derive(Debug, Default)]
 pub(crate) struct UpdateExpression {
-    sets: Vec<String>,
+    sets: Vec<(String, String)>,
     removes: Vec<String>,
     adds: Vec<String>,
     conditions: Vec<String>,
@@ -120,7 +163,7 @@ impl UpdateExpression {
     }
 
     fn name(&mut self, attribute: &str) -> String {
-        let placeholder = format!("#{attribute}");
+        let placeholder = placeholder(attribute);
         self.names.insert(placeholder.clone(), attribute.to_owned());
         placeholder
     }
@@ -145,14 +188,15 @@ impl UpdateExpression {
     }
 
     pub fn set(mut self, attribute: &str, value: AttributeValue) -> Self {
-        let set = format!("{} = {}", self.name(attribute), self.value(value));
-        self.sets.push(set);
+        self.name(attribute);
+        let value = self.value(value);
+        self.sets.push((attribute.to_owned(), value));
         self
     }
 
     pub fn remove(mut self, attribute: &str) -> Self {
-        let name = self.name(attribute);
-        self.removes.push(name);
+        self.name(attribute);
+        self.removes.push(attribute.to_owned());
         self
     }
 
@@ -198,13 +242,16 @@ impl UpdateExpression {
     }
 
     pub fn build(self, table: &str, key: Item) -> Result<Update, StoreError> {
-        let clauses = [("SET", &self.sets), ("REMOVE", &self.removes), ("ADD", &self.adds)];
+        let sets: Vec<String> =
+            self.sets.iter().map(|(name, value)| format!("{} = {value}", placeholder(name))).collect();
+        let removes: Vec<String> = self.removes.iter().map(|name| placeholder(name)).collect();
+        let clauses = [("SET", &sets), ("REMOVE", &removes), ("ADD", &self.adds)];
         let expression: Vec<String> = clauses
             .into_iter()
             .filter(|(_, parts)| !parts.is_empty())
             .map(|(clause, parts)| format!("{clause} {}", parts.join(", ")))
             .collect();
-        Update::builder()
+        let request = types::Update::builder()
             .table_name(table)
             .set_key(Some(key))
             .update_expression(expression.join(" "))
@@ -212,8 +259,14 @@ impl UpdateExpression {
             .set_expression_attribute_names(Some(self.names))
             .set_expression_attribute_values((!self.values.is_empty()).then_some(self.values))
             .build()
-            .map_err(|error| StoreError::Rejected(error.to_string()))
+            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        let lost_answer = LostAnswer::default();
+        Ok(Update { request, sets: self.sets, removes: self.removes, adds: !self.adds.is_empty(), lost_answer })
     }
+}
+
+fn placeholder(attribute: &str) -> String {
+    format!("#{attribute}")
 }
 
 /// A delete that holds only while `attribute` is `is`.
