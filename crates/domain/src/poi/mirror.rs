@@ -1,6 +1,6 @@
 //! How far the mirror is, what of a record is news to it, and what it lacks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,12 @@ impl Manifest {
     #[must_use]
     pub fn has(&self, id: u32, hash: u64) -> bool {
         hash != UNKNOWN && self.shard(id).is_some_and(|shard| shard.entries.get(&id) == Some(&hash))
+    }
+
+    /// Whether the mirror has a POI, or may have it.
+    #[must_use]
+    pub fn contains(&self, id: u32) -> bool {
+        self.shard(id).is_some_and(|shard| shard.entries.contains_key(&id))
     }
 
     /// Notes that the mirror has this content of a POI.
@@ -200,6 +206,9 @@ pub struct Run {
     pub removed: u64,
     /// Records not understood.
     pub failed: u64,
+    /// POIs that a sweep missed at the source so far. They are removed at its end, when all of them are known.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub gone: BTreeSet<u32>,
 }
 
 /// What an invocation has to do.
@@ -217,7 +226,17 @@ impl Run {
     /// One that has not begun: of what was changed since a time, or a sweep.
     #[must_use]
     pub fn new(since: Option<Instant>, status: SourceStatus, started_at: Instant) -> Self {
-        Self { since, status, cursor: 0, started_at, processed: 0, updated: 0, removed: 0, failed: 0 }
+        Self {
+            since,
+            status,
+            cursor: 0,
+            started_at,
+            processed: 0,
+            updated: 0,
+            removed: 0,
+            failed: 0,
+            gone: BTreeSet::new(),
+        }
     }
 
     /// Whether it looks at every record, and so sees what is gone.
@@ -240,18 +259,24 @@ impl Run {
         }
     }
 
-    /// Refuses to remove so many POIs at once that the source is more likely to be broken than right.
+    /// Notes which POIs a page from the cursor on lacks. What an earlier reading of the page noted does not count.
+    pub fn miss(&mut self, missing: Vec<u32>) {
+        let _ = self.gone.split_off(&self.cursor.saturating_add(1));
+        self.gone.extend(missing);
+    }
+
+    /// Refuses to remove so many POIs that the source is more likely to be broken than right.
     ///
     /// # Errors
     /// A conflict that says how many, and how to insist.
-    pub fn may_remove(&self, more: usize, mirrored: usize) -> Result<(), DomainError> {
-        let all = usize::try_from(self.removed).unwrap_or(usize::MAX).saturating_add(more);
+    pub fn may_remove(&self, mirrored: usize) -> Result<(), DomainError> {
+        let all = usize::try_from(self.removed).unwrap_or(usize::MAX).saturating_add(self.gone.len());
         if all <= FEW.max(mirrored * REMOVABLE_PERCENT / 100) {
             return Ok(());
         }
         Err(DomainError::conflict(format!(
-            "the source lacks {all} of {mirrored} mirrored POIs, more than {REMOVABLE_PERCENT} %: nothing more is removed; \
-             if that is right, say {{\"full\": true, \"allowRemovals\": true}}"
+            "the source lacks at least {all} of {mirrored} mirrored POIs, more than {REMOVABLE_PERCENT} %: none of them is \
+             removed; if that is right, say {{\"full\": true, \"allowRemovals\": true}}"
         )))
     }
 }
@@ -333,9 +358,19 @@ mod tests {
 
     #[test]
     fn few_removals_are_always_taken_and_many_never_without_a_word() {
-        let run = Run { removed: 10, ..Run::new(None, status(0), at(0)) };
-        assert!(run.may_remove(40, 60).is_ok() && run.may_remove(41, 60).is_err(), "fifty, with those before");
-        assert!(run.may_remove(90, 2000).is_ok() && run.may_remove(91, 2000).is_err(), "a twentieth");
+        let run = |gone: u32| Run { removed: 10, gone: (1..=gone).collect(), ..Run::new(None, status(0), at(0)) };
+        assert!(run(40).may_remove(60).is_ok() && run(41).may_remove(60).is_err(), "fifty, with those before");
+        assert!(run(90).may_remove(2000).is_ok() && run(91).may_remove(2000).is_err(), "a twentieth");
+    }
+
+    #[test]
+    fn a_page_that_is_read_again_is_missed_anew() {
+        let mut run = Run::new(None, status(0), at(0));
+        run.miss(vec![3, 5]);
+        run.cursor = 8;
+        run.miss(vec![9, 13]);
+        run.miss(vec![13]);
+        assert_eq!(run.gone, BTreeSet::from([3, 5, 13]), "9 came back before the page was done");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! What makes it safe to die anywhere: before POIs are written, their ids are put down as pending with the state; then
 //! the POIs are written, then the manifest that says so, and only then the ids are taken off and the cursor moves on.
+//! What a sweep finds gone is removed at its end, when it is known whether it is too much.
 //! Nothing is written, not even a lease, where the source has nothing new.
 
 use std::mem;
@@ -140,11 +141,16 @@ impl Work<'_> {
         let worked = self.work().await;
         let ended = match worked {
             Ok(()) => self.complete().await,
-            Err(SyncError::OutOfTime) => self.put_down().await.map(|()| Outcome::Interrupted),
+            Err(SyncError::OutOfTime) => {
+                let rest = Some(self.run.clone());
+                self.put_down(rest).await.map(|()| Outcome::Interrupted)
+            }
             Err(error) => {
+                // A refused run is dropped: whoever resumed it would be refused as well, and nothing else would run.
+                let rest = (!matches!(error, SyncError::Refused(_))).then(|| self.run.clone());
                 // Whoever comes next need not wait for the lease. That it may not be stored is no news.
                 if !is_taken(&error) {
-                    let _ = self.put_down().await;
+                    let _ = self.put_down(rest).await;
                 }
                 Err(error)
             }
@@ -230,12 +236,15 @@ impl Work<'_> {
         }
         if self.run.is_sweep() {
             let until = if is_last { ANONYMOUS - 1 } else { page.last };
-            page.news.gone = self.manifest.missing(self.run.cursor, until, &page.seen);
+            self.run.miss(self.manifest.missing(self.run.cursor, until, &page.seen));
             if !self.allow_removals {
-                self.run.may_remove(page.news.gone.len(), self.manifest.len())?;
+                self.run.may_remove(self.manifest.len())?;
             }
         }
         self.apply(page.news).await?;
+        if is_last || self.allow_removals {
+            self.remove_gone().await?;
+        }
         self.run.cursor = page.last;
         self.run.processed += page.processed;
         self.run.failed += page.failed;
@@ -283,6 +292,19 @@ impl Work<'_> {
         Ok(())
     }
 
+    async fn remove_gone(&mut self) -> Result<(), SyncError> {
+        // A run that died here has removed some already.
+        let gone: Vec<u32> = self.run.gone.iter().copied().filter(|id| self.manifest.contains(*id)).collect();
+        // Those of this page would be found again: they need not be stored, and with `allowRemovals` may be too many.
+        self.run.miss(Vec::new());
+        for chunk in gone.chunks(CHUNK) {
+            self.apply(News { gone: chunk.to_vec(), ..News::default() }).await?;
+            self.run.gone.retain(|id| !chunk.contains(id));
+        }
+        self.run.gone.clear();
+        Ok(())
+    }
+
     async fn complete(&mut self) -> Result<Outcome, SyncError> {
         if self.manifest.changed().next().is_some() {
             self.claim().await?;
@@ -300,10 +322,13 @@ impl Work<'_> {
         Ok(Outcome::Completed)
     }
 
-    /// Puts down how far the run is, for the next invocation.
-    async fn put_down(&mut self) -> Result<(), SyncError> {
+    /// Gives the lease back, and puts down what is left to do for the next invocation.
+    async fn put_down(&mut self, rest: Option<Run>) -> Result<(), SyncError> {
         self.loaded.state.lease = None;
-        self.loaded.state.run = Some(self.run.clone());
+        self.loaded.state.run = rest;
+        if self.loaded.state == self.stored {
+            return Ok(());
+        }
         self.save(None).await
     }
 

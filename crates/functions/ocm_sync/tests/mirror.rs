@@ -119,13 +119,17 @@ impl Process {
     }
 
     async fn sync_at(&self, full: bool, request: &str, at: Instant, time: TimeDelta) -> Result<SyncAnswer, Failure> {
-        let context = Context {
+        let context = Self::context(request, at, time);
+        self.function.synchronise(&Synchronise { full, allow_removals: false }, &context).await
+    }
+
+    fn context(request: &str, at: Instant, time: TimeDelta) -> Context {
+        Context {
             now: at,
             deadline: at + time,
             request_id: request.to_owned(),
             correlation_id: "correlation".to_owned(),
-        };
-        self.function.synchronise(&Synchronise { full, allow_removals: false }, &context).await
+        }
     }
 
     fn units(&self) -> Units {
@@ -282,10 +286,73 @@ async fn a_source_that_lost_its_data_empties_nothing() {
     world.sync().await;
     world.ocm.fail([OcmFault::Empty]);
     let failure = world.process().sync(true, "r").await.unwrap_err();
-    assert!(failure.message.contains("lacks 300 of 300"), "{failure:?}");
+    assert!(failure.message.contains("lacks at least 300 of 300"), "{failure:?}");
     assert_eq!(world.differences().await, [0_u32; 0]);
-    // The next run goes on with the sweep.
-    assert!(matches!(world.sync().await.outcome, Outcome::Completed));
+    // The source has its data again: it is as it was.
+    assert_eq!(world.sync().await.outcome, Outcome::Unchanged);
+    assert_eq!(world.sweep().await.outcome, Outcome::Unchanged);
+}
+
+/// A refused sweep waits for a person; the changes since the checkpoint do not. However often it is refused, it removes
+/// nothing.
+#[tokio::test]
+async fn a_refused_sweep_removes_nothing_and_does_not_block_the_increments() {
+    let world = World::new(300, 17).await;
+    world.sync().await;
+    let gone: Vec<u32> = world.mirrored().await.into_keys().filter(|id| id % 4 == 0).collect();
+    for id in &gone {
+        world.ocm.remove(*id);
+    }
+    // The sweep writes the news of its first pages before it is refused.
+    world.ocm.change(OcmChange { edit: 30, add: 5, remove: 0 });
+    for _ in 0..3 {
+        let failure = world.process().sync(true, "r").await.unwrap_err();
+        assert!(
+            failure.message.contains("of 300 mirrored") && failure.message.contains("allowRemovals"),
+            "{failure:?}"
+        );
+        assert_eq!(world.mirrored().await.len(), 300);
+    }
+
+    world.ocm.change(OcmChange { edit: 10, add: 5, remove: 0 });
+    let _ = world.ocm.requests();
+    let increment = world.sync().await;
+    assert_eq!((increment.outcome, increment.event.removed), (Outcome::Completed, 0));
+    assert!(world.ocm.requests()[1].contains("modifiedsince"), "an increment, no sweep");
+    assert_eq!(world.differences().await, gone, "all but what is gone is as in the source");
+    assert_eq!(world.sync().await.outcome, Outcome::Unchanged);
+
+    // The next sweep begins anew, and is refused as long as nobody allows it.
+    let failure = world.process().sync(true, "r").await.unwrap_err();
+    assert!(failure.message.contains("of 310 mirrored"), "{failure:?}");
+    let context = Process::context("r", now(), TimeDelta::minutes(15));
+    let allowed = Synchronise { full: true, allow_removals: true };
+    let swept = world.process().function.synchronise(&allowed, &context).await.unwrap();
+    assert_eq!((swept.outcome, swept.event.removed), (Outcome::Completed, gone.len() as u64));
+    assert_eq!(world.differences().await, [0_u32; 0]);
+}
+
+/// What is gone is removed at the end of a sweep, also where several invocations do the sweep, and one dies at that.
+#[tokio::test]
+async fn what_several_invocations_found_gone_is_removed_at_the_end() {
+    let world = World::new(200, 18).await;
+    world.sync().await;
+    let gone: Vec<u32> = world.mirrored().await.into_keys().filter(|id| id % 9 == 0).collect();
+    for id in &gone {
+        world.ocm.remove(*id);
+    }
+    // The second page never comes, and time runs out.
+    world.ocm.fail([OcmFault::Nothing, OcmFault::Hang]);
+    let stopped = world.process().sync_at(true, "r", now(), TimeDelta::seconds(20)).await.unwrap();
+    assert_eq!((stopped.outcome, stopped.event.removed), (Outcome::Interrupted, 0));
+    let removing = world.process();
+    // State, manifest, claim, some removals of two calls each.
+    removing.http.plan(BTreeMap::from([(9, Fault::CrashAfter)]));
+    assert!(removing.http.survive(removing.sync(true, "dead")).await.is_none());
+    assert!((1..gone.len()).contains(&world.differences().await.len()), "it died while it removed");
+    let later = now() + TimeDelta::minutes(15);
+    let swept = world.process().sync_at(true, "r", later, TimeDelta::minutes(15)).await.unwrap();
+    assert_eq!((swept.outcome, swept.event.removed), (Outcome::Completed, gone.len() as u64));
     assert_eq!(world.differences().await, [0_u32; 0]);
 }
 
