@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up down invoke watch build package check fmt clippy deny lint-template schema schema-check test nextest-ready test-unit test-e2e bench clean
+.PHONY: help demo up down invoke watch build package check fmt clippy deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench clean
 
 # CI keeps its build cache outside the clone.
 ifdef CI
@@ -22,6 +22,8 @@ PORT ?= 4566
 # Further parameters of the template, e.g. PARAMETERS="TelemetryIngestion=batched".
 PARAMETERS ?=
 F ?= health_check
+N ?= 20
+FIRST ?=
 ARCH ?= arm64
 TOOLS := $(HOME)/.cache/evoke/tools
 DENY_VERSION := 0.20.2
@@ -104,6 +106,9 @@ test-unit: nextest-ready
 
 test-e2e: nextest-ready build
 	scripts/with_local_cloud cargo nextest run --workspace --locked --no-fail-fast -E 'package(e2e)'
+
+seeds: nextest-ready ## every random test with N=20 seeds, from FIRST on
+	scripts/seeds $(N) $(FIRST)
 
 bench: ## the simulator, billing, telemetry and the mirror against embedded stores, optimised
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench tick

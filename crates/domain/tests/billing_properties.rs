@@ -1,6 +1,9 @@
 //! Credit notes on random invoices: whatever is credited first, the notes on a whole invoice add up to it, to the cent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+#[path = "../../testkit/src/random.rs"]
+mod random;
+
 use std::collections::BTreeMap;
 
 use domain::actor::Role;
@@ -12,6 +15,7 @@ use domain::session::{EndReason, SessionStatus};
 use domain::tariff::{PeriodState, Tariff};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use random::seeded;
 use rust_decimal::Decimal;
 use serde_json::json;
 
@@ -65,7 +69,7 @@ fn vat(bill: &Bill) -> BTreeMap<Decimal, Decimal> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(seeded(1000))]
 
     #[test]
     fn notes_on_a_whole_invoice_add_up_to_it(

@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
+#[path = "../../testkit/src/random.rs"]
+mod random;
 
 use chrono::Duration;
 use common::{Car, car, model, session, start, station, terms};
 use domain::machine::State;
 use domain::session::{EndReason, MAX_READINGS, Session, SessionStatus, advance_station};
 use proptest::prelude::*;
+use random::seeded;
 
 fn sessions(cars: &[Car], power_kw: f64, model: &domain::charging::ModelConfig) -> Vec<Session> {
     let mut station = station(power_kw, model.clone());
@@ -27,7 +30,7 @@ fn tick(sessions: &mut [Session], minute: i64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(seeded(1000))]
 
     #[test]
     fn cutting_the_interval_changes_nothing(

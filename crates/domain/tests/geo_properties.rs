@@ -1,8 +1,12 @@
 //! The index cells find every place within a radius: at the poles, across the antimeridian, anywhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+#[path = "../../testkit/src/random.rs"]
+mod random;
+
 use domain::geo::{Grid, Location, MAX_RADIUS_KM};
 use proptest::prelude::*;
+use random::seeded;
 
 /// A place `km` away from `from` in direction `bearing` (radians).
 fn travel(from: Location, km: f64, bearing: f64) -> Location {
@@ -14,7 +18,7 @@ fn travel(from: Location, km: f64, bearing: f64) -> Location {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(seeded(4000))]
 
     #[test]
     fn no_place_within_the_radius_lies_outside_the_cells(

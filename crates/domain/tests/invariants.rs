@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -36,24 +37,41 @@ fn the_domain_is_pure() {
     }
     let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
     let clock = ["Utc::now", "SystemTime", "Instant::now", "std::env", "now_v7", "new_v4"];
-    let mut folders = vec![std::path::PathBuf::from(sources)];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).unwrap();
-            for forbidden in clock {
-                assert!(
-                    !text.contains(forbidden),
-                    "{} uses {forbidden}: time and chance are arguments",
-                    path.display()
-                );
-            }
+    for path in files(Path::new(sources)) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for forbidden in clock {
+            assert!(!text.contains(forbidden), "{} uses {forbidden}: time and chance are arguments", path.display());
         }
     }
+}
+
+/// The Rust files under a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, others): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
+    let rust = others.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.chain(folders.iter().flat_map(|folder| files(folder))).collect()
+}
+
+/// A random test whose seed is not printed cannot be repeated.
+#[test]
+fn random_tests_print_their_seed() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let (runner, macros) = (concat!("TestRunner", "::new("), concat!("proptest", "! {"));
+    let others = [concat!("Proptest", "Config"), concat!("TestRunner", "::default"), concat!("new_with", "_rng")];
+    let mut found = 0;
+    for path in files(crates) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for other in others {
+            assert!(!text.contains(other), "{} uses {other}: seeded() makes the configuration", path.display());
+        }
+        let blocks = text.matches(macros).count();
+        let seeded = text.matches(concat!("#![proptest_config", "(seeded(")).count();
+        assert_eq!(blocks, seeded, "{}: each block needs proptest_config(seeded(cases))", path.display());
+        assert!(!text.contains(runner) || text.contains("seeded("), "{}: a runner needs seeded(cases)", path.display());
+        found += blocks + text.matches(runner).count();
+    }
+    assert!(found > 8, "only {found} random tests were found");
 }
 
 #[test]

@@ -155,6 +155,7 @@ fn saturation(celsius: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use testkit::seeded;
 
     use super::*;
 
@@ -163,6 +164,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(seeded(256))]
+
         #[test]
         fn batteries_are_available_or_charging_and_readings_are_valid(seed: u64, minutes in prop::collection::vec(0..600i64, 1..60)) {
             let mut station = SwapStation::new("s", seed);

@@ -1,15 +1,12 @@
 //! Random histories of sessions, top-ups, payments and credit notes through the real handlers, with duplicates, in any
 //! order, two at a time, with crashes before and after any call, throttling and lost answers. Whatever happened, once
 //! everything has been delivered successfully at least once, the books are right.
-//!
-//! `PROPTEST_CASES` sets the number of cases (10,000), `EVOKE_SEED` repeats a run; both are printed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use billing::Billing;
@@ -22,15 +19,15 @@ use domain::session::SessionStatus;
 use domain::tariff::{Tariff, price};
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use store::{BillingStore, Client, Db};
-use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, sdk_config, sqs_event};
+use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, sdk_config, seeded, sqs_event};
 
 /// Cases run on so many threads, each with a `DynamoDB` of its own.
-const THREADS: u64 = 4;
-const CASES: u64 = 10_000;
+const THREADS: u32 = 4;
+const CASES: u32 = 10_000;
 const USERS: u8 = 2;
 
 /// What happens once in the world, however often it is delivered.
@@ -334,33 +331,21 @@ fn events(transactions: &[Vec<u8>]) -> Result<Vec<(InvoiceId, Event)>, TestCaseE
     Ok(events.into_values().map(|event| (about(&event), event)).collect())
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    #[allow(clippy::disallowed_methods)] // how a run is repeated
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
-fn seed(run: u64, thread: u64) -> [u8; 32] {
-    let mut seed = [0; 32];
-    seed[..8].copy_from_slice(&run.to_le_bytes());
-    seed[8..16].copy_from_slice(&thread.to_le_bytes());
-    seed
+/// A thread's share of the cases, from a seed that no other thread has, nor any of the next run.
+fn share(config: &Config, thread: u32) -> Config {
+    let RngSeed::Fixed(seed) = config.rng_seed else { panic!("the configuration has no seed") };
+    let seed = seed.wrapping_mul(THREADS.into()).wrapping_add(thread.into());
+    Config { cases: config.cases / THREADS, rng_seed: RngSeed::Fixed(seed), ..config.clone() }
 }
 
 /// Runs a thread's share; the failure with the smallest history that shows it.
-fn run(thread: u64, run_seed: u64, cases: u64) -> Result<(), String> {
+fn run(config: Config) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let world = runtime.block_on(async {
         let dynamodb = EmbeddedDynamoDb::start().await;
         World { store: dynamodb.billing(), processes: [Process::new(&dynamodb), Process::new(&dynamodb)], dynamodb }
     });
-    let config = Config {
-        cases: u32::try_from(cases).unwrap(),
-        failure_persistence: None,
-        max_shrink_iters: 500,
-        ..Config::default()
-    };
-    let mut runner =
-        TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed(run_seed, thread)));
+    let mut runner = TestRunner::new(config);
     let outcome = runner.run(&histories(), |history| runtime.block_on(play(&world, &history)));
     let _ = &world.dynamodb;
     outcome.map_err(|error| match error {
@@ -370,26 +355,14 @@ fn run(thread: u64, run_seed: u64, cases: u64) -> Result<(), String> {
 }
 
 #[test]
-#[allow(clippy::print_stderr)] // how long it took, and how to repeat it
 fn the_books_are_right_whatever_happens() {
-    let cases = setting("PROPTEST_CASES", CASES);
-    let run_seed = setting("EVOKE_SEED", u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap()));
-    eprintln!("EVOKE_SEED={run_seed} PROPTEST_CASES={cases}");
-    let began = std::time::Instant::now();
-    let failures = Arc::new(std::sync::Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let failures = failures.clone();
-            scope.spawn(move || {
-                if let Err(failure) = run(thread, run_seed, cases / THREADS) {
-                    failures.lock().unwrap().push(failure);
-                }
-            });
-        }
+    let config = Config { max_shrink_iters: 500, ..seeded(CASES) };
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let shares = (0..THREADS).map(|thread| share(&config, thread));
+        let threads: Vec<_> = shares.map(|share| scope.spawn(|| run(share))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
     });
-    eprintln!("{cases} histories in {:.0} s", began.elapsed().as_secs_f64());
-    let failures = failures.lock().unwrap();
-    assert!(failures.is_empty(), "EVOKE_SEED={run_seed}: {}", failures.join("\n\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
 /// What a random history meets once in ten thousand: the money comes between billing's look at the wallet and its write.

@@ -162,6 +162,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::{Value, json};
+    use testkit::seeded;
 
     fn split(text: &[u8], sizes: &[usize]) -> Result<Vec<Vec<u8>>, NotAnArray> {
         let (mut elements, mut found) = (Elements::default(), Vec::new());
@@ -192,6 +193,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(seeded(256))]
+
         #[test]
         fn elements_are_those_of_the_array_however_it_is_cut(
             values in prop::collection::vec(json_value(), 0..6),

@@ -14,10 +14,12 @@ use lambda_kit::{Clock, Context, Door, Failure};
 use ocm_sync::{ApiKey, OcmSync, Outcome, Source, SyncAnswer, Synchronise};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use store::{Db, PoiStore, Units};
-use testkit::{EmbeddedDynamoDb, FakeAws, Fault, FaultyHttp, OcmChange, OcmFault, OcmServer, invoke, sdk_config};
+use testkit::{
+    EmbeddedDynamoDb, FakeAws, Fault, FaultyHttp, OcmChange, OcmFault, OcmServer, invoke, sdk_config, seeded,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const TABLE: &str = "ev-ocm-pois";
@@ -521,7 +523,7 @@ async fn play(steps: &[Step]) -> Result<(), TestCaseError> {
 #[test]
 fn killed_anywhere_and_run_again_the_table_is_the_source() {
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
-    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(seeded(64));
     let result = runner.run(&prop::collection::vec(step(), 1..5), |steps| runtime.block_on(play(&steps)));
     result.unwrap_or_else(|failure| panic!("{failure}"));
 }

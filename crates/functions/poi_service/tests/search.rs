@@ -8,9 +8,9 @@ use domain::poi::{Poi, PoiDetails, PoiFilter, PoiSummary};
 use lambda_kit::{Clock, Door};
 use poi_service::PoiService;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
-use testkit::{EmbeddedDynamoDb, http_event, invoke};
+use testkit::{EmbeddedDynamoDb, http_event, invoke, seeded};
 
 fn now() -> Instant {
     Utc.with_ymd_and_hms(2026, 3, 3, 12, 0, 0).unwrap()
@@ -143,7 +143,7 @@ async fn search_equals_a_look_at_all(case: &Case) -> Result<(), TestCaseError> {
 #[test]
 fn what_is_found_is_what_lies_within_the_radius_nearest_first() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let mut runner = TestRunner::new(Config { cases: 96, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(seeded(96));
     let result = runner.run(&case(), |case| runtime.block_on(search_equals_a_look_at_all(&case)));
     result.unwrap_or_else(|failure| panic!("{failure}"));
 }

@@ -9,11 +9,11 @@ use domain::Instant;
 use domain::telemetry::{Message, Silence};
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use store::Archive;
 use telemetry_api::TelemetryApi;
-use testkit::{EmbeddedDynamoDb, EmbeddedS3, http_event, invoke, reading};
+use testkit::{EmbeddedDynamoDb, EmbeddedS3, http_event, invoke, reading, seeded};
 
 const BUCKET: &str = "telemetry";
 const CLOCK: Clock = Clock(now);
@@ -163,7 +163,7 @@ fn a_history_is_the_day_in_order_each_message_once() {
     let group = (prop::collection::vec(any::<prop::sample::Index>(), 1..10), any::<bool>());
     let day = (prop::collection::vec(sent, 1..25), prop::collection::vec(group, 0..12), 1..7usize);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(100) });
+    let mut runner = TestRunner::new(seeded(100));
     let result = runner.run(&day, |(sent, groups, limit)| {
         runtime.block_on(async {
             let world = World::new().await;

@@ -10,13 +10,13 @@ use domain::id::StationId;
 use domain::telemetry::RejectedMessage;
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use store::{Archive, Client, Db, S3Client, TelemetryStore};
 use telemetry_handler::TelemetryHandler;
 use testkit::{
     EmbeddedDynamoDb, EmbeddedS3, Fault, FaultyHttp, NOWHERE, archived, invoke, no_redelivery, reading, sdk_config,
-    sqs_event,
+    seeded, sqs_event,
 };
 
 const BUCKET: &str = "telemetry";
@@ -404,7 +404,7 @@ fn whatever_happens_what_is_accepted_is_archived_and_the_latest_is_the_state() {
         .prop_map(|(messages, by_queue, faults)| Delivered { messages, by_queue, faults });
     let history = (prop::collection::vec(sent, 1..12), prop::collection::vec(delivered, 0..6));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(150) });
+    let mut runner = TestRunner::new(seeded(150));
     runner
         .run(&history, |(sent, deliveries)| {
             runtime.block_on(async { run(&sent, &deliveries).await });
