@@ -118,7 +118,7 @@ impl Bill {
         let mut vat = vat_per_rate(&lines, currency);
         let exact_net: Decimal = price.lines.iter().map(|line| line.net).sum();
         let exact_vat: Decimal =
-            price.lines.iter().map(|l| l.net * l.vat_rate.unwrap_or_default() / Decimal::ONE_HUNDRED).sum();
+            price.lines.iter().map(|l| l.net * (l.vat_rate.unwrap_or_default() / Decimal::ONE_HUNDRED)).sum();
         if price.excl_vat != exact_net || price.incl_vat != exact_net + exact_vat {
             adjust(price, currency, &mut lines, &mut vat);
         }
