@@ -35,7 +35,6 @@ fn step_taper_and_shared_power() {
                 Occupant {
                     present_from: 0.0,
                     advanced_to: 0.0,
-                    leaves_at: f64::INFINITY,
                     battery: Battery {
                         capacity_kwh: number(&session["batteryCapacityKwh"]),
                         percent: number(&session["chargePercent"]),

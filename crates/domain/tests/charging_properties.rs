@@ -6,7 +6,8 @@ mod common;
 mod random;
 
 use chrono::Duration;
-use common::{Car, car, model, session, start, station, terms};
+use common::{Car, assert_same, car, model, session, start, station};
+use domain::charging::{Battery, Occupant, StationRun};
 use domain::machine::State;
 use domain::session::{EndReason, MAX_READINGS, Session, SessionStatus, advance_station};
 use proptest::prelude::*;
@@ -19,7 +20,10 @@ fn sessions(cars: &[Car], power_kw: f64, model: &domain::charging::ModelConfig) 
 
 /// Advances those that have arrived and still run, as ticks do.
 fn tick(sessions: &mut [Session], minute: i64) {
-    let at = start() + Duration::minutes(minute);
+    tick_at(sessions, start() + Duration::minutes(minute));
+}
+
+fn tick_at(sessions: &mut [Session], at: domain::Instant) {
     let mut here: Vec<Session> =
         sessions.iter().filter(|s| s.status.is_active() && s.started_at <= at).cloned().collect();
     advance_station(&mut here, at, |_| None);
@@ -37,22 +41,51 @@ proptest! {
         cars in proptest::collection::vec(car(), 1..6),
         model in model(),
         power in 10.0..400.0_f64,
-        mut cuts in proptest::collection::vec(61_i64..400, 0..12),
+        mut cuts in proptest::collection::vec(0_i64..400 * 60_000, 0..12),
+        every in prop_oneof![Just(None), Just(Some(60_000_i64))],
     ) {
         let mut whole = sessions(&cars, power, &model);
         let mut cut = whole.clone();
         tick(&mut whole, 400);
+        cuts.extend(every.into_iter().flat_map(|every| (0..400 * 60_000 / every).map(move |n| n * every)));
         cuts.sort_unstable();
-        for minute in cuts.into_iter().chain([400]) {
-            tick(&mut cut, minute);
+        for ms in cuts.into_iter().chain([400 * 60_000]) {
+            tick_at(&mut cut, start() + Duration::milliseconds(ms));
         }
         for (a, b) in whole.iter().zip(&cut) {
-            prop_assert!((a.charge_percent - b.charge_percent).abs() < 1e-6, "{} {}", a.charge_percent, b.charge_percent);
-            prop_assert!(a.register().0.abs_diff(b.register().0) <= 1, "{:?} {:?}", a.register(), b.register());
-            prop_assert_eq!(a.status, b.status);
-            prop_assert_eq!(a.end_reason, b.end_reason);
-            let (a, b) = (a.ended_at.map(|at| at.timestamp_millis()), b.ended_at.map(|at| at.timestamp_millis()));
-            prop_assert!(a.zip(b).is_none_or(|(a, b)| a.abs_diff(b) <= 2), "{a:?} {b:?}");
+            assert_same(a, b)?;
+        }
+    }
+
+    #[test]
+    fn a_curve_is_cut_at_whole_kilowatts(car in car(), model in model(), power in 10.0..400.0_f64) {
+        let [session] = &sessions(&[car], power, &model)[..] else { unreachable!() };
+        let battery = Battery {
+            capacity_kwh: session.battery_capacity_kwh,
+            percent: session.start_percent,
+            stop_percent: session.target_percent,
+        };
+        let occupant = Occupant {
+            present_from: 0.0,
+            advanced_to: 0.0,
+            battery,
+            limit_kw: session.limit_kw,
+            vehicle_max_kw: session.vehicle_max_kw,
+            model: &session.model,
+        };
+        let stretches = StationRun::new(power, vec![occupant]).advance(100.0).remove(0).stretches;
+        let mut percent = battery.percent;
+        for (index, stretch) in stretches.iter().enumerate() {
+            let kwh = (stretch.percent - percent) * battery.capacity_kwh / 100.0;
+            let mean_kw = kwh / (stretch.to - stretch.from);
+            percent = stretch.percent;
+            // A stretch that took next to no time says little about its power.
+            if kwh < 1e-4 {
+                continue;
+            }
+            let is_whole = index > 0 && index + 1 < stretches.len();
+            let most = if is_whole { 1e-6 * mean_kw } else { 1.0 };
+            prop_assert!((mean_kw - stretch.power_kw).abs() <= most, "{mean_kw} {stretch:?}");
         }
     }
 
@@ -104,29 +137,34 @@ proptest! {
         prop_assert!(outcomes.iter().all(|outcome| outcome.skipped));
         prop_assert_eq!(all, once);
     }
+}
 
-    #[test]
-    fn a_cost_limit_stops_at_the_last_instant_within_it(
-        car in car(),
-        power in 10.0..400.0_f64,
-        cents in 1_i64..3000,
-        step in 1_i64..60,
-    ) {
-        let mut all = sessions(&[Car { max_energy_kwh: None, ..car }], power, &domain::charging::ModelConfig::StepTaper);
-        let max_cost = rust_decimal::Decimal::new(cents, 2);
-        all[0].limits.max_cost = Some(max_cost);
-        let terms = terms();
-        let mut minute = 60;
-        while all[0].status.is_active() && minute < 10_000 {
-            minute += step;
-            advance_station(&mut all, start() + Duration::minutes(minute), |_| Some(&terms));
-        }
-        let cost = all[0].bill(&terms).total_incl_vat;
-        prop_assert!(cost <= max_cost, "{cost} is above {max_cost}");
-        if all[0].end_reason == Some(EndReason::CostLimit) {
-            prop_assert_eq!(all[0].status, SessionStatus::Interrupted);
-            // A watt-hour more, and a millisecond's worth of it, would have passed the limit.
-            prop_assert!(max_cost - cost <= rust_decimal::Decimal::new(1, 2), "{cost} is far below {max_cost}");
+#[test]
+fn the_least_station_power_counts_in_any_order_and_ended_sessions_take_none() {
+    let car = Car {
+        capacity_kwh: 100.0,
+        max_kw: 100.0,
+        percent: 0.0,
+        target: 69.0,
+        port_kw: 100.0,
+        arrives_minute: 0,
+        max_energy_kwh: None,
+    };
+    let mut all = sessions(&[car.clone(), car.clone(), car], 80.0, &domain::charging::ModelConfig::StepTaper);
+    all[1].station_power_kw = 60.0;
+    all[2].end(SessionStatus::Interrupted, EndReason::StoppedByUser);
+    let ended = all[2].clone();
+    for _ in 0..3 {
+        all.rotate_left(1);
+        let mut ticked = all.clone();
+        let outcomes = advance_station(&mut ticked, start() + Duration::minutes(6), |_| None);
+        for (session, outcome) in ticked.iter().zip(outcomes) {
+            if session.id == ended.id {
+                assert!(outcome.skipped);
+                assert_eq!(*session, ended);
+            } else {
+                assert_eq!(session.register().0, 3000, "30 kW each for a tenth of an hour");
+            }
         }
     }
 }

@@ -73,8 +73,9 @@ impl ChargingModel for MeasuredCurve {
         let slope = (to.power_kw - from.power_kw) / (to.percent - from.percent);
         let curve = |at: f64| from.power_kw + slope * (at - from.percent);
         let (start_kw, end_kw) = (curve(percent), to.power_kw);
+        let from_kw = from.power_kw.min(offered_kw);
         if start_kw <= offered_kw && end_kw <= offered_kw {
-            return Some(Segment { until_percent: to.percent, start_kw, end_kw });
+            return Some(Segment { until_percent: to.percent, start_kw, end_kw, from_kw });
         }
         if start_kw >= offered_kw && end_kw >= offered_kw {
             return Some(Segment::constant(to.percent, offered_kw));
@@ -87,14 +88,14 @@ impl ChargingModel for MeasuredCurve {
             return Some(if end_kw > offered_kw {
                 Segment::constant(until_percent, offered_kw)
             } else {
-                Segment { until_percent, start_kw: start_kw.min(offered_kw), end_kw }
+                Segment { until_percent, start_kw: start_kw.min(offered_kw), end_kw, from_kw }
             });
         }
         let until_percent = crossing.min(to.percent);
         Some(if start_kw > offered_kw {
             Segment::constant(until_percent, offered_kw)
         } else {
-            Segment { until_percent, start_kw, end_kw: offered_kw }
+            Segment { until_percent, start_kw, end_kw: offered_kw, from_kw }
         })
     }
 }

@@ -3,6 +3,9 @@
 //! A [`ChargingModel`] says, for a state of charge and an offered power, over which stretch of the battery the power is
 //! a linear function of the state of charge ([`Segment`]). On such a stretch `ds/dt = p(s) / C` has an exact solution,
 //! so [`Battery`] never steps: cutting an interval in two changes nothing.
+//!
+//! Where the power is not constant, [`Battery::charge`] cuts it at whole kilowatts. Those cuts are fixed points of the
+//! curve, so whoever reads a meter between them sees the same readings whenever the simulation was asked.
 
 mod battery;
 mod measured_curve;
@@ -30,13 +33,16 @@ pub struct Segment {
     pub start_kw: f64,
     /// Power at `until_percent`, kW (0 or more; 0 is approached, never reached).
     pub end_kw: f64,
+    /// Power where the linear stretch that contains the state of charge began, kW. It is the same wherever on the
+    /// stretch the model is asked.
+    pub from_kw: f64,
 }
 
 impl Segment {
     /// Constant power up to `until_percent`.
     #[must_use]
     pub fn constant(until_percent: f64, kw: f64) -> Self {
-        Self { until_percent, start_kw: kw, end_kw: kw }
+        Self { until_percent, start_kw: kw, end_kw: kw, from_kw: kw }
     }
 }
 

@@ -21,6 +21,9 @@ pub struct TwoStageLinear {
     pub cutoff_kw: f64,
 }
 
+/// The lowest cut-off power, kW: without one a session would approach 100 % for ever.
+const LEAST_CUTOFF_KW: f64 = 1e-7;
+
 fn default_transition() -> f64 {
     80.0
 }
@@ -52,18 +55,24 @@ impl TwoStageLinear {
     pub(super) fn segment_for(&self, percent: f64, offered_kw: f64, vehicle_max_kw: f64) -> Option<Segment> {
         let span = 100.0 - self.transition_percent;
         let cap = |at: f64| vehicle_max_kw * ((100.0 - at) / span).min(1.0);
-        let full = 100.0 - span * (self.cutoff_kw / vehicle_max_kw).min(1.0);
+        let full = 100.0 - span * (self.cutoff_kw.max(LEAST_CUTOFF_KW) / vehicle_max_kw).min(1.0);
         if percent >= full {
             return None;
         }
+        let falling = || Segment {
+            until_percent: full,
+            start_kw: cap(percent),
+            end_kw: cap(full),
+            from_kw: vehicle_max_kw.min(offered_kw),
+        };
         if cap(percent) <= offered_kw && percent >= self.transition_percent {
-            return Some(Segment { until_percent: full, start_kw: cap(percent), end_kw: cap(full) });
+            return Some(falling());
         }
         // The cap meets the offer where 100 - s = span * offered / maximum.
         let meets = 100.0 - span * (offered_kw / vehicle_max_kw).min(1.0);
         if percent < meets {
             return Some(Segment::constant(meets.min(full), offered_kw.min(vehicle_max_kw)));
         }
-        Some(Segment { until_percent: full, start_kw: cap(percent), end_kw: cap(full) })
+        Some(falling())
     }
 }

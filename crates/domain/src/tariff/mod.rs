@@ -2,6 +2,7 @@
 //!
 //! Source: OCPI 2.2.1-d2, `mod_tariffs`. Elements are looked up per dimension, in order, moment by moment.
 
+mod boundaries;
 mod engine;
 mod restrictions;
 

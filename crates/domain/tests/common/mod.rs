@@ -120,3 +120,20 @@ pub fn terms() -> SessionTerms {
         correlation_id: "test".to_owned(),
     }
 }
+
+/// The same session, but for the rounding of floating point: at the edge of a millisecond or a Wh, one of it.
+pub fn assert_same(a: &Session, b: &Session) -> Result<(), TestCaseError> {
+    let ms = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_millis());
+    prop_assert_eq!((a.status, a.end_reason), (b.status, b.end_reason), "{:?} {:?}", a, b);
+    prop_assert!((a.charge_percent - b.charge_percent).abs() < 1e-6, "{:?} {:?}", a, b);
+    prop_assert_eq!(a.ended_at.is_some(), b.ended_at.is_some(), "{:?} {:?}", a, b);
+    prop_assert!(ms(a.ended_at).zip(ms(b.ended_at)).is_none_or(|(a, b)| a.abs_diff(b) <= 1), "{:?} {:?}", a, b);
+    let (a_readings, b_readings) = (a.meter.readings(), b.meter.readings());
+    prop_assert_eq!(a_readings.len(), b_readings.len(), "{:?} {:?}", a, b);
+    for (x, y) in a_readings.iter().zip(b_readings) {
+        prop_assert!(x.offset_ms.abs_diff(y.offset_ms) <= 1, "{:?} {:?}", a, b);
+        prop_assert!(x.register.0.abs_diff(y.register.0) <= 1, "{:?} {:?}", a, b);
+        prop_assert!(x.power_w.abs_diff(y.power_w) <= 1, "{:?} {:?}", a, b);
+    }
+    Ok(())
+}
