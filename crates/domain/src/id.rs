@@ -167,7 +167,20 @@ impl StationId {
     /// The shard (0 to `shards` - 1) in which all sessions of this station are simulated together.
     #[must_use]
     pub fn shard(&self, shards: u32) -> u32 {
-        let hash = derive(&["shard", self.as_str()]).as_u128();
-        u32::try_from(hash % u128::from(shards.max(1))).unwrap_or_default()
+        shard(self.as_str(), shards)
     }
+}
+
+impl LogId {
+    /// The shard (0 to `shards` - 1) in which this entry is listed.
+    #[must_use]
+    pub fn shard(&self, shards: u32) -> u32 {
+        shard(self.as_str(), shards)
+    }
+}
+
+/// A shard by hash of `id`: evenly spread, and the same for ever.
+fn shard(id: &str, shards: u32) -> u32 {
+    let hash = derive(&["shard", id]).as_u128();
+    u32::try_from(hash % u128::from(shards.max(1))).unwrap_or_default()
 }

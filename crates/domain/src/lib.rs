@@ -18,6 +18,7 @@ pub mod id;
 pub mod machine;
 pub mod money;
 pub mod poi;
+pub mod rotation;
 pub mod session;
 pub mod site;
 pub mod station;
