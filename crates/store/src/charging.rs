@@ -19,18 +19,15 @@ pub struct ChargingStore {
     pub sessions: SessionStore,
 }
 
-/// Shards of the active index, unless a deployment chooses another number.
-pub const DEFAULT_SHARDS: u32 = 16;
-
 /// Sessions of one site that are written at the same time.
 const PARALLEL_SESSIONS: usize = 8;
 
 impl ChargingStore {
     /// Over these tables, by this client.
     #[must_use]
-    pub fn new(client: Client, stations: impl Into<String>, sessions: impl Into<String>, shards: u32) -> Self {
+    pub fn new(client: Client, stations: impl Into<String>, sessions: impl Into<String>) -> Self {
         let db = Db::new(client);
-        Self { stations: StationStore::new(db.clone(), stations), sessions: SessionStore::new(db, sessions, shards) }
+        Self { stations: StationStore::new(db.clone(), stations), sessions: SessionStore::new(db, sessions) }
     }
 
     /// Reads a station with its ports and the sessions that run there, as they are now.

@@ -443,7 +443,7 @@ pub(crate) fn key(pk: &str, sk: &str) -> Item {
 }
 
 /// The table's key in an item of an index.
-fn own_key(item: &Item) -> Item {
+pub(crate) fn own_key(item: &Item) -> Item {
     let own = item.iter().filter(|(name, _)| keys::PRIMARY.contains(&name.as_str()));
     own.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest};
+use crate::sharded::ShardedQuery;
 use crate::transaction::{Transaction, UpdateExpression};
 use crate::{keys, time};
 
@@ -47,6 +48,14 @@ struct LogRow {
     handled_at: Option<Instant>,
     published: bool,
     version: u64,
+    /// For the indexes alone, as are the two below: every end of a session is worth two or three entries of one level
+    /// and service.
+    #[serde(skip_deserializing)]
+    level_shard: String,
+    #[serde(skip_deserializing)]
+    service_shard: String,
+    #[serde(skip_deserializing)]
+    status_shard: String,
 }
 
 impl ErrorLogStore {
@@ -124,24 +133,18 @@ impl ErrorLogStore {
     pub async fn list(&self, filter: &ErrorLogFilter, page: &PageRequest) -> Result<Page<LogEntry>, StoreError> {
         let decode = |item| decode::<LogRow>("error log", item).map(LogRow::into_entry);
         let list = format!("error logs {filter:?}");
-        self.db.list(&self.query(filter), &list, page, decode, |entry| filter.matches(entry)).await
+        self.db.list_sharded(&self.query(filter), &list, page, decode, |entry| filter.matches(entry)).await
     }
 
-    fn query(&self, filter: &ErrorLogFilter) -> Query<'_> {
+    fn query<'a>(&'a self, filter: &'a ErrorLogFilter) -> ShardedQuery<'a> {
         let (index, attribute, value) = match filter {
-            ErrorLogFilter { service: Some(service), .. } => (keys::SERVICE_INDEX, "service", service.clone()),
-            ErrorLogFilter { level: Some(level), .. } => (keys::LEVEL_INDEX, "level", level.name().to_owned()),
+            ErrorLogFilter { service: Some(service), .. } => (keys::SERVICE_INDEX, "serviceShard", service.as_str()),
+            ErrorLogFilter { level: Some(level), .. } => (keys::LEVEL_INDEX, "levelShard", level.name()),
             ErrorLogFilter { status, .. } => {
-                (keys::STATUS_INDEX, "status", status.unwrap_or(LogStatus::Open).name().to_owned())
+                (keys::STATUS_INDEX, "statusShard", status.unwrap_or(LogStatus::Open).name())
             }
         };
-        Query {
-            table: &self.table,
-            index: Some(index),
-            partition: (attribute, value),
-            newest_first: true,
-            ..Query::default()
-        }
+        ShardedQuery { table: &self.table, index, attribute, value, sort: keys::SK, between: None }
     }
 }
 
@@ -157,7 +160,11 @@ impl ErrorLogFilter {
 
 impl LogRow {
     fn new(entry: &LogEntry) -> Self {
+        let shard = entry.id.shard(keys::SHARDS);
         Self {
+            level_shard: keys::sharded(entry.level.name(), shard),
+            service_shard: keys::sharded(&entry.service, shard),
+            status_shard: keys::sharded(entry.status.name(), shard),
             pk: keys::error_log(&entry.id),
             sk: entry.occurred_at,
             level: entry.level,

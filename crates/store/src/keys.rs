@@ -29,7 +29,11 @@ pub const OPEN_INVOICES: &str = "OPEN#";
 /// Attribute with the events that ride on a write; the streams' filters name it.
 pub const OUTBOX: &str = "outbox";
 
-/// Stations by (status, stationId).
+/// Shards of every sharded partition of an index. It is part of the keys, so it is not configuration: items that were
+/// written with one number would not be found with another.
+pub const SHARDS: u32 = 16;
+
+/// Stations by (status, stationId), sessions by (statusShard, statusChangedAt), log entries by (statusShard, SK).
 pub const STATUS_INDEX: &str = "status-index";
 /// Stations by (cell, stationId), POIs by (cell, PK).
 pub const CELL_INDEX: &str = "cell-index";
@@ -39,7 +43,7 @@ pub const USER_INDEX: &str = "userId-index";
 pub const STATION_INDEX: &str = "stationId-index";
 /// Active sessions by (activeShard, activeKey); sparse.
 pub const ACTIVE_INDEX: &str = "active-index";
-/// Log entries by (level, SK).
+/// Log entries by (levelShard, SK).
 pub const LEVEL_INDEX: &str = "level-index";
 /// Battery-swap stations by (fleet, `station_id`); sparse.
 pub const FLEET_INDEX: &str = "fleet-index";
@@ -49,7 +53,7 @@ pub const FLEET: &str = "FLEET";
 pub const COUNTRY_INDEX: &str = "country-index";
 /// Partition of how far the mirror of OpenChargeMap is.
 pub const POI_STATE: &str = "SYNC";
-/// Log entries by (service, SK).
+/// Log entries by (serviceShard, SK).
 pub const SERVICE_INDEX: &str = "service-index";
 
 /// Partition of a station and its ports.
@@ -133,7 +137,13 @@ pub fn billing_failure(session: &SessionId) -> String {
 /// Partition of the active index in which the sessions of a shard are.
 #[must_use]
 pub fn active_shard(shard: u32) -> String {
-    format!("ACTIVE#{shard}")
+    sharded("ACTIVE", shard)
+}
+
+/// Partition of a sharded index in which the items of a shard with this value are.
+#[must_use]
+pub fn sharded(value: &str, shard: u32) -> String {
+    format!("{value}#{shard}")
 }
 
 /// Sort key of the active index: sessions of a station are neighbours.

@@ -9,22 +9,26 @@ use domain::id::{PortId, SessionId, StationId, UserId};
 use domain::machine::State;
 use domain::session::{EndReason, Limits, MeterLog, Reading, Session, SessionStatus, SessionTerms, Vehicle};
 use domain::units::WattHours;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest};
+use crate::sharded::ShardedQuery;
 use crate::stations::{json, number, outbox};
 use crate::transaction::{Transaction, Update, UpdateExpression};
 use crate::{Trace, keys, time};
+
+/// Partitions of the active index read at the same time.
+const PARALLEL_PARTITIONS: usize = 16;
 
 /// Charging sessions, in the sessions table.
 #[derive(Clone, Debug)]
 pub struct SessionStore {
     db: Db,
     table: String,
-    shards: u32,
 }
 
 /// A session as read, with its terms.
@@ -58,6 +62,42 @@ pub struct ActiveKey {
     pub session_id: SessionId,
 }
 
+/// A part of the fleet: the stations whose hash falls to `number` when it is dealt out to `count`.
+///
+/// A station is in exactly one part, whatever `count` is, and `count` is not stored anywhere: it may be another one at
+/// every tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FleetPart {
+    number: u32,
+    count: u32,
+}
+
+impl FleetPart {
+    /// All stations.
+    pub const WHOLE: Self = Self { number: 0, count: 1 };
+
+    /// Part `number`, from 0, of `count`; nothing if there is no such part.
+    #[must_use]
+    pub fn new(number: u32, count: u32) -> Option<Self> {
+        (number < count).then_some(Self { number, count })
+    }
+
+    fn contains(self, station: &StationId) -> bool {
+        station.shard(self.count) == self.number
+    }
+
+    /// The shards of the active index in which its stations are: the hash that is `number` modulo `count` is, modulo
+    /// [`keys::SHARDS`], what both numbers' greatest common divisor leaves open.
+    fn shards(self) -> impl Iterator<Item = u32> {
+        let divisor = greatest_common_divisor(self.count, keys::SHARDS);
+        (0..keys::SHARDS).filter(move |shard| shard % divisor == self.number % divisor)
+    }
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
 // What a tick writes is here, and stays under 1 KB. `createdAt` is when the session started.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,6 +110,9 @@ struct SessionRow {
     port_id: PortId,
     user_id: UserId,
     status: SessionStatus,
+    /// For the status index alone.
+    #[serde(skip_deserializing)]
+    status_shard: String,
     #[serde(with = "time")]
     created_at: Instant,
     #[serde(with = "time")]
@@ -202,22 +245,16 @@ impl TryFrom<String> for ModelText {
 }
 
 impl SessionStore {
-    /// Sessions in `table`, the active ones spread over `shards` shards of its active index.
+    /// Sessions in `table`.
     #[must_use]
-    pub fn new(db: Db, table: impl Into<String>, shards: u32) -> Self {
-        Self { db, table: table.into(), shards }
+    pub fn new(db: Db, table: impl Into<String>) -> Self {
+        Self { db, table: table.into() }
     }
 
     /// The database behind it.
     #[must_use]
     pub fn db(&self) -> &Db {
         &self.db
-    }
-
-    /// Number of shards of the active index.
-    #[must_use]
-    pub fn shards(&self) -> u32 {
-        self.shards
     }
 
     /// Opens the connection before the first request.
@@ -270,7 +307,7 @@ impl SessionStore {
         events: impl IntoIterator<Item = Event>,
         trace: &Trace,
     ) -> Result<(), StoreError> {
-        transaction.insert(&self.table, self.item(session, events, trace)?)?;
+        transaction.insert(&self.table, Self::item(session, events, trace)?)?;
         let pk = keys::session(&session.id);
         let details = DetailsRow {
             sk: keys::DETAILS.to_owned(),
@@ -302,6 +339,7 @@ impl SessionStore {
         if session.status_changed_at == session.metered_at {
             update = update
                 .set("status", AttributeValue::S(session.status.name().to_owned()))
+                .set("statusShard", AttributeValue::S(status_shard(session)))
                 .set("statusChangedAt", AttributeValue::S(time::text(&session.status_changed_at)));
         }
         self.db.update(update.build(&self.table, key(&pk, keys::METADATA))?).await
@@ -340,7 +378,7 @@ impl SessionStore {
         events: impl IntoIterator<Item = Event>,
         trace: &Trace,
     ) -> Result<Update, StoreError> {
-        let mut row = self.item(session, events, trace)?;
+        let mut row = Self::item(session, events, trace)?;
         row.remove(keys::PK);
         row.remove(keys::SK);
         UpdateExpression::new()
@@ -349,24 +387,33 @@ impl SessionStore {
             .build(&self.table, key(&keys::session(&session.id), keys::METADATA))
     }
 
-    fn item(
-        &self,
-        session: &Session,
-        events: impl IntoIterator<Item = Event>,
-        trace: &Trace,
-    ) -> Result<Item, StoreError> {
+    fn item(session: &Session, events: impl IntoIterator<Item = Event>, trace: &Trace) -> Result<Item, StoreError> {
         let pk = keys::session(&session.id);
         let outbox = outbox(&pk, keys::METADATA, session.version, events, trace)?;
-        let shard = session.status.is_active().then(|| session.station_id.shard(self.shards));
-        encode(&pk, SessionRow::new(session, outbox, shard))
+        encode(&pk, SessionRow::new(session, outbox))
     }
 
-    /// The active sessions of a shard, in order of their stations, from the keys-only index.
-    ///
-    /// # Errors
-    /// When the index cannot be read.
-    pub async fn active_in_shard(&self, shard: u32) -> Result<Vec<ActiveKey>, StoreError> {
-        self.active(shard, None).await
+    /// The active sessions of a part of the fleet, from the keys-only index, page by page as they come: those of a
+    /// shard in order of their stations, those of several shards mixed. Pages hold at most `limit` keys where it is
+    /// given, and 1 MB otherwise. The reader stops reading when it has enough: dropping the stream reads no further.
+    pub fn active(
+        &self,
+        part: FleetPart,
+        limit: Option<usize>,
+    ) -> impl Stream<Item = Result<Vec<ActiveKey>, StoreError>> + '_ {
+        let limit = limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
+        let pages = stream::iter(part.shards()).map(move |shard| {
+            let pages = stream::try_unfold(Some(None), move |start: Option<Option<Item>>| async move {
+                let Some(start) = start else { return Ok(None) };
+                let (items, next) = self.db.query_page(&self.active_query(shard, None), start, limit).await?;
+                Ok(Some((active_keys(&items), next.map(Some))))
+            });
+            Box::pin(pages)
+        });
+        pages.flatten_unordered(PARALLEL_PARTITIONS).map_ok(move |mut keys| {
+            keys.retain(|key| part.contains(&key.station_id));
+            keys
+        })
     }
 
     /// The active sessions of a station, from the keys-only index.
@@ -374,18 +421,18 @@ impl SessionStore {
     /// # Errors
     /// When the index cannot be read.
     pub async fn active_at_station(&self, station: &StationId) -> Result<Vec<ActiveKey>, StoreError> {
-        self.active(station.shard(self.shards), Some(keys::active_prefix(station))).await
+        let query = self.active_query(station.shard(keys::SHARDS), Some(keys::active_prefix(station)));
+        Ok(active_keys(&self.db.query_all(&query).await?))
     }
 
-    async fn active(&self, shard: u32, prefix: Option<String>) -> Result<Vec<ActiveKey>, StoreError> {
-        let query = Query {
+    fn active_query(&self, shard: u32, prefix: Option<String>) -> Query<'_> {
+        Query {
             table: &self.table,
             index: Some(keys::ACTIVE_INDEX),
             partition: ("activeShard", keys::active_shard(shard)),
             prefix: prefix.map(|prefix| ("activeKey", prefix)),
             ..Query::default()
-        };
-        self.db.query_all(&query).await?.iter().map(active_key).collect()
+        }
     }
 
     /// Reads the sessions behind these keys; those that ended since are left out.
@@ -442,27 +489,57 @@ impl SessionStore {
         page: &PageRequest,
         keep: impl Fn(&Session) -> bool,
     ) -> Result<Page<Session>, StoreError> {
-        let (index, attribute, value, between) = match filter {
-            SessionFilter::User(id) => (keys::USER_INDEX, "userId", id.to_string(), None),
-            SessionFilter::Station(id) => (keys::STATION_INDEX, "stationId", id.to_string(), None),
-            SessionFilter::Status(status) => (keys::STATUS_INDEX, "status", status.name().to_owned(), None),
+        let decode = |item| decode::<SessionRow>("session", item).map(SessionRow::into_session);
+        let (index, attribute, value) = match filter {
+            SessionFilter::User(id) => (keys::USER_INDEX, "userId", id.to_string()),
+            SessionFilter::Station(id) => (keys::STATION_INDEX, "stationId", id.to_string()),
+            SessionFilter::Status(status) => {
+                let query = self.by_status(*status, None);
+                let list = format!("sessions {}", status.name());
+                return self.db.list_sharded(&query, &list, page, decode, keep).await;
+            }
             SessionFilter::Changed(status, from, to) => {
-                let between = ("statusChangedAt", time::text(from), time::text(to));
-                (keys::STATUS_INDEX, "status", status.name().to_owned(), Some(between))
+                let between = (time::text(from), time::text(to));
+                let list = format!("sessions {} {between:?}", status.name());
+                let query = self.by_status(*status, Some(between));
+                return self.db.list_sharded(&query, &list, page, decode, keep).await;
             }
         };
-        let list = format!("sessions by {attribute} {value} {between:?}");
+        let list = format!("sessions by {attribute} {value}");
         let query = Query {
             table: &self.table,
             index: Some(index),
             partition: (attribute, value),
-            between,
             newest_first: true,
             ..Query::default()
         };
-        let decode = |item| decode::<SessionRow>("session", item).map(SessionRow::into_session);
         self.db.list(&query, &list, page, decode, keep).await
     }
+
+    fn by_status(&self, status: SessionStatus, between: Option<(String, String)>) -> ShardedQuery<'_> {
+        ShardedQuery {
+            table: &self.table,
+            index: keys::STATUS_INDEX,
+            attribute: "statusShard",
+            value: status.name(),
+            sort: "statusChangedAt",
+            between,
+        }
+    }
+}
+
+/// Partition of the status index in which a session is: a minute's first ticks move it from one to another, and so do
+/// the ends, thousands at once in a large fleet.
+fn status_shard(session: &Session) -> String {
+    keys::sharded(session.status.name(), session.station_id.shard(keys::SHARDS))
+}
+
+/// The keys that are understood. One that is not must not stop its shard; the alarm on error logs tells.
+fn active_keys(items: &[Item]) -> Vec<ActiveKey> {
+    let keys = items.iter().filter_map(|item| {
+        active_key(item).inspect_err(|error| tracing::error!(%error, "an active session cannot be found")).ok()
+    });
+    keys.collect()
 }
 
 fn active_key(item: &Item) -> Result<ActiveKey, StoreError> {
@@ -475,7 +552,8 @@ fn active_key(item: &Item) -> Result<ActiveKey, StoreError> {
 }
 
 impl SessionRow {
-    fn new(session: &Session, outbox: Option<String>, shard: Option<u32>) -> Self {
+    fn new(session: &Session, outbox: Option<String>) -> Self {
+        let active = session.status.is_active();
         Self {
             pk: keys::session(&session.id),
             sk: keys::METADATA.to_owned(),
@@ -483,6 +561,7 @@ impl SessionRow {
             port_id: session.port_id.clone(),
             user_id: session.user_id.clone(),
             status: session.status,
+            status_shard: status_shard(session),
             created_at: session.started_at,
             status_changed_at: session.status_changed_at,
             metered_at: session.metered_at,
@@ -503,8 +582,8 @@ impl SessionRow {
             meter: MeterText(session.meter.clone()),
             version: session.version,
             outbox,
-            active_shard: shard.map(keys::active_shard),
-            active_key: shard.map(|_| keys::active_key(&session.station_id, &session.id)),
+            active_shard: active.then(|| keys::active_shard(session.station_id.shard(keys::SHARDS))),
+            active_key: active.then(|| keys::active_key(&session.station_id, &session.id)),
         }
     }
 

@@ -41,7 +41,7 @@ pub const TABLES: [Table; 7] = [
         indexes: &[
             ("userId-index", "userId", "createdAt"),
             ("stationId-index", "stationId", "createdAt"),
-            ("status-index", "status", "statusChangedAt"),
+            ("status-index", "statusShard", "statusChangedAt"),
             ("active-index", "activeShard", "activeKey"),
         ],
         included: None,
@@ -51,9 +51,9 @@ pub const TABLES: [Table; 7] = [
         name: "ev-error-logs",
         key: AGGREGATE,
         indexes: &[
-            ("level-index", "level", "SK"),
-            ("service-index", "service", "SK"),
-            ("status-index", "status", "SK"),
+            ("level-index", "levelShard", "SK"),
+            ("service-index", "serviceShard", "SK"),
+            ("status-index", "statusShard", "SK"),
         ],
         included: None,
     },
@@ -120,7 +120,7 @@ impl EmbeddedDynamoDb {
     /// Stations and sessions in it, by a client of their own, so that their capacity is counted apart.
     #[must_use]
     pub fn charging(&self) -> ChargingStore {
-        ChargingStore::new(self.client(), "ev-stations", "ev-sessions", store::DEFAULT_SHARDS)
+        ChargingStore::new(self.client(), "ev-stations", "ev-sessions")
     }
 
     /// Users in it.

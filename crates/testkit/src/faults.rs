@@ -33,13 +33,20 @@ pub struct FaultyHttp {
     state: Arc<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
+    each_call: Mutex<Option<Box<dyn Fn() + Send>>>,
     plan: Mutex<Plan>,
     crashed: Notify,
     held: Notify,
     released: Notify,
     written: Mutex<Vec<Vec<u8>>>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("plan", &self.plan).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +77,11 @@ impl FaultyHttp {
     #[must_use]
     pub fn calls(&self) -> u32 {
         lock(&self.state.plan).calls
+    }
+
+    /// Has `work` done before every call, for example to let a test's clock go on by what a call takes.
+    pub fn before_each_call(&self, work: impl Fn() + Send + 'static) {
+        *lock(&self.state.each_call) = Some(Box::new(work));
     }
 
     /// Answers what `work` does, or nothing when the process crashed meanwhile: `work` is then not polled again.
@@ -107,6 +119,9 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (real, state) = (self.real.clone(), self.state.clone());
         HttpConnectorFuture::new(async move {
+            if let Some(work) = lock(&state.each_call).as_ref() {
+                work();
+            }
             let fault = state.next();
             match fault {
                 Some(Fault::CrashBefore) => return state.crash().await,

@@ -229,7 +229,7 @@ impl Server {
     }
 
     fn charging(&self) -> ChargingStore {
-        ChargingStore::new(self.client(), "ev-stations", "ev-sessions", store::DEFAULT_SHARDS)
+        ChargingStore::new(self.client(), "ev-stations", "ev-sessions")
     }
 }
 

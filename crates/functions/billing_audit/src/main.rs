@@ -8,7 +8,7 @@ use store::{BillingStore, Db, SessionStore};
 async fn main() -> Result<(), BootError> {
     lambda_kit::run(async |env: &Env, sdk| {
         let db = Db::new(store::Client::new(sdk));
-        let sessions = SessionStore::new(db.clone(), env.required("SESSIONS_TABLE")?, store::DEFAULT_SHARDS);
+        let sessions = SessionStore::new(db.clone(), env.required("SESSIONS_TABLE")?);
         let billing = BillingStore::new(db, env.required("BILLING_TABLE")?);
         let notifications = Peer::new(sdk, env.required("NOTIFICATION_FUNCTION")?);
         let itself = Peer::new(sdk, env.required("AWS_LAMBDA_FUNCTION_NAME")?);

@@ -1,31 +1,28 @@
 //! Advances every active charging session by the charging model, and ends those that reached their end.
 
+mod budget;
 mod queue;
 mod site;
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod work;
 
 use chrono::{DurationRound, TimeDelta};
 use domain::Instant;
 use domain::id::StationId;
-use domain::session::Session;
 use futures::{StreamExt, TryStreamExt, stream};
 use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger, drive_sqs, validate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use site::TickReport;
-use store::{ActiveKey, ChargingStore};
+use store::{ActiveKey, ChargingStore, FleetPart, keys};
 
+use budget::TimeBudget;
+use work::Worked;
+
+pub use budget::MonotonicClock;
 pub use queue::ShardQueue;
 
-/// Stations advanced at the same time.
-const PARALLEL_STATIONS: usize = 64;
-/// Index shards read at the same time.
-const PARALLEL_SHARDS: usize = 16;
-/// Kept back from the invocation's time for what is under way and the answer.
-const RESERVE: Duration = Duration::from_secs(3);
+/// Stations looked up at the same time.
+const PARALLEL_LOOKUPS: usize = 16;
 
 /// A tick: advance what is active to an instant.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -38,10 +35,14 @@ pub struct Tick {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000))]
     pub station_ids: Option<Vec<StationId>>,
-    /// Only this shard of the active index: a part of a tick that was handed on to the queue.
+    /// Only this shard of the fleet, from 0: a part of a tick that was handed on to the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1023))]
     pub shard: Option<u32>,
+    /// Shards that the fleet is dealt out to; 16 unless it is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub shards: Option<u32>,
 }
 
 /// What a tick did.
@@ -77,6 +78,7 @@ pub struct ChargingSimulator {
     charging: ChargingStore,
     queue: Option<ShardQueue>,
     inline_sessions: usize,
+    clock: MonotonicClock,
 }
 
 impl Function for ChargingSimulator {
@@ -91,10 +93,11 @@ impl Function for ChargingSimulator {
     }
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
+        let time = TimeBudget::new(&self.clock, &context);
         match trigger {
             Trigger::Event(event) => {
                 let tick = Tick { tick_at: Some(event.time.unwrap_or(context.now)), ..Tick::default() };
-                Ok(Answer::ok(self.tick(&tick, &context).await?)?.body)
+                Ok(Answer::ok(self.tick_within(&tick, &context, &time).await?)?.body)
             }
             Trigger::Sqs(batch) => {
                 let redelivery = self.queue.as_ref().map(ShardQueue::redelivery);
@@ -102,7 +105,7 @@ impl Function for ChargingSimulator {
                     let body = message.body.as_deref().unwrap_or_default();
                     let body =
                         serde_json::from_str(body).map_err(|error| Failure::invalid("body", error.to_string()))?;
-                    self.tick(&validate::<Tick>(&body)?, &context).await.map(|_| ())
+                    self.tick_within(&validate::<Tick>(&body)?, &context, &time).await.map(|_| ())
                 })
                 .await
             }
@@ -117,93 +120,88 @@ impl ChargingSimulator {
     /// Over these tables. Above `inline_sessions` active sessions a tick is handed on to `queue`, shard by shard.
     #[must_use]
     pub fn new(charging: ChargingStore, queue: Option<ShardQueue>, inline_sessions: usize) -> Self {
-        Self { charging, queue, inline_sessions }
+        Self { charging, queue, inline_sessions, clock: MonotonicClock::system() }
+    }
+
+    /// With the time of its invocations measured by `clock`.
+    #[must_use]
+    pub fn timed_by(self, clock: MonotonicClock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Advances what is active.
     ///
     /// # Errors
-    /// Unavailable or internal when a table or the queue could not be used; what was written stays, and the same tick
-    /// again goes on from there.
+    /// A validation failure for a shard that there is not. Unavailable or internal when a table or the queue could not
+    /// be used; what was written stays, and the same tick again goes on from there.
     pub async fn tick(&self, tick: &Tick, context: &Context) -> Result<TickAnswer, Failure> {
+        self.tick_within(tick, context, &TimeBudget::new(&self.clock, context)).await
+    }
+
+    async fn tick_within(&self, tick: &Tick, context: &Context, time: &TimeBudget) -> Result<TickAnswer, Failure> {
         // Whole milliseconds are what is stored: a finer instant would be later than itself once it is read back.
         let at = tick.tick_at.unwrap_or(context.now);
         let at = at.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(at);
-        let keys = self.active(tick).await?;
-        let handed_on = tick.shard.is_none() && tick.station_ids.is_none() && keys.len() > self.inline_sessions;
-        if let (true, Some(queue)) = (handed_on, &self.queue) {
-            let shards = self.charging.sessions.shards();
-            queue.hand_on(at, shards).await?;
-            return Ok(TickAnswer { dispatched_shards: Some(shards), ..answer(at, 0, &TickReport::default()) });
-        }
-        let sessions = self.charging.sessions.read_active(&keys).await?;
-        let mut stations: BTreeMap<StationId, Vec<Session>> = BTreeMap::new();
-        for session in sessions {
-            stations.entry(session.station_id.clone()).or_default().push(session);
-        }
-        let count = stations.len() as u64;
-        let report = self.advance(stations, at, context.time_left()).await?;
-        metrics::counter!("SessionsTicked").increment(report.sessions - report.skipped);
-        metrics::counter!("WattHoursMetered").increment(report.watt_hours);
-        Ok(answer(at, count, &report))
-    }
-
-    async fn active(&self, tick: &Tick) -> Result<Vec<ActiveKey>, Failure> {
-        let sessions = &self.charging.sessions;
-        if let Some(stations) = &tick.station_ids {
-            let found =
-                stream::iter(stations.clone()).map(|station| async move { sessions.active_at_station(&station).await });
-            return Ok(found.buffer_unordered(PARALLEL_SHARDS).try_concat().await?);
-        }
-        let shards = match tick.shard {
-            Some(shard) => shard..shard + 1,
-            None => 0..sessions.shards(),
+        let keys = match (&tick.station_ids, tick.part()?, &self.queue) {
+            (Some(stations), ..) => self.active_at(stations).await?,
+            (None, Some(part), _) => self.active(part, None, time).await?,
+            (None, None, None) => self.active(FleetPart::WHOLE, None, time).await?,
+            (None, None, Some(queue)) => {
+                let keys = self.active(FleetPart::WHOLE, Some(self.inline_sessions), time).await?;
+                if keys.len() > self.inline_sessions {
+                    let shards = queue.hand_on(at).await?;
+                    return Ok(TickAnswer { dispatched_shards: Some(shards), ..answer(at, &Worked::default()) });
+                }
+                keys
+            }
         };
-        let found = stream::iter(shards).map(|shard| sessions.active_in_shard(shard));
-        Ok(found.buffer_unordered(PARALLEL_SHARDS).try_concat().await?)
+        let worked = work::advance(&self.charging, keys, at, time).await?;
+        metrics::counter!("SessionsTicked").increment(worked.report.sessions - worked.report.skipped);
+        metrics::counter!("WattHoursMetered").increment(worked.report.watt_hours);
+        Ok(answer(at, &worked))
     }
 
-    /// Advances the stations side by side until the time is up; those not begun by then wait for the next tick.
-    async fn advance(
-        &self,
-        stations: BTreeMap<StationId, Vec<Session>>,
-        at: Instant,
-        time_left: Duration,
-    ) -> Result<TickReport, Failure> {
-        let total: u64 = stations.values().map(|sessions| sessions.len() as u64).sum();
-        let results: Vec<Result<TickReport, Failure>> = stream::iter(stations)
-            .take_until(tokio::time::sleep(time_left.saturating_sub(RESERVE)))
-            .map(|(station, sessions)| async move {
-                site::advance(&self.charging, &station, sessions, at).await.map_err(|error| {
-                    tracing::error!(station.id = %station, %error, "a station was not advanced");
-                    Failure::from(error)
-                })
-            })
-            .buffer_unordered(PARALLEL_STATIONS)
-            .collect()
-            .await;
-        let mut report = TickReport::default();
-        let mut failure = None;
-        for result in results {
-            match result {
-                Ok(station) => report += station,
-                Err(error) => failure = Some(error),
+    /// The active sessions of a part of the fleet. Where more than `most` are too many to be worked here, some more
+    /// than that and not all of them.
+    async fn active(&self, part: FleetPart, most: Option<usize>, time: &TimeBudget) -> Result<Vec<ActiveKey>, Failure> {
+        // Twice an even share of each partition of the index: a fleet that is small enough takes one page of each, and
+        // of a large one hardly more is read than it takes to see that it is.
+        let page = most.map(|most| (2 * (most / keys::SHARDS as usize + 1)).min(1000));
+        let mut pages = std::pin::pin!(self.charging.sessions.active(part, page));
+        let mut keys = Vec::new();
+        while keys.len() <= most.unwrap_or(usize::MAX) {
+            let page = tokio::time::timeout(time.until_answer(), pages.try_next()).await;
+            match page.map_err(|_| Failure::unavailable("the active sessions could not be found in time"))?? {
+                Some(page) => keys.extend(page),
+                None => break,
             }
         }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        report.skipped += total - report.sessions;
-        report.sessions = total;
-        Ok(report)
+        Ok(keys)
+    }
+
+    async fn active_at(&self, stations: &[StationId]) -> Result<Vec<ActiveKey>, Failure> {
+        let sessions = &self.charging.sessions;
+        let found =
+            stream::iter(stations.to_vec()).map(|station| async move { sessions.active_at_station(&station).await });
+        Ok(found.buffer_unordered(PARALLEL_LOOKUPS).try_concat().await?)
+    }
+}
+
+impl Tick {
+    /// The part of the fleet it is for, if it is for a part.
+    fn part(&self) -> Result<Option<FleetPart>, Failure> {
+        let Some(shard) = self.shard else { return Ok(None) };
+        let shards = self.shards.unwrap_or(keys::SHARDS);
+        let part = FleetPart::new(shard, shards);
+        part.map(Some).ok_or_else(|| Failure::invalid("shard", format!("must be below {shards}, the number of shards")))
     }
 }
 
 #[allow(clippy::cast_precision_loss)] // watt-hours of one tick are far below 2^52
-fn answer(tick_at: Instant, stations: u64, report: &TickReport) -> TickAnswer {
+fn answer(tick_at: Instant, Worked { stations, report }: &Worked) -> TickAnswer {
     TickAnswer {
         tick_at,
-        stations,
+        stations: *stations,
         sessions: report.sessions,
         started: report.started,
         completed: report.completed,

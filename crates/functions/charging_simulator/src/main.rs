@@ -6,6 +6,8 @@ use store::ChargingStore;
 
 /// Sessions that one invocation advances by itself; above, shards go to the queue.
 const INLINE_SESSIONS: usize = 2_000;
+/// Shards that a larger fleet is dealt out to.
+const SHARDS: u32 = 16;
 
 #[tokio::main]
 async fn main() -> Result<(), BootError> {
@@ -14,9 +16,10 @@ async fn main() -> Result<(), BootError> {
             store::Client::new(sdk),
             env.required("STATIONS_TABLE")?,
             env.required("SESSIONS_TABLE")?,
-            env.parsed("SIMULATOR_SHARDS", store::DEFAULT_SHARDS)?,
         );
-        let queue = env.optional("SHARD_QUEUE_URL").map(|url| ShardQueue::new(aws_sdk_sqs::Client::new(sdk), url));
+        let shards = env.parsed("SIMULATOR_SHARDS", SHARDS)?;
+        let queue = env.optional("SHARD_QUEUE_URL");
+        let queue = queue.map(|url| ShardQueue::new(aws_sdk_sqs::Client::new(sdk), url, shards));
         charging.sessions.warm().await;
         Ok(ChargingSimulator::new(charging, queue, env.parsed("SIMULATOR_INLINE_SESSIONS", INLINE_SESSIONS)?))
     })

@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use backon::{BackoffBuilder, ExponentialBuilder};
 use domain::Instant;
 use lambda_kit::{Failure, Redelivery};
 
@@ -8,19 +11,20 @@ use crate::Tick;
 /// `SendMessageBatch`'s limit.
 const BATCH: usize = 10;
 
-/// The simulator's own queue: one message per shard advances a large fleet by as many Lambdas as there are shards.
+/// The simulator's own queue: one message for each part of a large fleet has it advanced by as many Lambdas at once.
 #[derive(Clone, Debug)]
 pub struct ShardQueue {
     client: Client,
     url: String,
+    shards: u32,
     redelivery: Redelivery,
 }
 
 impl ShardQueue {
-    /// The queue at `url`.
+    /// The queue at `url`; a fleet is dealt out to `shards` messages.
     #[must_use]
-    pub fn new(client: Client, url: String) -> Self {
-        Self { redelivery: Redelivery::with_client(client.clone(), url.clone()), client, url }
+    pub fn new(client: Client, url: String, shards: u32) -> Self {
+        Self { redelivery: Redelivery::with_client(client.clone(), url.clone()), client, url, shards: shards.max(1) }
     }
 
     /// How its failed messages are delivered again.
@@ -29,26 +33,59 @@ impl ShardQueue {
         &self.redelivery
     }
 
-    /// Hands a tick on, one message per shard.
+    /// Hands a tick on, one message for each shard, and answers how many. Messages that the queue does not take are
+    /// sent again a few times.
     ///
     /// # Errors
-    /// Unavailable when a message was not taken. Those that were are harmless: the same tick again changes nothing.
-    pub async fn hand_on(&self, tick_at: Instant, shards: u32) -> Result<(), Failure> {
-        let shards: Vec<u32> = (0..shards).collect();
+    /// Unavailable when a message was not taken in the end. Those that were are harmless: the same tick again changes
+    /// nothing.
+    pub async fn hand_on(&self, tick_at: Instant) -> Result<u32, Failure> {
+        let shards: Vec<u32> = (0..self.shards).collect();
         for batch in shards.chunks(BATCH) {
-            let entries: Result<Vec<_>, Failure> = batch.iter().map(|shard| entry(tick_at, *shard)).collect();
-            let sent = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries?)).send().await;
-            let sent = sent.map_err(|error| Failure::unavailable(aws_sdk_sqs::error::DisplayErrorContext(error)))?;
-            if let Some(refused) = sent.failed().first() {
-                return Err(Failure::unavailable(format!("shard {} was not queued: {}", refused.id, refused.code)));
-            }
+            self.send(tick_at, batch.to_vec()).await?;
         }
-        Ok(())
+        Ok(self.shards)
     }
-}
 
-fn entry(tick_at: Instant, shard: u32) -> Result<SendMessageBatchRequestEntry, Failure> {
-    let tick = Tick { tick_at: Some(tick_at), station_ids: None, shard: Some(shard) };
-    let body = serde_json::to_string(&tick).map_err(Failure::internal)?;
-    SendMessageBatchRequestEntry::builder().id(shard.to_string()).message_body(body).build().map_err(Failure::internal)
+    /// Sends a batch, and what is refused of it again after growing, jittered pauses: 50 ms to 0.8 s, five tries.
+    async fn send(&self, tick_at: Instant, mut shards: Vec<u32>) -> Result<(), Failure> {
+        let pauses = ExponentialBuilder::default().with_jitter().with_min_delay(Duration::from_millis(50));
+        let mut pauses = pauses.with_max_times(4).build();
+        loop {
+            let failure = match self.send_once(tick_at, &shards).await {
+                Ok(None) => return Ok(()),
+                Ok(Some((refused, failure))) => {
+                    shards = refused;
+                    failure
+                }
+                Err(failure) => failure,
+            };
+            let Some(pause) = pauses.next().filter(|_| failure.code == lambda_kit::Code::Unavailable) else {
+                return Err(failure);
+            };
+            tracing::warn!(%failure, "shards were not queued, and are sent again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends a batch once, and answers what was refused of it and why.
+    async fn send_once(&self, tick_at: Instant, shards: &[u32]) -> Result<Option<(Vec<u32>, Failure)>, Failure> {
+        let entries: Result<Vec<_>, Failure> = shards.iter().map(|shard| self.entry(tick_at, *shard)).collect();
+        let sent = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries?)).send().await;
+        let sent = sent.map_err(|error| Failure::unavailable(aws_sdk_sqs::error::DisplayErrorContext(error)))?;
+        let Some(first) = sent.failed().first() else { return Ok(None) };
+        let message = format!("shard {} was not queued: {}", first.id, first.code);
+        if let Some(ours) = sent.failed().iter().find(|refused| refused.sender_fault) {
+            return Err(Failure::internal(format!("shard {} is no message: {}", ours.id, ours.code)));
+        }
+        let refused = sent.failed().iter().filter_map(|refused| refused.id.parse().ok()).collect();
+        Ok(Some((refused, Failure::unavailable(message))))
+    }
+
+    fn entry(&self, tick_at: Instant, shard: u32) -> Result<SendMessageBatchRequestEntry, Failure> {
+        let tick = Tick { tick_at: Some(tick_at), station_ids: None, shard: Some(shard), shards: Some(self.shards) };
+        let body = serde_json::to_string(&tick).map_err(Failure::internal)?;
+        let entry = SendMessageBatchRequestEntry::builder().id(shard.to_string()).message_body(body);
+        entry.build().map_err(Failure::internal)
+    }
 }

@@ -11,7 +11,6 @@ async fn main() -> Result<(), BootError> {
             store::Client::new(sdk),
             env.required("STATIONS_TABLE")?,
             env.required("SESSIONS_TABLE")?,
-            env.parsed("SIMULATOR_SHARDS", store::DEFAULT_SHARDS)?,
         );
         let users = UserStore::new(charging.sessions.db().clone(), env.required("USERS_TABLE")?);
         charging.sessions.warm().await;

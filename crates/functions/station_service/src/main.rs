@@ -11,7 +11,6 @@ async fn main() -> Result<(), BootError> {
             store::Client::new(sdk),
             env.required("STATIONS_TABLE")?,
             env.required("SESSIONS_TABLE")?,
-            env.parsed("SIMULATOR_SHARDS", store::DEFAULT_SHARDS)?,
         );
         charging.stations.warm().await;
         Ok(StationService::new(charging))

@@ -1,0 +1,205 @@
+//! Works off the stations of a tick: reads ahead a little, advances many at once, and stops in time.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use domain::Instant;
+use domain::id::StationId;
+use domain::session::Session;
+use futures::{StreamExt, stream};
+use lambda_kit::Failure;
+use store::{ActiveKey, ChargingStore, StoreError};
+
+use crate::budget::TimeBudget;
+use crate::site::{self, TickReport};
+
+/// Stations advanced at the same time.
+const PARALLEL_STATIONS: usize = 64;
+/// Batches read at the same time. Only these and the stations under way are in memory, however large the fleet is.
+const PARALLEL_BATCHES: usize = 8;
+/// Sessions of a batch, which is one `BatchGetItem`. A station with more is a batch of its own.
+const BATCH: usize = 100;
+
+/// What a tick did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Worked {
+    /// Stations with active sessions.
+    pub stations: u64,
+    /// What became of their sessions; those for which there was no time are among the skipped.
+    pub report: TickReport,
+}
+
+/// How far the work is. It is shared, since work that is given up when the time is up has still done something.
+#[derive(Default)]
+struct Progress {
+    report: TickReport,
+    /// Sessions of the stations that were advanced.
+    done: u64,
+    /// Keys whose sessions had ended when they were read, and stations with none but such.
+    ended: (u64, u64),
+    failure: Option<Failure>,
+}
+
+/// A station with its sessions, or why they could not be read.
+type Read = Result<(StationId, Vec<Session>), StoreError>;
+
+/// Advances the sessions behind `keys` to `at`, each station as a whole, until the time is up. The stations that were
+/// not begun by then wait for the next tick, which begins at another one.
+pub(crate) async fn advance(
+    charging: &ChargingStore,
+    mut keys: Vec<ActiveKey>,
+    at: Instant,
+    time: &TimeBudget,
+) -> Result<Worked, Failure> {
+    let count = into_turns(&mut keys, at);
+    let progress = Mutex::new(Progress::default());
+    let work = stream::iter(batches(&keys))
+        .take_while(|_| std::future::ready(time.may_begin()))
+        .map(|batch| read(charging, &keys[batch], &progress))
+        .buffered(PARALLEL_BATCHES)
+        .flat_map(stream::iter)
+        .take_while(|_| std::future::ready(time.may_begin()))
+        .for_each_concurrent(PARALLEL_STATIONS, |read| advance_station(charging, read, at, &progress));
+    // Giving up what is under way is as harmless as a crash: every write is conditional, and the next tick goes on.
+    let _ = tokio::time::timeout(time.until_answer(), work).await;
+    let Progress { report, done, ended, failure } = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let left = keys.len() as u64 - ended.0 - done;
+    if left > 0 && failure.is_none() {
+        tracing::warn!(left, done, "the time was up before every station was advanced");
+    }
+    let worked = Worked {
+        stations: count as u64 - ended.1,
+        report: TickReport { sessions: report.sessions + left, skipped: report.skipped + left, ..report },
+    };
+    failure.map_or(Ok(worked), Err)
+}
+
+/// Puts the keys of each station beside each other and the stations in the order of their turns, which begin elsewhere
+/// in every minute: so it is not always the same ones that are left over. Answers how many stations there are.
+fn into_turns(keys: &mut Vec<ActiveKey>, at: Instant) -> usize {
+    keys.sort_unstable();
+    keys.dedup();
+    let stations = keys.chunk_by(same_station).count();
+    let first = domain::rotation::first(at, stations);
+    let before: usize = keys.chunk_by(same_station).take(first).map(<[ActiveKey]>::len).sum();
+    keys.rotate_left(before);
+    stations
+}
+
+/// Whole stations, together as many as one read takes.
+fn batches(keys: &[ActiveKey]) -> Vec<Range<usize>> {
+    let mut batches: Vec<Range<usize>> = Vec::new();
+    let mut end = 0;
+    for station in keys.chunk_by(same_station) {
+        let start = end;
+        end += station.len();
+        match batches.last_mut().filter(|batch| end - batch.start <= BATCH) {
+            Some(batch) => batch.end = end,
+            None => batches.push(start..end),
+        }
+    }
+    batches
+}
+
+fn same_station(a: &ActiveKey, b: &ActiveKey) -> bool {
+    a.station_id == b.station_id
+}
+
+async fn read(charging: &ChargingStore, batch: &[ActiveKey], progress: &Mutex<Progress>) -> Vec<Read> {
+    let sessions = match charging.sessions.read_active(batch).await {
+        Ok(sessions) => sessions,
+        Err(error) => return vec![Err(error)],
+    };
+    let mut found: BTreeMap<StationId, Vec<Session>> = BTreeMap::new();
+    let running = sessions.len();
+    for session in sessions {
+        found.entry(session.station_id.clone()).or_default().push(session);
+    }
+    // In the order in which they have their turn.
+    let stations = batch.chunk_by(same_station).map(|keys| found.remove_entry(&keys[0].station_id));
+    let (running_at, none_at): (Vec<_>, Vec<_>) = stations.partition(Option::is_some);
+    let mut progress = lock(progress);
+    progress.ended.0 += (batch.len() - running) as u64;
+    progress.ended.1 += none_at.len() as u64;
+    running_at.into_iter().flatten().map(Ok).collect()
+}
+
+async fn advance_station(charging: &ChargingStore, read: Read, at: Instant, progress: &Mutex<Progress>) {
+    let (station, sessions) = match read {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::error!(%error, "a batch of sessions was not read");
+            lock(progress).failure = Some(error.into());
+            return;
+        }
+    };
+    let count = sessions.len() as u64;
+    let advanced = site::advance(charging, &station, sessions, at).await;
+    let mut progress = lock(progress);
+    match advanced {
+        Ok(report) => {
+            progress.report += report;
+            progress.done += count;
+        }
+        Err(error) => {
+            tracing::error!(station.id = %station, %error, "a station was not advanced");
+            progress.failure = Some(error.into());
+        }
+    }
+}
+
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use domain::id::SessionId;
+
+    use super::*;
+
+    /// Stations of one, two, three … sessions, the last of more than a batch takes, in no order.
+    fn keys() -> Vec<ActiveKey> {
+        let sessions = |station: usize| if station == 29 { 2 * BATCH + 1 } else { station + 1 };
+        let mut keys: Vec<ActiveKey> = (0..30)
+            .flat_map(|station| (0..sessions(station)).map(move |session| (station, session)))
+            .map(|(station, session)| ActiveKey {
+                station_id: StationId::new(format!("station-{station}")).unwrap(),
+                session_id: SessionId::new(format!("session-{station}-{session}")).unwrap(),
+            })
+            .collect();
+        keys.sort_by_key(|key| domain::id::derive(&[key.session_id.as_str()]));
+        keys
+    }
+
+    #[test]
+    fn a_station_is_in_one_batch_and_every_station_is_the_first_some_time() {
+        let keys = keys();
+        let mut all = keys.clone();
+        all.sort_unstable();
+        let mut firsts = BTreeSet::new();
+        for minute in 0..60 {
+            let mut turns = keys.clone();
+            turns.extend_from_slice(&keys[..5]); // an index may show a key on two pages
+            let at = Instant::from_timestamp(60 * (29_000_000 + minute), 0).unwrap();
+            assert_eq!(into_turns(&mut turns, at), 30);
+            let batches = batches(&turns);
+            assert!(batches.iter().all(|batch| !batch.is_empty()));
+            assert_eq!((batches[0].start, batches[batches.len() - 1].end), (0, keys.len()));
+            assert!(batches.windows(2).all(|pair| pair[0].end == pair[1].start));
+            for batch in batches {
+                let stations = turns[batch.clone()].chunk_by(same_station).count();
+                assert!(stations == 1 || batch.len() <= BATCH, "{batch:?} has {stations} stations");
+                let next = turns.get(batch.end);
+                assert!(next.is_none_or(|next| next.station_id != turns[batch.end - 1].station_id));
+            }
+            firsts.insert(turns[0].station_id.clone());
+            turns.sort_unstable();
+            assert_eq!(turns, all);
+        }
+        assert_eq!(firsts.len(), 30, "sixty minutes are enough for thirty stations");
+    }
+}

@@ -1,0 +1,196 @@
+//! Lists over an index whose partitions are divided into shards, so that a burst of writes spreads over them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::error::DomainError;
+use futures::future::try_join_all;
+use serde::{Deserialize, Serialize};
+
+use crate::db::{Db, Item, Query, describe, own_key};
+use crate::error::StoreError;
+use crate::keys::{self, SHARDS};
+use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::time;
+
+/// Times a page looks for more items after a filter took some away, and how many keys it looks at each time. A page
+/// that is still short then has a `nextToken` all the same.
+const LATER_ROUNDS: usize = 9;
+const LATER_ROUND: usize = 100;
+/// Below every timestamp.
+const BEGINNING: &str = "0";
+
+/// A list of one value over all shards of a keys-only index, sorted by a timestamp.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardedQuery<'a> {
+    pub table: &'a str,
+    pub index: &'a str,
+    /// Attribute with the value and the shard: the index's partition key.
+    pub attribute: &'a str,
+    /// The value that is listed.
+    pub value: &'a str,
+    /// Attribute with the timestamp: the index's sort key.
+    pub sort: &'a str,
+    /// Bounds of the timestamp, both within.
+    pub between: Option<(String, String)>,
+}
+
+/// Where a list goes on: after this key, which is in this shard.
+///
+/// The list is in order of (time, newest first; shard; key), so one position says enough for all shards: those before
+/// it have shown everything of its instant, those after it nothing.
+#[derive(Debug, Serialize, Deserialize)]
+struct Position {
+    shard: u32,
+    key: BTreeMap<String, String>,
+}
+
+/// What is known of a shard: keys that were read and not shown yet, and where to read on.
+struct Head<'a> {
+    shard: u32,
+    query: Query<'a>,
+    keys: VecDeque<Item>,
+    next: Next,
+}
+
+enum Next {
+    Beginning,
+    After(Item),
+    End,
+}
+
+impl Db {
+    /// Lists what all shards of a keys-only index find, newest first, as far as `keep` likes it.
+    ///
+    /// `list` describes the list, so that a token of another one is refused.
+    pub(crate) async fn list_sharded<T>(
+        &self,
+        query: &ShardedQuery<'_>,
+        list: &str,
+        page: &PageRequest,
+        decode: impl Fn(Item) -> Result<T, StoreError>,
+        keep: impl Fn(&T) -> bool,
+    ) -> Result<Page<T>, StoreError> {
+        let mut heads = query.heads(resume(list, page.next_token.as_deref())?)?;
+        let mut kept = Vec::new();
+        let mut position = None;
+        let mut more = true;
+        for limit in std::iter::once(page.limit).chain([LATER_ROUND; LATER_ROUNDS]) {
+            let found = self.newest(&mut heads, query.sort, limit).await?;
+            let wanted = found.iter().map(|(_, key)| own_key(key)).collect();
+            let read = self.batch_get_keys(query.table, wanted, false).await?;
+            let mut read: HashMap<String, Item> = read.into_iter().map(|item| (describe(&item), item)).collect();
+            let mut found = found.into_iter();
+            while kept.len() < page.limit
+                && let Some((shard, key)) = found.next()
+            {
+                match read.remove(&describe(&key)).map(&decode) {
+                    Some(Ok(item)) if keep(&item) => kept.push(item),
+                    // One unreadable item must not hide the others; the alarm on error logs tells.
+                    Some(Err(error)) => tracing::error!(%error, "an item is left out of a list"),
+                    _ => {}
+                }
+                position = Some(Position { shard, key: key_to_text(&key) });
+            }
+            more = found.len() > 0 || !heads.iter().all(Head::is_at_its_end);
+            if kept.len() == page.limit || !more {
+                break;
+            }
+        }
+        let position = position.filter(|_| more);
+        Ok(Page { items: kept, next_token: position.map(|position| token(list, position)).transpose()? })
+    }
+
+    /// The next keys of the list, at most `limit`, each with its shard.
+    async fn newest(&self, heads: &mut [Head<'_>], sort: &str, limit: usize) -> Result<Vec<(u32, Item)>, StoreError> {
+        // Twice an even share: most pages are filled by one query of each shard.
+        let size = i32::try_from(2 * limit.div_ceil(SHARDS as usize)).unwrap_or(i32::MAX);
+        let mut found = Vec::with_capacity(limit);
+        while found.len() < limit {
+            // Which key comes next is known only while every shard that has more shows its next one.
+            try_join_all(heads.iter_mut().map(|head| self.read_on(head, size))).await?;
+            let newest = heads.iter_mut().filter(|head| !head.keys.is_empty());
+            let newest =
+                newest.max_by_key(|head| (head.keys.front().map(|key| text_of(key, sort)), Reverse(head.shard)));
+            let Some((shard, key)) = newest.and_then(|head| Some((head.shard, head.keys.pop_front()?))) else { break };
+            found.push((shard, key));
+        }
+        Ok(found)
+    }
+
+    async fn read_on(&self, head: &mut Head<'_>, size: i32) -> Result<(), StoreError> {
+        while head.keys.is_empty() {
+            let start = match std::mem::replace(&mut head.next, Next::End) {
+                Next::Beginning => None,
+                Next::After(key) => Some(key),
+                Next::End => return Ok(()),
+            };
+            let (keys, next) = self.query_page(&head.query, start, Some(size)).await?;
+            head.keys.extend(keys);
+            head.next = next.map_or(Next::End, Next::After);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> ShardedQuery<'a> {
+    /// Every shard, from `position` on.
+    fn heads(&self, position: Option<Position>) -> Result<Vec<Head<'a>>, StoreError> {
+        let position = position.map(|position| self.check(position)).transpose()?;
+        Ok((0..SHARDS).filter_map(|shard| self.head(shard, position.as_ref())).collect())
+    }
+
+    /// A shard from `position` on; nothing where no instant is left for it.
+    fn head(&self, shard: u32, position: Option<&(Position, domain::Instant)>) -> Option<Head<'a>> {
+        let (mut between, mut next) = (self.between.clone(), Next::Beginning);
+        if let Some((position, at)) = position {
+            let latest = if shard < position.shard { *at - chrono::TimeDelta::milliseconds(1) } else { *at };
+            let from = between.map_or(BEGINNING.to_owned(), |(from, _)| from);
+            between = Some((from, time::text(&latest)));
+            if shard == position.shard {
+                next = Next::After(text_to_key(position.key.clone()));
+            }
+        }
+        if between.as_ref().is_some_and(|(from, to)| from > to) {
+            return None;
+        }
+        let query = Query {
+            table: self.table,
+            index: Some(self.index),
+            partition: (self.attribute, keys::sharded(self.value, shard)),
+            between: between.map(|(from, to)| (self.sort, from, to)),
+            newest_first: true,
+            ..Query::default()
+        };
+        Some(Head { shard, query, keys: VecDeque::new(), next })
+    }
+
+    /// A position that could have been handed out for this list, with its instant: a key that `DynamoDB` would refuse
+    /// is the caller's mistake, not ours.
+    fn check(&self, position: Position) -> Result<(Position, domain::Instant), StoreError> {
+        let wrong = || DomainError::invalid("nextToken", "must be the nextToken of the page before, of the same list");
+        let key = &position.key;
+        let names: BTreeSet<&str> = key.keys().map(String::as_str).collect();
+        let shard = Some(keys::sharded(self.value, position.shard));
+        let right = names == BTreeSet::from([keys::PK, keys::SK, self.attribute, self.sort])
+            && key.values().all(|value| !value.is_empty())
+            && position.shard < SHARDS
+            && key.get(self.attribute) == shard.as_ref();
+        let text = key.get(self.sort).filter(|_| right).ok_or_else(wrong)?;
+        let within = self.between.as_ref().is_none_or(|(from, to)| (from..=to).contains(&text));
+        let at: Option<domain::Instant> = text.parse().ok();
+        let at = at.filter(|at| within && time::text(at) == *text).ok_or_else(wrong)?;
+        Ok((position, at))
+    }
+}
+
+impl Head<'_> {
+    fn is_at_its_end(&self) -> bool {
+        self.keys.is_empty() && matches!(self.next, Next::End)
+    }
+}
+
+fn text_of(key: &Item, attribute: &str) -> String {
+    key.get(attribute).and_then(|value: &AttributeValue| value.as_s().ok()).cloned().unwrap_or_default()
+}
