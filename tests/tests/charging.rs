@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use e2e::{Outcome, RESERVED_SHARD, Stack, admin, eventually, minutes_after, text};
+use aws_sdk_lambda::types::{Environment, LastUpdateStatus};
+use e2e::{Outcome, RESERVED_SHARD, SHARDS, Stack, admin, eventually, minutes_after, text};
+use futures::FutureExt;
 use serde_json::{Value, json};
 
 /// A queue behind a rule of the bus that takes every session event of these stations; gone with the test.
@@ -264,13 +267,13 @@ async fn a_station_out_of_order_fails_its_sessions_and_operators_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_fleet_is_handed_on_shard_by_shard() {
+async fn a_message_of_the_queue_advances_its_shard() {
     let stack = Stack::open().await;
     let station = stack.station_where(1, |shard| shard == RESERVED_SHARD).await;
     let session = stack.start(&station, 1, "u-1", json!({ "vehicle": { "batteryCapacityKwh": 1000 } })).await.unwrap();
     // What the simulator's own queue carries when there are too many sessions for one invocation.
     let sqs = aws_sdk_sqs::Client::new(&stack.config);
-    let message = json!({ "tickAt": minutes_after(&session, 30), "shard": RESERVED_SHARD });
+    let message = json!({ "tickAt": minutes_after(&session, 30), "shard": RESERVED_SHARD, "shards": SHARDS });
     sqs.send_message().queue_url(stack.output("ShardQueueUrl")).message_body(message.to_string()).send().await.unwrap();
     eventually("the tick of the session's shard", || async {
         let session = stack.session(text(&session, "sessionId")).await;
@@ -278,4 +281,56 @@ async fn a_large_fleet_is_handed_on_shard_by_shard() {
     })
     .await;
     stack.stop(text(&session, "sessionId"), "u-1").await.unwrap();
+}
+
+/// Sets a variable of the simulator's environment, waits until the function has it, and answers the one before.
+async fn set_simulator_variable(stack: &Stack, name: &str, value: Option<String>) -> Option<String> {
+    let lambda = aws_sdk_lambda::Client::new(&stack.config);
+    let function = stack.output("ChargingSimulatorFunctionName");
+    let now = lambda.get_function_configuration().function_name(function).send().await.unwrap();
+    let mut variables = now.environment.and_then(|environment| environment.variables).unwrap_or_default();
+    let before = variables.remove(name);
+    variables.extend(value.map(|value| (name.to_owned(), value)));
+    let environment = Environment::builder().set_variables(Some(variables)).build();
+    lambda.update_function_configuration().function_name(function).environment(environment).send().await.unwrap();
+    eventually("the changed environment", || async {
+        let now = lambda.get_function_configuration().function_name(function).send().await.unwrap();
+        // The local cloud is done at once, and says nothing.
+        matches!(now.last_update_status, None | Some(LastUpdateStatus::Successful)).then_some(())
+    })
+    .await;
+    before
+}
+
+/// The deployed simulator takes any fleet for a large one: it hands a tick on to its queue, which brings it back. Ticks
+/// of other tests name their stations, and are worked inline as ever; the schedule's go through the queue meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_fleet_is_handed_on_through_the_queue() {
+    const INLINE: &str = "SIMULATOR_INLINE_SESSIONS";
+    let stack = Stack::open().await;
+    let station = stack.station(1).await;
+    let session = stack.start(&station, 1, "u-1", json!({ "vehicle": { "batteryCapacityKwh": 1000 } })).await.unwrap();
+    let id = text(&session, "sessionId").to_owned();
+    let before = set_simulator_variable(&stack, INLINE, Some("0".to_owned())).await;
+    let handed_on = async {
+        // An execution environment from before the change may answer once more.
+        let tick = eventually("a tick that is handed on", || async {
+            let tick = stack.invoke("ChargingSimulator", json!({})).await.unwrap();
+            (tick["dispatchedShards"] != Value::Null).then_some(tick)
+        })
+        .await;
+        assert_eq!((&tick["dispatchedShards"], &tick["sessions"]), (&json!(SHARDS), &json!(0)), "{tick}");
+        let at: chrono::DateTime<chrono::Utc> = text(&tick, "tickAt").parse().unwrap();
+        eventually("the handed-on tick of the session", || async {
+            let session = stack.session(&id).await;
+            let metered_at: chrono::DateTime<chrono::Utc> = text(&session, "meteredAt").parse().unwrap();
+            (metered_at >= at).then_some(session)
+        })
+        .await
+    };
+    let handed_on = AssertUnwindSafe(handed_on).catch_unwind().await;
+    set_simulator_variable(&stack, INLINE, before).await;
+    let session = handed_on.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    assert_eq!(text(&session, "status"), "IN_PROGRESS");
+    stack.stop(&id, "u-1").await.unwrap();
 }
