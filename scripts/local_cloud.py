@@ -224,10 +224,11 @@ class Cloud:
         for key in ("QuarantineBucket", "TelemetryBucket"):
             self.client("s3").delete_bucket_policy(Bucket=outputs[key])
         dynamodb = self.client("dynamodb")
-        dynamodb.update_time_to_live(
-            TableName=outputs["TelemetryTable"],
-            TimeToLiveSpecification={"AttributeName": "expires_at", "Enabled": True},
-        )
+        for key, attribute in (("TelemetryTable", "expires_at"), ("ErrorLogsTable", "expiresAt")):
+            dynamodb.update_time_to_live(
+                TableName=outputs[key],
+                TimeToLiveSpecification={"AttributeName": attribute, "Enabled": True},
+            )
         for key in ("StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable", "TelemetryTable", "PoisTable"):
             dynamodb.update_continuous_backups(
                 TableName=outputs[key], PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}

@@ -1,5 +1,6 @@
 //! Entries of the error log: what operators should know, until somebody has dealt with it.
 
+use chrono::TimeDelta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +100,16 @@ pub struct LogEntry {
 }
 
 impl LogEntry {
+    /// When the entry may be forgotten: `retention` after `changed_at`, at which it was reported or handled last.
+    ///
+    /// A CRITICAL entry that is not resolved is never forgotten: it may be the only place that says which session was
+    /// not billed.
+    #[must_use]
+    pub fn expires_at(&self, changed_at: Instant, retention: TimeDelta) -> Option<Instant> {
+        let must_be_dealt_with = self.level == Level::Critical && self.status != LogStatus::Resolved;
+        (!must_be_dealt_with).then(|| changed_at + retention)
+    }
+
     /// Brings the entry to `to`.
     ///
     /// # Errors

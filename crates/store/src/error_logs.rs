@@ -1,3 +1,5 @@
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::TimeDelta;
 use domain::Instant;
 use domain::error_log::{Level, LogEntry, LogStatus};
 use domain::id::{LogId, UserId};
@@ -11,11 +13,15 @@ use crate::sharded::ShardedQuery;
 use crate::transaction::{Transaction, UpdateExpression};
 use crate::{keys, time};
 
+/// When an item expires, epoch seconds: `DynamoDB` deletes it some time after that.
+const EXPIRES_AT: &str = "expiresAt";
+
 /// The error log, in the error-logs table. Its sort key is when the entry's cause happened.
 #[derive(Clone, Debug)]
 pub struct ErrorLogStore {
     db: Db,
     table: String,
+    retention: TimeDelta,
 }
 
 /// Which entries are listed, newest first: one of them picks the index, the others filter.
@@ -56,13 +62,15 @@ struct LogRow {
     service_shard: String,
     #[serde(skip_deserializing)]
     status_shard: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
 }
 
 impl ErrorLogStore {
-    /// Entries in `table`.
+    /// Entries in `table`, forgotten `retention` after they were reported or handled last.
     #[must_use]
-    pub fn new(db: Db, table: impl Into<String>) -> Self {
-        Self { db, table: table.into() }
+    pub fn new(db: Db, table: impl Into<String>, retention: TimeDelta) -> Self {
+        Self { db, table: table.into(), retention }
     }
 
     /// Opens the connection before the first request.
@@ -70,27 +78,34 @@ impl ErrorLogStore {
         self.db.warm(&self.table).await;
     }
 
-    /// Adds an entry.
+    /// Adds an entry that is reported at `now`.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] when it exists already.
-    pub async fn insert(&self, entry: &LogEntry) -> Result<(), StoreError> {
+    pub async fn insert(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
         let pk = keys::error_log(&entry.id);
-        self.db.insert(&self.table, encode(&pk, LogRow::new(entry))?).await
+        self.db.insert(&self.table, encode(&pk, LogRow::new(entry, self.expiry(entry, now)))?).await
     }
 
-    /// Adds an entry whose id alone, whenever it is reported, stands for it.
+    /// Adds an entry, reported at `now`, whose id alone, whenever it is reported, stands for it.
     ///
-    /// The key holds the time as well, so a marker beside the entry makes the id unique.
+    /// The key holds the time as well, so a marker beside the entry makes the id unique. It expires with the entry.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when it exists already.
-    pub async fn insert_once(&self, entry: &LogEntry) -> Result<(), StoreError> {
+    /// [`StoreError::ConditionFailed`] when it exists already and has not expired.
+    pub async fn insert_once(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
         let pk = keys::error_log(&entry.id);
+        let expiry = self.expiry(entry, now);
+        let mut marker = key(&pk, keys::UNIQUE);
+        marker.extend(expiry.map(|at| (EXPIRES_AT.to_owned(), AttributeValue::N(at.to_string()))));
         let mut transaction = Transaction::new();
-        transaction.insert(&self.table, key(&pk, keys::UNIQUE))?;
-        transaction.insert(&self.table, encode(&pk, LogRow::new(entry))?)?;
+        transaction.insert_unless_alive(&self.table, marker, EXPIRES_AT, now.timestamp())?;
+        transaction.insert(&self.table, encode(&pk, LogRow::new(entry, expiry))?)?;
         transaction.commit(&self.db).await
+    }
+
+    fn expiry(&self, entry: &LogEntry, now: Instant) -> Option<i64> {
+        entry.expires_at(now, self.retention).map(|at| at.timestamp())
     }
 
     /// Reads an entry as it is now.
@@ -107,33 +122,64 @@ impl ErrorLogStore {
             ..Query::default()
         };
         let (items, _) = self.db.query_page(&query, None, Some(1)).await?;
-        items.into_iter().next().map(|item| decode::<LogRow>(&pk, item).map(LogRow::into_entry)).transpose()
+        // The marker may outlive its entry by the days that DynamoDB takes to delete what has expired.
+        let is_entry = |item: &Item| item.get(keys::SK) != Some(&AttributeValue::S(keys::UNIQUE.to_owned()));
+        let entry = items.into_iter().find(is_entry);
+        entry.map(|item| decode::<LogRow>(&pk, item).map(LogRow::into_entry)).transpose()
     }
 
-    /// Writes a changed entry.
+    /// Writes a changed entry. When it expires stays as it was.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] when somebody else changed it first.
     pub async fn save(&self, entry: &LogEntry) -> Result<(), StoreError> {
-        let pk = keys::error_log(&entry.id);
-        let mut row: Item = encode(&pk, LogRow::new(entry))?;
-        row.remove(keys::PK);
-        row.remove(keys::SK);
-        let update = UpdateExpression::new()
-            .set_all(row, &[])
-            .only_version(entry.version - 1)
-            .build(&self.table, key(&pk, &time::text(&entry.occurred_at)))?;
+        let update = self.change(entry, None)?.build(&self.table, entry_key(entry))?;
         self.db.update(update).await
     }
 
-    /// Lists entries, newest first. Without any filter those that are OPEN.
+    /// Writes an entry that was handled at `now`, and when it expires from then on.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
+    pub async fn save_handled(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
+        let expiry = self.expiry(entry, now);
+        // The marker must not expire before its entry. An entry without one gets one, which does no harm.
+        let marker = match expiry {
+            Some(at) => UpdateExpression::new().set(EXPIRES_AT, AttributeValue::N(at.to_string())),
+            None => UpdateExpression::new().remove(EXPIRES_AT),
+        };
+        let mut transaction = Transaction::new();
+        transaction.update(self.change(entry, expiry)?.build(&self.table, entry_key(entry))?);
+        transaction.update(marker.build(&self.table, key(&keys::error_log(&entry.id), keys::UNIQUE))?);
+        transaction.commit(&self.db).await
+    }
+
+    fn change(&self, entry: &LogEntry, expiry: Option<i64>) -> Result<UpdateExpression, StoreError> {
+        let mut row: Item = encode(&keys::error_log(&entry.id), LogRow::new(entry, expiry))?;
+        row.remove(keys::PK);
+        row.remove(keys::SK);
+        Ok(UpdateExpression::new().set_all(row, &[]).only_version(entry.version - 1))
+    }
+
+    /// Lists entries that have not expired at `now`, newest first. Without any filter those that are OPEN.
     ///
     /// # Errors
     /// A validation error for a token of another list; otherwise when the table cannot be read.
-    pub async fn list(&self, filter: &ErrorLogFilter, page: &PageRequest) -> Result<Page<LogEntry>, StoreError> {
-        let decode = |item| decode::<LogRow>("error log", item).map(LogRow::into_entry);
+    pub async fn list(
+        &self,
+        filter: &ErrorLogFilter,
+        page: &PageRequest,
+        now: Instant,
+    ) -> Result<Page<LogEntry>, StoreError> {
         let list = format!("error logs {filter:?}");
-        self.db.list_sharded(&self.query(filter), &list, page, decode, |entry| filter.matches(entry)).await
+        let decode = |item| {
+            let row: LogRow = decode("error log", item)?;
+            let alive = row.expires_at.is_none_or(|at| at > now.timestamp());
+            Ok((alive, row.into_entry()))
+        };
+        let keep = |(alive, entry): &(bool, LogEntry)| *alive && filter.matches(entry);
+        let page = self.db.list_sharded(&self.query(filter), &list, page, decode, keep).await?;
+        Ok(Page { items: page.items.into_iter().map(|(_, entry)| entry).collect(), next_token: page.next_token })
     }
 
     fn query<'a>(&'a self, filter: &'a ErrorLogFilter) -> ShardedQuery<'a> {
@@ -158,8 +204,12 @@ impl ErrorLogFilter {
     }
 }
 
+fn entry_key(entry: &LogEntry) -> Item {
+    key(&keys::error_log(&entry.id), &time::text(&entry.occurred_at))
+}
+
 impl LogRow {
-    fn new(entry: &LogEntry) -> Self {
+    fn new(entry: &LogEntry, expires_at: Option<i64>) -> Self {
         let shard = entry.id.shard(keys::SHARDS);
         Self {
             level_shard: keys::sharded(entry.level.name(), shard),
@@ -176,6 +226,7 @@ impl LogRow {
             handled_at: entry.handled_at,
             published: entry.published,
             version: entry.version,
+            expires_at,
         }
     }
 

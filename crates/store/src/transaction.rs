@@ -42,6 +42,28 @@ impl Transaction {
         Ok(())
     }
 
+    /// As [`Self::insert`], or in place of an item that has expired and that `DynamoDB` has not deleted yet: one whose
+    /// `expiry`, in epoch seconds, is not after `now`.
+    pub(crate) fn insert_unless_alive(
+        &mut self,
+        table: &str,
+        item: Item,
+        expiry: &str,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        self.labels.push(describe(&item));
+        let put = Put::builder()
+            .table_name(table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(PK) OR #e <= :now")
+            .expression_attribute_names("#e", expiry)
+            .expression_attribute_values(":now", AttributeValue::N(now.to_string()))
+            .build()
+            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        self.items.push(TransactWriteItem::builder().put(put).build());
+        Ok(())
+    }
+
     pub(crate) fn update(&mut self, update: Update) {
         self.labels.push(describe(update.request.key()));
         self.items.push(TransactWriteItem::builder().update(update.request).build());

@@ -150,7 +150,7 @@ impl EmbeddedDynamoDb {
     /// The error log in it.
     #[must_use]
     pub fn error_logs(&self) -> ErrorLogStore {
-        ErrorLogStore::new(Db::new(self.client()), "ev-error-logs")
+        ErrorLogStore::new(Db::new(self.client()), "ev-error-logs", chrono::TimeDelta::days(90))
     }
 
     /// Every item of a table, to see what was written and what was not.

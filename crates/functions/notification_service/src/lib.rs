@@ -7,6 +7,7 @@ mod commands;
 mod topics;
 
 use commands::{ListLogs, LogRef, LogView, Notify};
+use domain::Instant;
 use domain::error::DomainError;
 use domain::error_log::{Level, LogEntry, LogStatus};
 use domain::event::{CreditNoteIssued, Envelope, Event, InvoiceGenerated, PaymentFailed, SessionEnded, TelemetryStale};
@@ -58,7 +59,7 @@ impl Function for NotificationService {
             return Err(Failure::invalid("Records", "must be a batch of the notification queue"));
         };
         let tell = async |envelope: Envelope| match notification_for(&envelope) {
-            Some((audience, entry)) => self.report(audience, entry).await.map(|_| ()),
+            Some((audience, entry)) => self.report(audience, entry, context.now).await.map(|_| ()),
             None => Ok(()),
         };
         drive_events(batch, PARALLEL_MESSAGES, &self.redelivery, &context, tell).await
@@ -94,8 +95,8 @@ impl NotificationService {
         };
         // An event's time is part of the event; a repeated request has another time every time.
         let inserted = match command.deduplication_key {
-            Some(_) => self.logs.insert_once(&entry).await,
-            None => self.logs.insert(&entry).await,
+            Some(_) => self.logs.insert_once(&entry, request.context.now).await,
+            None => self.logs.insert(&entry, request.context.now).await,
         };
         let audience = command.audience.unwrap_or(Audience::Operators);
         let entry = self.publish_once(audience, entry, inserted).await?;
@@ -105,7 +106,7 @@ impl NotificationService {
     async fn list(&self, request: &Request) -> Result<Answer, Failure> {
         let command: ListLogs = request.command()?;
         staff_only(request)?;
-        let page = self.logs.list(&command.filter(), &command.page.into()).await?;
+        let page = self.logs.list(&command.filter(), &command.page.into(), request.context.now).await?;
         Answer::page(page, |entry| LogView::new(&entry))
     }
 
@@ -114,7 +115,7 @@ impl NotificationService {
         let actor = request.actor()?;
         let mut entry = self.load(&id).await?;
         entry.transition(to, actor, request.context.now)?;
-        self.logs.save(&entry).await?;
+        self.logs.save_handled(&entry, request.context.now).await?;
         Answer::ok(LogView::new(&entry))
     }
 
@@ -125,8 +126,8 @@ impl NotificationService {
     /// Logs and publishes, once: what has been logged and published before is answered as it is.
     ///
     /// A crash between the two leaves an entry that is not published; the next delivery publishes it.
-    async fn report(&self, audience: Audience, entry: LogEntry) -> Result<LogEntry, Failure> {
-        let inserted = self.logs.insert(&entry).await;
+    async fn report(&self, audience: Audience, entry: LogEntry, now: Instant) -> Result<LogEntry, Failure> {
+        let inserted = self.logs.insert(&entry, now).await;
         self.publish_once(audience, entry, inserted).await
     }
 

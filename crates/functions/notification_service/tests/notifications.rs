@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::Instant;
 use domain::event::{Event, PortFailed, StationStatusChanged, seal};
 use domain::id::{PortId, StationId};
 use domain::station::StationStatus;
@@ -15,9 +17,13 @@ const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2
     <MessageId>m</MessageId></PublishResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></PublishResponse>";
 
 fn door(dynamodb: &EmbeddedDynamoDb, sns: &FakeAws) -> Door<NotificationService> {
+    door_at(dynamodb, sns, Clock::SYSTEM)
+}
+
+fn door_at(dynamodb: &EmbeddedDynamoDb, sns: &FakeAws, clock: Clock) -> Door<NotificationService> {
     let sdk = sdk_config(&sns.endpoint());
     let topics = Topics::new(aws_sdk_sns::Client::new(&sdk), "operators".to_owned(), "users".to_owned());
-    Door::new(NotificationService::new(dynamodb.error_logs(), topics, no_redelivery()), Clock::SYSTEM)
+    Door::new(NotificationService::new(dynamodb.error_logs(), topics, no_redelivery()), clock)
 }
 
 /// The messages of a queue that hold these events, as a rule of the bus writes them.
@@ -121,4 +127,106 @@ async fn entries_are_acknowledged_and_resolved_by_staff_alone() {
     assert_eq!(invoke(&door, act("resolveLog", "ADMIN")).await.unwrap_err().0, "ConflictError");
     let listed = invoke(&door, json!({ "action": "listLogs", "actor": { "userId": "u", "role": "USER" } })).await;
     assert_eq!(listed.unwrap_err().0, "ForbiddenError");
+}
+
+fn day(text: &str) -> Instant {
+    format!("{text}T12:00:00Z").parse().unwrap()
+}
+
+/// The items of the error log: level, or MARKER, and the day on which each expires.
+async fn expiries(dynamodb: &EmbeddedDynamoDb) -> Vec<(String, Option<String>)> {
+    let mut found = Vec::new();
+    for item in dynamodb.items("ev-error-logs").await {
+        let level = item.get("level").map_or("MARKER", |level| level.as_s().unwrap());
+        let expiry = item.get("expiresAt").map(|at| match at {
+            AttributeValue::N(seconds) => chrono::DateTime::from_timestamp(seconds.parse().unwrap(), 0).unwrap(),
+            other => panic!("{other:?} are no epoch seconds"),
+        });
+        found.push((level.to_owned(), expiry.map(|at| at.date_naive().to_string())));
+    }
+    found.sort();
+    found
+}
+
+fn notify(level: &str, key: &str) -> Value {
+    json!({
+        "action": "notify", "actor": { "userId": "s", "role": "SYSTEM" }, "level": level, "service": "test",
+        "message": "m", "deduplicationKey": key
+    })
+}
+
+/// Whatever reports an entry, the entry expires ninety days after it was reported, with the marker of its id. A list
+/// shows it no longer from then on, though the table still holds it, and the same report makes a new entry.
+#[tokio::test]
+async fn entries_expire_and_are_reported_anew_after_that() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
+    let first = door_at(&dynamodb, &sns, Clock(|| day("2026-03-01")));
+    invoke(&first, notify("WARNING", "k")).await.unwrap();
+    // The event is a week old when it arrives: what counts is when it was reported.
+    assert_eq!(invoke(&first, sqs_event(&messages([port_failed()]))).await.unwrap()["batchItemFailures"], json!([]));
+    let expected = ["ERROR", "MARKER", "WARNING"].map(|what| (what.to_owned(), Some("2026-05-30".to_owned())));
+    assert_eq!(expiries(&dynamodb).await, expected);
+
+    let before = door_at(&dynamodb, &sns, Clock(|| "2026-05-30T11:59:59Z".parse().unwrap()));
+    assert_eq!(logs(&before, json!({})).await.len(), 2);
+    invoke(&before, notify("WARNING", "k")).await.unwrap();
+    assert_eq!(sns.calls().len(), 2, "still the same report");
+    let after = door_at(&dynamodb, &sns, Clock(|| day("2026-05-30")));
+    for filter in [json!({}), json!({ "level": "ERROR" }), json!({ "service": "test" }), json!({ "status": "OPEN" })] {
+        assert_eq!(logs(&after, filter.clone()).await, [Value::Null; 0], "{filter}");
+    }
+    let anew = invoke(&after, notify("WARNING", "k")).await.unwrap();
+    assert_eq!((sns.calls().len(), &anew["occurredAt"]), (3, &json!("2026-05-30T12:00:00Z")));
+    invoke(&after, notify("WARNING", "k")).await.unwrap();
+    assert_eq!((sns.calls().len(), logs(&after, json!({})).await.len()), (3, 1));
+}
+
+/// DynamoDB deletes what has expired in any order: an entry before its marker, or a marker before its entry.
+#[tokio::test]
+async fn what_is_deleted_first_does_not_matter() {
+    for deleted in ["entry", "marker"] {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
+        let first = door_at(&dynamodb, &sns, Clock(|| day("2026-03-01")));
+        let entry = invoke(&first, notify("ERROR", "k")).await.unwrap();
+        let items = dynamodb.items("ev-error-logs").await;
+        let item = items.iter().find(|item| item.contains_key("level") == (deleted == "entry")).unwrap();
+        let delete = dynamodb.client().delete_item().table_name("ev-error-logs");
+        delete.key("PK", item["PK"].clone()).key("SK", item["SK"].clone()).send().await.unwrap();
+        let later = door_at(&dynamodb, &sns, Clock(|| day("2026-06-01")));
+        if deleted == "entry" {
+            let resolve =
+                json!({ "action": "resolveLog", "actor": { "userId": "a", "role": "ADMIN" }, "id": entry["id"] });
+            assert_eq!(invoke(&later, resolve).await.unwrap_err().0, "NotFoundError");
+        }
+        invoke(&later, notify("ERROR", "k")).await.unwrap();
+        assert_eq!((sns.calls().len(), logs(&later, json!({})).await.len()), (2, 1), "{deleted}");
+    }
+}
+
+/// What somebody must act on stays until somebody has.
+#[tokio::test]
+async fn a_critical_entry_expires_only_after_it_was_resolved() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
+    let first = door_at(&dynamodb, &sns, Clock(|| day("2026-03-01")));
+    let entry = invoke(&first, notify("CRITICAL", "k")).await.unwrap();
+    let never = ["CRITICAL", "MARKER"].map(|what| (what.to_owned(), None));
+    assert_eq!(expiries(&dynamodb).await, never);
+    let later = door_at(&dynamodb, &sns, Clock(|| day("2027-03-01")));
+    invoke(&later, notify("CRITICAL", "k")).await.unwrap();
+    assert_eq!((sns.calls().len(), logs(&later, json!({})).await.len()), (1, 1));
+    let act =
+        |action: &str| json!({ "action": action, "actor": { "userId": "a", "role": "ADMIN" }, "id": entry["id"] });
+    invoke(&later, act("acknowledgeLog")).await.unwrap();
+    assert_eq!(expiries(&dynamodb).await, never);
+    invoke(&later, act("resolveLog")).await.unwrap();
+    let expected = ["CRITICAL", "MARKER"].map(|what| (what.to_owned(), Some("2027-05-30".to_owned())));
+    assert_eq!(expiries(&dynamodb).await, expected);
+    let closed = json!({ "status": "RESOLVED" });
+    let last = door_at(&dynamodb, &sns, Clock(|| day("2027-05-29")));
+    assert_eq!(logs(&last, closed.clone()).await.len(), 1);
+    let gone = door_at(&dynamodb, &sns, Clock(|| day("2027-05-30")));
+    assert_eq!(logs(&gone, closed).await.len(), 0);
 }
