@@ -14,6 +14,8 @@ TEMPLATE = Path(__file__).resolve().parent.parent / "infrastructure" / "template
 RECONCILER = "DlqReconcilerFunction"
 # What the reconciler itself could not handle.
 END_OF_THE_LINE = "ReconcilerDeadLetterQueue"
+# Attempts, and the records' age in seconds: streams of DynamoDB keep them for a day.
+AS_LONG_AS_THE_STREAM = (-1, 86400)
 ASYNCHRONOUS = {"SQS", "DynamoDB", "Schedule"}
 EVENT_SOURCE_RIGHTS = {
     "SQS": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
@@ -77,8 +79,13 @@ def triggers(resources):
             elif kind == "DynamoDB":
                 if not properties.get("DestinationConfig", {}).get("OnFailure"):
                     yield f"{name}.{event}: no destination for failed batches"
-                if not 3 <= properties.get("MaximumRetryAttempts", 0) <= 5:
-                    yield f"{name}.{event}: attempts are not bounded to 3 to 5"
+                bounds = (properties.get("MaximumRetryAttempts"), properties.get("MaximumRecordAgeInSeconds"))
+                if bounds != AS_LONG_AS_THE_STREAM:
+                    yield f"{name}.{event}: does not try for as long as the stream keeps its records"
+                if not properties.get("BisectBatchOnFunctionError"):
+                    yield f"{name}.{event}: one bad record would fail its whole batch"
+                if "ReportBatchItemFailures" not in properties.get("FunctionResponseTypes", []):
+                    yield f"{name}.{event}: what was published would be published again"
                 if not properties.get("FilterCriteria"):
                     yield f"{name}.{event}: every write would invoke it"
             elif kind == "Schedule":

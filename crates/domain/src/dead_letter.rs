@@ -27,7 +27,7 @@ pub enum Consumer {
     Notification,
     /// Messages of battery-swap stations that were not archived.
     Telemetry,
-    /// Positions of stream batches that were not relayed to the bus.
+    /// Positions of stream batches that were not relayed to the bus, and events that the bus refuses for good.
     Relay,
     /// Runs of a schedule, or their parts. The next run does what they did not.
     Schedule,
@@ -83,13 +83,39 @@ impl QuarantinedLetter {
     }
 }
 
+/// Events that rode on a write and that no try can publish, as the relay sets them aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnpublishedEvents {
+    /// Why the bus does not take them.
+    pub unpublished: String,
+    /// The item on whose write they rode: its key's parts, joined by `/`.
+    pub item: String,
+    /// Of the stream's record.
+    pub sequence_number: String,
+    /// The events as they were written.
+    pub outbox: String,
+}
+
+impl UnpublishedEvents {
+    /// The session that cannot be billed because its end is among the events.
+    fn unbilled(&self) -> Option<SessionId> {
+        let events: Vec<Value> = serde_json::from_str(&self.outbox).ok()?;
+        let billable = |event: &&Value| {
+            event["eventType"] == "SESSION_ENDED"
+                && (event["status"] == "COMPLETED" || event["status"] == "INTERRUPTED")
+        };
+        SessionId::new(events.iter().find(billable)?["sessionId"].as_str()?).ok()
+    }
+}
+
 /// Judges a dead letter by its body alone; it has gone back to its queue `replays` times already, of at most
 /// `max_replays`.
 #[must_use]
 pub fn judge(consumer: Consumer, body: &str, replays: u32, max_replays: u32) -> Verdict {
     match consumer {
         Consumer::Schedule => return Verdict::Superseded,
-        Consumer::Relay => return poison("a stream's batch was not relayed: its events may be missing on the bus"),
+        Consumer::Relay => return unpublished(body),
         Consumer::Billing | Consumer::Notification | Consumer::Telemetry => {}
     }
     let message = match enclosed(consumer, body) {
@@ -115,8 +141,14 @@ fn enclosed(consumer: Consumer, body: &str) -> Result<String, String> {
     Ok(body.to_owned())
 }
 
-fn poison(reason: &str) -> Verdict {
-    Verdict::Poison { reason: reason.to_owned(), unbilled: None }
+fn unpublished(body: &str) -> Verdict {
+    match serde_json::from_str::<UnpublishedEvents>(body) {
+        Ok(events) => Verdict::Poison { unbilled: events.unbilled(), reason: events.unpublished },
+        Err(_) => Verdict::Poison {
+            reason: "a stream's batch was not relayed: its events may be missing on the bus".to_owned(),
+            unbilled: None,
+        },
+    }
 }
 
 /// The event in a message that a rule of the bus made.

@@ -603,10 +603,9 @@ async fn charging_simulator_refuses_it() {
 #[tokio::test]
 async fn event_relay_and_health_check_refuse_it() {
     let aws = FakeAws::start(|_, _| (500, "{}".to_owned())).await;
-    let relay = Door::new(
-        EventRelay::new(aws_sdk_eventbridge::Client::new(&sdk_config(&aws.endpoint())), "bus".to_owned()),
-        Clock::SYSTEM,
-    );
+    let sdk = sdk_config(&aws.endpoint());
+    let (bus, sqs) = (aws_sdk_eventbridge::Client::new(&sdk), aws_sdk_sqs::Client::new(&sdk));
+    let relay = Door::new(EventRelay::new(bus, "bus".to_owned(), sqs, "queue".to_owned()), Clock::SYSTEM);
     let dynamodb = EmbeddedDynamoDb::start().await;
     let health = HealthCheck::new(
         vec![],

@@ -116,21 +116,34 @@ async fn poison_is_quarantined_with_its_reason_and_an_unbillable_session_is_repo
     assert!(!world.deliver(BILLING, "m-4", &misrouted.to_string(), 0).await);
     assert!(!world.deliver(NOTIFICATION, "m-5", "{\"detail\": 1}", 0).await);
     assert!(!world.deliver(RELAY, "m-6", "{\"DDBStreamBatchInfo\": {}}", 0).await);
+    // What the relay set aside, among it an end that billing will never see.
+    let mut lost = session_ended()["detail"].clone();
+    lost["sessionId"] = json!("s-lost");
+    let aside = |outbox: String| {
+        let (item, sequence) = ("SESSION#s-lost/METADATA", "1");
+        json!({ "unpublished": "MalformedDetail", "item": item, "sequenceNumber": sequence, "outbox": outbox })
+            .to_string()
+    };
+    assert!(!world.deliver(RELAY, "m-7", &aside(json!([lost]).to_string()), 0).await);
+    assert!(!world.deliver(RELAY, "m-8", &aside("not JSON".to_owned()), 0).await);
     assert!(world.sqs.calls().is_empty(), "nothing goes back");
     let letters = world.letters().await;
     let reasons: Vec<(&str, &str)> = letters.iter().map(|l| (l.message_id.as_str(), l.reason.as_str())).collect();
-    assert_eq!(letters.len(), 6, "{reasons:?}");
+    assert_eq!(letters.len(), 8, "{reasons:?}");
     for (id, reason) in [
         ("m-1", "add up to energyKwh"),
         ("m-3", "no event of ours"),
         ("m-5", "no event of ours"),
         ("m-6", "was not relayed"),
+        ("m-7", "MalformedDetail"),
+        ("m-8", "MalformedDetail"),
     ] {
         assert!(reasons.iter().any(|(of, text)| *of == id && text.contains(reason)), "{id}: {reasons:?}");
     }
-    // One record, with the event on it, for the session of m-1, m-2 and m-4.
-    let items = world.dynamodb.items("ev-billing").await;
-    assert_eq!(items.len(), 1);
+    // One record, with the event on it, for the session of m-1, m-2 and m-4, and one for that of m-7.
+    let mut items = world.dynamodb.items("ev-billing").await;
+    items.sort_by_key(|item| item["PK"].as_s().unwrap() == "FAILURE#s-lost");
+    assert_eq!((items.len(), items[1]["PK"].as_s().unwrap().as_str()), (2, "FAILURE#s-lost"));
     let outbox: Value = serde_json::from_str(items[0]["outbox"].as_s().unwrap()).unwrap();
     assert_eq!(outbox[0]["eventType"], "BILLING_FAILED");
     assert_eq!(outbox[0]["quarantineKey"], "dead-letters/ev-billing-dlq-dev/m-1.json");

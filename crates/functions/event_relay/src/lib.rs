@@ -2,12 +2,20 @@
 //!
 //! The tables' streams, filtered to items with an outbox, invoke this function. Events were sealed with their ids by
 //! the write, so a batch that is delivered again publishes the same events under the same ids.
+//!
+//! A stream delivers a failed batch again for as long as it keeps its records, and nothing behind it meanwhile. So what
+//! no try can publish is set aside, in the dead-letter queue, and the rest goes on.
 
 use std::time::Duration;
 
 use aws_sdk_eventbridge::Client;
+use aws_sdk_eventbridge::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_eventbridge::operation::put_events::PutEventsError;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use backon::{ExponentialBuilder, Retryable};
+use chrono::TimeDelta;
+use domain::Instant;
+use domain::dead_letter::UnpublishedEvents;
 use domain::event::Envelope;
 use lambda_kit::events::{StreamBatchResponse, StreamEvent, StreamItemFailure, StreamRecord};
 use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger};
@@ -18,21 +26,28 @@ use serde_json::Value;
 const ENTRIES: usize = 10;
 /// Below `PutEvents`'s limit of 256 KB for all entries of a call, with room for names and times.
 const BYTES: usize = 240_000;
+/// Codes by which `PutEvents` refuses an entry for what it is: another try would be refused as well.
+const REFUSED_FOR_GOOD: [&str; 3] = ["MalformedDetail", "InvalidArgument", "RedactionFailure"];
+/// How long an outbox that is not understood is tried again: a deployment may replace a writer before the relay.
+const PATIENCE: TimeDelta = TimeDelta::minutes(5);
 
 /// The function.
 #[derive(Debug)]
 pub struct EventRelay {
     client: Client,
     bus: String,
+    sqs: aws_sdk_sqs::Client,
+    set_aside: String,
 }
 
 /// An event on its way, with the stream record that carried it.
 #[derive(Debug)]
 struct Outgoing {
     sequence_number: String,
+    item: String,
     source: &'static str,
     detail_type: &'static str,
-    time: domain::Instant,
+    time: Instant,
     detail: String,
 }
 
@@ -43,19 +58,19 @@ impl Function for EventRelay {
         Err(request.unknown_action(&["none: it relays the batches of table streams"]))
     }
 
-    async fn trigger(&self, trigger: Trigger, _: Context) -> Result<Value, Failure> {
+    async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let Trigger::Stream(batch) = trigger else {
             return Err(Failure::invalid("Records", "must be records of a table's stream"));
         };
-        self.relay(batch).await
+        self.relay(batch, context.now).await
     }
 }
 
 impl EventRelay {
-    /// Publishes to `bus`.
+    /// Publishes to `bus`; what the bus refuses for good goes to the queue with the URL `set_aside`.
     #[must_use]
-    pub fn new(client: Client, bus: String) -> Self {
-        Self { client, bus }
+    pub fn new(client: Client, bus: String, sqs: aws_sdk_sqs::Client, set_aside: String) -> Self {
+        Self { client, bus, sqs, set_aside }
     }
 
     /// Publishes the events of a batch in order, and answers the first record that was not published: the stream
@@ -63,17 +78,24 @@ impl EventRelay {
     ///
     /// # Errors
     /// When nothing of the batch could be published; the stream delivers it again as a whole.
-    pub async fn relay(&self, batch: StreamEvent) -> Result<Value, Failure> {
+    pub async fn relay(&self, batch: StreamEvent, now: Instant) -> Result<Value, Failure> {
         let first = batch.records.first().map(sequence_number);
         let mut outgoing = Vec::new();
         let mut failed = None;
         for record in &batch.records {
-            match events_of(record) {
-                Ok(events) => outgoing.extend(events),
-                Err(failure) => {
-                    failed = Some((sequence_number(record), failure));
-                    break;
+            let outcome = match events_of(record) {
+                Ok(events) => {
+                    outgoing.extend(events);
+                    Ok(())
                 }
+                Err(reason) if now - record.change.approximate_creation_date_time < PATIENCE => {
+                    Err(Failure::internal(format!("{}: {reason}", item_of(record))))
+                }
+                Err(reason) => self.set_aside(unreadable(record, &reason.to_string())).await,
+            };
+            if let Err(failure) = outcome {
+                failed = Some((sequence_number(record), failure));
+                break;
             }
         }
         if let Err((sequence, failure)) = self.publish(&outgoing).await {
@@ -96,15 +118,7 @@ impl EventRelay {
     async fn publish(&self, events: &[Outgoing]) -> Result<(), (String, Failure)> {
         for chunk in chunks(events) {
             let published = std::sync::atomic::AtomicUsize::new(0);
-            let attempt = || async {
-                let done = published.load(std::sync::atomic::Ordering::Relaxed);
-                let taken = self.put(&chunk[done..]).await?;
-                published.fetch_add(taken, std::sync::atomic::Ordering::Relaxed);
-                if done + taken == chunk.len() {
-                    return Ok(());
-                }
-                Err(Failure::unavailable("the bus did not take every event"))
-            };
+            let attempt = || self.publish_chunk(chunk, &published);
             let backoff = ExponentialBuilder::default()
                 .with_jitter()
                 .with_min_delay(Duration::from_millis(100))
@@ -114,12 +128,36 @@ impl EventRelay {
                 (chunk[next].sequence_number.clone(), failure)
             })?;
         }
-        metrics::counter!("EventsPublished").increment(events.len() as u64);
         Ok(())
     }
 
-    /// One call; answers how many events, from the first on, were taken without a gap.
-    async fn put(&self, events: &[Outgoing]) -> Result<usize, Failure> {
+    /// Publishes what of a chunk is not published yet, and counts on.
+    async fn publish_chunk(
+        &self,
+        chunk: &[Outgoing],
+        published: &std::sync::atomic::AtomicUsize,
+    ) -> Result<(), Failure> {
+        loop {
+            let left = &chunk[published.load(std::sync::atomic::Ordering::Relaxed)..];
+            if left.is_empty() {
+                return Ok(());
+            }
+            let put = self.put(left).await?;
+            published.fetch_add(put.taken, std::sync::atomic::Ordering::Relaxed);
+            metrics::counter!("EventsPublished").increment(put.taken as u64);
+            match put.refused {
+                None => {}
+                Some(Refused::ForNow) => return Err(Failure::unavailable("the bus did not take every event")),
+                Some(Refused::ForGood(reason)) => {
+                    self.set_aside(left[put.taken].unpublished(&reason)).await?;
+                    published.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// One call.
+    async fn put(&self, events: &[Outgoing]) -> Result<Put, Failure> {
         let entries = events.iter().map(|event| {
             PutEventsRequestEntry::builder()
                 .event_bus_name(&self.bus)
@@ -129,11 +167,73 @@ impl EventRelay {
                 .detail(&event.detail)
                 .build()
         });
-        let answer = self.client.put_events().set_entries(Some(entries.collect())).send().await;
-        let answer =
-            answer.map_err(|error| Failure::unavailable(aws_sdk_eventbridge::error::DisplayErrorContext(error)))?;
-        let refused = answer.entries().iter().position(|entry| entry.error_code().is_some());
-        Ok(refused.unwrap_or(events.len()))
+        let answer = match self.client.put_events().set_entries(Some(entries.collect())).send().await {
+            Ok(answer) => answer,
+            Err(error) if is_too_large(events, &error) => {
+                let reason = format!("the bus does not take an event of {} bytes", events[0].detail.len());
+                return Ok(Put { taken: 0, refused: Some(Refused::ForGood(reason)) });
+            }
+            Err(error) => return Err(Failure::unavailable(aws_sdk_eventbridge::error::DisplayErrorContext(error))),
+        };
+        let refused = answer.entries().iter().enumerate().find_map(|(n, entry)| Some((n, entry, entry.error_code()?)));
+        Ok(match refused {
+            None => Put { taken: events.len(), refused: None },
+            Some((taken, entry, code)) if REFUSED_FOR_GOOD.contains(&code) => {
+                let reason = format!("the bus refuses it: {code}: {}", entry.error_message().unwrap_or_default());
+                Put { taken, refused: Some(Refused::ForGood(reason)) }
+            }
+            Some((taken, ..)) => Put { taken, refused: Some(Refused::ForNow) },
+        })
+    }
+
+    /// Keeps events that cannot be published where an operator finds them. A batch that is delivered again may keep
+    /// them twice.
+    async fn set_aside(&self, events: UnpublishedEvents) -> Result<(), Failure> {
+        let body = serde_json::to_string(&events).map_err(Failure::internal)?;
+        let sent = self.sqs.send_message().queue_url(&self.set_aside).message_body(body).send().await;
+        sent.map_err(|error| Failure::unavailable(aws_sdk_sqs::error::DisplayErrorContext(error)))?;
+        tracing::error!(item = events.item, reason = events.unpublished, "events were set aside");
+        metrics::counter!("EventsSetAside").increment(1);
+        Ok(())
+    }
+}
+
+/// What became of the entries of a call: so many were taken without a gap, and then one refused, if any.
+struct Put {
+    taken: usize,
+    refused: Option<Refused>,
+}
+
+enum Refused {
+    ForNow,
+    ForGood(String),
+}
+
+/// Whether a call failed because its only event is larger than the bus takes: a larger one always is its call's only one.
+fn is_too_large<R>(events: &[Outgoing], error: &SdkError<PutEventsError, R>) -> bool {
+    let [only] = events else { return false };
+    let refused =
+        error.code().is_some_and(|code| ["ValidationException", "RequestEntityTooLargeException"].contains(&code));
+    refused && only.detail.len() > BYTES
+}
+
+impl Outgoing {
+    fn unpublished(&self, reason: &str) -> UnpublishedEvents {
+        UnpublishedEvents {
+            unpublished: reason.to_owned(),
+            item: self.item.clone(),
+            sequence_number: self.sequence_number.clone(),
+            outbox: format!("[{}]", self.detail),
+        }
+    }
+}
+
+fn unreadable(record: &StreamRecord, reason: &str) -> UnpublishedEvents {
+    UnpublishedEvents {
+        unpublished: format!("the outbox is not understood: {reason}"),
+        item: item_of(record),
+        sequence_number: sequence_number(record),
+        outbox: outbox_of(record).unwrap_or_default().to_owned(),
     }
 }
 
@@ -141,25 +241,37 @@ fn sequence_number(record: &StreamRecord) -> String {
     record.change.sequence_number.clone().unwrap_or_default()
 }
 
-/// The events that rode on the write of a record; none when it has no outbox, or when it was only removed with one.
-fn events_of(record: &StreamRecord) -> Result<Vec<Outgoing>, Failure> {
-    if record.event_name == "REMOVE" {
-        return Ok(Vec::new());
-    }
-    let Some(AttributeValue::S(outbox)) = record.change.new_image.inner().get(store::keys::OUTBOX) else {
-        return Ok(Vec::new());
+/// The parts of the key of a record's item.
+fn item_of(record: &StreamRecord) -> String {
+    let keys = record.change.keys.inner();
+    let part = |name: &&str| match keys.get(*name) {
+        Some(AttributeValue::S(text)) => Some(text.as_str()),
+        _ => None,
     };
-    let envelopes: Vec<Envelope> = serde_json::from_str(outbox)
-        .map_err(|error| Failure::internal(format!("record {}: {error}", sequence_number(record))))?;
+    store::keys::PRIMARY.iter().filter_map(part).collect::<Vec<_>>().join("/")
+}
+
+fn outbox_of(record: &StreamRecord) -> Option<&str> {
+    match record.change.new_image.inner().get(store::keys::OUTBOX) {
+        Some(AttributeValue::S(outbox)) => Some(outbox),
+        _ => None,
+    }
+}
+
+/// The events that rode on the write of a record; none when it has no outbox, or when it was only removed with one.
+fn events_of(record: &StreamRecord) -> Result<Vec<Outgoing>, serde_json::Error> {
+    let Some(outbox) = outbox_of(record).filter(|_| record.event_name != "REMOVE") else { return Ok(Vec::new()) };
+    let envelopes: Vec<Envelope> = serde_json::from_str(outbox)?;
     envelopes
         .into_iter()
         .map(|envelope| {
             Ok(Outgoing {
                 sequence_number: sequence_number(record),
+                item: item_of(record),
                 source: envelope.event.source(),
                 detail_type: envelope.event.event_type(),
                 time: envelope.occurred_at,
-                detail: serde_json::to_string(&envelope).map_err(Failure::internal)?,
+                detail: serde_json::to_string(&envelope)?,
             })
         })
         .collect()

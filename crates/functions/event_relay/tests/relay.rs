@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use domain::event::{Event, StationStatusChanged, seal};
-use domain::id::StationId;
+use domain::dead_letter::UnpublishedEvents;
+use domain::event::{Event, PortFailed, StationStatusChanged, seal};
+use domain::id::{PortId, StationId};
 use domain::station::StationStatus;
 use event_relay::EventRelay;
 use lambda_kit::{Clock, Door};
 use serde_json::{Value, json};
-use testkit::{FakeAws, RecordedCall, RuntimeApi, invoke, sdk_config, stream_event};
+use testkit::{FakeAws, NOWHERE, RecordedCall, RuntimeApi, invoke, sdk_config, stream_event};
 
 /// A batch of `count` records with two events each.
 fn batch(count: usize) -> (Value, BTreeSet<String>) {
@@ -60,8 +61,24 @@ fn taken(calls: &[RecordedCall]) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 fn door(aws: &FakeAws) -> Door<EventRelay> {
+    door_with_queue(aws, NOWHERE)
+}
+
+fn door_with_queue(aws: &FakeAws, queue: &str) -> Door<EventRelay> {
     let client = aws_sdk_eventbridge::Client::new(&sdk_config(&aws.endpoint()));
-    Door::new(EventRelay::new(client, "bus".to_owned()), Clock::SYSTEM)
+    let sqs = aws_sdk_sqs::Client::new(&sdk_config(queue));
+    Door::new(EventRelay::new(client, "bus".to_owned(), sqs, "http://queue/aside".to_owned()), Clock::SYSTEM)
+}
+
+/// A queue that takes what is set aside.
+async fn queue() -> FakeAws {
+    FakeAws::start(|_, _| (200, json!({ "MessageId": "m", "MD5OfMessageBody": "" }).to_string())).await
+}
+
+/// What was set aside.
+fn aside(queue: &FakeAws) -> Vec<UnpublishedEvents> {
+    let bodies = queue.calls().into_iter().map(|call| serde_json::from_str::<Value>(&call.body).unwrap());
+    bodies.map(|body| serde_json::from_str(body["MessageBody"].as_str().unwrap()).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -126,7 +143,7 @@ async fn a_relay_killed_mid_batch_loses_nothing_and_duplicates_keep_their_ids() 
     .await;
     let (batch, ids) = batch(30);
     let endpoint = aws.endpoint();
-    let environment = [("EVENT_BUS", "bus"), ("AWS_ENDPOINT_URL", endpoint.as_str())];
+    let environment = [("EVENT_BUS", "bus"), ("SET_ASIDE_QUEUE_URL", "queue"), ("AWS_ENDPOINT_URL", endpoint.as_str())];
     let binary = Path::new(env!("CARGO_BIN_EXE_event_relay"));
     let runtime = RuntimeApi::start().await;
 
@@ -155,12 +172,109 @@ async fn a_relay_killed_mid_batch_loses_nothing_and_duplicates_keep_their_ids() 
     assert!(taken.values().all(|details| details.len() == 1), "a duplicate carries the same id and the same content");
 }
 
+/// A deployment may replace the writer of a new event before the relay, so an outbox that is not understood is tried
+/// again for some minutes.
 #[tokio::test]
-async fn an_outbox_that_cannot_be_read_stops_there_and_not_before() {
+async fn a_young_outbox_that_cannot_be_read_stops_there_and_not_before() {
     let aws = FakeAws::start(|call, _| accept(call)).await;
     let (mut batch, ids) = batch(3);
     batch["Records"][2]["dynamodb"]["NewImage"]["outbox"]["S"] = json!("not JSON");
+    batch["Records"][2]["dynamodb"]["ApproximateCreationDateTime"] = json!((Clock::SYSTEM.0)().timestamp());
     let answer = invoke(&door(&aws), batch).await.unwrap();
     assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "00002" }]));
     assert_eq!(taken(&aws.calls()).len(), ids.len() - 2);
+}
+
+/// One outbox that nobody can read does not hold up its shard for a day.
+#[tokio::test]
+async fn an_old_outbox_that_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
+    let (aws, queue) = (FakeAws::start(|call, _| accept(call)).await, queue().await);
+    let (mut batch, ids) = batch(3);
+    batch["Records"][0]["dynamodb"]["NewImage"]["outbox"]["S"] = json!("not JSON");
+    let answer = invoke(&door_with_queue(&aws, &queue.endpoint()), batch).await.unwrap();
+    assert_eq!(answer["batchItemFailures"], json!([]));
+    assert_eq!(taken(&aws.calls()).len(), ids.len() - 2);
+    let aside = aside(&queue);
+    assert_eq!(aside.len(), 1);
+    assert_eq!((aside[0].item.as_str(), aside[0].sequence_number.as_str()), ("00000/METADATA", "00000"));
+    assert_eq!(aside[0].outbox, "not JSON");
+}
+
+/// The bus refuses one entry for what it is, and another because it is busy: the first is set aside, the second sent again.
+#[tokio::test]
+async fn an_entry_that_is_refused_for_good_is_set_aside_and_the_rest_goes_on() {
+    for code in ["MalformedDetail", "InvalidArgument", "RedactionFailure"] {
+        let bad = |entry: &Value| entry["Detail"].as_str().unwrap().contains("\"s-1\"");
+        let aws = FakeAws::start(move |call, before| {
+            let refuse = |code: &str| json!({ "ErrorCode": code, "ErrorMessage": "no" });
+            let answer = |(number, entry): (usize, &Value)| match () {
+                () if bad(entry) => refuse(code),
+                () if before == 0 && number == 4 => refuse("ThrottlingException"),
+                () => json!({ "EventId": "e" }),
+            };
+            let answers: Vec<Value> = entries(call).iter().enumerate().map(answer).collect();
+            (200, json!({ "FailedEntryCount": 1, "Entries": answers }).to_string())
+        })
+        .await;
+        let queue = queue().await;
+        let (batch, ids) = batch(4);
+        let answer = invoke(&door_with_queue(&aws, &queue.endpoint()), batch).await.unwrap();
+        assert_eq!(answer["batchItemFailures"], json!([]), "{code}");
+        assert_eq!(taken(&aws.calls()).into_keys().collect::<BTreeSet<_>>(), ids, "all were sent");
+        let last = entries(aws.calls().last().unwrap());
+        assert!(last.iter().all(|entry| !bad(entry)), "what was set aside is not sent again");
+        let aside = aside(&queue);
+        assert_eq!(aside.iter().map(|events| events.sequence_number.as_str()).collect::<Vec<_>>(), ["00001", "00001"]);
+        assert!(aside[0].unpublished.contains(code), "{}", aside[0].unpublished);
+        let kept: Vec<Value> = serde_json::from_str(&aside[0].outbox).unwrap();
+        assert_eq!((kept.len(), &kept[0]["stationId"]), (1, &json!("s-1")));
+    }
+}
+
+/// What is wrong with the bus or with a permission is not the event's fault: somebody mends it, and the stream tries on.
+#[tokio::test]
+async fn a_refusal_that_may_pass_sets_nothing_aside() {
+    for code in ["InternalFailure", "ThrottlingException", "AccessDeniedException", "NotAuthorizedForSourceException"] {
+        let aws = FakeAws::start(move |call, _| {
+            let answers: Vec<Value> = entries(call).iter().map(|_| json!({ "ErrorCode": code })).collect();
+            (200, json!({ "FailedEntryCount": 1, "Entries": answers }).to_string())
+        })
+        .await;
+        let queue = queue().await;
+        let (kind, _) = invoke(&door_with_queue(&aws, &queue.endpoint()), batch(2).0).await.unwrap_err();
+        assert_eq!((kind.as_str(), queue.calls().len()), ("UnavailableError", 0), "{code}");
+    }
+}
+
+/// An event that is larger than the bus takes.
+#[tokio::test]
+async fn an_event_that_is_too_large_is_set_aside() {
+    let aws = FakeAws::start(|call, _| {
+        if call.body.len() > 256 * 1024 {
+            return (400, json!({ "__type": "ValidationException", "message": "over the limit" }).to_string());
+        }
+        accept(call)
+    })
+    .await;
+    let queue = queue().await;
+    let reason = "x".repeat(300_000);
+    let failed = Event::PortFailed(PortFailed {
+        station_id: StationId::new("s-1").unwrap(),
+        port_id: PortId::new("port-1").unwrap(),
+        session_id: None,
+        reason,
+    });
+    let at = "2026-02-22T10:00:00Z".parse().unwrap();
+    let outbox = serde_json::to_string(&seal("STATION#s-1/PORT#port-1", 2, at, "c", [failed])).unwrap();
+    let (mut batch, ids) = batch(3);
+    batch["Records"][1]["dynamodb"]["NewImage"]["outbox"]["S"] = json!(outbox);
+    let answer = invoke(&door_with_queue(&aws, &queue.endpoint()), batch.clone()).await.unwrap();
+    assert_eq!(answer["batchItemFailures"], json!([]));
+    let small: Vec<RecordedCall> = aws.calls().into_iter().filter(|call| call.body.len() < 256 * 1024).collect();
+    assert_eq!(taken(&small).len(), ids.len() - 2);
+    assert_eq!(aside(&queue).iter().map(|events| events.outbox.len()).collect::<Vec<_>>(), [outbox.len()]);
+
+    // Where it cannot be set aside, it stops its batch: nothing is lost.
+    let stuck = invoke(&door(&aws), batch).await.unwrap();
+    assert_eq!(stuck["batchItemFailures"], json!([{ "itemIdentifier": "00001" }]));
 }
