@@ -28,7 +28,7 @@ def main():
     if problems:
         sys.exit(f"the template cannot be read: {problems}")
     resources = template["Resources"]
-    checks = (triggers, iot_rules, routes, dead_letters, queues, buckets, logs)
+    checks = (triggers, iot_rules, routes, dead_letters, queues, buckets, logs, loops)
     failures = [failure for check in checks for failure in check(resources)]
     for failure in failures:
         print(f"infrastructure/template.yaml: {failure}", file=sys.stderr)
@@ -230,6 +230,25 @@ def logs(resources):
         group = resources[target(function["LoggingConfig"]["LogGroup"])]["Properties"]
         if "RetentionInDays" not in group:
             yield f"{name}: its log is kept for ever"
+
+
+def loops(resources):
+    """A function that may invoke itself says that it means to: Lambda ends other loops after 16 rounds."""
+    for name, function in functions(resources).items():
+        own = function["FunctionName"]["Fn::Sub"]
+        statements = (
+            statement
+            for policy in resources[target(function["Role"])]["Properties"]["Policies"]
+            for statement in policy["PolicyDocument"]["Statement"]
+            if statement["Action"] == "lambda:InvokeFunction"
+        )
+        invokes_itself = any(
+            isinstance(resource, dict) and str(resource.get("Fn::Sub", "")).endswith(f":function:{own}")
+            for statement in statements
+            for resource in statement["Resource"]
+        )
+        if invokes_itself != (function.get("RecursiveLoop") == "Allow"):
+            yield f"{name}: {'may invoke' if invokes_itself else 'does not invoke'} itself, but RecursiveLoop says otherwise"
 
 
 if __name__ == "__main__":

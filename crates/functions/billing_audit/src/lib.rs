@@ -1,33 +1,44 @@
 //! Looks daily whether the books are right, and reports what is not.
 //!
-//! It reads both contexts' tables, which nobody else does, because it compares them; it writes neither.
+//! It reads both contexts' tables, which nobody else does, because it compares them; it writes neither. It reads a page
+//! at a time and reports what it finds at once. What is left when its time runs out it hands to another invocation of
+//! itself, so that no size is too large.
+
+mod ledger;
+mod task;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant as Stopwatch};
 
 use chrono::TimeDelta;
 use domain::Instant;
-use domain::billing::{EntryKind, Invoice, InvoiceStatus, LedgerEntry, Wallet};
+use domain::billing::{EntryKind, Invoice, InvoiceStatus};
 use domain::error::DomainError;
-use domain::id::{InvoiceId, SessionId};
+use domain::id::{InvoiceId, SessionId, UserId};
 use domain::session::{Session, SessionStatus};
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt, stream};
 use lambda_kit::{Answer, Context, Failure, Function, Peer, Request, Trigger};
-use rust_decimal::Decimal;
+use ledger::LedgerCheck;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{BillingStore, InvoiceFilter, PageRequest, SessionFilter, SessionStore};
+use store::{BillingStore, InvoiceFilter, PageRequest, SessionFilter, SessionStore, StoreError};
+use task::{Task, Tasks};
 
 /// How far back a scheduled audit looks: a run that fails is made up for by the next six.
 const WINDOW: TimeDelta = TimeDelta::days(7);
 /// What ended less than this ago may still be on its way to its invoice.
 const GRACE: TimeDelta = TimeDelta::minutes(15);
-/// Items read at once.
+/// Sessions, invoices and wallets of a page.
 const PAGE: usize = 100;
-/// Wallets and reports worked at the same time.
+/// Entries of a page of a ledger.
+const LEDGER_PAGE: usize = 500;
+/// Pages read at the same time.
+const PARALLEL_PAGES: usize = 8;
+/// Payments looked up, and defects reported, at the same time for a page.
 const PARALLEL: usize = 16;
-/// Kept back from the invocation's time for the reports and the answer.
+/// Kept back from the invocation's time: for the pages under way, slow as they may be, and for handing on.
 const RESERVE: Duration = Duration::from_secs(30);
 
 /// What is to be audited. Without anything the last week, up to a quarter of an hour ago.
@@ -40,16 +51,16 @@ pub struct Audit {
     /// … to here.
     #[serde(default)]
     pub to: Option<Instant>,
-    /// Wallets from here on: the `nextToken` of an audit that ran out of time.
+    /// What is left: the `nextToken` of an audit that ran out of time.
     #[serde(default)]
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = 200_000))]
     pub next_token: Option<String>,
     /// Whether an audit that runs out of time has itself invoked again, as a scheduled one does.
     #[serde(default)]
     pub goes_on: bool,
 }
 
-/// What an audit found.
+/// What an audit found, or as much of it as there was time for.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditAnswer {
@@ -65,7 +76,7 @@ pub struct AuditAnswer {
     pub wallets: usize,
     /// What is wrong.
     pub defects: Vec<Defect>,
-    /// Where to go on with the wallets, where time ran out.
+    /// What is left, where time ran out or a page could not be read: opaque.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
 }
@@ -141,64 +152,109 @@ impl BillingAudit {
         Self { sessions, billing, notifications, itself }
     }
 
-    /// Hands the wallets that are left to another invocation.
+    /// Hands what is left to another invocation.
     async fn go_on(&self, answer: &AuditAnswer, context: &Context) -> Result<(), Failure> {
         let Some(token) = &answer.next_token else { return Ok(()) };
         let rest = json!({ "from": answer.from, "to": answer.to, "nextToken": token, "goesOn": true });
         self.itself.command_later("audit", rest, &context.correlation_id).await
     }
 
-    /// Audits, reports every defect once, and answers them all.
+    /// Audits as much as there is time for, but at least a page, reports every defect, and answers them.
     ///
     /// # Errors
-    /// A validation failure for a window that is none; unavailable when a table or the notifications cannot be reached.
+    /// A validation failure for a window that is none; the first failure when not one page could be looked at, because
+    /// a table or the notifications cannot be reached. Nothing is lost by an error: the same audit again does the same.
     pub async fn audit(&self, audit: &Audit, context: &Context) -> Result<AuditAnswer, Failure> {
+        let watch = Stopwatch::now();
         let to = audit.to.unwrap_or(context.now - GRACE);
         let from = audit.from.unwrap_or(to - WINDOW);
         if from > to {
             return Err(DomainError::invalid("from", "must not be after to").into());
         }
-        let watch = std::time::Instant::now();
+        let mut tasks = match &audit.next_token {
+            Some(token) => Tasks::parse(token)?,
+            None => Tasks::of(from, to),
+        };
         let mut answer =
             AuditAnswer { from, to, sessions: 0, invoices: 0, wallets: 0, defects: Vec::new(), next_token: None };
-        // A continued audit has looked at sessions and invoices before.
-        if audit.next_token.is_none() {
-            self.audit_sessions(&mut answer).await?;
-            self.audit_invoices(&mut answer).await?;
-        }
-        let mut token = audit.next_token.clone();
-        loop {
-            token = self.audit_wallets(&mut answer, token).await?;
-            let out_of_time = context.time_left().saturating_sub(RESERVE) < watch.elapsed();
-            if token.is_none() || out_of_time {
-                break;
-            }
-        }
-        answer.next_token = token;
-        metrics::counter!("AuditDefects").increment(answer.defects.len() as u64);
-        let reports = stream::iter(answer.defects.clone())
-            .map(|defect| async move { self.report(&defect, context).await })
-            .buffer_unordered(PARALLEL);
-        reports.try_collect::<()>().await?;
+        let has_time = || watch.elapsed() < context.time_left().saturating_sub(RESERVE);
+        self.work(&mut tasks, &mut answer, has_time, context).await?;
+        answer.next_token = tasks.token()?;
         Ok(answer)
     }
 
-    async fn audit_sessions(&self, answer: &mut AuditAnswer) -> Result<(), Failure> {
-        for status in [SessionStatus::Completed, SessionStatus::Interrupted] {
-            let filter = SessionFilter::Changed(status, answer.from, answer.to);
-            let mut token = None;
-            loop {
-                let page = PageRequest { limit: PAGE, next_token: token };
-                let page = self.sessions.list(&filter, &page, |_| true).await?;
-                answer.sessions += page.items.len();
-                answer.defects.extend(self.unbilled(&page.items).await?);
-                token = page.next_token;
-                if token.is_none() {
-                    break;
+    /// Works off tasks, some at a time, while there is time. A task that fails is left for last: one page that cannot be
+    /// read must not keep the others from being looked at.
+    async fn work(
+        &self,
+        tasks: &mut Tasks,
+        answer: &mut AuditAnswer,
+        has_time: impl Fn() -> bool,
+        context: &Context,
+    ) -> Result<(), Failure> {
+        let (mut begun, mut done, mut failed) = (0, 0, Vec::new());
+        let mut failure = None;
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < PARALLEL_PAGES && (begun == 0 || has_time()) {
+                let Some(task) = tasks.next() else { break };
+                begun += 1;
+                running.push(async move {
+                    let found = self.look(&task, context).await;
+                    (task, found)
+                });
+            }
+            let Some((task, found)) = running.next().await else { break };
+            match found {
+                Ok(found) => {
+                    done += 1;
+                    answer.sessions += found.sessions;
+                    answer.invoices += found.invoices;
+                    answer.wallets += found.wallets;
+                    answer.defects.extend(found.defects);
+                    tasks.go_on_with(found.rest);
+                }
+                Err(error) => {
+                    tracing::error!(?task, cause = error.cause, "a page could not be audited: {}", error.message);
+                    failed.push(task);
+                    failure.get_or_insert(error);
                 }
             }
         }
-        Ok(())
+        drop(running);
+        tasks.leave_for_last(failed);
+        match failure {
+            Some(failure) if done == 0 => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at the page of a task and reports its defects.
+    async fn look(&self, task: &Task, context: &Context) -> Result<Found, Failure> {
+        let found = match task.clone() {
+            Task::Sessions { status, from, to, token } => self.look_at_sessions(status, (from, to), token).await?,
+            Task::Invoices { status, from, to, token } => self.look_at_invoices(status, (from, to), token).await?,
+            Task::Wallets { token } => self.look_at_wallets(token).await?,
+            Task::Ledger { check, token } => self.look_at_ledger(check, token).await?,
+        };
+        let reports =
+            stream::iter(found.defects.clone()).map(|defect| async move { self.report(&defect, context).await });
+        reports.buffer_unordered(PARALLEL).try_collect::<()>().await?;
+        metrics::counter!("AuditDefects").increment(found.defects.len() as u64);
+        Ok(found)
+    }
+
+    async fn look_at_sessions(
+        &self,
+        status: SessionStatus,
+        (from, to): (Instant, Instant),
+        token: Option<String>,
+    ) -> Result<Found, Failure> {
+        let page = PageRequest { limit: PAGE, next_token: token };
+        let page = self.sessions.list(&SessionFilter::Changed(status, from, to), &page, |_| true).await?;
+        let next = page.next_token.map(|token| Task::Sessions { status, from, to, token: Some(token) });
+        let defects = self.unbilled(&page.items).await?;
+        Ok(Found { sessions: page.items.len(), defects, rest: next.into_iter().collect(), ..Found::default() })
     }
 
     async fn unbilled(&self, sessions: &[Session]) -> Result<Vec<Defect>, Failure> {
@@ -218,23 +274,18 @@ impl BillingAudit {
         Ok(defects.collect())
     }
 
-    async fn audit_invoices(&self, answer: &mut AuditAnswer) -> Result<(), Failure> {
-        for status in [InvoiceStatus::Open, InvoiceStatus::Paid, InvoiceStatus::Credited] {
-            let filter = InvoiceFilter::Issued(status, answer.from, answer.to);
-            let mut token = None;
-            loop {
-                let page = PageRequest { limit: PAGE, next_token: token };
-                let page = self.billing.invoices(&filter, &page, |_| true).await?;
-                answer.invoices += page.items.len();
-                answer.defects.extend(self.unfounded(&page.items).await?);
-                answer.defects.extend(self.undebited(&page.items).await?);
-                token = page.next_token;
-                if token.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(())
+    async fn look_at_invoices(
+        &self,
+        status: InvoiceStatus,
+        (from, to): (Instant, Instant),
+        token: Option<String>,
+    ) -> Result<Found, Failure> {
+        let page = PageRequest { limit: PAGE, next_token: token };
+        let page = self.billing.invoices(&InvoiceFilter::Issued(status, from, to), &page, |_| true).await?;
+        let next = page.next_token.map(|token| Task::Invoices { status, from, to, token: Some(token) });
+        let mut defects = self.unfounded(&page.items).await?;
+        defects.extend(self.undebited(&page.items).await?);
+        Ok(Found { invoices: page.items.len(), defects, rest: next.into_iter().collect(), ..Found::default() })
     }
 
     /// Invoices behind which there is no billable session.
@@ -282,27 +333,37 @@ impl BillingAudit {
         }))
     }
 
-    async fn audit_wallets(&self, answer: &mut AuditAnswer, token: Option<String>) -> Result<Option<String>, Failure> {
+    async fn look_at_wallets(&self, token: Option<String>) -> Result<Found, Failure> {
         let page = self.billing.wallets(&PageRequest { limit: PAGE, next_token: token }).await?;
-        answer.wallets += page.items.len();
-        let checked = stream::iter(page.items).map(|wallet| async move { self.check_wallet(wallet).await });
-        let found: Vec<Option<Defect>> = checked.buffered(PARALLEL).try_collect().await?;
-        answer.defects.extend(found.into_iter().flatten());
-        Ok(page.next_token)
+        let ledgers = page.items.iter().map(|wallet| Task::Ledger { check: LedgerCheck::of(wallet), token: None });
+        let next = page.next_token.map(|token| Task::Wallets { token: Some(token) });
+        Ok(Found { wallets: page.items.len(), rest: ledgers.chain(next).collect(), ..Found::default() })
     }
 
-    async fn check_wallet(&self, listed: Wallet) -> Result<Option<Defect>, Failure> {
-        let ledger = self.billing.whole_ledger(&listed.user_id).await?;
-        let Some(reason) = mismatch(&listed, &ledger) else { return Ok(None) };
-        // The list is eventually consistent and money moves meanwhile: only what holds at a second look is a defect.
-        let Some(now) = self.billing.wallet(&listed.user_id).await? else { return Ok(None) };
-        let again = self.billing.whole_ledger(&listed.user_id).await?;
-        let moved = now.version != listed.version && mismatch(&now, &again).is_none();
-        Ok((!moved).then(|| Defect {
-            kind: DefectKind::LedgerMismatch,
-            subject: listed.user_id.to_string(),
-            message: format!("the wallet of user {}: {}", listed.user_id, mismatch(&now, &again).unwrap_or(reason)),
-        }))
+    async fn look_at_ledger(&self, mut check: LedgerCheck, token: Option<String>) -> Result<Found, Failure> {
+        let first = token.is_none();
+        let page = self.billing.ledger(&check.user_id, &PageRequest { limit: LEDGER_PAGE, next_token: token }).await;
+        let page = match page {
+            // An entry that cannot be read is a defect of the books, not of the audit.
+            Err(error @ StoreError::Corrupt { .. }) => return Ok(Found::mismatch(&check, &error.to_string())),
+            page => page?,
+        };
+        // Entries that were booked since the wallet was read are right, as long as the wallet knows of them now.
+        let newest = page.items.first().map_or(0, |entry| entry.sequence);
+        if first && newest > check.sequence {
+            let known = self.billing.wallet(&check.user_id).await?.map_or(0, |wallet| wallet.entries);
+            if newest > known {
+                let reason = format!("it counts {known} entries, its ledger has {newest}");
+                return Ok(Found::mismatch(&check, &reason));
+            }
+        }
+        let followed = check.follow(&page.items);
+        let followed = followed.and_then(|()| if page.next_token.is_none() { check.finish() } else { Ok(()) });
+        if let Err(reason) = followed {
+            return Ok(Found::mismatch(&check, &reason));
+        }
+        let next = page.next_token.map(|token| Task::Ledger { check, token: Some(token) });
+        Ok(Found { rest: next.into_iter().collect(), ..Found::default() })
     }
 
     /// Tells the operators, once for each defect, however often it is found.
@@ -315,21 +376,25 @@ impl BillingAudit {
     }
 }
 
-/// Why a ledger does not lead to its wallet's balance.
-fn mismatch(wallet: &Wallet, ledger: &[LedgerEntry]) -> Option<String> {
-    let mut balance = Decimal::ZERO;
-    for (sequence, entry) in (1..).zip(ledger) {
-        if entry.sequence != sequence {
-            return Some(format!("entry {sequence} of its ledger is missing"));
-        }
-        balance += entry.amount;
-        if entry.balance_after != balance {
-            return Some(format!("entry {sequence} says {}, its ledger adds up to {balance}", entry.balance_after));
-        }
+/// What a page showed.
+#[derive(Debug, Default)]
+struct Found {
+    sessions: usize,
+    invoices: usize,
+    wallets: usize,
+    defects: Vec<Defect>,
+    /// What is to be looked at next because of it.
+    rest: Vec<Task>,
+}
+
+impl Found {
+    fn mismatch(check: &LedgerCheck, reason: &str) -> Self {
+        let user: &UserId = &check.user_id;
+        let defect = Defect {
+            kind: DefectKind::LedgerMismatch,
+            subject: user.to_string(),
+            message: format!("the wallet of user {user}: {reason}"),
+        };
+        Self { defects: vec![defect], ..Self::default() }
     }
-    if wallet.entries != ledger.len() as u64 {
-        return Some(format!("it counts {} entries, its ledger has {}", wallet.entries, ledger.len()));
-    }
-    (wallet.balance != balance)
-        .then(|| format!("its balance is {} {}, its ledger adds up to {balance}", wallet.balance, wallet.currency))
 }

@@ -1,0 +1,261 @@
+//! An audit that is interrupted, however often and wherever, finds what an uninterrupted one finds.
+//!
+//! `EVOKE_SEED` repeats a run; the seed is printed when it fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+use billing_audit::BillingAudit;
+use chrono::TimeDelta;
+use common::{World, invoice};
+use lambda_kit::{Clock, Context, Failure, Function, Peer, Request};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use serde_json::{Value, json};
+use store::{BillingStore, Client, Db, SessionStore};
+use testkit::{FakeAws, Fault, FaultyHttp, sdk_config};
+
+/// More than two pages of everything.
+const USERS: usize = 230;
+/// More than four pages of one ledger.
+const ENTRIES: usize = 2_200;
+const CASES: u32 = 12;
+
+/// An execution environment that may die; what it tells others is recorded.
+struct Process {
+    audit: BillingAudit,
+    http: FaultyHttp,
+    lambda: FakeAws,
+}
+
+impl Process {
+    async fn new(world: &World) -> Self {
+        let http = FaultyHttp::default();
+        let lambda = FakeAws::start(|_, _| (200, "{}".to_owned())).await;
+        let sdk = |endpoint: &str| sdk_config(endpoint).to_builder().http_client(http.clone()).build();
+        let db = Db::new(Client::new(&sdk(&world.dynamodb.endpoint())));
+        let sessions = SessionStore::new(db.clone(), "ev-sessions", store::DEFAULT_SHARDS);
+        let billing = BillingStore::new(db, "ev-billing");
+        let peer = |name: &str| Peer::new(&sdk(&lambda.endpoint()), name.to_owned());
+        let audit = BillingAudit::new(sessions, billing, peer("notifications"), peer("audit"));
+        Self { audit, http, lambda }
+    }
+
+    /// One invocation; nothing when the process died meanwhile.
+    async fn invoke(
+        &self,
+        payload: &Value,
+        time: TimeDelta,
+        faults: BTreeMap<u32, Fault>,
+    ) -> Option<Result<Value, Failure>> {
+        let now = (Clock::SYSTEM.0)();
+        let context = Context { now, deadline: now + time, correlation_id: "c".to_owned(), request_id: "r".to_owned() };
+        let request = Request { action: "audit".to_owned(), arguments: payload.clone(), actor: None, context };
+        self.http.plan(faults);
+        let answer = self.http.survive(self.audit.handle(request)).await;
+        answer.map(|answer| answer.map(|answer| answer.body))
+    }
+}
+
+/// The defects that the operators were told of, and the invocations that were handed on.
+fn told(calls: &[testkit::RecordedCall]) -> (BTreeSet<String>, Vec<Value>) {
+    let bodies = calls.iter().map(|call| serde_json::from_str::<Value>(&call.body).unwrap());
+    let (notifications, audits): (Vec<Value>, Vec<Value>) = bodies.partition(|body| body["action"] == "notify");
+    let key = |notification: &Value| notification["deduplicationKey"].as_str().unwrap().to_owned();
+    (notifications.iter().map(key).collect(), audits)
+}
+
+fn window() -> Value {
+    let now = (Clock::SYSTEM.0)();
+    json!({ "from": now - TimeDelta::hours(2), "to": now + TimeDelta::hours(2), "goesOn": true })
+}
+
+/// An invocation of a history: how much time it has, and what happens to which of its calls.
+#[derive(Clone, Debug)]
+struct Turn {
+    time: TimeDelta,
+    faults: BTreeMap<u32, u8>,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    // No time at all is a page; a little beyond the reserve is some.
+    let time = prop_oneof![
+        Just(TimeDelta::zero()),
+        (0..40i64).prop_map(|milliseconds| TimeDelta::seconds(30) + TimeDelta::milliseconds(milliseconds)),
+    ];
+    let faults = prop::collection::btree_map(0..60u32, 0..3u8, 0..3);
+    prop::collection::vec((time, faults).prop_map(|(time, faults)| Turn { time, faults }), 20..60)
+}
+
+fn fault(kind: u8) -> Fault {
+    [Fault::CrashBefore, Fault::CrashAfter, Fault::Throttle][usize::from(kind)]
+}
+
+/// What Lambda does with an audit: an invocation that dies or fails is made again, one that was handed on is made.
+/// The turns are over some time; the rest has time enough. Answers what the operators were told of, and how many
+/// invocations there were.
+async fn audit(process: &Process, first: &Value, turns: &[Turn]) -> Result<(BTreeSet<String>, usize), TestCaseError> {
+    let before = process.lambda.calls().len();
+    let mut seen = before;
+    let mut pending = VecDeque::from([first.clone()]);
+    let mut turns = turns.iter();
+    let mut invocations = 0;
+    while let Some(payload) = pending.pop_front() {
+        invocations += 1;
+        prop_assert!(invocations < 1_000, "the audit has no end");
+        let turn = turns.next();
+        let time = turn.map_or(TimeDelta::minutes(15), |turn| turn.time);
+        let faults = turn.map(|turn| turn.faults.iter().map(|(call, kind)| (*call, fault(*kind))).collect());
+        match process.invoke(&payload, time, faults.unwrap_or_default()).await {
+            Some(Ok(_)) => {}
+            Some(Err(failure)) => {
+                prop_assert_eq!(failure.code.name(), "UnavailableError");
+                pending.push_back(payload);
+            }
+            None => pending.push_back(payload),
+        }
+        let calls = process.lambda.calls();
+        pending.extend(told(&calls[seen..]).1);
+        seen = calls.len();
+    }
+    Ok((told(&process.lambda.calls()[before..]).0, invocations))
+}
+
+/// Books with defects all over: sessions without invoices and the other way round, payments without debits, wallets
+/// whose ledgers do not add up, one at its very first entry. Answers the keys of their reports.
+async fn plant(world: &World) -> BTreeSet<String> {
+    let users: Vec<String> = (0..USERS).map(|number| format!("u-{number:03}")).collect();
+    for user in &users {
+        world.top_up(user).await;
+    }
+    let names: Vec<&str> = users.iter().map(String::as_str).collect();
+    let sessions = world.sessions(&names).await;
+    let mut expected = BTreeSet::new();
+    let id = |session: &str| invoice(session)["INVOICE#".len()..].to_owned();
+    for number in (0..USERS).step_by(37) {
+        world.delete("ev-billing", invoice(&sessions[number]), "METADATA").await;
+        expected.insert(format!("SessionWithoutInvoice {}", sessions[number]));
+        world.delete("ev-sessions", format!("SESSION#{}", sessions[number + 1]), "METADATA").await;
+        expected.insert(format!("InvoiceWithoutSession {}", id(&sessions[number + 1])));
+        let other = AttributeValue::S("other".to_owned());
+        world.set(format!("WALLET#{}", users[number + 2]), "ENTRY#000000000002", "reference", other).await;
+        expected.insert(format!("PaymentWithoutDebit {}", id(&sessions[number + 2])));
+        let balance = AttributeValue::S("15.01".to_owned());
+        world.set(format!("WALLET#{}", users[number + 3]), "BALANCE", "balance", balance).await;
+        expected.insert(format!("LedgerMismatch {}", users[number + 3]));
+    }
+    long_ledger(world).await;
+    expected.insert("LedgerMismatch u-long".to_owned());
+    expected
+}
+
+/// A wallet with a long ledger in which the first entry is wrong, and with it the last that is read.
+async fn long_ledger(world: &World) {
+    let client = world.dynamodb.client();
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let number = |number: usize| AttributeValue::N(number.to_string());
+    let at = "2026-01-01T00:00:00.000Z";
+    let entries: Vec<WriteRequest> = (1..=ENTRIES)
+        .map(|sequence| {
+            let put = PutRequest::builder()
+                .item("PK", text("WALLET#u-long"))
+                .item("SK", text(&format!("ENTRY#{sequence:012}")))
+                .item("kind", text("TOP_UP"))
+                .item("amount", text(if sequence == 1 { "1.01" } else { "1.00" }))
+                .item("balanceAfter", text(&format!("{sequence}.00")))
+                .item("currency", text("EUR"))
+                .item("reference", text("r"))
+                .item("createdAt", text(at));
+            WriteRequest::builder().put_request(put.build().unwrap()).build()
+        })
+        .collect();
+    for chunk in entries.chunks(25) {
+        client.batch_write_item().request_items("ev-billing", chunk.to_vec()).send().await.unwrap();
+    }
+    let wallet =
+        client.put_item().table_name("ev-billing").item("PK", text("WALLET#u-long")).item("SK", text("BALANCE"));
+    let wallet = wallet.item("status", text("WALLET")).item("createdAt", text(at)).item("currency", text("EUR"));
+    let wallet = wallet.item("balance", text(&format!("{ENTRIES}.00"))).item("entries", number(ENTRIES));
+    wallet.item("version", number(ENTRIES)).send().await.unwrap();
+}
+
+fn seed() -> u64 {
+    #[allow(clippy::disallowed_methods)] // how a run is repeated
+    let seed = std::env::var("EVOKE_SEED").ok().and_then(|seed| seed.parse().ok());
+    seed.unwrap_or_else(|| (Clock::SYSTEM.0)().timestamp_millis().unsigned_abs())
+}
+
+#[test]
+fn however_often_it_is_interrupted_it_finds_the_same() {
+    let seed = seed();
+    println!("EVOKE_SEED={seed}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (world, expected) = runtime.block_on(async {
+        let world = World::new().await;
+        let expected = plant(&world).await;
+        (world, expected)
+    });
+    let first = window();
+    let (whole, invocations) = runtime
+        .block_on(async { audit(&Process::new(&world).await, &first, &[]).await })
+        .expect("an audit without interruption");
+    assert_eq!((&whole, invocations), (&expected, 1), "without interruption");
+    let mut seeds = [0; 32];
+    seeds[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seeds);
+    let config = Config { failure_persistence: None, ..Config::with_cases(CASES) };
+    let all_invocations = std::cell::Cell::new(0);
+    let result = TestRunner::new_with_rng(config, rng).run(&turns(), |turns| {
+        let (found, invocations) =
+            runtime.block_on(async { audit(&Process::new(&world).await, &first, &turns).await })?;
+        all_invocations.set(all_invocations.get() + invocations);
+        prop_assert_eq!(&found, &expected);
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("EVOKE_SEED={seed}: {error}"));
+    println!("{} invocations in {CASES} cases", all_invocations.get());
+    assert!(all_invocations.get() > 5 * CASES as usize, "the audits were hardly interrupted");
+}
+
+/// An invocation without time looks at one page, and hands on the rest whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_time_every_invocation_looks_at_a_page() {
+    let world = World::new().await;
+    let expected = plant(&world).await;
+    let process = Process::new(&world).await;
+    let (mut payload, mut invocations, mut sums) = (window(), 0, [0; 3]);
+    loop {
+        let answer = process.invoke(&payload, TimeDelta::zero(), BTreeMap::new()).await.unwrap().unwrap();
+        invocations += 1;
+        for (sum, (name, most)) in sums.iter_mut().zip([("sessions", 100), ("invoices", 100), ("wallets", 100)]) {
+            let count = answer[name].as_u64().unwrap();
+            assert!(count <= most, "{answer}");
+            *sum += count;
+        }
+        let audits = told(&process.lambda.calls()).1;
+        let token = &answer["nextToken"];
+        assert_eq!(audits.len(), invocations - usize::from(token.is_null()), "each handed on once");
+        if token.is_null() {
+            break;
+        }
+        payload = audits.last().unwrap().clone();
+        assert_eq!((&payload["nextToken"], &payload["goesOn"]), (token, &json!(true)));
+        assert!(payload.to_string().len() < 60_000, "{} bytes are handed on", payload.to_string().len());
+    }
+    // Seven sessions and seven invoices were taken away, and a wallet added.
+    assert_eq!(sums, [USERS as u64 - 7, USERS as u64 - 7, USERS as u64 + 1]);
+    assert_eq!(told(&process.lambda.calls()).0, expected);
+}
+
+#[tokio::test]
+async fn a_token_that_no_audit_made_is_refused() {
+    let world = World::new().await;
+    for token in ["x", "{}", "[{\"of\":\"tables\"}]"] {
+        let (kind, message) = testkit::invoke(&world.audit, json!({ "nextToken": token })).await.unwrap_err();
+        assert_eq!(kind, "ValidationError");
+        assert!(message.contains("nextToken"), "{message}");
+    }
+}
