@@ -49,6 +49,8 @@ pub const LEVEL_INDEX: &str = "level-index";
 pub const FLEET_INDEX: &str = "fleet-index";
 /// The one partition of the fleet's index: only new stations are written to it.
 pub const FLEET: &str = "FLEET";
+/// Key, in the telemetry table, of the round through the fleet that is not finished. No station's id has a `#`.
+pub const FLEET_ROUND: &str = "ROUND#FLEET";
 /// POIs by (country, PK).
 pub const COUNTRY_INDEX: &str = "country-index";
 /// Partition of how far the mirror of OpenChargeMap is.

@@ -30,7 +30,7 @@ pub use page::{Page, PageRequest};
 pub use pois::{LoadedState, PoiStore};
 pub use sessions::{ActiveKey, FleetPart, LoadedSession, SessionFilter, SessionStore};
 pub use stations::{LoadedStation, StationFilter, StationStore};
-pub use telemetry::{StationState, TelemetryStore};
+pub use telemetry::{Round, StationState, TelemetryStore};
 pub use transaction::Transaction;
 pub use users::UserStore;
 

@@ -17,6 +17,7 @@ use crate::{Trace, keys, time};
 const TIMESTAMP: &str = "timestamp";
 const MESSAGE_ID: &str = "message_id";
 const SILENT: &str = "silent";
+const ROUND: &str = "round";
 /// What was rejected of a station is forgotten after a day without more, s. DynamoDB's time to live does that.
 const FORGET_AFTER: i64 = 86_400;
 
@@ -38,6 +39,27 @@ pub struct StationState {
     pub silent_since: Option<Instant>,
 }
 
+/// A walk through the whole fleet, page by page, by one run after another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// When its first run began.
+    #[serde(with = "time")]
+    pub began_at: Instant,
+    /// Stations found silent so far.
+    pub silent: usize,
+    /// The page of [`TelemetryStore::list`] with which it goes on; none for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+impl Round {
+    /// A round that begins now, with the first page.
+    #[must_use]
+    pub fn begun(now: Instant) -> Self {
+        Self { began_at: now, silent: 0, next_token: None }
+    }
+}
+
 /// Attributes keep the names of the devices' fields.
 #[derive(Debug, Serialize, Deserialize)]
 struct StateRow {
@@ -55,6 +77,12 @@ struct StateRow {
     received_at: Instant,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::option")]
     silent: Option<Instant>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RoundRow {
+    #[serde(default)]
+    round: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -158,6 +186,34 @@ impl TelemetryStore {
             (false, None) => return Err(StoreError::ConditionFailed(station.to_string())),
         };
         self.db.update(change.build(&self.table, key(station.as_str()))?).await
+    }
+
+    /// The round through the fleet that the last run left unfinished, if it left one.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn round(&self) -> Result<Option<Round>, StoreError> {
+        let row: Option<RoundRow> = self.db.get_key(&self.table, key(keys::FLEET_ROUND), true).await?;
+        // A row that is not understood is of another version: a new round begins.
+        Ok(row.and_then(|row| row.round).and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// Keeps an unfinished round for the next run, or that there is none.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub async fn keep_round(&self, round: Option<&Round>) -> Result<(), StoreError> {
+        let change = match round {
+            Some(round) => {
+                let text = serde_json::to_string(round);
+                let text = text.map_err(|error| StoreError::corrupt(keys::FLEET_ROUND, error))?;
+                UpdateExpression::new().set(ROUND, AttributeValue::S(text))
+            }
+            None => UpdateExpression::new().remove(ROUND),
+        };
+        let update = change.build(&self.table, key(keys::FLEET_ROUND))?;
+        let write = || async { self.db.update(update.clone()).await };
+        write.retry(backoff()).when(StoreError::is_retryable).await
     }
 
     /// Counts the rejection of a station's message; `report` makes the event when there were too many of late.

@@ -1,6 +1,9 @@
 //! Looks every minute which battery-swap stations have fallen silent, and which are back.
 //!
-//! Each is reported once: that it was is noted on the station's state in the write that carries the event.
+//! Each is reported once: that it was is noted on the station's state in the write that carries the event. A run goes
+//! through the fleet as far as its time lasts, and the next run goes on there, so that no station is always the last.
+
+use std::time::{Duration, Instant as Stopwatch};
 
 use domain::Instant;
 use domain::event::{Event, TelemetryStale};
@@ -9,12 +12,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger};
 use serde::Serialize;
 use serde_json::Value;
-use store::{PageRequest, StationState, TelemetryStore};
+use store::{PageRequest, Round, StationState, TelemetryStore};
 
 /// States read at once.
 const PAGE: usize = 1000;
 /// Changes written at the same time.
 const PARALLEL: usize = 16;
+/// Kept back from a run's time: for a page under way, slow as it may be, and for the position.
+const RESERVE: Duration = Duration::from_secs(15);
 
 /// The function.
 #[derive(Debug)]
@@ -23,11 +28,11 @@ pub struct TelemetryMonitor {
     silence: Silence,
 }
 
-/// What a look at the fleet found.
+/// What a run found at the stations that it looked at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Watched {
-    /// Stations of the fleet.
+    /// Stations looked at.
     pub stations: usize,
     /// Those that are silent now.
     pub silent: usize,
@@ -35,6 +40,8 @@ pub struct Watched {
     pub fell_silent: usize,
     /// Those that were reported as back.
     pub came_back: usize,
+    /// Whether the run reached the end of the fleet; otherwise the next run goes on where this one stopped.
+    pub whole_fleet: bool,
 }
 
 /// What is to be reported of a station.
@@ -70,27 +77,51 @@ impl TelemetryMonitor {
         Self { states, silence }
     }
 
-    /// Looks at the whole fleet and reports what changed.
+    /// Looks at the fleet from where the last run stopped, as far as the time lasts but at least at one page, and
+    /// reports what changed.
     ///
     /// # Errors
     /// Unavailable when the table cannot be reached; what was reported until then stays so.
     pub async fn watch(&self, context: &Context) -> Result<Watched, Failure> {
+        let watch = Stopwatch::now();
+        let stopped = self.states.round().await?;
+        let mut round = stopped.clone().unwrap_or_else(|| Round::begun(context.now));
         let mut watched = Watched::default();
-        let mut token = None;
-        loop {
-            let page = self.states.list(&PageRequest { limit: PAGE, next_token: token }).await?;
-            self.watch_page(&page.items, &mut watched, context).await?;
-            token = page.next_token;
-            if token.is_none() {
-                break;
+        let ended = loop {
+            match self.watch_page(&mut round, &mut watched, context).await {
+                Err(failure) => break Err(failure),
+                Ok(()) if round.next_token.is_none() => break Ok(true),
+                Ok(()) if context.time_left().saturating_sub(RESERVE) <= watch.elapsed() => break Ok(false),
+                Ok(()) => {}
             }
+        };
+        // A run that fails at its first page gives the round up: were the page never readable, nobody would be watched.
+        let goes_on = round.next_token.is_some() && (ended.is_ok() || watched.stations > 0);
+        let now = goes_on.then_some(&round);
+        if now != stopped.as_ref() {
+            self.states.keep_round(now).await?;
         }
-        #[allow(clippy::cast_precision_loss)] // a gauge
-        metrics::gauge!("StationsSilent").set(watched.silent as f64);
+        watched.whole_fleet = ended?;
+        if watched.whole_fleet {
+            #[allow(clippy::cast_precision_loss)] // a gauge
+            metrics::gauge!("StationsSilent").set(round.silent as f64);
+            #[allow(clippy::cast_precision_loss)] // a gauge
+            metrics::gauge!("FleetRoundSeconds").set((context.now - round.began_at).num_seconds() as f64);
+        }
         Ok(watched)
     }
 
-    async fn watch_page(
+    async fn watch_page(&self, round: &mut Round, watched: &mut Watched, context: &Context) -> Result<(), Failure> {
+        let page = PageRequest { limit: PAGE, next_token: round.next_token.clone() };
+        let page = self.states.list(&page).await?;
+        let silent_before = watched.silent;
+        self.watch_states(&page.items, watched, context).await?;
+        round.silent += watched.silent - silent_before;
+        round.next_token = page.next_token;
+        Ok(())
+    }
+
+    async fn watch_states(
         &self,
         states: &[StationState],
         watched: &mut Watched,

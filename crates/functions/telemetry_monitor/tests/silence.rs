@@ -7,11 +7,12 @@ use chrono::TimeDelta;
 use domain::Instant;
 use domain::event::{Envelope, Event};
 use domain::telemetry::{Message, Silence};
-use lambda_kit::{Context, Function, Trigger};
+use futures::StreamExt;
+use lambda_kit::{Context, Failure, Function, Trigger};
 use serde_json::json;
-use store::TelemetryStore;
+use store::{Client, Db, TelemetryStore};
 use telemetry_monitor::{TelemetryMonitor, Watched};
-use testkit::{EmbeddedDynamoDb, reading};
+use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, reading, sdk_config};
 
 fn at(seconds: i64) -> Instant {
     "2026-03-03T12:00:00Z".parse::<Instant>().unwrap() + TimeDelta::seconds(seconds)
@@ -24,15 +25,18 @@ async fn report(states: &TelemetryStore, station: &str, seconds: i64) -> bool {
 }
 
 async fn watch(dynamodb: &EmbeddedDynamoDb, seconds: i64) -> Watched {
+    watch_for(dynamodb, seconds, TimeDelta::minutes(1)).await.unwrap()
+}
+
+/// A run that may take no longer than `time`.
+async fn watch_for(dynamodb: &EmbeddedDynamoDb, seconds: i64, time: TimeDelta) -> Result<Watched, Failure> {
     let monitor = TelemetryMonitor::new(dynamodb.telemetry(), Silence::of_interval(Duration::from_secs(5)));
+    monitor.watch(&context(seconds, time)).await
+}
+
+fn context(seconds: i64, time: TimeDelta) -> Context {
     let now = at(seconds);
-    let context = Context {
-        now,
-        deadline: now + TimeDelta::minutes(1),
-        correlation_id: "c".to_owned(),
-        request_id: "r".to_owned(),
-    };
-    monitor.watch(&context).await.unwrap()
+    Context { now, deadline: now + time, correlation_id: "c".to_owned(), request_id: "r".to_owned() }
 }
 
 /// The event that rides on a station's state.
@@ -55,9 +59,9 @@ async fn once_when_it_falls_silent_and_once_when_it_is_back() {
     let states = dynamodb.telemetry();
     report(&states, "a", 0).await;
     report(&states, "b", 10).await;
-    assert_eq!(watch(&dynamodb, 15).await, Watched { stations: 2, ..Watched::default() });
+    assert_eq!(watch(&dynamodb, 15).await, Watched { stations: 2, whole_fleet: true, ..Watched::default() });
     let watched = watch(&dynamodb, 16).await;
-    assert_eq!(watched, Watched { stations: 2, silent: 1, fell_silent: 1, came_back: 0 });
+    assert_eq!(watched, Watched { stations: 2, silent: 1, fell_silent: 1, came_back: 0, whole_fleet: true });
     let first = riding(&dynamodb, "a").await.unwrap();
     assert_eq!(told(&first), (true, at(0), 16));
     assert_eq!(riding(&dynamodb, "b").await, None);
@@ -72,7 +76,7 @@ async fn once_when_it_falls_silent_and_once_when_it_is_back() {
     assert!(report(&states, "a", 42).await);
     assert_eq!(riding(&dynamodb, "a").await, None, "an event rides on its own write alone");
     let back = watch(&dynamodb, 44).await;
-    assert_eq!(back, Watched { stations: 2, silent: 0, fell_silent: 0, came_back: 1 });
+    assert_eq!(back, Watched { stations: 2, silent: 0, fell_silent: 0, came_back: 1, whole_fleet: true });
     let second = riding(&dynamodb, "a").await.unwrap();
     assert_eq!(told(&second), (false, at(42), 42));
     assert_ne!(second.event_id, first.event_id);
@@ -103,6 +107,77 @@ async fn a_station_that_reports_while_it_is_looked_at_is_not_called_silent() {
     assert_eq!(riding(&dynamodb, "a").await, None);
 }
 
+/// Writes the states of `count` stations, all of the same instant, as the handler writes them.
+async fn fleet(dynamodb: &EmbeddedDynamoDb, count: usize) {
+    let states = dynamodb.telemetry();
+    let reports = (0..count).map(|number| (states.clone(), format!("s-{number:05}")));
+    let reports = reports.map(|(states, station)| async move { report(&states, &station, 0).await });
+    let written = futures::stream::iter(reports).buffer_unordered(32).filter(|new| std::future::ready(*new)).count();
+    assert_eq!(written.await, count);
+}
+
+/// A run without time reads one page and the next goes on behind it: no station is always the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_time_goes_on_where_the_last_one_stopped() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    fleet(&dynamodb, 2_300).await;
+    for (number, (stations, whole)) in [(1_000, false), (1_000, false), (300, true)].into_iter().enumerate() {
+        let run = watch_for(&dynamodb, 60, TimeDelta::zero()).await.unwrap();
+        let expected = Watched { stations, silent: stations, fell_silent: stations, came_back: 0, whole_fleet: whole };
+        assert_eq!(run, expected, "run {number}");
+    }
+    assert!(riding(&dynamodb, "s-02299").await.is_some(), "the last station was reached");
+    // The next round begins at the first station, and a run with enough time makes the whole round.
+    let again = watch_for(&dynamodb, 61, TimeDelta::zero()).await.unwrap();
+    assert_eq!((again.stations, again.fell_silent, again.whole_fleet), (1_000, 0, false));
+    let rest = watch(&dynamodb, 62).await;
+    assert_eq!((rest.stations, rest.silent, rest.whole_fleet), (1_300, 1_300, true));
+    let round = watch(&dynamodb, 63).await;
+    assert_eq!((round.stations, round.silent, round.whole_fleet), (2_300, 2_300, true));
+}
+
+/// A page that cannot be read ends a run. The next run tries the page again, and the one after begins anew: stations
+/// before a page that stays unreadable are watched all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_fails_keeps_its_place_and_one_that_cannot_move_gives_it_up() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    fleet(&dynamodb, 1_200).await;
+    let http = FaultyHttp::default();
+    let sdk = sdk_config(&dynamodb.endpoint()).to_builder().http_client(http.clone()).build();
+    let states = TelemetryStore::new(Db::new(Client::new(&sdk)), "ev-telemetry");
+    let monitor = TelemetryMonitor::new(states, Silence::of_interval(Duration::from_secs(5)));
+    // So many that the read fails, whoever tries it again, and a write succeeds.
+    let throttle_from = |call: u32| http.plan((call..call + 9).map(|call| (call, Fault::Throttle)).collect());
+    // The position, the keys of the first page, its states by hundreds, a write for each: then the second page's keys.
+    throttle_from(1 + 1 + 10 + 1_000);
+    monitor.watch(&context(60, TimeDelta::minutes(1))).await.unwrap_err();
+    assert!(riding(&dynamodb, "s-00999").await.is_some(), "the first page was watched");
+    assert!(riding(&dynamodb, "s-01000").await.is_none(), "the second was not");
+    throttle_from(1);
+    monitor.watch(&context(61, TimeDelta::minutes(1))).await.unwrap_err();
+    report(&dynamodb.telemetry(), "s-00000", 62).await;
+    http.plan([].into());
+    let round = monitor.watch(&context(63, TimeDelta::minutes(1))).await.unwrap();
+    assert_eq!((round.stations, round.came_back, round.fell_silent, round.whole_fleet), (1_200, 1, 200, true));
+}
+
+/// A run that is killed has kept nothing and lost nothing: the next one does the same pages again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_killed_is_made_up_for_by_the_next() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    fleet(&dynamodb, 1_100).await;
+    watch_for(&dynamodb, 60, TimeDelta::zero()).await.unwrap();
+    let http = FaultyHttp::default();
+    let sdk = sdk_config(&dynamodb.endpoint()).to_builder().http_client(http.clone()).build();
+    let states = TelemetryStore::new(Db::new(Client::new(&sdk)), "ev-telemetry");
+    let monitor = TelemetryMonitor::new(states, Silence::of_interval(Duration::from_secs(5)));
+    http.plan([(20, Fault::CrashAfter)].into());
+    assert!(http.survive(monitor.watch(&context(61, TimeDelta::minutes(1)))).await.is_none());
+    let rest = watch(&dynamodb, 62).await;
+    assert_eq!((rest.stations, rest.silent, rest.whole_fleet), (100, 100, true));
+    assert!(rest.fell_silent < 100, "what the killed run reported is not reported again: {rest:?}");
+}
+
 #[tokio::test]
 async fn it_takes_schedules_alone() {
     let dynamodb = EmbeddedDynamoDb::start().await;
@@ -114,5 +189,6 @@ async fn it_takes_schedules_alone() {
     let scheduled = json!({ "detail-type": "Scheduled Event", "source": "aws.events", "detail": {}, "resources": [] });
     let trigger = Trigger::Event(serde_json::from_value(scheduled).unwrap());
     let answer = monitor.trigger(trigger, context()).await.unwrap();
-    assert_eq!(answer, json!({ "stations": 0, "silent": 0, "fellSilent": 0, "cameBack": 0 }));
+    let nothing = json!({ "stations": 0, "silent": 0, "fellSilent": 0, "cameBack": 0, "wholeFleet": true });
+    assert_eq!(answer, nothing);
 }
