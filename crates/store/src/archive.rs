@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,6 +7,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::Object;
 use chrono::{NaiveDate, SecondsFormat};
 use domain::Instant;
 use domain::error::DomainError;
@@ -27,9 +28,19 @@ use crate::page::{Page, PageRequest, resume, token};
 /// Objects read or written at the same time.
 const PARALLEL: usize = 16;
 /// Batches read for one page of a history. What is not complete after them is left to the next page.
-const BATCHES_A_PAGE: usize = 400;
+const BATCHES_A_PAGE: u64 = 400;
+/// As [`BATCHES_A_PAGE`], in bytes once unpacked: twice what so many usual batches are.
+const BYTES_A_PAGE: u64 = 64 * MIB;
+/// Pages of keys listed for one page of a history.
+const LISTS_A_PAGE: u64 = 100;
+/// A page that cannot end at its bounds, because everything read overlaps its beginning, is given up at so many times
+/// the bounds.
+const GIVEN_UP_AT: u64 = 4;
+/// Packed bytes held at the same time, unless a single batch is larger.
+const BYTES_AT_ONCE: u64 = 8 * MIB;
 /// No batch of ours comes near it once unpacked: 500 messages of at most 128 KB.
-const LARGEST_BATCH: u64 = 64 * 1024 * 1024;
+const LARGEST_BATCH: u64 = 64 * MIB;
+const MIB: u64 = 1024 * 1024;
 
 /// The raw telemetry, in an S3 bucket: what was accepted and what was rejected.
 #[derive(Clone, Debug)]
@@ -123,16 +134,18 @@ impl Archive {
 
     /// The messages of a station of one UTC day, by their time in whole seconds, each once, as they were sent.
     ///
-    /// A page may be short, even empty, and have a next one: it ends where so many batches have been read.
+    /// A page may be short, even empty, and have a next one: it ends where so many batches or bytes have been read, or
+    /// where `has_time` says no.
     ///
     /// # Errors
-    /// A validation error for a token of another list; a conflict when the day's objects must be restored first;
-    /// otherwise when the bucket cannot be read.
+    /// A validation error for a token of another list; a conflict when the day's objects must be restored first, or when
+    /// too many of them overlap; otherwise when the bucket cannot be read, or not in time.
     pub async fn history(
         &self,
         station: &StationId,
         day: NaiveDate,
         page: &PageRequest,
+        has_time: impl Fn() -> bool,
     ) -> Result<Page<Value>, StoreError> {
         let list = format!("telemetry {station} {day}");
         let after: Option<After> = resume(&list, page.next_token.as_deref())?;
@@ -141,7 +154,7 @@ impl Archive {
         for place in self.messages_after(station, day, after, page.limit + 1).await? {
             rows.insert(place, Row::Object);
         }
-        let unread = self.add_batches(station, day, after, page.limit, &mut rows).await?;
+        let unread = self.add_batches(station, day, after, (page.limit, has_time), &mut rows).await?;
         // From the first batch on that was not read, rows may be missing.
         let unread = unread.map(|at| Place { at, id: Uuid::nil() });
         if let Some(unread) = &unread {
@@ -169,10 +182,11 @@ impl Archive {
         let mut start = (after != Place::START).then(|| after.key(station));
         while places.len() < limit {
             let keys = self.list(&prefix, start).await?;
-            let Some(last) = keys.last() else { break };
+            let Some((last, _)) = keys.last() else { break };
             start = Some(last.clone());
             // A place behind `after` may have a key before it: a batch's message can lie in the same second.
-            places.extend(keys.iter().filter_map(|key| Place::of_key(station, key)).filter(|place| *place > after));
+            places
+                .extend(keys.iter().filter_map(|(key, _)| Place::of_key(station, key)).filter(|place| *place > after));
         }
         Ok(places)
     }
@@ -184,25 +198,33 @@ impl Archive {
         station: &StationId,
         day: NaiveDate,
         after: Place,
-        limit: usize,
+        (limit, has_time): (usize, impl Fn() -> bool),
         rows: &mut BTreeMap<Place, Row>,
     ) -> Result<Option<Instant>, StoreError> {
         let mut batches = Batches::open(self, day, after).await?;
-        let mut read = 0;
+        let (mut read, mut bytes) = (0, 0);
         loop {
             let Some(frontier) = batches.frontier(self).await? else { return Ok(None) };
             let known = rows.range(..Place { at: frontier, id: Uuid::nil() }).count();
+            let is_spent = |times: u64| read >= BATCHES_A_PAGE * times || bytes >= BYTES_A_PAGE * times;
+            let is_late = read > 0 && !has_time();
             // At least what lies at `after` is read, so that every page goes on.
-            if known > limit || (read >= BATCHES_A_PAGE && frontier > after.at) {
+            if known > limit || ((is_spent(1) || is_late) && frontier > after.at) {
                 return Ok(Some(frontier));
             }
-            let chunk = batches.take(self, PARALLEL).await?;
-            read += chunk.len();
-            let found = stream::iter(chunk).map(|batch| async move { self.read_batch(station, &batch.key).await });
-            let found: Vec<Vec<(Place, Value)>> = found.buffer_unordered(PARALLEL).try_collect().await?;
-            for (place, message) in found.into_iter().flatten().filter(|(place, _)| *place > after) {
-                rows.insert(place, Row::Message(message));
+            if is_spent(GIVEN_UP_AT) {
+                return Err(too_many(day));
             }
+            if is_late {
+                return Err(StoreError::Unavailable(format!("{day}: {read} batches took all the time there was")));
+            }
+            let chunk = batches.take(self, PARALLEL, BYTES_AT_ONCE).await?;
+            read += chunk.len() as u64;
+            let found = stream::iter(chunk).map(|batch| async move { self.read_batch(station, &batch.key).await });
+            let found: Vec<(Vec<(Place, Value)>, u64)> = found.buffer_unordered(PARALLEL).try_collect().await?;
+            bytes += found.iter().map(|(_, bytes)| bytes).sum::<u64>();
+            let found = found.into_iter().flat_map(|(found, _)| found);
+            rows.extend(found.filter(|(place, _)| *place > after).map(|(place, sent)| (place, Row::Message(sent))));
         }
     }
 
@@ -221,19 +243,25 @@ impl Archive {
         Ok(read.into_iter().flatten().collect())
     }
 
-    /// A station's messages in a batch.
-    async fn read_batch(&self, station: &StationId, key: &str) -> Result<Vec<(Place, Value)>, StoreError> {
-        let Some(bytes) = self.get(key).await? else { return Ok(Vec::new()) };
-        let text = unpack(&bytes).map_err(|error| StoreError::corrupt(key, error))?;
+    /// A station's messages in a batch, and the size of the batch once unpacked.
+    async fn read_batch(&self, station: &StationId, key: &str) -> Result<(Vec<(Place, Value)>, u64), StoreError> {
+        let Some(bytes) = self.get(key).await? else { return Ok((Vec::new(), 0)) };
+        // Line by line: what it unpacks to need not fit into memory.
+        let mut lines = BufReader::new(GzDecoder::new(bytes.as_slice()).take(LARGEST_BATCH));
         // Lines are written by us, without spaces: most of other stations need not be parsed.
         let hint = format!("\"station_id\":\"{station}\"");
-        let lines = text.lines().filter(|line| line.contains(&hint));
-        lines
-            .filter_map(|line| match place_of(station, line) {
-                Ok(found) => found.map(Ok),
-                Err(error) => Some(Err(StoreError::corrupt(key, error))),
-            })
-            .collect()
+        let (mut found, mut unpacked, mut line) = (Vec::new(), 0, String::new());
+        loop {
+            line.clear();
+            let read = lines.read_line(&mut line).map_err(|error| StoreError::corrupt(key, error))?;
+            if read == 0 {
+                return Ok((found, unpacked));
+            }
+            unpacked += read as u64;
+            if line.contains(&hint) {
+                found.extend(place_of(station, &line).map_err(|error| StoreError::corrupt(key, error))?);
+            }
+        }
     }
 
     async fn put(&self, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), StoreError> {
@@ -254,51 +282,72 @@ impl Archive {
         Ok(Some(body.to_vec()))
     }
 
-    /// One page of keys in their order, behind `start`.
-    async fn list(&self, prefix: &str, start: Option<String>) -> Result<Vec<String>, StoreError> {
+    /// One page of keys in their order, behind `start`, with the sizes of their objects.
+    async fn list(&self, prefix: &str, start: Option<String>) -> Result<Vec<(String, u64)>, StoreError> {
         self.requests.lists.fetch_add(1, Ordering::Relaxed);
         let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).set_start_after(start);
         let answer = list.send().await.map_err(|error| classify(prefix, &error))?;
-        Ok(answer.contents.unwrap_or_default().into_iter().filter_map(|object| object.key).collect())
+        let size = |object: &Object| object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        let objects = answer.contents.unwrap_or_default().into_iter();
+        Ok(objects.filter_map(|object| Some((object.key.clone()?, size(&object)))).collect())
     }
 }
 
 /// The batches of a day that may hold something behind a place, in order of their first messages.
 struct Batches {
-    ahead: BTreeSet<BatchKey>,
+    ahead: BTreeSet<Listed>,
     /// Prompt batches that were listed and not taken; further ones are listed when these run out.
-    prompt: VecDeque<BatchKey>,
+    prompt: VecDeque<Listed>,
     prefix: String,
     start: Option<String>,
+    /// Batches that end before it have nothing to give.
+    from: Instant,
     listed: bool,
+    day: NaiveDate,
+    lists: u64,
+}
+
+/// A batch, and the size of its object.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Listed {
+    batch: BatchKey,
+    bytes: u64,
 }
 
 impl Batches {
     async fn open(archive: &Archive, day: NaiveDate, after: Place) -> Result<Self, StoreError> {
         let [prompt, late] = batch_prefixes(day);
-        let mut ahead = BTreeSet::new();
+        let (mut ahead, mut lists) = (BTreeSet::new(), 0);
         let mut start = None;
         loop {
+            if lists >= LISTS_A_PAGE {
+                return Err(too_many(day));
+            }
+            lists += 1;
             let keys = archive.list(&late, start).await?;
-            let Some(last) = keys.last() else { break };
+            let Some((last, _)) = keys.last() else { break };
             start = Some(last.clone());
-            let reaching = keys.iter().filter_map(|key| BatchKey::parse(key)).filter(|batch| batch.last >= after.at);
-            ahead.extend(reaching);
+            ahead.extend(reaching(&keys, after.at));
         }
         let start = (after != Place::START).then(|| {
             // A prompt batch that reaches `after` begins no earlier than this.
             let from = (after.at - PROMPT).to_rfc3339_opts(SecondsFormat::Secs, true);
             format!("{prompt}{from}")
         });
-        Ok(Self { ahead, prompt: VecDeque::new(), prefix: prompt, start, listed: false })
+        let from = after.at;
+        Ok(Self { ahead, prompt: VecDeque::new(), prefix: prompt, start, from, listed: false, day, lists })
     }
 
     async fn fill(&mut self, archive: &Archive) -> Result<(), StoreError> {
         while self.prompt.is_empty() && !self.listed {
+            if self.lists >= LISTS_A_PAGE {
+                return Err(too_many(self.day));
+            }
+            self.lists += 1;
             let keys = archive.list(&self.prefix, self.start.take()).await?;
-            self.start = keys.last().cloned();
+            self.start = keys.last().map(|(key, _)| key.clone());
             self.listed = keys.is_empty();
-            self.prompt.extend(keys.iter().filter_map(|key| BatchKey::parse(key)));
+            self.prompt.extend(reaching(&keys, self.from));
         }
         Ok(())
     }
@@ -307,23 +356,38 @@ impl Batches {
     async fn frontier(&mut self, archive: &Archive) -> Result<Option<Instant>, StoreError> {
         self.fill(archive).await?;
         let fronts = [self.ahead.first(), self.prompt.front()];
-        Ok(fronts.into_iter().flatten().map(|batch| batch.first).min())
+        Ok(fronts.into_iter().flatten().map(|listed| listed.batch.first).min())
     }
 
-    async fn take(&mut self, archive: &Archive, count: usize) -> Result<Vec<BatchKey>, StoreError> {
-        let mut taken = Vec::new();
-        while taken.len() < count {
+    /// The next batches: at most `count`, and no further one once they have so many bytes.
+    async fn take(&mut self, archive: &Archive, count: usize, bytes: u64) -> Result<Vec<BatchKey>, StoreError> {
+        let (mut taken, mut sum) = (Vec::new(), 0);
+        while taken.len() < count && sum < bytes {
             self.fill(archive).await?;
             let next = match (self.ahead.first(), self.prompt.front()) {
-                (Some(late), Some(prompt)) if late.first <= prompt.first => self.ahead.pop_first(),
+                (Some(late), Some(prompt)) if late.batch.first <= prompt.batch.first => self.ahead.pop_first(),
                 (Some(_), None) => self.ahead.pop_first(),
                 _ => self.prompt.pop_front(),
             };
             let Some(next) = next else { break };
-            taken.push(next);
+            sum += next.bytes;
+            taken.push(next.batch);
         }
         Ok(taken)
     }
+}
+
+/// The batches with these keys that do not end before `from`.
+fn reaching(keys: &[(String, u64)], from: Instant) -> impl Iterator<Item = Listed> {
+    let listed = keys.iter().filter_map(|(key, bytes)| Some(Listed { batch: BatchKey::parse(key)?, bytes: *bytes }));
+    listed.filter(move |listed| listed.batch.last >= from)
+}
+
+fn too_many(day: NaiveDate) -> StoreError {
+    let message = format!(
+        "{day} has more batches of the whole fleet than can be searched for one station: query the archive with Athena"
+    );
+    DomainError::conflict(message).into()
 }
 
 /// Where a line of a batch belongs in the history of `station`, if it is of that.
@@ -344,12 +408,6 @@ fn pack<'a>(lines: impl Iterator<Item = &'a str>) -> std::io::Result<Vec<u8>> {
         gzip.write_all(b"\n")?;
     }
     gzip.finish()
-}
-
-fn unpack(bytes: &[u8]) -> std::io::Result<String> {
-    let mut text = String::new();
-    GzDecoder::new(bytes).take(LARGEST_BATCH).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 const BUSY: [&str; 5] = ["SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling"];

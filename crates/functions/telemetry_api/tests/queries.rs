@@ -220,10 +220,73 @@ async fn a_page_reads_no_more_than_it_shows() {
     let page = |limit, next_token| store::PageRequest { limit, next_token };
     let day = now().date_naive();
     let station = |id: &str| domain::id::StationId::new(id).unwrap();
-    let first = archive.history(&station("s-3"), day, &page(5, None)).await.unwrap();
-    assert_eq!(first.items.len(), 5);
-    assert_eq!(archive.requests().gets, 16, "one round of batches");
-    let second = archive.history(&station("s-3"), day, &page(5, first.next_token)).await.unwrap();
-    assert_eq!(second.items.len(), 5);
-    assert!(first.items.iter().all(|item| !second.items.contains(item)));
+    let (mut token, mut pages, mut items) = (None, 0, Vec::new());
+    loop {
+        let before = archive.requests().gets;
+        let next = archive.history(&station("s-3"), day, &page(5, token), || true).await.unwrap();
+        // Batches that ended before the page are not read again, however many of the last minutes there are.
+        assert!(archive.requests().gets - before <= 16, "one round of batches: page {pages}");
+        items.extend(next.items);
+        pages += 1;
+        token = next.next_token;
+        if token.is_none() {
+            break;
+        }
+    }
+    assert_eq!((pages, items.len()), (12, 60));
+    assert!(items.windows(2).all(|pair| pair[0]["timestamp"].as_str() < pair[1]["timestamp"].as_str()));
+}
+
+/// Sixty batches of ten stations, and two messages of one that is in the first and the last of them alone.
+async fn rare(world: &World, padding: usize) {
+    let writer = world.archive();
+    for n in 0..60 {
+        let at = now() - TimeDelta::seconds(600 - 10 * n);
+        let padded = |id: &str| {
+            let mut sent = reading(id, at, 1);
+            sent["padding"] = json!("0".repeat(padding));
+            message(&sent)
+        };
+        let mut batch: Vec<Message> = (0..10).map(|k| padded(&format!("s-{k}"))).collect();
+        batch.extend((n == 0 || n == 59).then(|| padded("rare")));
+        writer.keep_batch(&batch.iter().collect::<Vec<_>>()).await.unwrap();
+    }
+}
+
+/// Follows a history to its end; answers the items of each page and the batches read for it.
+async fn follow(archive: &Archive, has_time: impl Fn() -> bool + Copy) -> Vec<(usize, u64)> {
+    let rare = domain::id::StationId::new("rare").unwrap();
+    let (mut pages, mut token) = (Vec::new(), None);
+    loop {
+        let before = archive.requests().gets;
+        let page = store::PageRequest { limit: 25, next_token: token };
+        let next = archive.history(&rare, now().date_naive(), &page, has_time).await.unwrap();
+        pages.push((next.items.len(), archive.requests().gets - before));
+        token = next.next_token;
+        if token.is_none() {
+            return pages;
+        }
+        assert!(pages.len() < 100, "the history has no end");
+    }
+}
+
+#[tokio::test]
+async fn a_page_ends_with_its_time_and_the_next_goes_on() {
+    let world = World::new().await;
+    rare(&world, 0).await;
+    let archive = world.archive();
+    assert_eq!(follow(&archive, || true).await, [(2, 60)]);
+    let hurried = follow(&archive, || false).await;
+    assert_eq!(hurried.iter().map(|(items, _)| items).sum::<usize>(), 2, "{hurried:?}");
+    assert!(hurried.len() > 1 && hurried.iter().all(|(_, gets)| *gets <= 16), "{hurried:?}");
+}
+
+/// Batches that are small and unpack to 4 MiB each: a page ends when they have come to 64 MiB.
+#[tokio::test]
+async fn a_page_ends_with_its_bytes_and_the_next_goes_on() {
+    let world = World::new().await;
+    rare(&world, 400 * 1024).await;
+    let pages = follow(&world.archive(), || true).await;
+    assert_eq!(pages.iter().map(|(items, _)| items).sum::<usize>(), 2, "{pages:?}");
+    assert!(pages.len() > 1 && pages.iter().all(|(_, gets)| *gets <= 32), "{pages:?}");
 }
