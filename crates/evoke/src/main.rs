@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod dlq;
 mod fleet;
+mod republish;
 mod stack;
 mod story;
 
@@ -64,6 +65,11 @@ enum Command {
     Dlq {
         #[command(subcommand)]
         what: Dlq,
+    },
+    /// Sends the ends of sessions to billing and the others again, under the ids they have: for ends that were lost.
+    Republish {
+        #[command(flatten)]
+        options: republish::Options,
     },
     /// Simulated battery-swap stations that report over MQTT, each with a certificate of its own.
     Fleet {
@@ -184,6 +190,7 @@ async fn main() -> Result<()> {
                 Dlq::Replay { filter, replay } => letters.replay(&filter, &replay).await,
             }
         }
+        Command::Republish { options } => republish::run(&target.open().await?, &options).await,
         Command::Fleet { options } => fleet::run(&target.open().await?, &options).await,
         Command::OcmServer { pois, port, key, seed } => {
             let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;

@@ -1,3 +1,4 @@
+use chrono::TimeDelta;
 use domain::Instant;
 use domain::actor::Actor;
 use domain::error::DomainError;
@@ -9,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use store::SessionFilter;
 
 use crate::Start;
+
+/// 9999-12-31, in days since 1970.
+const LAST_DAY: i64 = 2_932_896;
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -54,6 +58,12 @@ pub struct ListSessions {
     station_id: Option<StationId>,
     #[serde(default)]
     status: Option<SessionStatus>,
+    /// Sessions that entered their present state from this instant on: an ended one did when it ended.
+    #[serde(default)]
+    changed_from: Option<Instant>,
+    /// Sessions that entered their present state up to this instant.
+    #[serde(default)]
+    changed_to: Option<Instant>,
     #[serde(flatten)]
     pub page: PageArguments,
 }
@@ -108,7 +118,20 @@ impl ListSessions {
         match (&self.user_id, &self.station_id, self.status) {
             (Some(user), ..) => Ok(SessionFilter::User(user.clone())),
             (None, Some(station), _) => Ok(SessionFilter::Station(station.clone())),
-            (None, None, Some(status)) => Ok(SessionFilter::Status(status)),
+            (None, None, Some(status)) if self.changed_from.is_none() && self.changed_to.is_none() => {
+                Ok(SessionFilter::Status(status))
+            }
+            (None, None, Some(status)) => {
+                // Times are compared as text, in which years have four digits.
+                let last = Instant::UNIX_EPOCH + TimeDelta::days(LAST_DAY);
+                let bound = |at: Option<Instant>, default| at.unwrap_or(default).clamp(Instant::UNIX_EPOCH, last);
+                let from = bound(self.changed_from, Instant::UNIX_EPOCH);
+                let to = bound(self.changed_to, last);
+                if from > to {
+                    return Err(DomainError::invalid("changedFrom", "must not be after changedTo"));
+                }
+                Ok(SessionFilter::Changed(status, from, to))
+            }
             (None, None, None) => {
                 Err(DomainError::invalid("userId", "one of userId, stationId and status is required"))
             }
@@ -119,6 +142,8 @@ impl ListSessions {
     pub fn keeps(&self, session: &Session) -> bool {
         self.station_id.as_ref().is_none_or(|station| session.station_id == *station)
             && self.status.is_none_or(|status| session.status == status)
+            && self.changed_from.is_none_or(|from| session.status_changed_at >= from)
+            && self.changed_to.is_none_or(|to| session.status_changed_at <= to)
     }
 }
 

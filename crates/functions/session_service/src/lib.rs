@@ -204,6 +204,8 @@ impl SessionService {
             return Err(DomainError::conflict(message).into());
         }
         self.charging.sessions.relay_again(&session, request.context.now).await?;
+        let by = request.actor()?.user_id.as_str();
+        tracing::info!(session.id = session_id.as_str(), actor.id = by, "the end was republished");
         Answer::ok(SessionView::new(&session, &terms))
     }
 
