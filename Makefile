@@ -104,8 +104,11 @@ test-unit: nextest-ready
 	@# The whole workspace is built for both kinds of tests: another selection would have other features.
 	cargo nextest run --workspace --locked --no-fail-fast -E 'not package(e2e)'
 
+# Where EVOKE_STACK names a stack on AWS, tests that only the local cloud can stand are counted as skipped.
+E2E := package(e2e)$(if $(EVOKE_STACK), and not test(/local_cloud_alone::/))
+
 test-e2e: nextest-ready build
-	scripts/with_local_cloud cargo nextest run --workspace --locked --no-fail-fast -E 'package(e2e)'
+	scripts/with_local_cloud cargo nextest run --workspace --locked --no-fail-fast -E '$(E2E)'
 
 seeds: nextest-ready ## every random test with N=20 seeds, from FIRST on
 	scripts/seeds $(N) $(FIRST)

@@ -61,7 +61,10 @@ def actions(resources, role):
 
 
 def triggers(resources):
-    """Each asynchronous trigger of a function has the rights it needs, bounded attempts and a dead-letter queue."""
+    """Each asynchronous trigger of a function has the rights it needs, bounded attempts and a dead-letter queue.
+
+    Attempts are 3 to 5, but a stream is tried for as long as it keeps its records: its events exist nowhere else.
+    """
     for name, function in functions(resources).items():
         for event, trigger in function.get("Events", {}).items():
             kind, properties = trigger["Type"], trigger["Properties"]

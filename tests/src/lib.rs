@@ -60,6 +60,14 @@ impl Stack {
         Self { outputs, lambda: aws_sdk_lambda::Client::new(&config), config }
     }
 
+    /// The local stack, for a test that no other one can stand. Such a test is in a module `local_cloud_alone`, which is
+    /// left out, and counted as skipped, where `EVOKE_STACK` names another stack.
+    pub async fn local() -> Self {
+        let stack = Self::open().await;
+        assert!(stack.is_local(), "for the local cloud alone: leave it out with -E 'not test(/local_cloud_alone::/)'");
+        stack
+    }
+
     /// Whether it runs on the local cloud.
     #[must_use]
     pub fn is_local(&self) -> bool {

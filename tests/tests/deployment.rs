@@ -1,13 +1,14 @@
 //! What is deployed is what the template says, and each role may do what its function needs and no more.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use aws_sdk_dynamodb::types::{KeySchemaElement, KeyType, ProjectionType};
+use aws_sdk_sqs::types::QueueAttributeName;
 use e2e::{Stack, admin};
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::TABLES;
 
 /// In the order of [`TABLES`].
@@ -107,43 +108,6 @@ async fn put_is_denied(client: &aws_sdk_dynamodb::Client, table: &str, pk: &str)
     }
 }
 
-/// The local cloud lets anybody take a function's role; on AWS only Lambda may, so this is for the local stack.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_role_writes_its_own_contexts_tables_and_no_other() {
-    let stack = Stack::open().await;
-    if !stack.is_local() {
-        return;
-    }
-    for (function, own) in [
-        ("HealthCheck", vec![]),
-        ("StationService", vec!["StationsTable"]),
-        ("SessionService", vec!["SessionsTable"]),
-        ("ChargingSimulator", vec![]),
-        ("NotificationService", vec!["ErrorLogsTable"]),
-        ("EventRelay", vec![]),
-        ("Billing", vec!["BillingTable"]),
-        ("BillingAudit", vec![]),
-        ("TelemetryHandler", vec![]),
-        ("TelemetryApi", vec![]),
-        ("TelemetryMonitor", vec![]),
-        ("OcmSync", vec![]),
-        ("PoiService", vec![]),
-    ] {
-        let client = as_role_of(&stack, function).await;
-        for table in TABLE_OUTPUTS {
-            let denied = put_is_denied(&client, stack.output(table), "FAILURE#e2e").await;
-            assert_eq!(denied, !own.contains(&table), "{function} putting into {table}");
-        }
-    }
-    // The reconciler notes what cannot be billed. That its role touches neither invoices nor wallets is a condition on
-    // the leading key, which the local cloud does not judge.
-    let reconciler = as_role_of(&stack, "DlqReconciler").await;
-    for table in TABLE_OUTPUTS {
-        let denied = put_is_denied(&reconciler, stack.output(table), "FAILURE#e2e").await;
-        assert_eq!(denied, table != "BillingTable", "{table}");
-    }
-}
-
 /// As [`as_role_of`], of the telemetry bucket.
 async fn bucket_as_role_of(stack: &Stack, function: &str) -> aws_sdk_s3::Client {
     let credentials = role_of(stack, function).await;
@@ -151,81 +115,284 @@ async fn bucket_as_role_of(stack: &Stack, function: &str) -> aws_sdk_s3::Client 
     aws_sdk_s3::Client::from_conf(config.build())
 }
 
-/// Who writes states writes them by update alone, and the archive by put alone; who answers questions writes nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_archive_is_written_by_one_function_and_read_by_another() {
-    let stack = Stack::open().await;
-    if !stack.is_local() {
-        return;
-    }
-    let bucket = stack.output("TelemetryBucket");
-    for (function, writes, reads) in [
-        ("TelemetryHandler", true, false),
-        ("TelemetryApi", false, true),
-        ("TelemetryMonitor", false, false),
-        ("Billing", false, false),
-    ] {
-        let client = bucket_as_role_of(&stack, function).await;
-        for (key, allowed) in [("rejected/e2e.json", writes), ("telemetry/e2e.json", writes), ("other/e2e.json", false)]
-        {
-            let put =
-                client.put_object().bucket(bucket).key(key).body("{}".to_owned().into_bytes().into()).send().await;
-            assert_eq!(put.is_ok(), allowed, "{function} writing {key}: {put:?}");
+/// The local cloud lets anybody take a function's role; on AWS only Lambda may.
+mod local_cloud_alone {
+    use super::*;
+
+    /// A role writes the tables of its own context alone.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_role_writes_its_own_contexts_tables_and_no_other() {
+        let stack = Stack::local().await;
+        for (function, own) in [
+            ("HealthCheck", vec![]),
+            ("StationService", vec!["StationsTable"]),
+            ("SessionService", vec!["SessionsTable"]),
+            ("ChargingSimulator", vec![]),
+            ("NotificationService", vec!["ErrorLogsTable"]),
+            ("EventRelay", vec![]),
+            ("Billing", vec!["BillingTable"]),
+            ("BillingAudit", vec![]),
+            ("TelemetryHandler", vec![]),
+            ("TelemetryApi", vec![]),
+            ("TelemetryMonitor", vec![]),
+            ("OcmSync", vec![]),
+            ("PoiService", vec![]),
+        ] {
+            let client = as_role_of(&stack, function).await;
+            for table in TABLE_OUTPUTS {
+                let denied = put_is_denied(&client, stack.output(table), "FAILURE#e2e").await;
+                assert_eq!(denied, !own.contains(&table), "{function} putting into {table}");
+            }
         }
-        let list = client.list_objects_v2().bucket(bucket).prefix("telemetry/e2e").send().await;
-        assert_eq!(list.is_ok(), reads, "{function} listing: {list:?}");
-        let delete = client.delete_object().bucket(bucket).key("telemetry/e2e.json").send().await;
-        assert!(delete.is_err(), "{function} deleting");
+        // The reconciler notes what cannot be billed. That its role touches neither invoices nor wallets is a condition on
+        // the leading key, which the local cloud does not judge.
+        let reconciler = as_role_of(&stack, "DlqReconciler").await;
+        for table in TABLE_OUTPUTS {
+            let denied = put_is_denied(&reconciler, stack.output(table), "FAILURE#e2e").await;
+            assert_eq!(denied, table != "BillingTable", "{table}");
+        }
     }
-    let us = aws_sdk_s3::Client::new(&stack.config);
-    for key in ["rejected/e2e.json", "telemetry/e2e.json"] {
-        us.delete_object().bucket(bucket).key(key).send().await.unwrap();
+
+    /// Who writes states writes them by update alone, and the archive by put alone; who answers questions writes nothing.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_archive_is_written_by_one_function_and_read_by_another() {
+        let stack = Stack::local().await;
+        let bucket = stack.output("TelemetryBucket");
+        for (function, writes, reads) in [
+            ("TelemetryHandler", true, false),
+            ("TelemetryApi", false, true),
+            ("TelemetryMonitor", false, false),
+            ("Billing", false, false),
+        ] {
+            let client = bucket_as_role_of(&stack, function).await;
+            for (key, allowed) in
+                [("rejected/e2e.json", writes), ("telemetry/e2e.json", writes), ("other/e2e.json", false)]
+            {
+                let put =
+                    client.put_object().bucket(bucket).key(key).body("{}".to_owned().into_bytes().into()).send().await;
+                assert_eq!(put.is_ok(), allowed, "{function} writing {key}: {put:?}");
+            }
+            let list = client.list_objects_v2().bucket(bucket).prefix("telemetry/e2e").send().await;
+            assert_eq!(list.is_ok(), reads, "{function} listing: {list:?}");
+            let delete = client.delete_object().bucket(bucket).key("telemetry/e2e.json").send().await;
+            assert!(delete.is_err(), "{function} deleting");
+        }
+        let us = aws_sdk_s3::Client::new(&stack.config);
+        for key in ["rejected/e2e.json", "telemetry/e2e.json"] {
+            us.delete_object().bucket(bucket).key(key).send().await.unwrap();
+        }
+        let versioned = us.get_bucket_versioning().bucket(bucket).send().await.unwrap();
+        assert_eq!(versioned.status.unwrap().as_str(), "Enabled");
     }
-    let versioned = us.get_bucket_versioning().bucket(bucket).send().await.unwrap();
-    assert_eq!(versioned.status.unwrap().as_str(), "Enabled");
+
+    /// The API key of OpenChargeMap is `ocm_sync`'s alone to read, and the mirror its alone to write.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_mirror_is_written_by_one_function_that_alone_reads_the_key() {
+        let stack = Stack::local().await;
+        for function in ["OcmSync", "PoiService", "StationService", "TelemetryApi"] {
+            let allowed = function == "OcmSync";
+            let credentials = role_of(&stack, function).await;
+            let config =
+                stack.config.clone().into_builder().credentials_provider(SharedCredentialsProvider::new(credentials));
+            let config = config.build();
+            let key = aws_sdk_ssm::Client::new(&config).get_parameter().name(stack.output("OcmApiKeyParameterName"));
+            assert_eq!(key.with_decryption(true).send().await.is_ok(), allowed, "{function} reading the key");
+            let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
+            let update = aws_sdk_dynamodb::Client::new(&config).update_item().table_name(stack.output("PoisTable"));
+            let update = update.key("PK", text("POI#e2e")).key("SK", text("METADATA")).update_expression("SET a = :a");
+            let update =
+                update.expression_attribute_values(":a", text("a")).condition_expression("attribute_exists(nothing)");
+            let error = update.send().await.unwrap_err().into_service_error();
+            let code = aws_sdk_dynamodb::error::ProvideErrorMetadata::code(&error);
+            let expected = if allowed { "ConditionalCheckFailedException" } else { "AccessDeniedException" };
+            assert_eq!(code, Some(expected), "{function} writing the mirror");
+        }
+    }
 }
 
-/// The API key of OpenChargeMap is `ocm_sync`'s alone to read, and the mirror its alone to write.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_mirror_is_written_by_one_function_that_alone_reads_the_key() {
-    let stack = Stack::open().await;
-    if !stack.is_local() {
-        return;
+/// The queues of the stack by their ARNs: key of the output, URL and redrive policy.
+struct Queues(BTreeMap<String, (String, String, Value)>);
+
+impl Queues {
+    async fn of(stack: &Stack) -> Self {
+        let sqs = aws_sdk_sqs::Client::new(&stack.config);
+        let mut queues = BTreeMap::new();
+        for (key, url) in stack.outputs.iter().filter(|(key, _)| key.ends_with("QueueUrl")) {
+            let all = sqs.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
+            let attributes = all.send().await.unwrap().attributes.unwrap();
+            let redrive = attributes.get(&QueueAttributeName::RedrivePolicy).map_or("null", String::as_str);
+            let arn = attributes[&QueueAttributeName::QueueArn].clone();
+            queues.insert(arn, (key.clone(), url.clone(), serde_json::from_str(redrive).unwrap()));
+        }
+        Self(queues)
     }
-    for function in ["OcmSync", "PoiService", "StationService", "TelemetryApi"] {
-        let allowed = function == "OcmSync";
-        let credentials = role_of(&stack, function).await;
-        let config =
-            stack.config.clone().into_builder().credentials_provider(SharedCredentialsProvider::new(credentials));
-        let config = config.build();
-        let key = aws_sdk_ssm::Client::new(&config).get_parameter().name(stack.output("OcmApiKeyParameterName"));
-        assert_eq!(key.with_decryption(true).send().await.is_ok(), allowed, "{function} reading the key");
-        let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
-        let update = aws_sdk_dynamodb::Client::new(&config).update_item().table_name(stack.output("PoisTable"));
-        let update = update.key("PK", text("POI#e2e")).key("SK", text("METADATA")).update_expression("SET a = :a");
-        let update =
-            update.expression_attribute_values(":a", text("a")).condition_expression("attribute_exists(nothing)");
-        let error = update.send().await.unwrap_err().into_service_error();
-        let code = aws_sdk_dynamodb::error::ProvideErrorMetadata::code(&error);
-        let expected = if allowed { "ConditionalCheckFailedException" } else { "AccessDeniedException" };
-        assert_eq!(code, Some(expected), "{function} writing the mirror");
+
+    fn is_dead_letter(&self, arn: &str) -> bool {
+        self.0.get(arn).is_some_and(|(key, ..)| key.ends_with("DeadLetterQueueUrl"))
+    }
+
+    /// Whether what a consumer of this queue fails to handle ends in a dead-letter queue, after 3 to 5 receives.
+    fn is_redriven(&self, arn: &str) -> bool {
+        let Some((_, _, redrive)) = self.0.get(arn) else { return false };
+        let next = redrive["deadLetterTargetArn"].as_str().unwrap_or_default();
+        let receives = &redrive["maxReceiveCount"];
+        let receives = receives.as_u64().or_else(|| receives.as_str()?.parse().ok()).unwrap_or_default();
+        // SQS counts receives across queues: a dead letter has been received five times before.
+        let before = if self.is_dead_letter(arn) { 5 } else { 0 };
+        next != arn && self.is_dead_letter(next) && (3 + before..=5 + before).contains(&receives)
     }
 }
 
+/// What invokes the functions without waiting for an answer, as it is deployed: a kind, and whose trigger it is.
+#[derive(Default)]
+struct Triggers {
+    found: BTreeSet<(&'static str, String)>,
+    /// What becomes of a failure is not said.
+    unsafe_ones: Vec<String>,
+}
+
+impl Triggers {
+    fn note(&mut self, kind: &'static str, of: String, is_safe: bool, what: impl std::fmt::Debug) {
+        if !is_safe {
+            self.unsafe_ones.push(format!("{kind} of {of}: {what:?}"));
+        }
+        assert!(self.found.insert((kind, of.clone())), "{kind} of {of} twice");
+    }
+
+    fn count(&self, kind: &str) -> usize {
+        self.found.iter().filter(|(of, _)| *of == kind).count()
+    }
+
+    /// The queues and streams that a function reads.
+    async fn mappings(&mut self, stack: &Stack, queues: &Queues, function: &str) {
+        let lambda = aws_sdk_lambda::Client::new(&stack.config);
+        let mut pages = lambda.list_event_source_mappings().function_name(function).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            for mapping in page.unwrap().event_source_mappings() {
+                let source = mapping.event_source_arn().unwrap();
+                let of = format!("{function} by {source}");
+                if source.contains(":sqs:") {
+                    self.note("queue", of, queues.is_redriven(source), mapping);
+                    continue;
+                }
+                let failed = mapping.destination_config().and_then(|to| to.on_failure()?.destination());
+                let bounds = (mapping.maximum_retry_attempts(), mapping.maximum_record_age_in_seconds());
+                let is_safe =
+                    failed.is_some_and(|arn| queues.is_dead_letter(arn)) && bounds == (Some(-1), Some(86_400));
+                self.note("stream", of, is_safe, mapping);
+            }
+        }
+    }
+
+    /// The targets of a rule. A function among them is invoked asynchronously, so its own failures need a place as well.
+    async fn targets(&mut self, stack: &Stack, queues: &Queues, kind: &'static str, (bus, rule): (&str, &str)) {
+        let events = aws_sdk_eventbridge::Client::new(&stack.config);
+        let targets = events.list_targets_by_rule().event_bus_name(bus).rule(rule).send().await.unwrap();
+        for target in targets.targets() {
+            let kept = target.dead_letter_config().and_then(|config| config.arn());
+            let tries = target.retry_policy().and_then(|policy| policy.maximum_retry_attempts());
+            let mut is_safe = kept.is_some_and(|arn| queues.is_dead_letter(arn))
+                && tries.is_some_and(|tries| (3..=5).contains(&tries));
+            if target.arn().contains(":lambda:") {
+                is_safe &= invocations_are_kept(stack, queues, target.arn()).await;
+            } else {
+                is_safe &= queues.is_redriven(target.arn());
+            }
+            self.note(kind, format!("{rule} to {}", target.id()), is_safe, target);
+        }
+    }
+}
+
+/// Whether an asynchronous invocation of a function that failed for good goes to a dead-letter queue.
+async fn invocations_are_kept(stack: &Stack, queues: &Queues, function: &str) -> bool {
+    let lambda = aws_sdk_lambda::Client::new(&stack.config);
+    let config = lambda.get_function_event_invoke_config().function_name(function).qualifier("$LATEST").send().await;
+    let destination = config.ok().and_then(|config| config.destination_config?.on_failure?.destination);
+    destination.is_some_and(|arn| queues.is_dead_letter(&arn))
+}
+
+/// The lines of the template that begin like this.
+fn declared(beginning: &str) -> usize {
+    let template = include_str!("../../infrastructure/template.yaml");
+    template.lines().filter(|line| line.trim().starts_with(beginning)).count()
+}
+
+/// From each trigger of the deployed stack on: what fails ends in a dead-letter queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_trigger_has_its_dead_letter_queue_and_the_end_of_the_line_is_empty() {
     let stack = Stack::open().await;
-    let sqs = aws_sdk_sqs::Client::new(&stack.config);
-    let queues: Vec<&String> = stack.outputs.keys().filter(|key| key.ends_with("DeadLetterQueueUrl")).collect();
-    assert_eq!(queues.len(), 10, "{queues:?}");
-    let answer = sqs
+    let queues = Queues::of(&stack).await;
+    let mut triggers = Triggers::default();
+    let events = aws_sdk_eventbridge::Client::new(&stack.config);
+    for (_, name) in stack.outputs.iter().filter(|(key, _)| key.ends_with("FunctionName")) {
+        triggers.mappings(&stack, &queues, name).await;
+    }
+    for (_, arn) in stack.outputs.iter().filter(|(key, _)| key.ends_with("FunctionArn")) {
+        let rules = events.list_rule_names_by_target().target_arn(arn).send().await.unwrap();
+        for rule in rules.rule_names() {
+            triggers.targets(&stack, &queues, "schedule", ("default", rule)).await;
+        }
+    }
+    // Other tests make rules of their own on the bus meanwhile.
+    let bus = stack.output("EventBusName");
+    let rules = events.list_rules().event_bus_name(bus).name_prefix("ev-").send().await.unwrap();
+    for rule in rules.rules() {
+        triggers.targets(&stack, &queues, "rule", (bus, rule.name().unwrap())).await;
+    }
+    let iot = aws_sdk_iot::Client::new(&stack.config);
+    let rule = iot.get_topic_rule().rule_name(stack.output("TelemetryRuleName")).send().await.unwrap().rule.unwrap();
+    for action in rule.actions() {
+        let is_safe = match (action.lambda(), action.sqs()) {
+            (Some(lambda), _) => invocations_are_kept(&stack, &queues, lambda.function_arn()).await,
+            (_, Some(sqs)) => {
+                queues.0.iter().any(|(arn, (_, url, _))| url == sqs.queue_url() && queues.is_redriven(arn))
+            }
+            _ => false,
+        };
+        triggers.note("device", stack.output("TelemetryRuleName").to_owned(), is_safe, action);
+    }
+    let kept = rule.error_action().and_then(|action| action.sqs()).map(|sqs| sqs.queue_url());
+    assert_eq!(kept, Some(stack.output("TelemetryDeadLetterQueueUrl")), "what the rule itself could not hand over");
+
+    assert_eq!(triggers.unsafe_ones, [""; 0]);
+    for (kind, declared) in [
+        ("queue", declared("Queue: !GetAtt")),
+        ("stream", declared("Stream: !GetAtt")),
+        ("schedule", declared("Schedule: ")),
+        ("rule", declared("Type: AWS::Events::Rule")),
+        ("device", declared("Type: AWS::IoT::TopicRule")),
+    ] {
+        assert!(declared > 0 && triggers.count(kind) == declared, "{kind}: {declared} declared, {:?}", triggers.found);
+    }
+    // Every dead-letter queue is read, except the last of all, in which there is nothing.
+    for (key, _, _) in queues.0.values().filter(|(key, ..)| key.ends_with("DeadLetterQueueUrl")) {
+        let read = triggers.found.iter().any(|(kind, of)| {
+            let arn = of.rsplit(" by ").next().unwrap();
+            *kind == "queue" && queues.0.get(arn).is_some_and(|(of, ..)| of == key)
+        });
+        assert_eq!(read, key != "ReconcilerDeadLetterQueueUrl", "{key}");
+    }
+    let answer = aws_sdk_sqs::Client::new(&stack.config)
         .get_queue_attributes()
         .queue_url(stack.output("ReconcilerDeadLetterQueueUrl"))
-        .attribute_names(aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.attributes.unwrap()[&aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages], "0");
+    assert_eq!(answer.attributes.unwrap()[&QueueAttributeName::ApproximateNumberOfMessages], "0");
+}
+
+/// Counts of rejected messages and entries of the error log are deleted when they have expired.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_is_deleted_by_the_table() {
+    let stack = Stack::open().await;
+    let client = aws_sdk_dynamodb::Client::new(&stack.config);
+    for (table, attribute) in [("TelemetryTable", "expires_at"), ("ErrorLogsTable", "expiresAt")] {
+        let described = client.describe_time_to_live().table_name(stack.output(table)).send().await.unwrap();
+        let described = described.time_to_live_description.unwrap();
+        assert_eq!(described.time_to_live_status.unwrap().as_str(), "ENABLED", "{table}");
+        assert_eq!(described.attribute_name.as_deref(), Some(attribute), "{table}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
