@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_config::sts::AssumeRoleProvider;
 use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use aws_sdk_dynamodb::types::{KeySchemaElement, KeyType, ProjectionType};
+use aws_sdk_eventbridge::types::RetryPolicy;
+use aws_sdk_iot::types::SqsAction;
 use aws_sdk_sqs::types::QueueAttributeName;
 use e2e::{Stack, admin};
 use serde_json::{Value, json};
@@ -252,11 +254,11 @@ struct Triggers {
 }
 
 impl Triggers {
-    fn note(&mut self, kind: &'static str, of: String, is_safe: bool, what: impl std::fmt::Debug) {
+    fn note(&mut self, kind: &'static str, of: &str, is_safe: bool, what: &dyn std::fmt::Debug) {
         if !is_safe {
             self.unsafe_ones.push(format!("{kind} of {of}: {what:?}"));
         }
-        assert!(self.found.insert((kind, of.clone())), "{kind} of {of} twice");
+        assert!(self.found.insert((kind, of.to_owned())), "{kind} of {of} twice");
     }
 
     fn count(&self, kind: &str) -> usize {
@@ -272,14 +274,14 @@ impl Triggers {
                 let source = mapping.event_source_arn().unwrap();
                 let of = format!("{function} by {source}");
                 if source.contains(":sqs:") {
-                    self.note("queue", of, queues.is_redriven(source), mapping);
+                    self.note("queue", &of, queues.is_redriven(source), mapping);
                     continue;
                 }
                 let failed = mapping.destination_config().and_then(|to| to.on_failure()?.destination());
                 let bounds = (mapping.maximum_retry_attempts(), mapping.maximum_record_age_in_seconds());
                 let is_safe =
                     failed.is_some_and(|arn| queues.is_dead_letter(arn)) && bounds == (Some(-1), Some(86_400));
-                self.note("stream", of, is_safe, mapping);
+                self.note("stream", &of, is_safe, mapping);
             }
         }
     }
@@ -290,7 +292,7 @@ impl Triggers {
         let targets = events.list_targets_by_rule().event_bus_name(bus).rule(rule).send().await.unwrap();
         for target in targets.targets() {
             let kept = target.dead_letter_config().and_then(|config| config.arn());
-            let tries = target.retry_policy().and_then(|policy| policy.maximum_retry_attempts());
+            let tries = target.retry_policy().and_then(RetryPolicy::maximum_retry_attempts);
             let mut is_safe = kept.is_some_and(|arn| queues.is_dead_letter(arn))
                 && tries.is_some_and(|tries| (3..=5).contains(&tries));
             if target.arn().contains(":lambda:") {
@@ -298,7 +300,7 @@ impl Triggers {
             } else {
                 is_safe &= queues.is_redriven(target.arn());
             }
-            self.note(kind, format!("{rule} to {}", target.id()), is_safe, target);
+            self.note(kind, &format!("{rule} to {}", target.id()), is_safe, target);
         }
     }
 }
@@ -349,9 +351,9 @@ async fn every_trigger_has_its_dead_letter_queue_and_the_end_of_the_line_is_empt
             }
             _ => false,
         };
-        triggers.note("device", stack.output("TelemetryRuleName").to_owned(), is_safe, action);
+        triggers.note("device", stack.output("TelemetryRuleName"), is_safe, action);
     }
-    let kept = rule.error_action().and_then(|action| action.sqs()).map(|sqs| sqs.queue_url());
+    let kept = rule.error_action().and_then(|action| action.sqs()).map(SqsAction::queue_url);
     assert_eq!(kept, Some(stack.output("TelemetryDeadLetterQueueUrl")), "what the rule itself could not hand over");
 
     assert_eq!(triggers.unsafe_ones, [""; 0]);

@@ -133,7 +133,7 @@ impl ErrorLogStore {
     /// # Errors
     /// [`StoreError::ConditionFailed`] when somebody else changed it first.
     pub async fn save(&self, entry: &LogEntry) -> Result<(), StoreError> {
-        let update = self.change(entry, None)?.build(&self.table, entry_key(entry))?;
+        let update = change(entry, None)?.build(&self.table, entry_key(entry))?;
         self.db.update(update).await
     }
 
@@ -149,16 +149,9 @@ impl ErrorLogStore {
             None => UpdateExpression::new().remove(EXPIRES_AT),
         };
         let mut transaction = Transaction::new();
-        transaction.update(self.change(entry, expiry)?.build(&self.table, entry_key(entry))?);
+        transaction.update(change(entry, expiry)?.build(&self.table, entry_key(entry))?);
         transaction.update(marker.build(&self.table, key(&keys::error_log(&entry.id), keys::UNIQUE))?);
         transaction.commit(&self.db).await
-    }
-
-    fn change(&self, entry: &LogEntry, expiry: Option<i64>) -> Result<UpdateExpression, StoreError> {
-        let mut row: Item = encode(&keys::error_log(&entry.id), LogRow::new(entry, expiry))?;
-        row.remove(keys::PK);
-        row.remove(keys::SK);
-        Ok(UpdateExpression::new().set_all(row, &[]).only_version(entry.version - 1))
     }
 
     /// Lists entries that have not expired at `now`, newest first. Without any filter those that are OPEN.
@@ -206,6 +199,13 @@ impl ErrorLogFilter {
 
 fn entry_key(entry: &LogEntry) -> Item {
     key(&keys::error_log(&entry.id), &time::text(&entry.occurred_at))
+}
+
+fn change(entry: &LogEntry, expiry: Option<i64>) -> Result<UpdateExpression, StoreError> {
+    let mut row: Item = encode(&keys::error_log(&entry.id), LogRow::new(entry, expiry))?;
+    row.remove(keys::PK);
+    row.remove(keys::SK);
+    Ok(UpdateExpression::new().set_all(row, &[]).only_version(entry.version - 1))
 }
 
 impl LogRow {

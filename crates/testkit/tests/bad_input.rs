@@ -174,6 +174,8 @@ fn session_cases() -> Vec<Case> {
                 ("userId", false, Id),
                 ("stationId", false, Id),
                 ("status", false, Enum),
+                ("changedFrom", false, Time),
+                ("changedTo", false, Time),
                 ("limit", false, Integer(1, 100)),
             ],
             json!({ "userId": "u-1" }),
