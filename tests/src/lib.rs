@@ -159,10 +159,12 @@ impl Stack {
         self.invoke("SessionService", get).await.expect("a session")
     }
 
-    /// Pays into a user's wallet.
+    /// Pays into a user's wallet as the cash desk does.
     pub async fn top_up(&self, user: &str, amount: &str, key: &str) -> Outcome {
-        let actor = json!({ "userId": user, "role": "USER" });
-        let command = json!({ "action": "topUpWallet", "actor": actor, "amount": amount, "currency": "EUR", "idempotencyKey": key });
+        let command = json!({
+            "action": "topUpWallet", "actor": admin(), "userId": user, "amount": amount, "currency": "EUR",
+            "idempotencyKey": key
+        });
         self.invoke("Billing", command).await
     }
 

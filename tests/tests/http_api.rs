@@ -179,8 +179,11 @@ async fn money(api: &Api, invoice: &serde_json::Value, [driver, stranger, admin]
     json_of(api.call(Method::GET, "/invoices/none", driver, None).await, 404).await;
     let unpaid = json_of(api.call(Method::POST, &format!("{path}/payments"), driver, None).await, 409).await;
     assert!(text(&unpaid, "detail").contains("balance is too low"), "{unpaid}");
-    let top_up = json!({ "amount": "10.00", "currency": "EUR", "idempotencyKey": "k" });
-    let made = api.call(Method::POST, "/wallet/top-ups", driver, Some(top_up)).await;
+    // Money enters by a member of staff, never by a user's word.
+    let user = text(invoice, "userId");
+    let top_up = json!({ "userId": user, "amount": "10.00", "currency": "EUR", "idempotencyKey": "k" });
+    json_of(api.call(Method::POST, "/wallet/top-ups", driver, Some(top_up.clone())).await, 403).await;
+    let made = api.call(Method::POST, "/wallet/top-ups", admin, Some(top_up)).await;
     assert_eq!(made.headers()["location"], "/wallet");
     assert_eq!(text(&json_of(made, 201).await, "balance"), "7.55", "the open invoice was settled");
     let nothing = json_of(api.call(Method::POST, "/wallet/top-ups", driver, Some(json!({}))).await, 400).await;

@@ -120,13 +120,14 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Pays into a driver's wallet, which is this run's own; answers the wallet.
+    /// Has the cash desk pay into a driver's wallet, which is this run's own; answers the wallet.
     async fn top_up(&self, user: &str, amount: &str, key: &str) -> Result<Option<Value>> {
         if amount.is_empty() {
             return Ok(None);
         }
         let top_up = json!({
-            "action": "topUpWallet", "actor": self.driver(user), "amount": amount, "currency": "EUR", "idempotencyKey": key
+            "action": "topUpWallet", "actor": { "userId": "desk-1", "role": "TECH_SUPPORT" },
+            "userId": self.driver(user)["userId"], "amount": amount, "currency": "EUR", "idempotencyKey": key
         });
         self.stack.invoke("billing", &top_up).await.map(Some)
     }
@@ -250,7 +251,7 @@ impl Play<'_> {
         println!("\n{table}");
         let wallet = self.top_up(LATE_PAYER, LATE_TOP_UP, "after").await?.unwrap_or_default();
         println!(
-            "  {LATE_PAYER} pays in {LATE_TOP_UP} EUR: the open invoice is settled, {} EUR are left",
+            "  {LATE_PAYER} pays in {LATE_TOP_UP} EUR at the desk: the open invoice is settled, {} EUR are left",
             text(&wallet["balance"])
         );
         Ok(())

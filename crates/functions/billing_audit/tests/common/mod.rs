@@ -93,8 +93,8 @@ impl World {
 
     pub async fn top_up(&self, user: &str) {
         let top_up = json!({
-            "action": "topUpWallet", "actor": { "userId": user, "role": "USER" }, "amount": "20.00", "currency": "EUR",
-            "idempotencyKey": "k"
+            "action": "topUpWallet", "actor": { "userId": "admin", "role": "ADMIN" }, "userId": user, "amount": "20.00",
+            "currency": "EUR", "idempotencyKey": "k"
         });
         invoke(&self.billing, top_up).await.unwrap();
     }
