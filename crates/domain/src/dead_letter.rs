@@ -9,6 +9,8 @@ use crate::Instant;
 use crate::billing::Invoice;
 use crate::event::{Envelope, Event};
 use crate::id::SessionId;
+use crate::machine::State;
+use crate::session::SessionStatus;
 use crate::telemetry::TOPIC_STATION;
 
 /// Message attribute that counts how often a letter has gone back to its queue.
@@ -197,9 +199,13 @@ fn billable(envelope: &Envelope) -> Result<(), String> {
     Invoice::for_session(ended, envelope.occurred_at).map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// The session that a message to billing is about, as far as that can be read out of it.
+/// The session that a message to billing is about, as far as that can be read out of it. A FAILED session is not billed:
+/// its end only releases what was held for it, which a time to live does as well.
 fn unbilled(consumer: Consumer, body: &str) -> Option<SessionId> {
     let message: Value = serde_json::from_str(body).ok()?;
+    if message["detail"]["status"] == SessionStatus::Failed.name() {
+        return None;
+    }
     let id = message["detail"]["sessionId"].as_str().filter(|_| consumer == Consumer::Billing)?;
     SessionId::new(id).ok()
 }

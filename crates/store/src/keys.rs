@@ -20,7 +20,8 @@ pub const METADATA: &str = "METADATA";
 pub const DETAILS: &str = "DETAILS";
 /// Sort key of the marker that makes a log entry's id unique; it sorts before every timestamp.
 pub const UNIQUE: &str = "#";
-/// Sort key of what a wallet holds.
+/// Sort key of a wallet's balance. The sort keys of what sessions hold of the balance begin with it as well, so that one
+/// query reads both.
 pub const BALANCE: &str = "BALANCE";
 /// Beginning of the sort keys of a wallet's ledger.
 pub const ENTRIES: &str = "ENTRY#";
@@ -106,10 +107,16 @@ pub fn credit_note(id: &CreditNoteId) -> String {
     format!("CREDIT#{id}")
 }
 
-/// Partition of a wallet, its ledger, its top-ups and the invoices that wait for its money.
+/// Partition of a wallet, its holds, its ledger, its top-ups and the invoices that wait for its money.
 #[must_use]
 pub fn wallet(user: &UserId) -> String {
     format!("WALLET#{user}")
+}
+
+/// Sort key of what a session holds of a wallet's balance.
+#[must_use]
+pub fn hold(session: &SessionId) -> String {
+    format!("{BALANCE}#HOLD#{session}")
 }
 
 /// Sort key of a ledger's entry: numbers sort as text.

@@ -2,7 +2,9 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{self, AttributeValue, Delete, Put, ReturnConsumedCapacity, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    self, AttributeValue, ConditionCheck, Delete, Put, ReturnConsumedCapacity, TransactWriteItem,
+};
 use backon::Retryable;
 use uuid::Uuid;
 
@@ -61,6 +63,19 @@ impl Transaction {
             .build()
             .map_err(|error| StoreError::Rejected(error.to_string()))?;
         self.items.push(TransactWriteItem::builder().put(put).build());
+        Ok(())
+    }
+
+    /// Requires that there is no item with this key.
+    pub(crate) fn require_absent(&mut self, table: &str, key: Item) -> Result<(), StoreError> {
+        self.labels.push(describe(&key));
+        let check = ConditionCheck::builder()
+            .table_name(table)
+            .set_key(Some(key))
+            .condition_expression("attribute_not_exists(PK)")
+            .build()
+            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        self.items.push(TransactWriteItem::builder().condition_check(check).build());
         Ok(())
     }
 

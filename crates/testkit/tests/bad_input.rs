@@ -425,6 +425,22 @@ fn billing_cases() -> Vec<Case> {
             json!({ "amount": "5.00", "currency": "EUR", "idempotencyKey": "k" }),
         ),
         Case(
+            "holdFunds",
+            &[
+                ("userId", true, Id),
+                ("sessionId", true, Id),
+                ("currency", true, Enum),
+                ("maxCost", false, Decimal),
+                ("attempt", false, Text(64)),
+            ],
+            json!({ "userId": "u-1", "sessionId": "s-1", "currency": "EUR", "maxCost": "5.00" }),
+        ),
+        Case(
+            "releaseFunds",
+            &[("userId", true, Id), ("sessionId", true, Id), ("attempt", false, Text(64))],
+            json!({ "userId": "u-1", "sessionId": "s-1" }),
+        ),
+        Case(
             "createCreditNote",
             &[
                 ("invoiceId", true, Id),
@@ -446,8 +462,8 @@ async fn billing_refuses_it() {
     assert!(tried > 100, "{tried}");
     for (amount, currency, field) in [("0", "EUR", "amount"), ("0.001", "EUR", "amount"), ("1.5", "JPY", "amount")] {
         let top_up = json!({
-            "action": "topUpWallet", "actor": { "userId": "u-1", "role": "USER" }, "amount": amount,
-            "currency": currency, "idempotencyKey": "k"
+            "action": "topUpWallet", "actor": { "userId": "admin", "role": "ADMIN" }, "userId": "u-1",
+            "amount": amount, "currency": currency, "idempotencyKey": "k"
         });
         assert_refused(&invoke(&door, top_up).await, field, &format!("{amount} {currency}"));
     }

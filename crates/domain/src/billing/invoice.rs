@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::credit_note::CreditNote;
+use super::hold::HoldEnd;
 use super::wallet::{LedgerEntry, PaymentRefusal, Wallet};
 use crate::Instant;
 use crate::actor::Role;
@@ -103,6 +104,8 @@ pub struct Issued {
     pub wallet: Option<Wallet>,
     /// The debit, where it was paid.
     pub entry: Option<LedgerEntry>,
+    /// What the session held of the wallet, which ends with its invoice.
+    pub hold: Option<HoldEnd>,
     /// That it was issued, and how paying it went.
     pub events: [Event; 2],
 }
@@ -144,15 +147,21 @@ impl Invoice {
         }
     }
 
-    /// Issues it: paid at once where `wallet` holds enough, OPEN otherwise. Where nothing is due the wallet stays as it
-    /// is.
+    /// Issues it: paid at once where enough is available in `wallet`, OPEN otherwise. What the session held is
+    /// available to its invoice. Where nothing is due and nothing was held the wallet stays as it is.
     #[must_use]
     pub fn issue(mut self, mut wallet: Wallet, now: Instant) -> Issued {
         let amount = self.due();
+        let hold = wallet.knows_hold(&self.session_id).then(|| wallet.end_hold(&self.session_id, now)).flatten();
         if amount.is_zero() {
             self.paid(amount, None, now);
             let events = [self.generated_event(), self.payment_event(None)];
-            return Issued { invoice: self, wallet: None, entry: None, events };
+            let freed = hold.as_ref().is_some_and(|end| end.freed);
+            let wallet = freed.then(|| {
+                wallet.touch();
+                wallet
+            });
+            return Issued { invoice: self, wallet, entry: None, hold, events };
         }
         let paid = wallet.pay(&self.id, amount, self.bill.currency, now);
         match &paid {
@@ -160,7 +169,7 @@ impl Invoice {
             Err(_) => wallet.touch(),
         }
         let events = [self.generated_event(), self.payment_event(paid.as_ref().err().copied())];
-        Issued { invoice: self, wallet: Some(wallet), entry: paid.ok(), events }
+        Issued { invoice: self, wallet: Some(wallet), entry: paid.ok(), hold, events }
     }
 
     /// Pays an OPEN invoice from `wallet`, and answers the ledger's entry.

@@ -4,6 +4,7 @@ use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::hold::Hold;
 use crate::Instant;
 use crate::error::{Checks, DomainError};
 use crate::id::{InvoiceId, UserId};
@@ -14,7 +15,7 @@ use crate::money::Currency;
 pub struct Wallet {
     /// Whose it is.
     pub user_id: UserId,
-    /// Of every amount in it; never changes.
+    /// Of every amount in it. The network's until the first money comes in, which decides it for ever.
     pub currency: Currency,
     /// The sum of its ledger; never negative.
     pub balance: Decimal,
@@ -22,6 +23,8 @@ pub struct Wallet {
     pub entries: u64,
     /// When it was opened.
     pub opened_at: Instant,
+    /// What sessions hold of the balance, with holds that are over and remembered for a while.
+    pub holds: Vec<Hold>,
     /// Counts its changes; 0 before it is first written.
     pub version: u64,
 }
@@ -61,7 +64,7 @@ pub struct LedgerEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PaymentRefusal {
-    /// The balance is below what is due.
+    /// The balance, without what prepaid sessions hold of it, is below what is due.
     InsufficientFunds,
     /// The wallet holds another currency, and nothing is ever converted.
     CurrencyMismatch,
@@ -70,7 +73,7 @@ pub enum PaymentRefusal {
 impl fmt::Display for PaymentRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::InsufficientFunds => "the wallet's balance is too low",
+            Self::InsufficientFunds => "the wallet's balance is too low, without what prepaid sessions hold of it",
             Self::CurrencyMismatch => "the wallet holds another currency, and nothing is converted",
         })
     }
@@ -80,14 +83,24 @@ impl Wallet {
     /// An empty wallet.
     #[must_use]
     pub fn open(user_id: UserId, currency: Currency, now: Instant) -> Self {
-        Self { user_id, currency, balance: currency.round(Decimal::ZERO), entries: 0, opened_at: now, version: 0 }
+        let balance = currency.round(Decimal::ZERO);
+        Self { user_id, currency, balance, entries: 0, opened_at: now, holds: Vec::new(), version: 0 }
     }
 
-    /// Pays `amount` in; `reference` names the top-up.
+    /// The wallet in `currency` if no money has ever been in it, else as it is.
+    #[must_use]
+    pub fn in_currency_until_used(mut self, currency: Currency) -> Self {
+        if self.entries == 0 {
+            (self.currency, self.balance) = (currency, currency.round(Decimal::ZERO));
+        }
+        self
+    }
+
+    /// Pays `amount` in; `reference` names the top-up. The first money that comes in decides the wallet's currency.
     ///
     /// # Errors
     /// Validation errors for an amount that is not positive or finer than the currency's minor unit; a conflict for
-    /// another currency than the wallet's.
+    /// another currency than that of the money that is or was in the wallet.
     pub fn top_up(
         &mut self,
         amount: Decimal,
@@ -102,6 +115,9 @@ impl Wallet {
             format!("must have at most {} decimals, as {currency} has", currency.minor_digits()),
         );
         checks.finish()?;
+        if self.entries == 0 {
+            self.currency = currency;
+        }
         if currency != self.currency {
             return Err(DomainError::conflict(format!(
                 "the wallet of user {} is in {}, and {currency} is not converted: top up in {}",
@@ -111,7 +127,7 @@ impl Wallet {
         Ok(self.post(EntryKind::TopUp, amount, reference, now))
     }
 
-    /// Pays an invoice of `amount`.
+    /// Pays an invoice of `amount` from what is available at `now`.
     ///
     /// # Errors
     /// Why it cannot; the wallet is then as it was.
@@ -125,7 +141,7 @@ impl Wallet {
         if currency != self.currency {
             return Err(PaymentRefusal::CurrencyMismatch);
         }
-        if self.balance < amount {
+        if self.available(now) < amount {
             return Err(PaymentRefusal::InsufficientFunds);
         }
         Ok(self.post(EntryKind::Invoice, -amount, invoice.to_string(), now))
@@ -136,8 +152,8 @@ impl Wallet {
         self.post(EntryKind::CreditNote, amount, credit_note, now)
     }
 
-    /// Notes that an invoice waits for money. The ledger stays as it is, but whoever decided on the wallet as it was
-    /// before has to decide anew.
+    /// Notes that an invoice waits for money, or that money is held or is no longer. The ledger stays as it is, but
+    /// whoever decided on the wallet as it was before has to decide anew.
     pub fn touch(&mut self) {
         self.version += 1;
     }

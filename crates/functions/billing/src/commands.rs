@@ -1,8 +1,8 @@
 use domain::actor::Actor;
-use domain::billing::{CreditLine, InvoiceStatus};
+use domain::billing::{CreditLine, HoldRequest, InvoiceStatus, SOLE_ATTEMPT};
 use domain::error::DomainError;
-use domain::id::{InvoiceId, UserId, derive};
-use domain::money::{Currency, decimal_schema};
+use domain::id::{InvoiceId, SessionId, UserId, derive};
+use domain::money::{Currency, decimal_schema, optional_decimal_schema};
 use lambda_kit::PageArguments;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
@@ -45,6 +45,34 @@ pub struct TopUpWallet {
     /// The same key by the same user is the same top-up.
     #[schemars(length(min = 1, max = 255))]
     idempotency_key: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldFunds {
+    pub user_id: UserId,
+    session_id: SessionId,
+    /// Of the station's tariff.
+    currency: Currency,
+    /// The most that the session may cost; without it all that is available is held.
+    #[serde(default)]
+    #[schemars(schema_with = "optional_decimal_schema")]
+    max_cost: Option<Decimal>,
+    /// Which attempt at starting the session asks, where repetitions of a request may run at the same time.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
+    attempt: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseFunds {
+    pub user_id: UserId,
+    pub session_id: SessionId,
+    /// The attempt that gives up; without it all attempts at starting the session do.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
+    pub attempt: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -92,7 +120,29 @@ impl ListInvoices {
     }
 }
 
+impl HoldFunds {
+    /// The request as the rules take it.
+    pub fn request(&self) -> HoldRequest {
+        HoldRequest {
+            session_id: self.session_id.clone(),
+            attempt: self.attempt.clone().unwrap_or_else(|| SOLE_ATTEMPT.to_owned()),
+            currency: self.currency,
+            max_cost: self.max_cost,
+        }
+    }
+}
+
 impl TopUpWallet {
+    /// Into whose wallet `actor` pays. Money enters by a member of staff: there is no payment provider that would
+    /// confirm a user's own payment.
+    pub fn user(&self, actor: &Actor) -> Result<UserId, DomainError> {
+        if !actor.role.is_staff() {
+            let message = "top-ups are for roles TECH_SUPPORT, ADMIN and SYSTEM: users pay in at the cash desk";
+            return Err(DomainError::Forbidden(message.to_owned()));
+        }
+        actor.on_behalf_of(self.user_id.as_ref())
+    }
+
     /// The top-up that the user's idempotency key stands for.
     pub fn id(&self, user: &UserId) -> Uuid {
         derive(&["top-up", user.as_str(), &self.idempotency_key])

@@ -7,11 +7,17 @@
 mod commands;
 mod view;
 
-use commands::{CreateCreditNote, InvoiceRef, ListInvoices, ListLedger, TopUpWallet, WalletRef};
+use commands::{
+    CreateCreditNote, HoldFunds, InvoiceRef, ListInvoices, ListLedger, ReleaseFunds, TopUpWallet, WalletRef,
+};
+use domain::Instant;
 use domain::actor::Role;
-use domain::billing::{CreditNote, Invoice, InvoiceStatus, LedgerEntry, PaymentRefusal, Wallet};
+use domain::billing::{
+    CreditNote, Hold, HoldEnd, HoldRequest, Invoice, InvoiceStatus, LedgerEntry, PaymentRefusal, Wallet,
+    session_has_ended,
+};
 use domain::error::DomainError;
-use domain::event::{Envelope, Event};
+use domain::event::{Envelope, Event, SessionEnded};
 use domain::id::{CreditNoteId, InvoiceId, UserId};
 use domain::machine::State;
 use domain::money::Currency;
@@ -22,10 +28,19 @@ use serde_json::Value;
 use store::{BillingStore, LoadedInvoice, TopUp, Trace};
 use uuid::Uuid;
 
-pub use view::{EntryView, InvoiceView, WalletView};
+pub use view::{EntryView, HoldView, InvoiceView, WalletView};
 
-const ACTIONS: [&str; 7] =
-    ["getInvoice", "listInvoices", "getWallet", "topUpWallet", "listLedger", "createCreditNote", "payInvoice"];
+const ACTIONS: [&str; 9] = [
+    "getInvoice",
+    "listInvoices",
+    "getWallet",
+    "topUpWallet",
+    "listLedger",
+    "createCreditNote",
+    "payInvoice",
+    "holdFunds",
+    "releaseFunds",
+];
 /// Messages of a batch worked at the same time.
 const PARALLEL_MESSAGES: usize = 10;
 
@@ -33,7 +48,7 @@ const PARALLEL_MESSAGES: usize = 10;
 #[derive(Debug)]
 pub struct Billing {
     store: BillingStore,
-    /// What a wallet that was never used is answered in.
+    /// The network's, which a wallet is in until money is in it.
     currency: Currency,
     redelivery: Redelivery,
 }
@@ -59,6 +74,8 @@ impl Function for Billing {
             "listLedger" => self.list_ledger(&request).await,
             "createCreditNote" => self.create_credit_note(&request).await,
             "payInvoice" => self.pay_invoice(&request).await,
+            "holdFunds" => self.hold_funds(&request).await,
+            "releaseFunds" => self.release_funds(&request).await,
             _ => Err(request.unknown_action(&ACTIONS)),
         }
     }
@@ -73,13 +90,14 @@ impl Function for Billing {
 }
 
 impl Billing {
-    /// Over this table; a wallet that was never used is answered in `currency`, and `redelivery` is of its queue.
+    /// Over this table; `currency` is the network's, and `redelivery` is of its queue.
     #[must_use]
     pub fn new(store: BillingStore, currency: Currency, redelivery: Redelivery) -> Self {
         Self { store, currency, redelivery }
     }
 
-    /// Issues the invoice for an ended session, unless it has been issued before.
+    /// Issues the invoice for an ended session, unless it has been issued before. What the session held of its user's
+    /// wallet ends with it; a FAILED session has no invoice, and its hold just ends.
     ///
     /// # Errors
     /// A validation failure for an event that cannot be billed; unavailable when the table is busy.
@@ -87,28 +105,53 @@ impl Billing {
         let Event::SessionEnded(ended) = &envelope.event else {
             return Err(Failure::invalid("eventType", "must be SESSION_ENDED"));
         };
-        let Some(invoice) = Invoice::for_session(ended, context.now)? else {
-            return Ok(());
-        };
         // The invoice's events belong to the session's story, not to this invocation's.
         let trace = Trace { correlation_id: envelope.correlation_id.clone(), now: context.now };
-        let issued = decide(|| async {
-            if self.store.has_invoice(&invoice.id).await? {
-                return Ok(false);
-            }
-            let issued = invoice.clone().issue(self.wallet_for(&invoice, &trace).await?, trace.now);
-            self.store.issue(&issued, &trace).await?;
-            Ok(true)
-        });
-        if issued.await? {
+        let Some(invoice) = Invoice::for_session(ended, context.now)? else {
+            decide(|| self.end_hold(ended, &trace)).await?;
+            return self.settle_open_invoices(&ended.user_id, &trace).await;
+        };
+        let issued = decide(|| self.issue_or_repeat(&invoice, &trace));
+        let Issue { new, held } = issued.await?;
+        if new {
             metrics::counter!("InvoicesIssued").increment(1);
+        }
+        if held {
+            // What is left of the hold may pay what waits.
+            self.settle_open_invoices(&invoice.user_id, &trace).await?;
         }
         Ok(())
     }
 
-    async fn wallet_for(&self, invoice: &Invoice, trace: &Trace) -> Result<Wallet, Failure> {
-        let wallet = self.store.wallet(&invoice.user_id).await?;
-        Ok(wallet.unwrap_or_else(|| Wallet::open(invoice.user_id.clone(), invoice.bill.currency, trace.now)))
+    async fn issue_or_repeat(&self, invoice: &Invoice, trace: &Trace) -> Result<Issue, Failure> {
+        if self.store.has_invoice(&invoice.id).await? {
+            let wallet = self.wallet_of(&invoice.user_id, trace.now).await?;
+            return Ok(Issue { new: false, held: wallet.knows_hold(&invoice.session_id) });
+        }
+        let issued = invoice.clone().issue(self.wallet_of(&invoice.user_id, trace.now).await?, trace.now);
+        self.store.issue(&issued, trace).await?;
+        Ok(Issue { new: true, held: issued.hold.is_some() })
+    }
+
+    async fn end_hold(&self, ended: &SessionEnded, trace: &Trace) -> Result<(), Failure> {
+        let mut wallet = self.wallet_of(&ended.user_id, trace.now).await?;
+        if let Some(end) = wallet.end_hold(&ended.session_id, trace.now) {
+            self.save_end(&mut wallet, &end).await?;
+        }
+        Ok(())
+    }
+
+    async fn save_end(&self, wallet: &mut Wallet, end: &HoldEnd) -> Result<(), Failure> {
+        if end.freed {
+            wallet.touch();
+        }
+        Ok(self.store.end_hold(&wallet.user_id, &end.hold, end.freed.then_some(&*wallet)).await?)
+    }
+
+    /// A user's wallet as it is now, or a new one.
+    async fn wallet_of(&self, user: &UserId, now: Instant) -> Result<Wallet, Failure> {
+        let wallet = self.store.wallet_or_new(user, self.currency, now).await?;
+        Ok(wallet.in_currency_until_used(self.currency))
     }
 
     async fn get_invoice(&self, request: &Request) -> Result<Answer, Failure> {
@@ -130,8 +173,8 @@ impl Billing {
     async fn get_wallet(&self, request: &Request) -> Result<Answer, Failure> {
         let command: WalletRef = request.command()?;
         let user = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
-        let wallet = self.store.wallet(&user).await?;
-        Answer::ok(WalletView::new(&user, wallet.as_ref(), self.currency))
+        let now = request.context.now;
+        Answer::ok(WalletView::new(&self.wallet_of(&user, now).await?, now))
     }
 
     async fn list_ledger(&self, request: &Request) -> Result<Answer, Failure> {
@@ -143,12 +186,12 @@ impl Billing {
 
     async fn top_up_wallet(&self, request: &Request) -> Result<Answer, Failure> {
         let command: TopUpWallet = request.command()?;
-        let user = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
+        let user = command.user(request.actor()?)?;
         let entry = decide(|| self.top_up_or_repeat(&command, &user, &request.context)).await?;
         // A repetition settles as well: the first attempt may have ended before it did.
         self.settle_open_invoices(&user, &request.context.trace()).await?;
-        let wallet = self.store.wallet(&user).await?;
-        let view = WalletView::new(&user, wallet.as_ref(), self.currency).with_entry(&entry);
+        let now = request.context.now;
+        let view = WalletView::new(&self.wallet_of(&user, now).await?, now).with_entry(&entry);
         Answer::created("/wallet".to_owned(), view)
     }
 
@@ -167,15 +210,14 @@ impl Billing {
             let message = "this idempotency key made another top-up: use a new key for a new request";
             return Err(DomainError::conflict(message).into());
         }
-        let wallet = self.store.wallet(user).await?;
-        let mut wallet = wallet.unwrap_or_else(|| Wallet::open(user.clone(), command.currency, context.now));
+        let mut wallet = self.wallet_of(user, context.now).await?;
         let entry = wallet.top_up(command.amount, command.currency, id.to_string(), context.now)?;
         self.store.top_up(&wallet, &entry, &TopUp { id, fingerprint, sequence: entry.sequence }).await?;
         Ok(entry)
     }
 
-    /// Pays the invoices that wait for a wallet's money, oldest first, up to the first that it cannot pay. Those in
-    /// another currency are passed over: this wallet never pays them.
+    /// Pays the invoices that wait for a wallet's money from what sessions do not hold of it, oldest first, up to the
+    /// first that it cannot pay. Those in another currency are passed over: this wallet never pays them.
     async fn settle_open_invoices(&self, user: &UserId, trace: &Trace) -> Result<(), Failure> {
         for id in self.store.open_invoices(user).await? {
             let settled = decide(|| self.settle(&id, trace)).await?;
@@ -192,7 +234,7 @@ impl Billing {
         if invoice.status != InvoiceStatus::Open {
             return Ok(Ok(invoice));
         }
-        let mut wallet = self.wallet_for(&invoice, trace).await?;
+        let mut wallet = self.wallet_of(&invoice.user_id, trace.now).await?;
         let entry = match invoice.settle(&mut wallet, trace.now) {
             Ok(entry) => entry,
             Err(refusal) => return Ok(Err(refusal)),
@@ -220,6 +262,50 @@ impl Billing {
             ))
             .into()),
         }
+    }
+
+    async fn hold_funds(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: HoldFunds = request.command()?;
+        for_the_platform(request)?;
+        let asked = command.request();
+        let hold = decide(|| self.hold_or_repeat(&command.user_id, &asked, request.context.now)).await?;
+        Answer::ok(HoldView::from(&hold))
+    }
+
+    /// Holds money for a session, or finds the hold that the same request made before.
+    async fn hold_or_repeat(&self, user: &UserId, asked: &HoldRequest, now: Instant) -> Result<Hold, Failure> {
+        let mut wallet = self.wallet_of(user, now).await?;
+        if let Some(hold) = wallet.standing_hold(asked, now)? {
+            if !hold.attempts.contains_key(&asked.attempt) {
+                self.store.join_hold(user, hold, &asked.attempt).await?;
+            }
+            return Ok(hold.clone());
+        }
+        if self.store.has_invoice(&InvoiceId::of(&asked.session_id)).await? {
+            return Err(session_has_ended(&asked.session_id).into());
+        }
+        let due = self.store.due(user, wallet.currency).await?;
+        let hold = wallet.hold(asked, due, now)?;
+        self.store.hold(&wallet, &hold).await?;
+        Ok(hold)
+    }
+
+    async fn release_funds(&self, request: &Request) -> Result<Answer, Failure> {
+        let command: ReleaseFunds = request.command()?;
+        for_the_platform(request)?;
+        let trace = request.context.trace();
+        decide(|| self.release(&command, trace.now)).await?;
+        // A repetition settles as well: the first attempt may have ended before it did.
+        self.settle_open_invoices(&command.user_id, &trace).await?;
+        Answer::ok(WalletView::new(&self.wallet_of(&command.user_id, trace.now).await?, trace.now))
+    }
+
+    async fn release(&self, command: &ReleaseFunds, now: Instant) -> Result<(), Failure> {
+        let mut wallet = self.wallet_of(&command.user_id, now).await?;
+        if let Some(end) = wallet.give_up_hold(&command.session_id, command.attempt.as_deref(), now) {
+            self.save_end(&mut wallet, &end).await?;
+        }
+        Ok(())
     }
 
     async fn create_credit_note(&self, request: &Request) -> Result<Answer, Failure> {
@@ -263,7 +349,7 @@ impl Billing {
         let refund = if note.refunded.is_zero() {
             None
         } else {
-            let mut wallet = self.wallet_for(&invoice, trace).await?;
+            let mut wallet = self.wallet_of(&invoice.user_id, trace.now).await?;
             let entry = wallet.refund(id.to_string(), note.refunded, trace.now);
             Some((wallet, entry))
         };
@@ -275,5 +361,21 @@ impl Billing {
     async fn load(&self, id: &InvoiceId) -> Result<LoadedInvoice, Failure> {
         let loaded = self.store.invoice(id).await?;
         Ok(loaded.ok_or_else(|| DomainError::not_found("invoice", id))?)
+    }
+}
+
+/// What became of the end of a session.
+struct Issue {
+    /// Whether its invoice was issued now.
+    new: bool,
+    /// Whether it had held money, now or when it was issued before.
+    held: bool,
+}
+
+/// Whether the platform itself asks.
+fn for_the_platform(request: &Request) -> Result<(), Failure> {
+    match request.actor()?.role {
+        Role::System => Ok(()),
+        _ => Err(DomainError::Forbidden(format!("{} is for role SYSTEM", request.action)).into()),
     }
 }

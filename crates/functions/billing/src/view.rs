@@ -1,7 +1,6 @@
 use domain::Instant;
 use domain::bill::Bill;
-use domain::billing::{CreditNote, EntryKind, Invoice, InvoiceStatus, LedgerEntry, Wallet};
-use domain::id::UserId;
+use domain::billing::{CreditNote, EntryKind, Hold, Invoice, InvoiceStatus, LedgerEntry, Wallet};
 use domain::money::Currency;
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -67,19 +66,27 @@ pub struct WalletView {
     user_id: String,
     balance: Decimal,
     currency: Currency,
+    /// What prepaid sessions hold of the balance, where they do.
+    #[serde(skip_serializing_if = "Decimal::is_zero")]
+    held: Decimal,
+    /// Which sessions those are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<HoldView>,
     /// The entry that a top-up made.
     #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<EntryView>,
 }
 
 impl WalletView {
-    /// A user's wallet; one that was never used is empty, in the network's currency.
+    /// A user's wallet as it is at `now`.
     #[must_use]
-    pub fn new(user: &UserId, wallet: Option<&Wallet>, currency: Currency) -> Self {
+    pub fn new(wallet: &Wallet, now: Instant) -> Self {
         Self {
-            user_id: user.to_string(),
-            balance: wallet.map_or_else(|| currency.round(Decimal::ZERO), |wallet| wallet.balance),
-            currency: wallet.map_or(currency, |wallet| wallet.currency),
+            user_id: wallet.user_id.to_string(),
+            balance: wallet.balance,
+            currency: wallet.currency,
+            held: wallet.held(now),
+            holds: wallet.holds.iter().filter(|hold| hold.is_live(now)).map(HoldView::from).collect(),
             entry: None,
         }
     }
@@ -88,6 +95,28 @@ impl WalletView {
     #[must_use]
     pub fn with_entry(self, entry: &LedgerEntry) -> Self {
         Self { entry: Some(EntryView::from(entry)), ..self }
+    }
+}
+
+/// What is held for a session, as it is answered.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldView {
+    session_id: String,
+    amount: Decimal,
+    currency: Currency,
+    /// Until when it is held at most.
+    expires_at: Instant,
+}
+
+impl From<&Hold> for HoldView {
+    fn from(hold: &Hold) -> Self {
+        Self {
+            session_id: hold.session_id.to_string(),
+            amount: hold.amount,
+            currency: hold.currency,
+            expires_at: hold.expires_at,
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 
 mod common;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use common::{World, actor, admin, ended, error_type};
 use domain::event::SessionEnded;
-use domain::id::{InvoiceId, SessionId};
+use domain::id::{InvoiceId, SessionId, UserId};
 use domain::session::SessionStatus;
 use domain::tariff::Tariff;
 use futures::future::join_all;
@@ -117,10 +118,74 @@ async fn a_top_up_is_one_whatever_is_repeated() {
     assert_eq!(world.top_up("u-1", "10", "k").await.unwrap()["balance"], "10.00", "10 is 10.00");
     world.top_up("u-2", "10.00", "k").await.unwrap();
     assert_eq!((world.balance("u-1").await, world.balance("u-2").await), ("10.00".to_owned(), "10.00".to_owned()));
-    let foreign = json!({ "amount": "5", "currency": "USD", "idempotencyKey": "k-usd" });
-    let refused = world.act("topUpWallet", actor("u-1"), foreign).await;
+    let foreign = json!({ "userId": "u-1", "amount": "5", "currency": "USD", "idempotencyKey": "k-usd" });
+    let refused = world.act("topUpWallet", admin(), foreign).await;
     assert_eq!(error_type(&refused), "ConflictError");
     assert!(refused.unwrap_err().1.contains("EUR"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_enters_by_staff_and_never_by_a_users_word() {
+    let world = World::new().await;
+    let top_up = |role: &str, user_id: Option<&str>, key: &str| {
+        let mut arguments = json!({ "amount": "5.00", "currency": "EUR", "idempotencyKey": key });
+        if let Some(user) = user_id {
+            arguments["userId"] = json!(user);
+        }
+        world.act("topUpWallet", json!({ "userId": "u-1", "role": role }), arguments)
+    };
+    for named in [None, Some("u-1"), Some("u-2")] {
+        let refused = top_up("USER", named, "k").await;
+        assert_eq!(error_type(&refused), "ForbiddenError", "{named:?}");
+        assert!(refused.unwrap_err().1.contains("TECH_SUPPORT"), "the refusal says who may");
+    }
+    assert_eq!(world.dynamodb.items("ev-billing").await.len(), 0);
+    for role in ["TECH_SUPPORT", "ADMIN", "SYSTEM"] {
+        assert_eq!(top_up(role, Some("u-2"), role).await.unwrap()["userId"], "u-2");
+    }
+    assert_eq!((world.balance("u-1").await, world.balance("u-2").await), ("0.00".to_owned(), "15.00".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_is_in_the_networks_currency_until_money_is_in_it() {
+    let world = World::new().await;
+    let in_francs = |session: &str, user: &str| {
+        let mut end = ended(session, user, 10_000);
+        end.tariff.currency = "CHF".parse().unwrap();
+        end
+    };
+    // Somebody who has never paid in charges abroad first: the unpaid invoice decides nothing.
+    assert_eq!(world.deliver(&[in_francs("s-1", "u-1")]).await, 0);
+    assert_eq!(world.invoice("s-1").await["status"], "OPEN");
+    let wallet = world.act("getWallet", actor("u-1"), json!({})).await.unwrap();
+    assert_eq!(wallet, json!({ "userId": "u-1", "balance": "0.00", "currency": "EUR" }));
+    assert_eq!(world.top_up("u-1", "20.00", "k").await.unwrap()["currency"], "EUR");
+    assert_eq!(world.deliver(&[ended("s-2", "u-1", 10_000)]).await, 0);
+    assert_eq!(world.invoice("s-2").await["status"], "PAID");
+    // What is due in francs stays due in francs.
+    let pay = world.act("payInvoice", actor("u-1"), json!({ "invoiceId": invoice_id("s-1") })).await;
+    assert!(pay.as_ref().unwrap_err().1.contains("another currency"), "{pay:?}");
+    // The first money that comes in decides, and it pays what waited for it.
+    assert_eq!(world.deliver(&[in_francs("s-3", "u-2")]).await, 0);
+    let francs = json!({ "userId": "u-2", "amount": "12.00", "currency": "CHF", "idempotencyKey": "k" });
+    let wallet = world.act("topUpWallet", admin(), francs).await.unwrap();
+    assert_eq!((&wallet["balance"], &wallet["currency"]), (&json!("7.00"), &json!("CHF")));
+    assert_eq!(error_type(&world.top_up("u-2", "5.00", "k-2").await), "ConflictError");
+}
+
+/// Wallets that an unpaid invoice opened in its own currency, as earlier versions did.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_of_another_currency_that_never_had_money_heals() {
+    let world = World::new().await;
+    assert_eq!(world.deliver(&[ended("s-1", "u-1", 10_000)]).await, 0);
+    let update = world.dynamodb.client().update_item().table_name("ev-billing");
+    let update = update.key("PK", AttributeValue::S("WALLET#u-1".to_owned()));
+    let update = update.key("SK", AttributeValue::S("BALANCE".to_owned())).update_expression("SET currency = :chf");
+    update.expression_attribute_values(":chf", AttributeValue::S("CHF".to_owned())).send().await.unwrap();
+    let wallet = world.act("getWallet", actor("u-1"), json!({})).await.unwrap();
+    assert_eq!(wallet["currency"], "EUR");
+    assert_eq!(world.top_up("u-1", "20.00", "k").await.unwrap()["balance"], "15.00");
+    assert_eq!(world.store.wallet(&UserId::new("u-1").unwrap()).await.unwrap().unwrap().currency.to_string(), "EUR");
 }
 
 #[tokio::test(flavor = "multi_thread")]

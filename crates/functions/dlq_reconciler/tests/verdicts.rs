@@ -99,6 +99,12 @@ async fn a_letter_with_which_nothing_is_wrong_goes_back_later_every_time_and_not
         letters[0].unbilled.as_ref().unwrap().as_str(),
         session_ended()["detail"]["sessionId"].as_str().unwrap()
     );
+    // The end of a FAILED session is for its hold alone: no invoice is missing.
+    let mut failed = session_ended();
+    failed["detail"]["status"] = json!("FAILED");
+    assert!(!world.deliver(BILLING, "m-2", &failed.to_string(), 3).await);
+    let letters = world.letters().await;
+    assert_eq!(letters.iter().find(|letter| letter.message_id == "m-2").unwrap().unbilled, None);
 }
 
 #[tokio::test]

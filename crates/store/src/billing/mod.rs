@@ -1,11 +1,13 @@
 mod rows;
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, Update};
 use domain::Instant;
-use domain::billing::{CreditNote, Invoice, InvoiceStatus, Issued, LedgerEntry, Wallet};
+use domain::billing::{CreditNote, Hold, Invoice, InvoiceStatus, Issued, LedgerEntry, Wallet};
 use domain::event::Event;
 use domain::id::{CreditNoteId, InvoiceId, SessionId, UserId};
 use domain::machine::State;
+use domain::money::Currency;
+use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use crate::db::{Db, Item, Query, decode, encode, key};
@@ -14,7 +16,7 @@ use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
 use crate::stations::outbox;
 use crate::transaction::{Transaction, UpdateExpression, delete_if};
 use crate::{Trace, keys, time};
-use rows::{CreditNoteRow, EntryRow, FailureRow, InvoiceRow, LineRow, OpenInvoiceRow, TopUpRow, WalletRow};
+use rows::{CreditNoteRow, EntryRow, FailureRow, HoldRow, InvoiceRow, LineRow, OpenInvoiceRow, TopUpRow, WalletRow};
 
 /// Invoices, wallets and their ledgers, in the billing table.
 #[derive(Clone, Debug)]
@@ -104,13 +106,28 @@ impl BillingStore {
         items.into_iter().map(|item| decode::<InvoiceRow>("invoice", item)?.id()).collect()
     }
 
-    /// Reads a wallet, as it is now.
+    /// Reads a wallet with what sessions hold of it, as it is now.
     ///
     /// # Errors
     /// When the table cannot be read.
     pub async fn wallet(&self, user: &UserId) -> Result<Option<Wallet>, StoreError> {
-        let row: Option<WalletRow> = self.db.get(&self.table, &keys::wallet(user), keys::BALANCE, true).await?;
-        row.map(WalletRow::into_wallet).transpose()
+        let (wallet, holds) = self.funds(user).await?;
+        Ok(wallet.map(|wallet| Wallet { holds, ..wallet }))
+    }
+
+    /// Reads a wallet with what sessions hold of it, as it is now; a new one in `currency` where there is none.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn wallet_or_new(&self, user: &UserId, currency: Currency, now: Instant) -> Result<Wallet, StoreError> {
+        let (wallet, holds) = self.funds(user).await?;
+        let wallet = wallet.unwrap_or_else(|| Wallet::open(user.clone(), currency, now));
+        Ok(Wallet { holds, ..wallet })
+    }
+
+    async fn funds(&self, user: &UserId) -> Result<(Option<Wallet>, Vec<Hold>), StoreError> {
+        let pk = keys::wallet(user);
+        rows::funds(&pk, self.db.query_all(&self.partition(&pk, Some(keys::BALANCE))).await?)
     }
 
     /// Puts a new invoice with its lines and events; with what it changed of the wallet: a debit with its entry, or
@@ -119,7 +136,7 @@ impl BillingStore {
     /// # Errors
     /// [`StoreError::ConditionFailed`] when it exists already, or the wallet is not as it was read.
     pub async fn issue(&self, issued: &Issued, trace: &Trace) -> Result<(), StoreError> {
-        let Issued { invoice, wallet, entry, events } = issued;
+        let Issued { invoice, wallet, entry, hold, events } = issued;
         let pk = keys::invoice(&invoice.id);
         let mut transaction = Transaction::new();
         let outbox = outbox(&pk, keys::METADATA, invoice.version, events.clone(), trace)?;
@@ -130,7 +147,59 @@ impl BillingStore {
         if invoice.status == InvoiceStatus::Open {
             transaction.insert(&self.table, encode(&pk, OpenInvoiceRow::new(invoice))?)?;
         }
+        if let Some(end) = hold {
+            self.keep_hold(&mut transaction, &invoice.user_id, &end.hold)?;
+        }
         self.book(&mut transaction, wallet.as_ref(), entry.as_ref())?;
+        transaction.commit(&self.db).await
+    }
+
+    /// Holds money of a wallet for a session that has not been billed; all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the wallet or the hold is not as it was read, or the session was billed.
+    pub async fn hold(&self, wallet: &Wallet, hold: &Hold) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        let invoice = keys::invoice(&InvoiceId::of(&hold.session_id));
+        transaction.require_absent(&self.table, key(&invoice, keys::METADATA))?;
+        self.keep_hold(&mut transaction, &wallet.user_id, hold)?;
+        self.book(&mut transaction, Some(wallet), None)?;
+        transaction.commit(&self.db).await
+    }
+
+    /// Notes that another attempt at starting its session relies on a hold. Any number of attempts join at once.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the hold is over.
+    pub async fn join_hold(&self, user: &UserId, hold: &Hold, attempt: &str) -> Result<(), StoreError> {
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(&keys::wallet(user), &keys::hold(&hold.session_id))))
+            .update_expression("SET #attempts.#attempt = :relies ADD #version :one")
+            .condition_expression("#amount = :amount")
+            .expression_attribute_names("#attempts", "attempts")
+            .expression_attribute_names("#attempt", attempt)
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_names("#amount", "amount")
+            .expression_attribute_values(":relies", AttributeValue::Bool(true))
+            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+            .expression_attribute_values(":amount", AttributeValue::S(hold.amount.to_string()))
+            .build()
+            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        // A transaction of one write: unlike a bare update it waits for its turn beside other transactions.
+        let mut transaction = Transaction::new();
+        transaction.update(update);
+        transaction.commit(&self.db).await
+    }
+
+    /// Writes that a hold was given up or has ended, with the wallet where that made money available; all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the hold or the wallet is not as it was read.
+    pub async fn end_hold(&self, user: &UserId, hold: &Hold, wallet: Option<&Wallet>) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        self.keep_hold(&mut transaction, user, hold)?;
+        self.book(&mut transaction, wallet, None)?;
         transaction.commit(&self.db).await
     }
 
@@ -224,6 +293,21 @@ impl BillingStore {
         items.into_iter().map(|item| Ok(decode::<OpenInvoiceRow>(&pk, item)?.invoice_id)).collect()
     }
 
+    /// What is due, in `currency`, on the invoices that wait for a wallet's money, as it is now.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn due(&self, user: &UserId, currency: Currency) -> Result<Decimal, StoreError> {
+        let open = self.open_invoices(user).await?;
+        let wanted = open.iter().map(|id| key(&keys::invoice(id), keys::METADATA)).collect();
+        let mut due = Decimal::ZERO;
+        for item in self.db.batch_get_keys(&self.table, wanted, true).await? {
+            let open = decode::<InvoiceRow>("invoice", item)?.due();
+            due += open.filter(|(of, _)| *of == currency).map_or(Decimal::ZERO, |(_, due)| due);
+        }
+        Ok(due)
+    }
+
     /// Lists invoices with their lines, newest first; `keep` filters what the index cannot.
     ///
     /// # Errors
@@ -305,7 +389,7 @@ impl BillingStore {
         rows::entries(&pk, self.db.query_all(&self.partition(&pk, Some(keys::ENTRIES))).await?)
     }
 
-    /// Lists every wallet, newest first.
+    /// Lists every wallet, newest first, without what sessions hold of it.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -351,6 +435,20 @@ impl BillingStore {
             consistent: true,
             ..Query::default()
         }
+    }
+
+    /// Writes a hold as it is now, under the version that it was read with.
+    fn keep_hold(&self, transaction: &mut Transaction, user: &UserId, hold: &Hold) -> Result<(), StoreError> {
+        let pk = keys::wallet(user);
+        let mut row = encode(&pk, HoldRow::new(&pk, hold))?;
+        if hold.version == 1 {
+            return transaction.insert(&self.table, row);
+        }
+        row.remove(keys::PK);
+        row.remove(keys::SK);
+        let update = UpdateExpression::new().set_all(row, &HoldRow::OPTIONAL).only_version(hold.version - 1);
+        transaction.update(update.build(&self.table, key(&pk, &keys::hold(&hold.session_id)))?);
+        Ok(())
     }
 
     /// Writes a wallet that changed, and the entry where money moved.

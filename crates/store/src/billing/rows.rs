@@ -1,9 +1,11 @@
 //! The items of the billing table.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Instant;
 use domain::bill::{Bill, BillLine, VatLine};
-use domain::billing::{CreditNote, EntryKind, Invoice, InvoiceStatus, LedgerEntry, Payment, Wallet};
+use domain::billing::{CreditNote, EntryKind, Hold, Invoice, InvoiceStatus, LedgerEntry, Payment, Wallet};
 use domain::id::{InvoiceId, SessionId, StationId, UserId};
 use domain::money::Currency;
 use rust_decimal::Decimal;
@@ -94,6 +96,26 @@ pub struct WalletRow {
     version: u64,
 }
 
+// DynamoDB deletes the item after `expiresAt`, which no other item of the table has.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    session_id: SessionId,
+    amount: Decimal,
+    currency: Currency,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_cost: Option<Decimal>,
+    attempts: BTreeMap<String, bool>,
+    ended: bool,
+    #[serde(with = "chrono::serde::ts_seconds")]
+    expires_at: Instant,
+    version: u64,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryRow {
@@ -142,6 +164,19 @@ pub struct FailureRow {
     pub failed_at: Instant,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outbox: Option<String>,
+}
+
+/// A wallet, if there is one, and what sessions hold of it.
+pub fn funds(pk: &str, items: Vec<Item>) -> Result<(Option<Wallet>, Vec<Hold>), StoreError> {
+    let (mut wallet, mut holds) = (None, Vec::new());
+    for item in items {
+        if item.get(keys::SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == keys::BALANCE) {
+            wallet = Some(decode::<WalletRow>(pk, item)?.into_wallet()?);
+        } else {
+            holds.push(decode::<HoldRow>(pk, item)?.into_hold());
+        }
+    }
+    Ok((wallet, holds))
 }
 
 /// The items of an invoice's partition as what they are.
@@ -201,6 +236,11 @@ impl InvoiceRow {
         let mut item = encode(pk, self)?;
         item.retain(|attribute, _: &mut AttributeValue| CHANGEABLE.contains(&attribute.as_str()));
         Ok(item)
+    }
+
+    /// What is due on it while it is OPEN, in its currency.
+    pub fn due(&self) -> Option<(Currency, Decimal)> {
+        (self.status == InvoiceStatus::Open).then(|| (self.currency, self.total_incl_vat - self.credited))
     }
 
     pub fn id(&self) -> Result<InvoiceId, StoreError> {
@@ -281,8 +321,42 @@ impl WalletRow {
             balance: self.balance,
             entries: self.entries,
             opened_at: self.created_at,
+            holds: Vec::new(),
             version: self.version,
         })
+    }
+}
+
+impl HoldRow {
+    /// Attributes that a hold may lack.
+    pub const OPTIONAL: [&str; 1] = ["maxCost"];
+
+    pub fn new(pk: &str, hold: &Hold) -> Self {
+        Self {
+            pk: pk.to_owned(),
+            sk: keys::hold(&hold.session_id),
+            session_id: hold.session_id.clone(),
+            amount: hold.amount,
+            currency: hold.currency,
+            max_cost: hold.max_cost,
+            attempts: hold.attempts.clone(),
+            ended: hold.ended,
+            expires_at: hold.expires_at,
+            version: hold.version,
+        }
+    }
+
+    fn into_hold(self) -> Hold {
+        Hold {
+            session_id: self.session_id,
+            amount: self.amount,
+            currency: self.currency,
+            max_cost: self.max_cost,
+            attempts: self.attempts,
+            ended: self.ended,
+            expires_at: self.expires_at,
+            version: self.version,
+        }
     }
 }
 

@@ -33,9 +33,11 @@ impl World {
         answer["batchItemFailures"].as_array().unwrap().len()
     }
 
+    /// Pays into a user's wallet as the cash desk does.
     pub async fn top_up(&self, user: &str, amount: &str, key: &str) -> Outcome {
         let command = json!({
-            "action": "topUpWallet", "actor": actor(user), "amount": amount, "currency": "EUR", "idempotencyKey": key
+            "action": "topUpWallet", "actor": admin(), "userId": user, "amount": amount, "currency": "EUR",
+            "idempotencyKey": key
         });
         invoke(&self.billing, command).await
     }

@@ -1,0 +1,259 @@
+use std::collections::BTreeMap;
+
+use chrono::{Duration, SubsecRound};
+use rust_decimal::{Decimal, RoundingStrategy};
+
+use super::wallet::Wallet;
+use crate::Instant;
+use crate::error::DomainError;
+use crate::id::SessionId;
+use crate::money::Currency;
+
+/// How long a hold lasts whose session's end never reaches billing. Longer than a session: 100 kWh at 2.3 kW take less
+/// than three days. What is left is for the audit, which finds a lost end within a week.
+const LIFETIME: Duration = Duration::days(14);
+/// How long a hold that is over is remembered, so that a late repetition of its request does not make it anew.
+const REMEMBERED: Duration = Duration::days(1);
+/// Attempts of one session that are remembered. Only retries under one idempotency key make more than one.
+const ATTEMPTS: usize = 32;
+
+/// The attempt of a caller who names none, and so makes but one.
+pub const SOLE_ATTEMPT: &str = "-";
+
+/// Money of a wallet that one prepaid session alone may spend.
+///
+/// It begins before the session does and ends with the session's invoice, its failure, or its lifetime. Starts that are
+/// repeated under one idempotency key are attempts at one session: they share the hold, and it is given back when the
+/// last of them has given it up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hold {
+    /// The session that may spend it.
+    pub session_id: SessionId,
+    /// How much is held; zero once it was given back or has ended.
+    pub amount: Decimal,
+    /// Of the amount.
+    pub currency: Currency,
+    /// The most that was asked for; without it all that was available.
+    pub max_cost: Option<Decimal>,
+    /// Attempts at starting the session: whether each still relies on the hold, or has given it up.
+    pub attempts: BTreeMap<String, bool>,
+    /// Whether the session has ended, so that nothing is held for it again.
+    pub ended: bool,
+    /// From here on it counts for nothing.
+    pub expires_at: Instant,
+    /// Counts its changes; 0 before it is first written.
+    pub version: u64,
+}
+
+/// A request to hold money for a session that is about to start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HoldRequest {
+    /// The session.
+    pub session_id: SessionId,
+    /// Which attempt at starting the session asks.
+    pub attempt: String,
+    /// The currency of the station's tariff.
+    pub currency: Currency,
+    /// The most that the session may cost; without it all that is available.
+    pub max_cost: Option<Decimal>,
+}
+
+/// A hold that was given back or has ended, to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HoldEnd {
+    /// The hold as it is now.
+    pub hold: Hold,
+    /// Whether its end made money available, so that the wallet has changed.
+    pub freed: bool,
+}
+
+impl Hold {
+    fn new(session_id: SessionId, currency: Currency) -> Self {
+        Self {
+            session_id,
+            amount: currency.round(Decimal::ZERO),
+            currency,
+            max_cost: None,
+            attempts: BTreeMap::new(),
+            ended: false,
+            expires_at: Instant::default(),
+            version: 0,
+        }
+    }
+
+    /// Whether money is held at `now`.
+    #[must_use]
+    pub fn is_live(&self, now: Instant) -> bool {
+        self.amount > Decimal::ZERO && now < self.expires_at
+    }
+
+    fn is_of(&self, request: &HoldRequest) -> bool {
+        self.currency == request.currency && self.max_cost == request.max_cost
+    }
+
+    /// Ends it; answers whether money was held up to now.
+    fn empty(&mut self, now: Instant) -> bool {
+        let freed = self.is_live(now);
+        self.amount = self.currency.round(Decimal::ZERO);
+        self.expires_at = (now + REMEMBERED).trunc_subsecs(0);
+        self.version += 1;
+        freed
+    }
+
+    /// Notes an attempt, and forgets the oldest that were given up: their ids sort by time.
+    fn note(&mut self, attempt: &str, relies: bool) {
+        self.attempts.insert(attempt.to_owned(), relies);
+        while self.attempts.len() > ATTEMPTS {
+            let given_up = self.attempts.iter().find(|(other, relies)| !**relies && *other != attempt);
+            let Some(oldest) = given_up.map(|(oldest, _)| oldest.clone()) else { break };
+            self.attempts.remove(&oldest);
+        }
+    }
+}
+
+impl Wallet {
+    /// What sessions hold of the balance at `now`.
+    #[must_use]
+    pub fn held(&self, now: Instant) -> Decimal {
+        self.currency.round(self.holds.iter().filter(|hold| hold.is_live(now)).map(|hold| hold.amount).sum())
+    }
+
+    /// What may be spent at `now`: the balance without what sessions hold.
+    #[must_use]
+    pub fn available(&self, now: Instant) -> Decimal {
+        self.balance - self.held(now)
+    }
+
+    /// The hold that stands for this request already, of this attempt or of another one at the same session.
+    ///
+    /// # Errors
+    /// A conflict when the session has ended, when the attempt has given the hold up, and when the hold was made by
+    /// another request.
+    pub fn standing_hold(&self, request: &HoldRequest, now: Instant) -> Result<Option<&Hold>, DomainError> {
+        let session = &request.session_id;
+        let Some(hold) = self.holds.iter().find(|hold| hold.session_id == *session) else { return Ok(None) };
+        if hold.ended {
+            return Err(session_has_ended(session));
+        }
+        if hold.attempts.get(&request.attempt) == Some(&false) {
+            let message = format!("what was held for session {session} was given back: start the session anew");
+            return Err(DomainError::conflict(message));
+        }
+        if !hold.is_live(now) {
+            return Ok(None);
+        }
+        if !hold.is_of(request) {
+            let message = format!(
+                "{} {} are held for session {session} by a request with another currency or maxCost",
+                hold.amount, hold.currency
+            );
+            return Err(DomainError::conflict(message));
+        }
+        Ok(Some(hold))
+    }
+
+    /// Holds money for a session for which none is held: `request.max_cost`, or as much of it as is available. What is
+    /// due on OPEN invoices, `due` in the wallet's currency, is not available to a new session.
+    ///
+    /// # Errors
+    /// A conflict when nothing is available, or when the wallet is in another currency than the tariff; a validation
+    /// error for a `max_cost` below the currency's minor unit.
+    pub fn hold(&mut self, request: &HoldRequest, due: Decimal, now: Instant) -> Result<Hold, DomainError> {
+        let (own, asked) = (self.currency, request.currency);
+        let digits = asked.minor_digits();
+        let most = request.max_cost.map(|most| most.round_dp_with_strategy(digits, RoundingStrategy::ToZero));
+        if most.is_some_and(|most| most <= Decimal::ZERO) {
+            let least = Decimal::new(1, digits);
+            return Err(DomainError::invalid("maxCost", format!("must be at least {least} {asked}")));
+        }
+        if own != asked {
+            return Err(DomainError::conflict(format!(
+                "the wallet is in {own}, the station's tariff in {asked}, and nothing is converted: a prepaid session \
+                 cannot start here"
+            )));
+        }
+        if self.balance <= Decimal::ZERO {
+            return Err(DomainError::conflict("the wallet is empty: top it up before a prepaid session"));
+        }
+        let available = self.available(now) - due;
+        if available <= Decimal::ZERO {
+            return Err(DomainError::conflict(format!(
+                "nothing is available in the wallet: of {} {own}, {} are held for other sessions and {} are due on open \
+                 invoices; top it up before a prepaid session",
+                self.balance,
+                self.held(now),
+                own.round(due)
+            )));
+        }
+        let earlier = self.holds.iter().position(|hold| hold.session_id == request.session_id);
+        let earlier = earlier.map(|index| self.holds.swap_remove(index));
+        let mut hold = earlier.unwrap_or_else(|| Hold::new(request.session_id.clone(), own));
+        hold.amount = own.round(most.map_or(available, |most| most.min(available)));
+        (hold.currency, hold.max_cost) = (own, request.max_cost);
+        hold.expires_at = (now + LIFETIME).trunc_subsecs(0);
+        hold.version += 1;
+        // Attempts that relied on a hold that has expired have come to nothing.
+        hold.attempts.values_mut().for_each(|relies| *relies = false);
+        hold.note(&request.attempt, true);
+        self.holds.push(hold.clone());
+        self.touch();
+        Ok(hold)
+    }
+
+    /// Gives up what an attempt at starting a session holds, or what all of its attempts hold; what was held is available
+    /// again once no attempt relies on the hold. A request of this attempt that comes later gets nothing. None when there
+    /// is nothing to change.
+    pub fn give_up_hold(&mut self, session: &SessionId, attempt: Option<&str>, now: Instant) -> Option<HoldEnd> {
+        let hold = self.hold_of(session);
+        let relied_on = attempt.is_none() && hold.attempts.values().any(|relies| *relies);
+        let attempt = attempt.unwrap_or(SOLE_ATTEMPT);
+        if hold.ended || (hold.attempts.get(attempt) == Some(&false) && !relied_on) {
+            return None;
+        }
+        if relied_on {
+            hold.attempts.values_mut().for_each(|relies| *relies = false);
+        }
+        hold.note(attempt, false);
+        let relied_on = hold.is_live(now) && hold.attempts.values().any(|relies| *relies);
+        let freed = if relied_on {
+            hold.version += 1;
+            false
+        } else {
+            hold.empty(now)
+        };
+        Some(HoldEnd { hold: hold.clone(), freed })
+    }
+
+    /// Ends the hold of a session that has ended, and remembers it for a while, whether there was one or not. None when
+    /// that has been done.
+    pub fn end_hold(&mut self, session: &SessionId, now: Instant) -> Option<HoldEnd> {
+        let hold = self.hold_of(session);
+        if hold.ended {
+            return None;
+        }
+        hold.ended = true;
+        let freed = hold.empty(now);
+        Some(HoldEnd { hold: hold.clone(), freed })
+    }
+
+    /// Whether anything is known of a hold of this session.
+    #[must_use]
+    pub fn knows_hold(&self, session: &SessionId) -> bool {
+        self.holds.iter().any(|hold| hold.session_id == *session)
+    }
+
+    fn hold_of(&mut self, session: &SessionId) -> &mut Hold {
+        let known = self.holds.iter().position(|hold| hold.session_id == *session);
+        let index = known.unwrap_or_else(|| {
+            self.holds.push(Hold::new(session.clone(), self.currency));
+            self.holds.len() - 1
+        });
+        &mut self.holds[index]
+    }
+}
+
+/// The refusal of a hold for a session that has ended.
+#[must_use]
+pub fn session_has_ended(session: &SessionId) -> DomainError {
+    DomainError::conflict(format!("session {session} has ended: nothing is held for it any more"))
+}

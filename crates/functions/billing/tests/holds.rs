@@ -1,0 +1,743 @@
+//! Money that is held for prepaid sessions: the rules one by one, and random histories of holds, starts, ends, failures,
+//! top-ups and expiries through the real handlers, with duplicates, in any order, two at a time, with crashes before and
+//! after any call, throttling and lost answers.
+//!
+//! `PROPTEST_CASES` sets the number of cases (1,000), `EVOKE_SEED` repeats a run; both are printed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod common;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use billing::Billing;
+use chrono::TimeDelta;
+use common::{World, actor, admin, ended, error_type, message};
+use domain::Instant;
+use domain::billing::{Invoice, InvoiceStatus, Wallet};
+use domain::event::SessionEnded;
+use domain::id::{InvoiceId, SessionId, UserId};
+use domain::session::SessionStatus;
+use lambda_kit::{Clock, Door};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use store::{BillingStore, Client, Db};
+use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, Outcome, invoke, no_redelivery, sdk_config, sqs_event};
+
+thread_local! {
+    /// How far the clock of this thread's processes is ahead.
+    static AHEAD: Cell<TimeDelta> = const { Cell::new(TimeDelta::zero()) };
+}
+
+const CLOCK: Clock = Clock(|| (Clock::SYSTEM.0)() + AHEAD.get());
+
+fn now() -> Instant {
+    (CLOCK.0)()
+}
+
+fn system() -> Value {
+    json!({ "userId": "system", "role": "SYSTEM" })
+}
+
+/// The end of a session that costs so many cents.
+fn costing(session: &str, user: &str, cents: u32, status: SessionStatus) -> SessionEnded {
+    SessionEnded { status, ..ended(session, user, cents * 20) }
+}
+
+impl World {
+    async fn hold(&self, user: &str, session: &str, more: Value) -> Outcome {
+        let mut arguments = json!({ "userId": user, "sessionId": session, "currency": "EUR" });
+        arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.act("holdFunds", system(), arguments).await
+    }
+
+    async fn release(&self, user: &str, session: &str, more: Value) -> Outcome {
+        let mut arguments = json!({ "userId": user, "sessionId": session });
+        arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.act("releaseFunds", system(), arguments).await
+    }
+
+    async fn held(&self, user: &str) -> String {
+        let wallet = self.act("getWallet", actor(user), json!({})).await.unwrap();
+        wallet["held"].as_str().unwrap_or("0.00").to_owned()
+    }
+
+    async fn status(&self, session: &str) -> String {
+        self.invoice(session).await["status"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_is_for_its_session_alone_and_ends_with_its_invoice() {
+    let world = World::new().await;
+    world.top_up("u-1", "10.00", "k").await.unwrap();
+    let hold = world.hold("u-1", "s-1", json!({ "maxCost": "6.00" })).await.unwrap();
+    assert_eq!(
+        (&hold["sessionId"], &hold["amount"], &hold["currency"]),
+        (&json!("s-1"), &json!("6.00"), &json!("EUR"))
+    );
+    let expires: Instant = hold["expiresAt"].as_str().unwrap().parse().unwrap();
+    assert!(expires > now() + TimeDelta::days(7), "{hold}");
+    assert_eq!(world.hold("u-1", "s-1", json!({ "maxCost": "6" })).await.unwrap(), hold, "the same hold");
+    assert_eq!(error_type(&world.hold("u-1", "s-1", json!({ "maxCost": "5.00" })).await), "ConflictError");
+    // Without a limit all that is left.
+    assert_eq!(world.hold("u-1", "s-2", json!({})).await.unwrap()["amount"], "4.00");
+    let refused = world.hold("u-1", "s-3", json!({})).await;
+    assert_eq!(error_type(&refused), "ConflictError");
+    assert!(refused.unwrap_err().1.contains("10.00 are held"));
+    assert_eq!((world.balance("u-1").await, world.held("u-1").await), ("10.00".to_owned(), "10.00".to_owned()));
+    // Another session's invoice does not get it.
+    let other = costing("t-1", "u-1", 500, SessionStatus::Completed);
+    assert_eq!(world.deliver(&[other]).await, 0);
+    assert_eq!(world.status("t-1").await, "OPEN");
+    let refused =
+        world.act("payInvoice", actor("u-1"), json!({ "invoiceId": world.invoice("t-1").await["invoiceId"] }));
+    assert!(refused.await.unwrap_err().1.contains("balance is too low"));
+    // Its own does; what is left of the hold is available again, and not yet enough for what waits.
+    assert_eq!(world.deliver(&[costing("s-1", "u-1", 550, SessionStatus::Interrupted)]).await, 0);
+    assert_eq!((world.status("s-1").await, world.status("t-1").await), ("PAID".to_owned(), "OPEN".to_owned()));
+    assert_eq!((world.balance("u-1").await, world.held("u-1").await), ("4.50".to_owned(), "4.00".to_owned()));
+    // A top-up settles from what is available.
+    world.top_up("u-1", "4.00", "k-2").await.unwrap();
+    assert_eq!(world.status("t-1").await, "OPEN", "8.50, of which 4.00 are held");
+    // A FAILED session has no invoice; its hold ends, and what waits is paid.
+    let failed = costing("s-2", "u-1", 400, SessionStatus::Failed);
+    for _ in 0..2 {
+        assert_eq!(world.deliver(std::slice::from_ref(&failed)).await, 0);
+        assert_eq!((world.balance("u-1").await, world.held("u-1").await), ("3.50".to_owned(), "0.00".to_owned()));
+    }
+    assert_eq!(world.status("t-1").await, "PAID");
+}
+
+#[tokio::test]
+async fn a_hold_is_refused_where_nothing_is_available_for_it() {
+    let world = World::new().await;
+    for (role, action) in
+        [("USER", "holdFunds"), ("ADMIN", "holdFunds"), ("USER", "releaseFunds"), ("ADMIN", "releaseFunds")]
+    {
+        let arguments = json!({ "userId": "u-1", "sessionId": "s-1", "currency": "EUR" });
+        let refused = world.act(action, json!({ "userId": "u-1", "role": role }), arguments).await;
+        assert_eq!(error_type(&refused), "ForbiddenError", "{action} by {role}");
+    }
+    let says = async |user: &str, session: &str, more: Value| {
+        let refused = world.hold(user, session, more).await;
+        (error_type(&refused).to_owned(), refused.unwrap_err().1)
+    };
+    assert!(says("u-1", "s-1", json!({})).await.1.contains("wallet is empty"));
+    world.top_up("u-1", "10.00", "k").await.unwrap();
+    let (kind, message) = says("u-1", "s-1", json!({ "currency": "CHF" })).await;
+    assert_eq!(kind, "ConflictError");
+    assert!(message.contains("EUR") && message.contains("CHF"), "{message}");
+    let (kind, message) = says("u-1", "s-1", json!({ "maxCost": "0.009" })).await;
+    assert_eq!(kind, "ValidationError");
+    assert!(message.contains("maxCost") && message.contains("0.01"), "{message}");
+    assert_eq!(world.hold("u-1", "s-0", json!({ "maxCost": "2.009" })).await.unwrap()["amount"], "2.00");
+    // What is due on open invoices is spoken for; what is due in another currency is not paid from this wallet.
+    let mut francs = costing("t-1", "u-1", 300, SessionStatus::Completed);
+    francs.tariff.currency = "CHF".parse().unwrap();
+    assert_eq!(world.deliver(&[francs, costing("t-2", "u-1", 900, SessionStatus::Completed)]).await, 0);
+    assert_eq!(world.status("t-2").await, "OPEN");
+    let (kind, message) = says("u-1", "s-1", json!({})).await;
+    assert_eq!(kind, "ConflictError");
+    assert!(message.contains("2.00 are held") && message.contains("9.00 are due"), "{message}");
+    world.release("u-1", "s-0", json!({})).await.unwrap();
+    assert_eq!(world.status("t-2").await, "PAID", "what is given back pays what waits");
+    assert_eq!(world.hold("u-1", "s-1", json!({})).await.unwrap()["amount"], "1.00");
+}
+
+#[tokio::test]
+async fn a_hold_that_is_over_does_not_come_back() {
+    let world = World::new().await;
+    world.top_up("u-1", "10.00", "k").await.unwrap();
+    // Given back, twice; a late repetition of its request gets nothing, another attempt does.
+    world.hold("u-1", "s-1", json!({ "attempt": "a" })).await.unwrap();
+    for _ in 0..2 {
+        world.release("u-1", "s-1", json!({ "attempt": "a" })).await.unwrap();
+        assert_eq!(world.held("u-1").await, "0.00");
+    }
+    assert_eq!(error_type(&world.hold("u-1", "s-1", json!({ "attempt": "a" })).await), "ConflictError");
+    assert_eq!(world.hold("u-1", "s-1", json!({ "attempt": "b" })).await.unwrap()["amount"], "10.00");
+    // The release that overtakes its request.
+    world.release("u-1", "s-1", json!({ "attempt": "c" })).await.unwrap();
+    assert_eq!(world.held("u-1").await, "10.00", "another attempt's");
+    assert_eq!(error_type(&world.hold("u-1", "s-1", json!({ "attempt": "c" })).await), "ConflictError");
+    // Attempts at one session share one hold; it is given back by the last of them.
+    assert_eq!(world.hold("u-1", "s-1", json!({ "attempt": "d" })).await.unwrap()["amount"], "10.00");
+    world.release("u-1", "s-1", json!({ "attempt": "b" })).await.unwrap();
+    assert_eq!(world.held("u-1").await, "10.00");
+    world.release("u-1", "s-1", json!({ "attempt": "d" })).await.unwrap();
+    assert_eq!(world.held("u-1").await, "0.00");
+    // Whoever names no attempt gives up for all of them.
+    world.hold("u-1", "s-1", json!({ "attempt": "e" })).await.unwrap();
+    world.release("u-1", "s-1", json!({})).await.unwrap();
+    assert_eq!(world.held("u-1").await, "0.00");
+    for attempt in [json!({ "attempt": "e" }), json!({})] {
+        assert_eq!(error_type(&world.hold("u-1", "s-1", attempt).await), "ConflictError");
+    }
+    // The end of a session that overtakes a repetition of its hold, or that knew no hold at all.
+    for (session, status) in [("s-2", SessionStatus::Completed), ("s-3", SessionStatus::Failed)] {
+        for hold_first in [true, false] {
+            let session = format!("{session}-{hold_first}");
+            if hold_first {
+                world.hold("u-1", &session, json!({ "maxCost": "1.00" })).await.unwrap();
+            }
+            let end = costing(&session, "u-1", 0, status);
+            assert_eq!(world.deliver(&[end.clone(), end]).await, 0);
+            let late = world.hold("u-1", &session, json!({ "maxCost": "1.00" })).await;
+            assert_eq!(error_type(&late), "ConflictError", "{session}");
+            world.release("u-1", &session, json!({})).await.unwrap();
+            assert_eq!(world.held("u-1").await, "0.00", "{session}");
+        }
+    }
+    assert_eq!(world.balance("u-1").await, "10.00");
+}
+
+#[tokio::test]
+async fn twenty_holds_at_once_share_what_is_there() {
+    let world = World::new().await;
+    world.top_up("u-1", "10.00", "k").await.unwrap();
+    let holds = (0..20).map(|n| {
+        world.hold(
+            "u-1",
+            if n % 2 == 0 { "s-1" } else { "s-2" },
+            json!({ "maxCost": "7.00", "attempt": format!("a-{n}") }),
+        )
+    });
+    let mut amounts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for outcome in futures::future::join_all(holds).await {
+        let Ok(hold) = &outcome else {
+            assert_eq!(error_type(&outcome), "ConflictError");
+            continue;
+        };
+        amounts.entry(hold["sessionId"].to_string()).or_default().insert(hold["amount"].to_string());
+    }
+    assert!(amounts.values().all(|amounts| amounts.len() == 1), "one hold a session: {amounts:?}");
+    assert_eq!((amounts.len(), world.held("u-1").await), (2, "10.00".to_owned()));
+}
+
+#[tokio::test]
+async fn a_hold_counts_for_nothing_once_its_time_is_over() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let process = Process::new(&dynamodb);
+    let act = async |action: &str, arguments: Value| {
+        let mut command = json!({ "action": action, "actor": system(), "userId": "u-1" });
+        command.as_object_mut().unwrap().extend(arguments.as_object().unwrap().clone());
+        invoke(&process.door, command).await
+    };
+    act("topUpWallet", json!({ "amount": "10.00", "currency": "EUR", "idempotencyKey": "k" })).await.unwrap();
+    let hold = act("holdFunds", json!({ "sessionId": "s-1", "currency": "EUR" })).await.unwrap();
+    let expires: Instant = hold["expiresAt"].as_str().unwrap().parse().unwrap();
+    let item = dynamodb.items("ev-billing").await.into_iter().find(|item| item.contains_key("expiresAt")).unwrap();
+    assert_eq!(item["expiresAt"].as_n().unwrap(), &expires.timestamp().to_string(), "when DynamoDB deletes the item");
+    AHEAD.set(expires - now() - TimeDelta::minutes(1));
+    assert_eq!(error_type(&act("holdFunds", json!({ "sessionId": "s-2", "currency": "EUR" })).await), "ConflictError");
+    AHEAD.set(expires - now() + AHEAD.get() + TimeDelta::seconds(1));
+    assert_eq!(act("getWallet", json!({})).await.unwrap()["held"], Value::Null);
+    let next = act("holdFunds", json!({ "sessionId": "s-2", "currency": "EUR" })).await.unwrap();
+    assert_eq!(next["amount"], "10.00");
+    // The session that ends after all takes nothing of what is held for the other one.
+    let end = costing("s-1", "u-1", 300, SessionStatus::Completed);
+    assert_eq!(invoke(&process.door, sqs_event(&[message(&end)])).await.unwrap()["batchItemFailures"], json!([]));
+    let wallet = act("getWallet", json!({})).await.unwrap();
+    assert_eq!((&wallet["balance"], &wallet["held"]), (&json!("10.00"), &json!("10.00")));
+    let end = costing("s-2", "u-1", 700, SessionStatus::Completed);
+    assert_eq!(invoke(&process.door, sqs_event(&[message(&end)])).await.unwrap()["batchItemFailures"], json!([]));
+    assert_eq!(act("getWallet", json!({})).await.unwrap()["balance"], "0.00", "7.00, and the 3.00 that waited");
+}
+
+// Random histories.
+
+/// Cases run on so many threads, each with a `DynamoDB` of its own.
+const THREADS: u64 = 4;
+const CASES: u64 = 1_000;
+const USERS: usize = 2;
+/// Attempts at starting one session.
+const ATTEMPTS: usize = 3;
+
+/// A prepaid session as its user asks for it.
+#[derive(Clone, Debug)]
+struct Plan {
+    user: usize,
+    max_cost: Option<u32>,
+    /// What it costs, % of what was held for it.
+    share: u32,
+    fails: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// An attempt asks for its session's hold, or a repetition of that request arrives late.
+    Hold {
+        session: prop::sample::Index,
+        attempt: usize,
+    },
+    /// An attempt gives up.
+    Release {
+        session: prop::sample::Index,
+        attempt: usize,
+    },
+    /// An attempt that was answered a hold starts the session, unless it has been started.
+    Start {
+        session: prop::sample::Index,
+        attempt: usize,
+    },
+    /// The end of a started session arrives.
+    End {
+        session: prop::sample::Index,
+    },
+    TopUp {
+        user: usize,
+        cents: u32,
+    },
+    /// A session that is not prepaid ends.
+    Other {
+        user: usize,
+        cents: u32,
+    },
+    /// Time passes: messages that are on their way do not live as long, holds may expire.
+    Later {
+        days: i64,
+    },
+}
+
+/// A step with what happens to the calls it makes.
+#[derive(Clone, Debug)]
+struct Delivery {
+    step: Step,
+    faults: BTreeMap<u32, u8>,
+    /// At the same time as the next.
+    together: bool,
+}
+
+#[derive(Clone, Debug)]
+struct History {
+    plans: Vec<Plan>,
+    deliveries: Vec<Delivery>,
+}
+
+fn histories() -> impl Strategy<Value = History> {
+    let plan = (0..USERS, prop::option::of(1..1_500u32), 0..101u32, prop::bool::weighted(0.3))
+        .prop_map(|(user, max_cost, share, fails)| Plan { user, max_cost, share, fails });
+    let session = any::<prop::sample::Index>;
+    let step = prop_oneof![
+        5 => (session(), 0..ATTEMPTS).prop_map(|(session, attempt)| Step::Hold { session, attempt }),
+        2 => (session(), 0..ATTEMPTS).prop_map(|(session, attempt)| Step::Release { session, attempt }),
+        4 => (session(), 0..ATTEMPTS).prop_map(|(session, attempt)| Step::Start { session, attempt }),
+        3 => session().prop_map(|session| Step::End { session }),
+        3 => (0..USERS, 1..2_000u32).prop_map(|(user, cents)| Step::TopUp { user, cents }),
+        2 => (0..USERS, 1..1_500u32).prop_map(|(user, cents)| Step::Other { user, cents }),
+        1 => (1..20i64).prop_map(|days| Step::Later { days }),
+    ];
+    let faults = prop::collection::btree_map(0..9u32, 0..4u8, 0..3);
+    let delivery =
+        (step, faults, any::<bool>()).prop_map(|(step, faults, together)| Delivery { step, faults, together });
+    (prop::collection::vec(plan, 1..4), prop::collection::vec(delivery, 4..24))
+        .prop_map(|(plans, deliveries)| History { plans, deliveries })
+}
+
+fn fault(kind: u8) -> Fault {
+    [Fault::CrashBefore, Fault::CrashAfter, Fault::Throttle, Fault::LostAnswer][usize::from(kind)]
+}
+
+/// An execution environment: the function with its client, whose calls may fail.
+struct Process {
+    http: FaultyHttp,
+    door: Door<Billing>,
+}
+
+impl Process {
+    fn new(dynamodb: &EmbeddedDynamoDb) -> Self {
+        let http = FaultyHttp::default();
+        let sdk = sdk_config(&dynamodb.endpoint()).to_builder().http_client(http.clone()).build();
+        let store = BillingStore::new(Db::new(Client::new(&sdk)), "ev-billing");
+        let door = Door::new(Billing::new(store, "EUR".parse().unwrap(), no_redelivery()), CLOCK);
+        Self { http, door }
+    }
+
+    /// What the caller sees: nothing if the process crashed, the answer, or a refusal for good (`Some(None)`).
+    async fn deliver(&self, payload: &Value, faults: &BTreeMap<u32, u8>) -> Option<Option<Value>> {
+        self.http.plan(faults.iter().map(|(call, kind)| (*call, fault(*kind))).collect());
+        match self.http.survive(invoke(&self.door, payload.clone())).await? {
+            Ok(answer) => {
+                let done = answer["batchItemFailures"].as_array().is_none_or(Vec::is_empty);
+                done.then_some(Some(answer))
+            }
+            Err((kind, message)) => {
+                let refusals = ["ConflictError", "UnavailableError"];
+                assert!(refusals.contains(&kind.as_str()), "{kind}: {message} for {payload}");
+                let for_good = kind == "ConflictError" && !message.contains("somebody else changed it");
+                for_good.then_some(None)
+            }
+        }
+    }
+}
+
+struct Books {
+    store: BillingStore,
+    processes: [Process; 2],
+}
+
+/// A prepaid session as the world knows it.
+#[derive(Default)]
+struct Session {
+    /// What each attempt was answered, in this stretch of time.
+    held: BTreeMap<usize, (Decimal, Instant)>,
+    /// Attempts whose request has been sent at some time.
+    asked: BTreeSet<usize>,
+    /// Attempts that have asked before time passed, so that no repetition is on its way any more.
+    silent: BTreeSet<usize>,
+    given_up: BTreeSet<usize>,
+    started: Option<Started>,
+}
+
+struct Started {
+    by: usize,
+    amount: Decimal,
+    expires_at: Instant,
+    /// Its end has been sent; when the hold had not expired.
+    end: Option<bool>,
+}
+
+/// A history that is being played, with ids of its own: cases share a database.
+struct Case<'a> {
+    id: String,
+    books: &'a Books,
+    plans: &'a [Plan],
+    sessions: Vec<Session>,
+    /// Top-ups and ends of other sessions: they are delivered at least once.
+    facts: Vec<Value>,
+    top_ups: Vec<(usize, Decimal)>,
+    written: Vec<Vec<u8>>,
+}
+
+/// What is delivered.
+enum Sent {
+    Hold(usize, usize),
+    Other,
+}
+
+impl<'a> Case<'a> {
+    fn new(books: &'a Books, plans: &'a [Plan]) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let id = format!("c{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let sessions = plans.iter().map(|_| Session::default()).collect();
+        Self { id, books, plans, sessions, facts: Vec::new(), top_ups: Vec::new(), written: Vec::new() }
+    }
+
+    fn user(&self, number: usize) -> String {
+        format!("{}-u{number}", self.id)
+    }
+
+    fn session_id(&self, session: usize) -> String {
+        format!("{}-s{session}", self.id)
+    }
+
+    fn command(&self, action: &str, session: usize, attempt: usize) -> Value {
+        let plan = &self.plans[session];
+        let mut command = json!({
+            "action": action, "actor": system(), "userId": self.user(plan.user), "sessionId": self.session_id(session),
+            "attempt": format!("attempt-{attempt}")
+        });
+        if action == "holdFunds" {
+            command["currency"] = json!("EUR");
+            command["maxCost"] = json!(plan.max_cost.map(|cents| Decimal::new(cents.into(), 2)));
+        }
+        command
+    }
+
+    /// The end of a started session, whose cost is its share of what was held.
+    fn end(&self, session: usize) -> Value {
+        let (plan, started) = (&self.plans[session], self.sessions[session].started.as_ref().unwrap());
+        let cents = (started.amount * Decimal::from(plan.share)).floor();
+        let status = if plan.fails { SessionStatus::Failed } else { SessionStatus::Interrupted };
+        let end = costing(&self.session_id(session), &self.user(plan.user), cents.try_into().unwrap(), status);
+        sqs_event(&[message(&end)])
+    }
+
+    /// What a step sends, if it can happen now.
+    fn send(&mut self, step: &Step) -> Option<(Value, Sent)> {
+        match step {
+            Step::Hold { session, attempt } => {
+                let session = session.index(self.plans.len());
+                let known = &mut self.sessions[session];
+                if known.silent.contains(attempt) {
+                    return None;
+                }
+                known.asked.insert(*attempt);
+                Some((self.command("holdFunds", session, *attempt), Sent::Hold(session, *attempt)))
+            }
+            Step::Release { session, attempt } => {
+                let session = session.index(self.plans.len());
+                let known = &mut self.sessions[session];
+                if known.started.as_ref().is_some_and(|started| started.by == *attempt) {
+                    return None;
+                }
+                known.given_up.insert(*attempt);
+                Some((self.command("releaseFunds", session, *attempt), Sent::Other))
+            }
+            Step::Start { session, attempt } => {
+                let known = &mut self.sessions[session.index(self.plans.len())];
+                let free = known.started.is_none() && !known.given_up.contains(attempt);
+                if let Some((amount, expires_at)) = known.held.get(attempt).filter(|_| free) {
+                    let (amount, expires_at) = (*amount, *expires_at);
+                    known.started = Some(Started { by: *attempt, amount, expires_at, end: None });
+                }
+                None
+            }
+            Step::End { session } => {
+                let session = session.index(self.plans.len());
+                let started = self.sessions[session].started.as_mut()?;
+                started.end = started.end.or(Some(now() < started.expires_at));
+                Some((self.end(session), Sent::Other))
+            }
+            Step::TopUp { user, cents } => {
+                let amount = Decimal::new((*cents).into(), 2);
+                self.top_ups.push((*user, amount));
+                let top_up = json!({
+                    "action": "topUpWallet", "actor": admin(), "userId": self.user(*user), "amount": amount,
+                    "currency": "EUR", "idempotencyKey": format!("k{}", self.top_ups.len())
+                });
+                self.facts.push(top_up.clone());
+                Some((top_up, Sent::Other))
+            }
+            Step::Other { user, cents } => {
+                let session = format!("{}-other{}", self.id, self.facts.len());
+                let end = costing(&session, &self.user(*user), *cents, SessionStatus::Completed);
+                let end = sqs_event(&[message(&end)]);
+                self.facts.push(end.clone());
+                Some((end, Sent::Other))
+            }
+            Step::Later { days } => {
+                AHEAD.set(AHEAD.get() + TimeDelta::days(*days));
+                for session in &mut self.sessions {
+                    session.held.clear();
+                    session.silent.append(&mut session.asked.clone());
+                    if session.started.is_some() {
+                        // Whoever repeats the request from here on finds the session and asks for no hold.
+                        session.silent.extend(0..ATTEMPTS);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    fn seen(&mut self, sent: &Sent, answer: Option<Option<Value>>) -> Result<(), TestCaseError> {
+        let (Sent::Hold(session, attempt), Some(Some(hold))) = (sent, answer) else { return Ok(()) };
+        let amount: Decimal = hold["amount"].as_str().unwrap().parse().unwrap();
+        let known = &mut self.sessions[*session];
+        if let Some(started) = &known.started {
+            prop_assert_eq!(started.amount, amount, "one session, one hold");
+        }
+        known.held.insert(*attempt, (amount, hold["expiresAt"].as_str().unwrap().parse().unwrap()));
+        Ok(())
+    }
+
+    async fn wallet(&self, user: usize) -> Option<Wallet> {
+        self.books.store.wallet(&UserId::new(self.user(user)).unwrap()).await.unwrap()
+    }
+
+    /// What must be true at any time: what is promised to running sessions is there, and is held.
+    async fn check(&self) -> Result<(), TestCaseError> {
+        for user in 0..USERS {
+            let wallet = self.wallet(user).await;
+            let balance = wallet.as_ref().map_or(Decimal::ZERO, |wallet| wallet.balance);
+            let held = wallet.as_ref().map_or(Decimal::ZERO, |wallet| wallet.held(now()));
+            prop_assert!(held <= balance, "{held} held of {balance}");
+            let mut promised = Decimal::ZERO;
+            for (number, (plan, session)) in self.plans.iter().zip(&self.sessions).enumerate() {
+                let running = session.started.as_ref().filter(|started| started.end.is_none());
+                let Some(started) = running.filter(|started| plan.user == user && now() < started.expires_at) else {
+                    continue;
+                };
+                promised += started.amount;
+                let holds = wallet.iter().flat_map(|wallet| &wallet.holds);
+                let mut own = holds.filter(|hold| hold.session_id.as_str() == self.session_id(number));
+                prop_assert!(
+                    own.any(|hold| hold.is_live(now()) && hold.amount == started.amount),
+                    "a session without its hold"
+                );
+            }
+            prop_assert!(promised <= held, "{promised} promised, {held} held");
+        }
+        Ok(())
+    }
+
+    /// Delivers until it is worked off.
+    async fn at_least_once(&self, payload: &Value) -> Result<(), TestCaseError> {
+        for _ in 0..20 {
+            if self.books.processes[1].deliver(payload, &BTreeMap::new()).await.is_some() {
+                return Ok(());
+            }
+        }
+        prop_assert!(false, "not worked off: {payload}");
+        Ok(())
+    }
+
+    /// Brings everything to its end: sessions that run end, attempts that came to nothing give up, facts arrive; and
+    /// whatever is still on its way arrives last.
+    async fn finish(&mut self) -> Result<(), TestCaseError> {
+        for fact in &self.facts {
+            self.at_least_once(fact).await?;
+        }
+        for session in 0..self.plans.len() {
+            let started = self.sessions[session].started.as_mut();
+            let by = started.map(|started| {
+                started.end = started.end.or(Some(now() < started.expires_at));
+                started.by
+            });
+            if by.is_some() {
+                self.at_least_once(&self.end(session)).await?;
+            }
+            for attempt in (0..ATTEMPTS).filter(|attempt| Some(*attempt) != by) {
+                self.at_least_once(&self.command("releaseFunds", session, attempt)).await?;
+            }
+            for attempt in self.sessions[session].asked.difference(&self.sessions[session].silent) {
+                self.books.processes[1].deliver(&self.command("holdFunds", session, *attempt), &BTreeMap::new()).await;
+            }
+        }
+        self.written.extend(self.books.processes.iter().flat_map(|process| process.http.transactions()));
+        Ok(())
+    }
+
+    /// Whether paying the session's invoice was ever refused.
+    fn payment_failed(&self, session: &str) -> bool {
+        let texts = self.written.iter().map(|body| String::from_utf8_lossy(body));
+        texts.into_iter().any(|body| body.contains("PAYMENT_FAILED") && body.contains(session))
+    }
+
+    async fn invoice(&self, session: &str) -> Option<Invoice> {
+        let id = InvoiceId::of(&SessionId::new(session).unwrap());
+        self.books.store.invoice(&id).await.unwrap().map(|loaded| loaded.invoice)
+    }
+
+    /// What must be true in the end.
+    async fn audit(&self) -> Result<(), TestCaseError> {
+        self.check().await?;
+        for (number, (plan, session)) in self.plans.iter().zip(&self.sessions).enumerate() {
+            let id = self.session_id(number);
+            let invoice = self.invoice(&id).await;
+            let Some(started) = &session.started else {
+                prop_assert!(invoice.is_none());
+                continue;
+            };
+            prop_assert_eq!(invoice.is_some(), !plan.fails);
+            if let Some(invoice) = invoice.filter(|_| started.end == Some(true)) {
+                prop_assert_eq!(invoice.status, InvoiceStatus::Paid, "what was held paid for it");
+                prop_assert!(!self.payment_failed(&id), "paid only later");
+            }
+        }
+        for user in 0..USERS {
+            let wallet = self.wallet(user).await;
+            let balance = wallet.as_ref().map_or(Decimal::ZERO, |wallet| wallet.balance);
+            let held = wallet.as_ref().map_or(Decimal::ZERO, |wallet| wallet.held(now()));
+            prop_assert_eq!(held, Decimal::ZERO, "a hold outlives its session: {:?}", wallet);
+            let user_id = UserId::new(self.user(user)).unwrap();
+            let ledger = self.books.store.whole_ledger(&user_id).await.unwrap();
+            let (mut sum, mut references) = (Decimal::ZERO, BTreeSet::new());
+            for entry in &ledger {
+                sum += entry.amount;
+                prop_assert!(sum >= Decimal::ZERO, "an overdraft");
+                prop_assert!(references.insert(entry.reference.clone()), "booked twice");
+            }
+            prop_assert_eq!(sum, balance, "sum of the ledger = balance");
+            let paid_in: Decimal = self.top_ups.iter().filter(|(whose, _)| *whose == user).map(|(_, a)| *a).sum();
+            let spent: Decimal = ledger.iter().map(|entry| entry.amount.min(Decimal::ZERO)).sum();
+            prop_assert_eq!(paid_in + spent, balance);
+            if let Some(oldest) = self.books.store.open_invoices(&user_id).await.unwrap().first() {
+                let due = self.books.store.invoice(oldest).await.unwrap().unwrap().invoice.due();
+                prop_assert!(due > balance, "the oldest open invoice, over {due}, could be paid from {balance}");
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn play(books: &Books, history: &History) -> Result<(), TestCaseError> {
+    AHEAD.set(TimeDelta::zero());
+    let mut case = Case::new(books, &history.plans);
+    let [first, second] = &books.processes;
+    let mut waiting = history.deliveries.iter();
+    while let Some(delivery) = waiting.next() {
+        if let Some((payload, sent)) = case.send(&delivery.step) {
+            let beside = waiting.clone().next().filter(|_| delivery.together);
+            let beside = beside.and_then(|other| {
+                waiting.next();
+                Some((case.send(&other.step)?, &other.faults))
+            });
+            let work = first.deliver(&payload, &delivery.faults);
+            match beside {
+                Some(((other, also), faults)) => {
+                    let work = futures::future::join(Box::pin(work), Box::pin(second.deliver(&other, faults)));
+                    let (answer, other_answer) = work.await;
+                    case.seen(&sent, answer)?;
+                    case.seen(&also, other_answer)?;
+                }
+                None => {
+                    let answer = work.await;
+                    case.seen(&sent, answer)?;
+                }
+            }
+        }
+        case.check().await?;
+    }
+    case.finish().await?;
+    case.audit().await
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    #[allow(clippy::disallowed_methods)] // how a run is repeated
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// Runs a thread's share; the failure with the smallest history that shows it.
+fn run(thread: u64, run_seed: u64, cases: u64) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (_dynamodb, books) = runtime.block_on(async {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let books = Books { store: dynamodb.billing(), processes: [Process::new(&dynamodb), Process::new(&dynamodb)] };
+        (dynamodb, books)
+    });
+    let config = Config {
+        cases: u32::try_from(cases).unwrap(),
+        failure_persistence: None,
+        max_shrink_iters: 500,
+        ..Config::default()
+    };
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&run_seed.to_le_bytes());
+    seed[8..16].copy_from_slice(&thread.to_le_bytes());
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    let outcome = runner.run(&histories(), |history| runtime.block_on(play(&books, &history)));
+    outcome.map_err(|error| match error {
+        TestError::Fail(reason, history) => format!("{reason}\nsmallest history: {history:#?}"),
+        TestError::Abort(reason) => format!("aborted: {reason}"),
+    })
+}
+
+#[test]
+#[allow(clippy::print_stderr)] // how long it took, and how to repeat it
+fn no_cent_is_promised_twice_and_nothing_is_held_for_ever() {
+    let cases = setting("PROPTEST_CASES", CASES);
+    let run_seed = setting("EVOKE_SEED", u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap()));
+    eprintln!("EVOKE_SEED={run_seed} PROPTEST_CASES={cases}");
+    let began = std::time::Instant::now();
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let failures = &failures;
+            scope.spawn(move || {
+                if let Err(failure) = run(thread, run_seed, cases / THREADS) {
+                    failures.lock().unwrap().push(failure);
+                }
+            });
+        }
+    });
+    eprintln!("{cases} histories in {:.0} s", began.elapsed().as_secs_f64());
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "EVOKE_SEED={run_seed}: {}", failures.join("\n\n"));
+}
