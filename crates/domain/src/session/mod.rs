@@ -19,7 +19,7 @@ use crate::error::{Checks, Conflict, DomainError, IllegalTransition};
 use crate::event::{Event, EventPeriod, SessionEnded, SessionStarted};
 use crate::id::{PortId, SessionId, StationId, UserId};
 use crate::machine::State;
-use crate::money::{Currency, optional_decimal_schema};
+use crate::money::optional_decimal_schema;
 use crate::station::{Port, Station};
 use crate::tariff::{PeriodState, Tariff, price};
 use crate::units::WattHours;
@@ -144,32 +144,16 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 2000.0), extend("exclusiveMinimum" = 0))]
     pub max_energy_kwh: Option<f64>,
-    /// It may cost no more than the wallet held when it started.
+    /// It may cost no more than what is held of the wallet for it when it starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub prepaid: bool,
 }
 
 impl Limits {
-    /// The limits of a session that is paid from what the wallet holds, which is `balance`: it may cost no more.
-    ///
-    /// # Errors
-    /// A conflict when the wallet is empty, or holds another currency than the tariff's.
-    pub fn prepaid_by(
-        self,
-        balance: Decimal,
-        wallet_currency: Currency,
-        tariff_currency: Currency,
-    ) -> Result<Self, DomainError> {
-        if wallet_currency != tariff_currency {
-            return Err(DomainError::conflict(format!(
-                "the wallet is in {wallet_currency}, the station's tariff in {tariff_currency}, and nothing is converted: \
-                 a prepaid session cannot start here"
-            )));
-        }
-        if balance <= Decimal::ZERO {
-            return Err(DomainError::conflict("the wallet is empty: top it up before a prepaid session"));
-        }
-        Ok(Self { max_cost: Some(self.max_cost.map_or(balance, |most| most.min(balance))), prepaid: true, ..self })
+    /// The limits of a prepaid session for which `held` is held of its user's wallet: it may cost no more.
+    #[must_use]
+    pub fn prepaid_by(self, held: Decimal) -> Self {
+        Self { max_cost: Some(self.max_cost.map_or(held, |most| most.min(held))), prepaid: true, ..self }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Charging sessions: start, stop, fail, read, quote.
 
 mod commands;
+mod prepayment;
 mod view;
 
 use chrono::Duration;
@@ -10,17 +11,15 @@ use domain::bill::Bill;
 use domain::error::DomainError;
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
-use domain::money::Currency;
 use domain::session;
 use domain::site::{Changes, Site};
 use domain::tariff::{ChargingPeriod, PeriodState, price};
 use lambda_kit::{Answer, Context, Failure, Function, Peer, Request, Route, RouteAction, decide};
 use rust_decimal::Decimal;
-use serde::Deserialize;
-use serde_json::json;
 use store::{ChargingStore, LoadedSession, LoadedStation, UserStore};
 use uuid::Uuid;
 
+use prepayment::Prepayment;
 pub use view::{QuoteView, SessionView};
 
 const ACTIONS: [&str; 7] =
@@ -34,13 +33,6 @@ pub struct SessionService {
     billing: Peer,
 }
 
-/// What a wallet holds, as billing answers it.
-#[derive(Debug, Deserialize)]
-struct Wallet {
-    balance: Decimal,
-    currency: Currency,
-}
-
 /// A request for a session, as far as it has been understood.
 struct Asked<'a> {
     command: &'a StartSession,
@@ -48,6 +40,7 @@ struct Asked<'a> {
     user: &'a UserId,
     role: Role,
     fingerprint: &'a str,
+    prepayment: Prepayment,
 }
 
 impl Function for SessionService {
@@ -75,7 +68,7 @@ impl Function for SessionService {
 }
 
 impl SessionService {
-    /// Over these tables; `billing` is asked what a prepaying user's wallet holds.
+    /// Over these tables; `billing` is asked to hold what a prepaid session may cost.
     #[must_use]
     pub fn new(charging: ChargingStore, users: UserStore, billing: Peer) -> Self {
         Self { charging, users, billing }
@@ -90,8 +83,13 @@ impl SessionService {
             Some(key) => SessionId::for_key(&user, key),
             None => Uuid::now_v7().into(),
         };
-        let asked = Asked { command: &command, id: &id, user: &user, role: actor.role, fingerprint: &fingerprint };
-        let loaded = decide(|| self.start_or_repeat(&asked, &request.context)).await?;
+        let (role, prepayment) = (actor.role, Prepayment::new());
+        let asked = Asked { command: &command, id: &id, user: &user, role, fingerprint: &fingerprint, prepayment };
+        let started = decide(|| self.start_or_repeat(&asked, &request.context)).await;
+        if started.is_err() {
+            self.give_up_prepayment(&asked, &request.context).await;
+        }
+        let loaded = started?;
         Answer::created(format!("/sessions/{id}"), SessionView::new(&loaded.session, &loaded.terms))
     }
 
@@ -115,16 +113,18 @@ impl SessionService {
     }
 
     async fn try_start(&self, asked: &Asked<'_>, context: &Context) -> Result<LoadedSession, Failure> {
-        let Asked { command, id, user, role, .. } = *asked;
+        let Asked { command, id, user, role, ref prepayment, .. } = *asked;
         let (status, site) = futures::try_join!(self.users.status(user), self.charging.load_site(&command.station_id))?;
         status.may_charge(user)?;
         let mut site = site.ok_or_else(|| DomainError::not_found("station", &command.station_id))?;
         site.port(&command.port_id)?;
         let mut start = command.start(id.clone(), user.clone(), context.correlation_id.clone());
         if start.limits.prepaid {
-            let currency = site.station.tariff()?.currency;
-            let wallet = self.wallet(user, context).await?;
-            start.limits = start.limits.prepaid_by(wallet.balance, wallet.currency, currency)?;
+            // Whatever else refuses the session does so before money is held.
+            site.clone().start(start.clone(), &command.port_id, role, context.now)?;
+            let most = (site.station.tariff()?.currency, start.limits.max_cost);
+            let held = prepayment.hold(&self.billing, (user, id), most, &context.correlation_id).await?;
+            start.limits = start.limits.prepaid_by(held);
         }
         let changes = site.start(start, &command.port_id, role, context.now)?;
         self.charging.commit(&changes, &context.trace()).await?;
@@ -132,9 +132,12 @@ impl SessionService {
         Ok(LoadedSession { session: started.session, terms: started.terms })
     }
 
-    async fn wallet(&self, user: &UserId, context: &Context) -> Result<Wallet, Failure> {
-        let answer = self.billing.command("getWallet", json!({ "userId": user }), &context.correlation_id).await?;
-        serde_json::from_value(answer).map_err(Failure::internal)
+    /// Gives up what is held for a session that was refused. If the session is there, a repetition of the request
+    /// started it, or this request did without learning of it: the hold is then the session's.
+    async fn give_up_prepayment(&self, asked: &Asked<'_>, context: &Context) {
+        if asked.prepayment.may_hold() && matches!(self.charging.sessions.load(asked.id).await, Ok(None)) {
+            asked.prepayment.give_up(&self.billing, (asked.user, asked.id), &context.correlation_id).await;
+        }
     }
 
     async fn stop(&self, request: &Request) -> Result<Answer, Failure> {
