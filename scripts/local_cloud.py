@@ -224,7 +224,8 @@ class Cloud:
         for key in ("QuarantineBucket", "TelemetryBucket"):
             self.client("s3").delete_bucket_policy(Bucket=outputs[key])
         dynamodb = self.client("dynamodb")
-        for key, attribute in (("TelemetryTable", "expires_at"), ("ErrorLogsTable", "expiresAt")):
+        lives = (("TelemetryTable", "expires_at"), ("ErrorLogsTable", "expiresAt"), ("BillingTable", "expiresAt"))
+        for key, attribute in lives:
             dynamodb.update_time_to_live(
                 TableName=outputs[key],
                 TimeToLiveSpecification={"AttributeName": attribute, "Enabled": True},

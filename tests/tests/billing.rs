@@ -57,14 +57,16 @@ async fn the_invoice_is_the_running_cost_and_the_quote() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepaid_session_ends_at_the_instant_the_wallet_is_used_up() {
     let stack = Stack::open().await;
-    let (station, user) = (stack.station(1).await, unique("u"));
+    let (station, user) = (stack.station(2).await, unique("u"));
     let prepaid = json!({ "limits": { "prepaid": true }, "vehicle": { "batteryCapacityKwh": 1000 } });
     let refused = stack.start(&station, 1, &user, prepaid.clone()).await.unwrap_err();
     assert_eq!(refused.0, "ConflictError");
     assert!(refused.1.contains("wallet is empty"), "{}", refused.1);
     stack.top_up(&user, "9.80", "k").await.unwrap();
-    let session = stack.start(&station, 1, &user, prepaid).await.unwrap();
+    let session = stack.start(&station, 1, &user, prepaid.clone()).await.unwrap();
     assert_eq!(session["limits"], json!({ "maxCost": "9.80", "prepaid": true }));
+    let refused = stack.start(&station, 2, &user, prepaid.clone()).await.unwrap_err();
+    assert!(refused.1.contains("9.80 are held"), "{}", refused.1);
     stack.tick(&station, minutes_after(&session, 60)).await.unwrap();
     let ended = stack.session(text(&session, "sessionId")).await;
     // 20 kWh at 0.49 cost 9.80; at 100 kW they take 12 minutes, and 36 ms more a cent.
@@ -75,7 +77,19 @@ async fn a_prepaid_session_ends_at_the_instant_the_wallet_is_used_up() {
     let invoice = stack.invoice(text(&session, "sessionId")).await;
     assert_eq!((text(&invoice, "totalInclVat"), text(&invoice, "status")), ("9.80", "PAID"));
     let wallet = json!({ "action": "getWallet", "actor": { "userId": user, "role": "USER" } });
-    assert_eq!(text(&stack.invoke("Billing", wallet).await.unwrap(), "balance"), "0.00");
+    assert_eq!(text(&stack.invoke("Billing", wallet.clone()).await.unwrap(), "balance"), "0.00");
+    // A failed session costs nothing: its end brings back what was held.
+    stack.top_up(&user, "5.00", "k-2").await.unwrap();
+    let session = stack.start(&station, 2, &user, prepaid).await.unwrap();
+    let held = stack.invoke("Billing", wallet.clone()).await.unwrap();
+    assert_eq!((text(&held, "held"), &held["holds"][0]["sessionId"]), ("5.00", &session["sessionId"]));
+    let fail = json!({ "action": "failSession", "actor": admin(), "sessionId": session["sessionId"] });
+    stack.invoke("SessionService", fail).await.unwrap();
+    eventually("the end of the hold", || async {
+        let now = stack.invoke("Billing", wallet.clone()).await.unwrap();
+        now["held"].is_null().then_some(now)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

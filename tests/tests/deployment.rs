@@ -60,6 +60,12 @@ async fn tables_are_those_that_the_embedded_tests_use() {
             ["StationsTable", "SessionsTable", "BillingTable", "TelemetryTable", "PoisTable"].contains(&output),
             "{name}"
         );
+        let times = [("BillingTable", "expiresAt"), ("TelemetryTable", "expires_at")];
+        if let Some((_, attribute)) = times.iter().find(|(table, _)| *table == output) {
+            let expiry = client.describe_time_to_live().table_name(name).send().await.unwrap();
+            let expiry = expiry.time_to_live_description.unwrap();
+            assert_eq!(expiry.attribute_name(), Some(*attribute), "{name}");
+        }
     }
 }
 
