@@ -147,7 +147,8 @@ pub(crate) struct Update {
     /// The attributes that are set, each with the placeholder of its value.
     sets: Vec<(String, String)>,
     removes: Vec<String>,
-    adds: bool,
+    /// Whether the item does not tell that the update was made: it adds to a number, or sets an entry of a map.
+    unrecognisable: bool,
     /// Shared by its clones, so that it is known in every attempt at writing it.
     pub lost_answer: LostAnswer,
 }
@@ -162,7 +163,7 @@ impl Update {
             let wanted = values.and_then(|values| values.get(value));
             wanted.zip(item.get(attribute)).is_some_and(|(wanted, is)| is_same(wanted, is))
         };
-        !self.adds && self.sets.iter().all(is_set) && !self.removes.iter().any(|name| item.contains_key(name))
+        !self.unrecognisable && self.sets.iter().all(is_set) && !self.removes.iter().any(|name| item.contains_key(name))
     }
 }
 
@@ -187,6 +188,8 @@ fn is_same(a: &AttributeValue, b: &AttributeValue) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct UpdateExpression {
     sets: Vec<(String, String)>,
+    /// Entries of map attributes that are set.
+    entries: Vec<String>,
     removes: Vec<String>,
     adds: Vec<String>,
     conditions: Vec<String>,
@@ -228,6 +231,16 @@ impl UpdateExpression {
         self.name(attribute);
         let value = self.value(value);
         self.sets.push((attribute.to_owned(), value));
+        self
+    }
+
+    /// Sets one entry of a map attribute and leaves its other entries.
+    pub fn set_entry(mut self, attribute: &str, entry: &str, value: AttributeValue) -> Self {
+        // An entry's name may hold characters that a placeholder cannot.
+        let placeholder = format!("#entry{}", self.entries.len());
+        let set = format!("{}.{placeholder} = {}", self.name(attribute), self.value(value));
+        self.names.insert(placeholder, entry.to_owned());
+        self.entries.push(set);
         self
     }
 
@@ -279,8 +292,9 @@ impl UpdateExpression {
     }
 
     pub fn build(self, table: &str, key: Item) -> Result<Update, StoreError> {
-        let sets: Vec<String> =
+        let mut sets: Vec<String> =
             self.sets.iter().map(|(name, value)| format!("{} = {value}", placeholder(name))).collect();
+        sets.extend_from_slice(&self.entries);
         let removes: Vec<String> = self.removes.iter().map(|name| placeholder(name)).collect();
         let clauses = [("SET", &sets), ("REMOVE", &removes), ("ADD", &self.adds)];
         let expression: Vec<String> = clauses
@@ -298,7 +312,8 @@ impl UpdateExpression {
             .build()
             .map_err(|error| StoreError::Rejected(error.to_string()))?;
         let lost_answer = LostAnswer::default();
-        Ok(Update { request, sets: self.sets, removes: self.removes, adds: !self.adds.is_empty(), lost_answer })
+        let unrecognisable = !self.adds.is_empty() || !self.entries.is_empty();
+        Ok(Update { request, sets: self.sets, removes: self.removes, unrecognisable, lost_answer })
     }
 }
 

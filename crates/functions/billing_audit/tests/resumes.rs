@@ -37,7 +37,7 @@ impl Process {
         let lambda = FakeAws::start(|_, _| (200, "{}".to_owned())).await;
         let sdk = |endpoint: &str| sdk_config(endpoint).to_builder().http_client(http.clone()).build();
         let db = Db::new(Client::new(&sdk(&world.dynamodb.endpoint())));
-        let sessions = SessionStore::new(db.clone(), "ev-sessions", store::DEFAULT_SHARDS);
+        let sessions = SessionStore::new(db.clone(), "ev-sessions");
         let billing = BillingStore::new(db, "ev-billing");
         let peer = |name: &str| Peer::new(&sdk(&lambda.endpoint()), name.to_owned());
         let audit = BillingAudit::new(sessions, billing, peer("notifications"), peer("audit"));

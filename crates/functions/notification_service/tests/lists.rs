@@ -56,7 +56,7 @@ async fn entries_by_level_service_and_status_come_newest_first_and_each_once() {
     let store = dynamodb.error_logs();
     let entries: Vec<LogEntry> = (0..100).map(entry).collect();
     for entry in &entries {
-        store.insert(entry).await.unwrap();
+        store.insert(entry, entry.occurred_at).await.unwrap();
     }
     let topics = Topics::new(aws_sdk_sns::Client::new(&sdk_config(NOWHERE)), "o".to_owned(), "u".to_owned());
     let door = Door::new(NotificationService::new(store, topics, no_redelivery()), Clock::SYSTEM);

@@ -167,7 +167,7 @@ impl Site {
         http: aws_smithy_runtime_api::client::http::SharedHttpClient,
     ) -> impl Future<Output = Outcome> + use<> {
         let sdk = sdk_config(&self.dynamodb.endpoint()).into_builder().http_client(http).build();
-        let charging = ChargingStore::new(Client::new(&sdk), "ev-stations", "ev-sessions", store::DEFAULT_SHARDS);
+        let charging = ChargingStore::new(Client::new(&sdk), "ev-stations", "ev-sessions");
         let users = UserStore::new(Db::new(Client::new(&sdk)), "ev-users");
         let session =
             |index: Index| (!known.is_empty()).then(|| index.get(known).clone()).unwrap_or_else(|| "none".into());

@@ -11,7 +11,7 @@ use lambda_kit::{Clock, Door, Peer};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use session_service::SessionService;
-use store::{ChargingStore, Client, DEFAULT_SHARDS, Db, UserStore};
+use store::{ChargingStore, Client, Db, UserStore};
 use testkit::{FakeLambda, Fault, FaultyHttp, NOWHERE, Outcome, invoke, sdk_config, sqs_event};
 
 /// Calls that a prepaid start makes: the session that its key may have started, the user, the station, the hold, the
@@ -60,7 +60,7 @@ impl Faulty {
         let lambda = FakeLambda::start(world.billing.clone()).await;
         let sdk = |endpoint: &str| sdk_config(endpoint).to_builder().http_client(http.clone()).build();
         let client = Client::new(&sdk(&world.dynamodb.endpoint()));
-        let charging = ChargingStore::new(client.clone(), "ev-stations", "ev-sessions", DEFAULT_SHARDS);
+        let charging = ChargingStore::new(client.clone(), "ev-stations", "ev-sessions");
         let users = UserStore::new(Db::new(client), "ev-users");
         let billing = Peer::new(&sdk(&lambda.endpoint()), "billing".to_owned());
         let sessions = Door::new(SessionService::new(charging, users, billing), Clock::SYSTEM);

@@ -1,6 +1,6 @@
 mod rows;
 
-use aws_sdk_dynamodb::types::{AttributeValue, Update};
+use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Instant;
 use domain::billing::{CreditNote, Hold, Invoice, InvoiceStatus, Issued, LedgerEntry, Wallet};
 use domain::event::Event;
@@ -172,20 +172,11 @@ impl BillingStore {
     /// # Errors
     /// [`StoreError::ConditionFailed`] when the hold is over.
     pub async fn join_hold(&self, user: &UserId, hold: &Hold, attempt: &str) -> Result<(), StoreError> {
-        let update = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(key(&keys::wallet(user), &keys::hold(&hold.session_id))))
-            .update_expression("SET #attempts.#attempt = :relies ADD #version :one")
-            .condition_expression("#amount = :amount")
-            .expression_attribute_names("#attempts", "attempts")
-            .expression_attribute_names("#attempt", attempt)
-            .expression_attribute_names("#version", "version")
-            .expression_attribute_names("#amount", "amount")
-            .expression_attribute_values(":relies", AttributeValue::Bool(true))
-            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
-            .expression_attribute_values(":amount", AttributeValue::S(hold.amount.to_string()))
-            .build()
-            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        let update = UpdateExpression::new()
+            .set_entry("attempts", attempt, AttributeValue::Bool(true))
+            .add("version", 1)
+            .only_if("amount", AttributeValue::S(hold.amount.to_string()))
+            .build(&self.table, key(&keys::wallet(user), &keys::hold(&hold.session_id)))?;
         // A transaction of one write: unlike a bare update it waits for its turn beside other transactions.
         let mut transaction = Transaction::new();
         transaction.update(update);
