@@ -52,7 +52,13 @@ impl Kind {
                 vec![json!(1), json!([]), json!(""), json!("a#b"), json!("a b"), json!("\u{0}"), json!("ß"), long(49)]
             }
             Text(most) => vec![json!(1), json!({}), json!(""), long(most + 1)],
-            Number(low, high) => vec![json!("1"), json!(true), json!(low - 1.0), json!(high + 1.0), json!(1e300)],
+            Number(low, high) => {
+                let mut wrong = vec![json!("1"), json!(true), json!(low - 1.0), json!(high + 1.0), json!(1e300)];
+                if low > 0.0 {
+                    wrong.extend([json!(0), json!(1e-200), json!(low / 2.0)]);
+                }
+                wrong
+            }
             Integer(low, high) => vec![json!("1"), json!(1.5), json!(low - 1), json!(high + 1), json!(1e300)],
             Enum => vec![json!(1), json!("BANANA"), json!(""), long(100_000)],
             Time => vec![json!(1), json!("yesterday"), json!("2026-02-30T00:00:00Z"), json!("")],
@@ -77,19 +83,22 @@ fn station_cases() -> Vec<Case> {
                 ("address", true, Text(500)),
                 ("latitude", true, Number(-90.0, 90.0)),
                 ("longitude", true, Number(-180.0, 180.0)),
-                ("powerKw", true, Number(0.0, 5000.0)),
+                ("powerKw", true, Number(0.001, 5000.0)),
                 ("tariff", false, Object),
                 ("pricePerKwh", false, Decimal),
                 ("chargingModel", false, Object),
+                ("chargingModel.points[0].percent", true, Number(0.0, 100.0)),
+                ("chargingModel.points[0].powerKw", true, Number(0.001, 5000.0)),
                 ("ports", false, Array),
                 ("ports[0].portId", false, Id),
                 ("ports[0].portNumber", true, Integer(1, 9999)),
                 ("ports[0].connectorType", true, Enum),
-                ("ports[0].maxPowerKw", true, Number(0.0, 5000.0)),
+                ("ports[0].maxPowerKw", true, Number(0.001, 5000.0)),
             ],
             json!({
                 "name": "N", "address": "A", "latitude": 1, "longitude": 1, "powerKw": 50, "pricePerKwh": "0.5",
-                "currency": "EUR", "ports": [{ "portNumber": 1, "connectorType": "CCS2", "maxPowerKw": 50 }]
+                "currency": "EUR", "ports": [{ "portNumber": 1, "connectorType": "CCS2", "maxPowerKw": 50 }],
+                "chargingModel": { "type": "MEASURED_CURVE", "points": [{ "percent": 10, "powerKw": 50 }] }
             }),
         ),
         Case("getStation", &[("stationId", true, Id)], port.clone()),
@@ -111,7 +120,8 @@ fn station_cases() -> Vec<Case> {
                 ("stationId", true, Id),
                 ("name", false, Text(200)),
                 ("latitude", false, Number(-90.0, 90.0)),
-                ("powerKw", false, Number(0.0, 5000.0)),
+                ("longitude", false, Number(-180.0, 180.0)),
+                ("powerKw", false, Number(0.001, 5000.0)),
                 ("tariff", false, Object),
                 ("pricePerKwh", false, Decimal),
                 ("chargingModel", false, Object),
@@ -130,7 +140,7 @@ fn station_cases() -> Vec<Case> {
                 ("stationId", true, Id),
                 ("portNumber", true, Integer(1, 9999)),
                 ("connectorType", true, Enum),
-                ("maxPowerKw", true, Number(0.0, 5000.0)),
+                ("maxPowerKw", true, Number(0.001, 5000.0)),
             ],
             json!({ "stationId": "none", "portNumber": 1, "connectorType": "CCS2", "maxPowerKw": 50 }),
         ),
@@ -150,13 +160,13 @@ fn session_cases() -> Vec<Case> {
                 ("portId", true, Id),
                 ("userId", false, Id),
                 ("vehicle", true, Object),
-                ("vehicle.batteryCapacityKwh", true, Number(0.0, 2000.0)),
-                ("vehicle.maxPowerKw", false, Number(0.0, 5000.0)),
+                ("vehicle.batteryCapacityKwh", true, Number(0.001, 2000.0)),
+                ("vehicle.maxPowerKw", false, Number(0.001, 5000.0)),
                 ("chargePercent", true, Number(0.0, 100.0)),
                 ("targetPercent", false, Number(0.0, 100.0)),
                 ("limits", false, Object),
                 ("limits.maxCost", false, Decimal),
-                ("limits.maxEnergyKwh", false, Number(0.0, 2000.0)),
+                ("limits.maxEnergyKwh", false, Number(0.001, 2000.0)),
                 ("idempotencyKey", false, Text(255)),
             ],
             json!({
@@ -517,6 +527,112 @@ fn telemetry_cases() -> Vec<Case> {
             json!({ "stationId": "none", "date": "2026-03-03" }),
         ),
     ]
+}
+
+/// Numbers nearer to 0 than a database can store.
+const TINY: [f64; 4] = [1e-200, -1e-200, f64::MIN_POSITIVE, 1e-131];
+
+/// Sends `request` with every tiny number in `field`: it is refused by name or taken, and no error of ours.
+async fn tiny_numbers<F: Function>(door: &Door<F>, request: &Value, field: &str) -> Vec<Value> {
+    let mut taken = Vec::new();
+    for (index, tiny) in TINY.into_iter().enumerate() {
+        let mut request = request.clone();
+        edit(&mut request, field, Some(json!(tiny)));
+        if request["stationId"] == "new" {
+            request["stationId"] = json!(format!("{}-{index}", field.replace(['[', ']'], "-")));
+        }
+        match invoke(door, request).await {
+            Ok(answer) => taken.push(answer),
+            outcome => assert_refused(&outcome, field, &format!("{field} = {tiny}")),
+        }
+    }
+    taken
+}
+
+#[tokio::test]
+async fn numbers_too_small_to_store_are_refused_or_taken_as_zero() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let admin = json!({ "userId": "a", "role": "ADMIN" });
+    let stations = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
+    let billing = Peer::new(&sdk_config(NOWHERE), "billing".to_owned());
+    let sessions = Door::new(SessionService::new(dynamodb.charging(), dynamodb.users(), billing), Clock::SYSTEM);
+    let mut create = station_cases().remove(0).2;
+    create["action"] = json!("createStation");
+    create["actor"] = admin.clone();
+    create["stationId"] = json!("new");
+    for (field, zero) in [
+        ("latitude", true),
+        ("longitude", true),
+        ("powerKw", false),
+        ("ports[0].maxPowerKw", false),
+        ("chargingModel.points[0].percent", true),
+        ("chargingModel.points[0].powerKw", false),
+    ] {
+        let taken = tiny_numbers(&stations, &create, field).await;
+        assert_eq!(!taken.is_empty(), zero, "{field}: {taken:?}");
+    }
+    create["chargingModel"] = json!({ "type": "TWO_STAGE_LINEAR", "transitionPercent": 80, "cutoffKw": 0.1 });
+    assert!(!tiny_numbers(&stations, &create, "chargingModel.transitionPercent").await.is_empty());
+    assert!(!tiny_numbers(&stations, &create, "chargingModel.cutoffKw").await.is_empty());
+    create["stationId"] = json!("s-1");
+    invoke(&stations, create).await.unwrap();
+    let update = json!({ "action": "updateStation", "actor": admin, "stationId": "s-1", "chargingModel": { "type": "STEP_TAPER" } });
+    for (field, zero) in [("latitude", true), ("longitude", true), ("powerKw", false)] {
+        assert_eq!(!tiny_numbers(&stations, &update, field).await.is_empty(), zero, "{field}");
+    }
+    invoke(&stations, json!({ "action": "transitionStation", "actor": admin, "stationId": "s-1", "to": "ACTIVE" }))
+        .await
+        .unwrap();
+    let mut start = session_cases().remove(0).2;
+    start["action"] = json!("startSession");
+    start["actor"] = json!({ "userId": "u-1", "role": "USER" });
+    start["stationId"] = json!("s-1");
+    start["portId"] = json!("port-1");
+    start["targetPercent"] = json!(90);
+    for field in
+        ["vehicle.batteryCapacityKwh", "vehicle.maxPowerKw", "limits.maxEnergyKwh", "targetPercent", "chargePercent"]
+    {
+        for tiny in TINY {
+            let mut request = start.clone();
+            edit(&mut request, field, Some(json!(tiny)));
+            match invoke(&sessions, request).await {
+                Ok(session) => {
+                    assert_eq!((field, &session["chargePercent"]), ("chargePercent", &json!(0.0)), "{session}");
+                    let stop = json!({ "action": "stopSession", "actor": admin, "sessionId": session["sessionId"] });
+                    invoke(&sessions, stop).await.unwrap();
+                }
+                outcome => assert_refused(&outcome, field, &format!("{field} = {tiny}")),
+            }
+        }
+    }
+    let mut quote = session_cases().pop().unwrap().2;
+    quote["action"] = json!("quote");
+    quote["stationId"] = json!("s-1");
+    for field in ["energyKwh", "minutes"] {
+        tiny_numbers(&sessions, &quote, field).await;
+    }
+    let pois = Door::new(PoiService::new(dynamodb.pois()), Clock::SYSTEM);
+    let find = json!({ "action": "findPois", "latitude": 1, "longitude": 1, "minPowerKw": 1, "radiusKm": 1 });
+    for field in ["latitude", "longitude", "minPowerKw", "radiusKm"] {
+        tiny_numbers(&pois, &find, field).await;
+    }
+}
+
+#[tokio::test]
+async fn a_device_may_report_a_number_too_small_to_store() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let s3 = testkit::EmbeddedS3::start("telemetry").await;
+    let archive = store::Archive::new(s3.client(), "telemetry");
+    let handler = TelemetryHandler::new(dynamodb.telemetry(), archive, no_redelivery(), 10);
+    let handler = Door::new(handler, Clock::SYSTEM);
+    for (station, field) in [("t", "temperature"), ("h", "humidity")] {
+        let mut message = testkit::reading(station, "2026-03-03T12:00:00Z".parse().unwrap(), 1);
+        message[field] = json!(1e-200);
+        message["topic_station_id"] = json!(station);
+        invoke(&handler, message).await.unwrap();
+    }
+    let states = dynamodb.items("ev-telemetry").await;
+    assert_eq!(states.len(), 2);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ChargingModel, Segment};
 use crate::error::{Checks, DomainError};
+use crate::units::LEAST_KILO;
 
 /// One point of a measured charging curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -12,7 +13,7 @@ pub struct CurvePoint {
     #[schemars(range(min = 0.0, max = 100.0))]
     pub percent: f64,
     /// Power the vehicle takes there, kW.
-    #[schemars(range(max = 5000.0), extend("exclusiveMinimum" = 0))]
+    #[schemars(range(min = LEAST_KILO, max = 5000.0))]
     pub power_kw: f64,
 }
 
@@ -47,9 +48,9 @@ impl MeasuredCurve {
                     "must be from 0 to 100",
                 )
                 .require(
-                    point.power_kw > 0.0 && point.power_kw <= 5000.0,
+                    (LEAST_KILO..=5000.0).contains(&point.power_kw),
                     format!("{field}.points[{index}].powerKw"),
-                    "must be above 0 and at most 5000",
+                    format!("must be from {LEAST_KILO} to 5000"),
                 );
         }
         checks.finish()

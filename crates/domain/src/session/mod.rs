@@ -22,7 +22,7 @@ use crate::machine::State;
 use crate::money::optional_decimal_schema;
 use crate::station::{Port, Station};
 use crate::tariff::{PeriodState, Tariff, price};
-use crate::units::WattHours;
+use crate::units::{LEAST_KILO, WattHours, without_dust};
 
 const SYSTEM: &[Role] = &[Role::System];
 const ANYONE: &[Role] = &Role::ALL;
@@ -124,11 +124,11 @@ impl EndReason {
 #[serde(rename_all = "camelCase")]
 pub struct Vehicle {
     /// Usable battery capacity, kWh.
-    #[schemars(range(max = 2000.0), extend("exclusiveMinimum" = 0))]
+    #[schemars(range(min = LEAST_KILO, max = 2000.0))]
     pub battery_capacity_kwh: f64,
     /// The most it takes, kW; without it whatever the port delivers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = 5000.0), extend("exclusiveMinimum" = 0))]
+    #[schemars(range(min = LEAST_KILO, max = 5000.0))]
     pub max_power_kw: Option<f64>,
 }
 
@@ -142,7 +142,7 @@ pub struct Limits {
     pub max_cost: Option<Decimal>,
     /// The most energy it may draw, kWh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = 2000.0), extend("exclusiveMinimum" = 0))]
+    #[schemars(range(min = LEAST_KILO, max = 2000.0))]
     pub max_energy_kwh: Option<f64>,
     /// It may cost no more than what is held of the wallet for it when it starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -271,6 +271,7 @@ impl Session {
         now: Instant,
     ) -> Result<(Self, Event), DomainError> {
         request.validate()?;
+        let charge_percent = without_dust(request.charge_percent);
         station.may_start()?;
         port.occupy(request.id.clone(), role)?;
         station.charging_ports += 1;
@@ -285,8 +286,8 @@ impl Session {
             metered_at: now,
             ended_at: None,
             end_reason: None,
-            start_percent: request.charge_percent,
-            charge_percent: request.charge_percent,
+            start_percent: charge_percent,
+            charge_percent,
             target_percent: request.target_percent,
             battery_capacity_kwh: request.vehicle.battery_capacity_kwh,
             limit_kw: port.max_power_kw.min(vehicle_max_kw),
@@ -429,26 +430,26 @@ impl StartSession {
         let capacity = self.vehicle.battery_capacity_kwh;
         checks
             .require(
-                capacity > 0.0 && capacity <= 2000.0,
+                (LEAST_KILO..=2000.0).contains(&capacity),
                 "vehicle.batteryCapacityKwh",
-                "must be above 0 and at most 2000 kWh",
+                format!("must be from {LEAST_KILO} to 2000 kWh"),
             )
             .require(
-                self.vehicle.max_power_kw.is_none_or(|kw| kw > 0.0 && kw <= 5000.0),
+                self.vehicle.max_power_kw.is_none_or(|kw| (LEAST_KILO..=5000.0).contains(&kw)),
                 "vehicle.maxPowerKw",
-                "must be above 0 and at most 5000 kW",
+                format!("must be from {LEAST_KILO} to 5000 kW"),
             )
             .require((0.0..=100.0).contains(&self.charge_percent), "chargePercent", "must be from 0 to 100")
             .require(
-                self.target_percent <= 100.0 && self.target_percent > self.charge_percent,
+                self.target_percent <= 100.0 && without_dust(self.target_percent - self.charge_percent) > 0.0,
                 "targetPercent",
                 format!("must be above chargePercent ({}) and at most 100", self.charge_percent),
             )
             .require(self.limits.max_cost.is_none_or(|cost| cost > Decimal::ZERO), "limits.maxCost", "must be above 0")
             .require(
-                self.limits.max_energy_kwh.is_none_or(|kwh| kwh > 0.0 && kwh <= 2000.0),
+                self.limits.max_energy_kwh.is_none_or(|kwh| (LEAST_KILO..=2000.0).contains(&kwh)),
                 "limits.maxEnergyKwh",
-                "must be above 0 and at most 2000 kWh",
+                format!("must be from {LEAST_KILO} to 2000 kWh"),
             );
         checks.finish()
     }

@@ -8,6 +8,7 @@ use domain::id::{PortId, StationId};
 use domain::money::{Currency, optional_decimal_schema};
 use domain::station::{self, Port, PortStatus, Station, StationStatus, StationUpdate};
 use domain::tariff::Tariff;
+use domain::units::LEAST_KILO;
 use lambda_kit::PageArguments;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
@@ -31,7 +32,7 @@ pub struct CreateStation {
     #[serde(default)]
     #[schemars(length(max = 64))]
     time_zone: Option<String>,
-    #[schemars(range(max = 5000.0), extend("exclusiveMinimum" = 0))]
+    #[schemars(range(min = LEAST_KILO, max = 5000.0))]
     power_kw: f64,
     #[serde(flatten)]
     price: PriceArguments,
@@ -63,7 +64,7 @@ pub struct NewPort {
     #[schemars(range(min = 1, max = 9999))]
     port_number: u32,
     connector_type: ConnectorType,
-    #[schemars(range(max = 5000.0), extend("exclusiveMinimum" = 0))]
+    #[schemars(range(min = LEAST_KILO, max = 5000.0))]
     max_power_kw: f64,
 }
 
@@ -87,7 +88,7 @@ pub struct UpdateStation {
     #[schemars(length(max = 64))]
     time_zone: Option<String>,
     #[serde(default)]
-    #[schemars(range(max = 5000.0), extend("exclusiveMinimum" = 0))]
+    #[schemars(range(min = LEAST_KILO, max = 5000.0))]
     power_kw: Option<f64>,
     #[serde(flatten)]
     price: PriceArguments,
@@ -222,15 +223,16 @@ impl UpdateStation {
         let mut checks = Checks::new();
         let zone = checks.take(self.time_zone.as_deref().map(time_zone).transpose())?;
         let tariff = checks.take(self.price.tariff())?;
-        checks.finish()?;
-        let location = (self.latitude.is_some() || self.longitude.is_some()).then(|| Location {
-            latitude: self.latitude.unwrap_or(station.location.latitude),
-            longitude: self.longitude.unwrap_or(station.location.longitude),
+        let location = (self.latitude.is_some() || self.longitude.is_some()).then(|| {
+            let Location { latitude, longitude } = station.location;
+            Location::new(self.latitude.unwrap_or(latitude), self.longitude.unwrap_or(longitude))
         });
+        let location = checks.take(location.transpose())?;
+        checks.finish()?;
         Ok(StationUpdate {
             name: self.name.clone(),
             address: self.address.clone(),
-            location,
+            location: location.flatten(),
             time_zone: zone.flatten(),
             power_kw: self.power_kw,
             tariff: tariff.flatten(),
