@@ -7,24 +7,27 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Checks, DomainError};
+use crate::units::without_dust;
 
 /// Mean radius of the Earth, km (IUGG R1).
 const EARTH_RADIUS_KM: f64 = 6371.0088;
-/// Cells of one size, by which places are indexed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Grid {
-    resolution: Resolution,
-    /// No cell reaches farther from its centre than this, km.
-    reach_km: f64,
-    /// No two neighbouring cells have centres closer than this, km.
-    spacing_km: f64,
-}
+/// Size of the cells: hexagons with an edge of some 10 km, so that a search in a city reads few places beyond those near
+/// it, and one of 100 km without any place reads some 150 cells.
+const RESOLUTION: Resolution = Resolution::Five;
+/// No two neighbouring cells have centres closer than this, km.
+const SPACING_KM: f64 = 9.4;
+/// A cell's corners are its farthest points from its centre. So much is added for rounding.
+const MARGIN: f64 = 1.02;
 
-impl Grid {
-    /// For places of which there are few: hexagons with an edge of some 26 km.
-    pub const WIDE: Self = Self { resolution: Resolution::Four, reach_km: 42.0, spacing_km: 25.0 };
-    /// For places of which there are many: hexagons with an edge of some 10 km.
-    pub const NARROW: Self = Self { resolution: Resolution::Five, reach_km: 16.0, spacing_km: 9.4 };
+/// An index cell, and how far its places can be from the place that was searched from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cell {
+    /// Its name in the index.
+    pub id: String,
+    /// No place in it is nearer, km.
+    pub nearest_km: f64,
+    /// No place in it is farther, km.
+    pub farthest_km: f64,
 }
 
 /// The largest radius that can be searched, km.
@@ -55,7 +58,7 @@ impl Location {
             "must be from -180 to 180",
         );
         checks.finish()?;
-        Ok(Self { latitude, longitude })
+        Ok(Self { latitude: without_dust(latitude), longitude: without_dust(longitude) })
     }
 
     /// Great-circle distance, km (haversine).
@@ -70,36 +73,38 @@ impl Location {
 
     /// The index cell this place lies in.
     #[must_use]
-    pub fn cell(&self, grid: Grid) -> String {
-        self.h3(grid).map(|cell| cell.to_string()).unwrap_or_default()
+    pub fn cell(&self) -> String {
+        self.h3().map(|cell| cell.to_string()).unwrap_or_default()
     }
 
-    /// Every index cell that could hold a place within `radius_km` of this one, each with a distance, km, than which no
-    /// place in it is nearer; nearest first.
+    /// Every index cell that could hold a place within `radius_km` of this one, nearest first.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub fn cells_within(&self, radius_km: f64, grid: Grid) -> Vec<(String, f64)> {
-        let Some(home) = self.h3(grid) else {
+    pub fn cells_within(&self, radius_km: f64) -> Vec<Cell> {
+        let Some(home) = self.h3() else {
             return Vec::new();
         };
-        let rings = (radius_km / grid.spacing_km).ceil().max(0.0) as u32 + 2;
+        let rings = (radius_km / SPACING_KM).ceil().max(0.0) as u32 + 2;
         let disk = home.grid_disk::<Vec<CellIndex>>(rings).into_iter();
-        let nearest = |cell: CellIndex| (self.distance_km(&centre(cell)) - grid.reach_km).max(0.0);
-        let mut cells: Vec<(String, f64)> = disk
-            .map(|cell| (cell, nearest(cell)))
-            .filter(|(_, km)| *km <= radius_km)
-            .map(|(cell, km)| (cell.to_string(), km))
-            .collect();
-        cells.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
+        let mut cells: Vec<Cell> =
+            disk.map(|cell| self.towards(cell)).filter(|cell| cell.nearest_km <= radius_km).collect();
+        cells.sort_by(|a, b| a.nearest_km.total_cmp(&b.nearest_km).then_with(|| a.id.cmp(&b.id)));
         cells
     }
 
-    fn h3(&self, grid: Grid) -> Option<CellIndex> {
-        LatLng::new(self.latitude, self.longitude).ok().map(|at| at.to_cell(grid.resolution))
+    fn towards(&self, cell: CellIndex) -> Cell {
+        let centre = Self::of(LatLng::from(cell));
+        let corners = cell.boundary();
+        let reach = corners.iter().map(|corner| centre.distance_km(&Self::of(*corner))).fold(0.0, f64::max) * MARGIN;
+        let distance = self.distance_km(&centre);
+        Cell { id: cell.to_string(), nearest_km: (distance - reach).max(0.0), farthest_km: distance + reach }
     }
-}
 
-fn centre(cell: CellIndex) -> Location {
-    let at = LatLng::from(cell);
-    Location { latitude: at.lat(), longitude: at.lng() }
+    fn h3(&self) -> Option<CellIndex> {
+        LatLng::new(self.latitude, self.longitude).ok().map(|at| at.to_cell(RESOLUTION))
+    }
+
+    fn of(at: LatLng) -> Self {
+        Self { latitude: at.lat(), longitude: at.lng() }
+    }
 }

@@ -4,7 +4,7 @@
 #[path = "../../testkit/src/random.rs"]
 mod random;
 
-use domain::geo::{Grid, Location, MAX_RADIUS_KM};
+use domain::geo::{Location, MAX_RADIUS_KM};
 use proptest::prelude::*;
 use random::seeded;
 
@@ -31,13 +31,14 @@ proptest! {
         let here = Location::new(latitude, longitude).unwrap();
         let there = travel(here, radius * share, bearing);
         prop_assume!(here.distance_km(&there) <= radius);
-        for grid in [Grid::WIDE, Grid::NARROW] {
-            let cells = here.cells_within(radius, grid);
-            let nearest = cells.iter().find(|(cell, _)| *cell == there.cell(grid)).map(|(_, km)| *km);
-            let distance = here.distance_km(&there);
-            prop_assert!(nearest.is_some_and(|km| km <= distance), "{here:?} {there:?} {radius} {nearest:?} {distance}");
-            prop_assert!(cells.is_sorted_by(|a, b| a.1 <= b.1), "nearest first");
-        }
+        let cells = here.cells_within(radius);
+        let cell = cells.iter().find(|cell| cell.id == there.cell());
+        let distance = here.distance_km(&there);
+        prop_assert!(
+            cell.is_some_and(|cell| (cell.nearest_km..=cell.farthest_km).contains(&distance)),
+            "{here:?} {there:?} {radius} {cell:?} {distance}"
+        );
+        prop_assert!(cells.is_sorted_by(|a, b| a.nearest_km <= b.nearest_km), "nearest first");
     }
 }
 
@@ -52,9 +53,7 @@ fn distances_are_those_of_the_great_circle() {
 #[test]
 fn a_search_reads_few_cells() {
     let berlin = Location::new(52.52, 13.40).unwrap();
-    let cells = |radius, grid| berlin.cells_within(radius, grid).len();
-    assert!(cells(10.0, Grid::WIDE) <= 7, "{}", cells(10.0, Grid::WIDE));
-    assert!(cells(MAX_RADIUS_KM, Grid::WIDE) <= 61, "{}", cells(MAX_RADIUS_KM, Grid::WIDE));
-    assert!(cells(10.0, Grid::NARROW) <= 19, "{}", cells(10.0, Grid::NARROW));
-    assert!(cells(MAX_RADIUS_KM, Grid::NARROW) <= 230, "{}", cells(MAX_RADIUS_KM, Grid::NARROW));
+    let cells = |radius| berlin.cells_within(radius).len();
+    assert!(cells(10.0) <= 9, "{}", cells(10.0));
+    assert!(cells(MAX_RADIUS_KM) <= 170, "{}", cells(MAX_RADIUS_KM));
 }

@@ -1,5 +1,6 @@
 use std::error::Error as StdError;
 
+use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use domain::error::DomainError;
 
@@ -46,8 +47,9 @@ impl StoreError {
     }
 }
 
-const BUSY: [&str; 7] = [
+const BUSY: [&str; 8] = [
     "ProvisionedThroughputExceededException",
+    "ReplicatedWriteConflictException",
     "ThrottlingException",
     "ThrottlingError",
     "RequestLimitExceeded",
@@ -57,10 +59,9 @@ const BUSY: [&str; 7] = [
 ];
 
 /// Sorts an SDK error about `what` into the few kinds that callers tell apart.
-pub(crate) fn classify<E, R>(what: &str, error: &SdkError<E, R>) -> StoreError
+pub(crate) fn classify<E>(what: &str, error: &SdkError<E, HttpResponse>) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
     match error {
         SdkError::ServiceError(service) => {
@@ -68,7 +69,7 @@ where
             let message = service.err().message().unwrap_or_default();
             if code == "ConditionalCheckFailedException" {
                 StoreError::ConditionFailed(what.to_owned())
-            } else if BUSY.contains(&code) {
+            } else if BUSY.contains(&code) || service.raw().status().is_server_error() {
                 StoreError::Unavailable(format!("{what}: {code}"))
             } else {
                 StoreError::Rejected(format!("{what}: {code}: {message}"))

@@ -10,6 +10,7 @@ mod db;
 mod error;
 mod error_logs;
 pub mod keys;
+mod near;
 mod page;
 mod pois;
 mod sessions;

@@ -2,25 +2,25 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use backon::Retryable;
 use domain::Instant;
 use domain::event::Event;
-use domain::geo::{Grid, Location};
+use domain::geo::Location;
 use domain::poi::mirror::{Manifest, SHARDS, Shard, State};
 use domain::poi::{Poi, PoiDetails, PoiFilter, PoiSummary};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::db::{Db, Item, Query, backoff, decode, encode, key};
+use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
-use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::near::Near;
+use crate::page::{Page, PageRequest};
 use crate::stations::{json, outbox};
 use crate::transaction::{Update, UpdateExpression};
 use crate::{Trace, keys, time};
 
-/// Cells read at the same time; a search looks after so many whether it has enough.
-const PARALLEL_CELLS: usize = 16;
+/// POIs that a page of a search looks at: some 2 MB of the index.
+const MOST_CANDIDATES: usize = 5000;
 /// Shards of the manifest written at the same time.
 const PARALLEL_SHARDS: usize = 16;
 const MODIFIED: &str = "modified";
@@ -110,7 +110,7 @@ impl PoiStore {
             summary: json(&pk, &poi.summary)?,
             details: json(&pk, &poi.details)?,
             modified: poi.modified_at(),
-            cell: poi.summary.location.map(|location| location.cell(Grid::NARROW)),
+            cell: poi.summary.location.map(|location| location.cell()),
             country: poi.summary.country_id.map(|country| country.to_string()),
         };
         let modified = AttributeValue::S(time::text(&row.modified));
@@ -118,7 +118,7 @@ impl PoiStore {
             .set_all(encode(&pk, row)?, &["cell", "country"])
             .only_unless_above(MODIFIED, modified)
             .build(&self.table, key(&pk, keys::METADATA))?;
-        match self.write(update).await {
+        match self.db.update(update).await {
             Err(error) if error.is_stale() => Ok(false),
             written => written.map(|()| true),
         }
@@ -130,8 +130,7 @@ impl PoiStore {
     /// When the table cannot be written.
     pub async fn remove(&self, id: u32) -> Result<(), StoreError> {
         for pk in [keys::poi(id), keys::failed_poi(id)] {
-            let attempt = || self.db.delete(&self.table, key(&pk, keys::METADATA));
-            attempt.retry(backoff()).when(StoreError::is_retryable).await?;
+            self.db.delete(&self.table, key(&pk, keys::METADATA)).await?;
         }
         Ok(())
     }
@@ -144,7 +143,7 @@ impl PoiStore {
         let pk = keys::failed_poi(id);
         let row = encode(&pk, FailedRow { reason, record, seen_at })?;
         let update = UpdateExpression::new().set_all(row, &[]).build(&self.table, key(&pk, keys::METADATA))?;
-        self.write(update).await
+        self.db.update(update).await
     }
 
     /// Reads a POI.
@@ -163,7 +162,8 @@ impl PoiStore {
 
     /// The POIs within `radius_km` of a place that `filter` accepts, nearest first, each with its distance, km.
     ///
-    /// Reads the cells from the nearest on, and no more of them than the page needs.
+    /// Reads the cells from the nearest on, and no more of them than the page needs. A page can be short, even empty, and
+    /// still have a next one.
     ///
     /// # Errors
     /// A validation error for a token of another search; otherwise when the table cannot be read.
@@ -174,36 +174,17 @@ impl PoiStore {
         filter: &PoiFilter,
         page: &PageRequest,
     ) -> Result<Page<(f64, PoiSummary)>, StoreError> {
-        let list = format!("pois near {},{} within {radius_km} {filter:?}", at.latitude, at.longitude);
-        let after: Option<(f64, u32)> = resume(&list, page.next_token.as_deref())?;
-        let behind = |km: f64, id: u32| after.is_none_or(|(last_km, last)| (km, id) > (last_km, last));
-        let mut found: Vec<(f64, PoiSummary)> = Vec::new();
-        for cells in at.cells_within(radius_km, Grid::NARROW).chunks(PARALLEL_CELLS) {
-            let unread_km = cells.first().map_or(f64::INFINITY, |(_, nearest)| *nearest);
-            if found.iter().filter(|(km, _)| *km < unread_km).count() > page.limit {
-                break;
-            }
-            let read = stream::iter(cells.to_vec()).map(|(cell, _)| async move { self.summaries(&cell).await });
-            let read: Vec<Vec<PoiSummary>> = read.buffer_unordered(PARALLEL_CELLS).try_collect().await?;
-            let near = read.into_iter().flatten().filter(|poi| filter.accepts(poi)).filter_map(|poi| {
-                let km = at.distance_km(&poi.location?);
-                (km <= radius_km && behind(km, poi.ocm_id)).then_some((km, poi))
-            });
-            found.extend(near);
-        }
-        found.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.ocm_id.cmp(&b.1.ocm_id)));
-        let more = found.len() > page.limit;
-        found.truncate(page.limit);
-        let next_token = match found.last() {
-            Some((km, farthest)) if more => Some(token(&list, (km, farthest.ocm_id))?),
-            _ => None,
+        let near = Near {
+            db: &self.db,
+            table: &self.table,
+            keys_only: false,
+            most_items: MOST_CANDIDATES,
+            at,
+            radius_km,
+            list: format!("pois near {},{} within {radius_km} {filter:?}", at.latitude, at.longitude),
         };
-        Ok(Page { items: found, next_token })
-    }
-
-    async fn summaries(&self, cell: &str) -> Result<Vec<PoiSummary>, StoreError> {
-        let query = self.index(keys::CELL_INDEX, "cell", cell);
-        self.db.query_all(&query).await?.into_iter().map(summary).collect()
+        let place = |poi: &PoiSummary| poi.location.map(|at| (at, poi.ocm_id));
+        near.page(page, summary, place, |poi| filter.accepts(poi)).await
     }
 
     /// The POIs of a country that `filter` accepts, in no particular order.
@@ -216,28 +197,15 @@ impl PoiStore {
         filter: &PoiFilter,
         page: &PageRequest,
     ) -> Result<Page<PoiSummary>, StoreError> {
-        let query = self.index(keys::COUNTRY_INDEX, "country", &country_id.to_string());
+        let query = Query {
+            table: &self.table,
+            index: Some(keys::COUNTRY_INDEX),
+            partition: ("country", country_id.to_string()),
+            sort: keys::PK,
+            ..Query::default()
+        };
         let list = format!("pois of country {country_id} {filter:?}");
-        let mut start: Option<Item> = resume(&list, page.next_token.as_deref())?.map(text_to_key);
-        let mut items = Vec::new();
-        loop {
-            let limit = i32::try_from(page.limit - items.len()).unwrap_or(i32::MAX);
-            let (found, next) = self.db.query_page(&query, start, Some(limit)).await?;
-            for item in found {
-                items.push(summary(item)?);
-            }
-            items.retain(|poi| filter.accepts(poi));
-            start = next;
-            if start.is_none() || items.len() >= page.limit {
-                break;
-            }
-        }
-        let next_token = start.map(|key| token(&list, key_to_text(&key))).transpose()?;
-        Ok(Page { items, next_token })
-    }
-
-    fn index<'a>(&'a self, index: &'a str, attribute: &'a str, value: &str) -> Query<'a> {
-        Query { table: &self.table, index: Some(index), partition: (attribute, value.to_owned()), ..Query::default() }
+        self.db.list_found(&query, &list, page, summary, |poi| filter.accepts(poi)).await
     }
 
     /// Writes one kind of the reference data.
@@ -247,7 +215,7 @@ impl PoiStore {
     pub async fn put_reference(&self, kind: &str, entries: &[Value]) -> Result<(), StoreError> {
         let pk = keys::poi_reference(kind);
         let row = encode(&pk, ReferenceRow { entries: json(&pk, &entries)? })?;
-        self.write(UpdateExpression::new().set_all(row, &[]).build(&self.table, key(&pk, keys::METADATA))?).await
+        self.db.update(UpdateExpression::new().set_all(row, &[]).build(&self.table, key(&pk, keys::METADATA))?).await
     }
 
     /// Reads one kind of the reference data.
@@ -288,7 +256,7 @@ impl PoiStore {
         };
         let update = UpdateExpression::new().set_all(encode(keys::POI_STATE, row)?, &[keys::OUTBOX]);
         let update = only_version(update, loaded.version).build(&self.table, key(keys::POI_STATE, keys::METADATA))?;
-        self.write(update).await?;
+        self.db.update(update).await?;
         loaded.version = version;
         Ok(())
     }
@@ -327,12 +295,7 @@ impl PoiStore {
         let update = UpdateExpression::new()
             .set("entries", AttributeValue::B(Blob::new(entries)))
             .set(VERSION, AttributeValue::N((version + 1).to_string()));
-        self.write(only_version(update, version).build(&self.table, key)?).await
-    }
-
-    async fn write(&self, update: Update) -> Result<(), StoreError> {
-        let attempt = || async { self.db.update(update.clone()).await };
-        attempt.retry(backoff()).when(StoreError::is_retryable).await
+        self.db.update(only_version(update, version).build(&self.table, key)?).await
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono_tz::Tz;
@@ -13,11 +13,11 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::db::{Db, Item, Query, decode, encode, key};
+use crate::db::{Db, Item, Query, decode, encode, key, readable};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest};
 use crate::sharded::ShardedQuery;
-use crate::stations::{json, number, outbox};
+use crate::stations::{json, number, outbox, pk_of};
 use crate::transaction::{Transaction, Update, UpdateExpression};
 use crate::{Trace, keys, time};
 
@@ -291,7 +291,11 @@ impl SessionStore {
     /// When the table cannot be read or the item is missing or not understood.
     pub async fn load_terms(&self, id: &SessionId) -> Result<SessionTerms, StoreError> {
         let pk = keys::session(id);
-        let row: Option<DetailsRow> = self.db.get(&self.table, &pk, keys::DETAILS, false).await?;
+        let mut row: Option<DetailsRow> = self.db.get(&self.table, &pk, keys::DETAILS, false).await?;
+        if row.is_none() {
+            // A session that has just started: only a consistent read, which costs twice as much, is sure to see it.
+            row = self.db.get(&self.table, &pk, keys::DETAILS, true).await?;
+        }
         row.ok_or_else(|| StoreError::corrupt(pk, "its DETAILS are missing"))?.into_terms()
     }
 
@@ -479,6 +483,34 @@ impl SessionStore {
         Ok(sessions.into_iter().filter(billable).map(|session| session.id).collect())
     }
 
+    /// Lists sessions as [`SessionStore::list`] does, each with its terms.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn list_loaded(
+        &self,
+        filter: &SessionFilter,
+        page: &PageRequest,
+        keep: impl Fn(&Session) -> bool,
+    ) -> Result<Page<LoadedSession>, StoreError> {
+        let Page { items, next_token } = self.list(filter, page, keep).await?;
+        let mut details: HashMap<String, Item> = HashMap::new();
+        // Of a session that has just started only a consistent read, which costs twice as much, is sure to see them.
+        for consistent in [false, true] {
+            let pks = items.iter().map(|session| keys::session(&session.id)).filter(|pk| !details.contains_key(pk));
+            let wanted: Vec<Item> = pks.map(|pk| key(&pk, keys::DETAILS)).collect();
+            let read = self.db.batch_get_keys(&self.table, wanted, consistent).await?;
+            details.extend(read.into_iter().filter_map(|item| Some((pk_of(&item)?, item))));
+        }
+        let loaded = items.into_iter().filter_map(|session| {
+            let pk = keys::session(&session.id);
+            let item = details.remove(&pk).ok_or_else(|| StoreError::corrupt(&pk, "its DETAILS are missing"));
+            let terms = item.and_then(|item| decode::<DetailsRow>(&pk, item)?.into_terms());
+            Some(LoadedSession { session, terms: readable(terms)? })
+        });
+        Ok(Page { items: loaded.collect(), next_token })
+    }
+
     /// Lists sessions, newest first; `keep` filters what the index cannot.
     ///
     /// # Errors
@@ -510,6 +542,7 @@ impl SessionStore {
             table: &self.table,
             index: Some(index),
             partition: (attribute, value),
+            sort: "createdAt",
             newest_first: true,
             ..Query::default()
         };

@@ -1,23 +1,18 @@
 //! Lists over an index whose partitions are divided into shards, so that a burst of writes spreads over them.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use domain::error::DomainError;
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
-use crate::db::{Db, Item, Query, describe, own_key};
+use crate::db::{Db, Item, LIST_READ, LIST_READS, Query, describe, readable};
 use crate::error::StoreError;
 use crate::keys::{self, SHARDS};
-use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::page::{self, Page, PageRequest, resume, token, wrong_token};
 use crate::time;
 
-/// Times a page looks for more items after a filter took some away, and how many keys it looks at each time. A page
-/// that is still short then has a `nextToken` all the same.
-const LATER_ROUNDS: usize = 9;
-const LATER_ROUND: usize = 100;
 /// Below every timestamp.
 const BEGINNING: &str = "0";
 
@@ -43,7 +38,7 @@ pub(crate) struct ShardedQuery<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 struct Position {
     shard: u32,
-    key: BTreeMap<String, String>,
+    at: page::Position,
 }
 
 /// What is known of a shard: keys that were read and not shown yet, and where to read on.
@@ -76,10 +71,10 @@ impl Db {
         let mut kept = Vec::new();
         let mut position = None;
         let mut more = true;
-        for limit in std::iter::once(page.limit).chain([LATER_ROUND; LATER_ROUNDS]) {
+        for limit in std::iter::once(page.limit).chain([LIST_READ; LIST_READS - 1]) {
             let found = self.newest(&mut heads, query.sort, limit).await?;
-            let wanted = found.iter().map(|(_, key)| own_key(key)).collect();
-            let read = self.batch_get_keys(query.table, wanted, false).await?;
+            let keys: Vec<Item> = found.iter().map(|(_, key)| key.clone()).collect();
+            let read = self.behind(query.table, &keys).await?;
             let mut read: HashMap<String, Item> = read.into_iter().map(|item| (describe(&item), item)).collect();
             let mut found = found.into_iter();
             while kept.len() < page.limit
@@ -136,56 +131,48 @@ impl Db {
 
 impl<'a> ShardedQuery<'a> {
     /// Every shard, from `position` on.
+    ///
+    /// # Errors
+    /// A validation error for a position that was not handed out for this list.
     fn heads(&self, position: Option<Position>) -> Result<Vec<Head<'a>>, StoreError> {
-        let position = position.map(|position| self.check(position)).transpose()?;
-        Ok((0..SHARDS).filter_map(|shard| self.head(shard, position.as_ref())).collect())
+        let Some(Position { shard: last, at }) = position else {
+            let head = |shard| Head::new(shard, self.shard(shard, self.between.clone()), Next::Beginning);
+            return Ok((0..SHARDS).map(head).collect());
+        };
+        let instant: Option<domain::Instant> = at.sort().parse().ok();
+        let instant = instant.filter(|instant| time::text(instant) == at.sort() && last < SHARDS);
+        let instant = instant.ok_or_else(wrong_token)?;
+        let key = at.into_key(&self.shard(last, self.between.clone()))?;
+        let from = self.between.as_ref().map_or(BEGINNING, |(from, _)| from);
+        let head = |shard| {
+            // Shards before it have shown everything of this instant; of those behind it all of it is still to come.
+            let latest = if shard < last { instant - chrono::TimeDelta::milliseconds(1) } else { instant };
+            let between = (from.to_owned(), time::text(&latest));
+            let next = if shard == last { Next::After(key.clone()) } else { Next::Beginning };
+            (between.0 <= between.1).then(|| Head::new(shard, self.shard(shard, Some(between)), next))
+        };
+        Ok((0..SHARDS).filter_map(head).collect())
     }
 
-    /// A shard from `position` on; nothing where no instant is left for it.
-    fn head(&self, shard: u32, position: Option<&(Position, domain::Instant)>) -> Option<Head<'a>> {
-        let (mut between, mut next) = (self.between.clone(), Next::Beginning);
-        if let Some((position, at)) = position {
-            let latest = if shard < position.shard { *at - chrono::TimeDelta::milliseconds(1) } else { *at };
-            let from = between.map_or(BEGINNING.to_owned(), |(from, _)| from);
-            between = Some((from, time::text(&latest)));
-            if shard == position.shard {
-                next = Next::After(text_to_key(position.key.clone()));
-            }
-        }
-        if between.as_ref().is_some_and(|(from, to)| from > to) {
-            return None;
-        }
-        let query = Query {
+    /// The query of one shard.
+    fn shard(&self, shard: u32, between: Option<(String, String)>) -> Query<'a> {
+        Query {
             table: self.table,
             index: Some(self.index),
             partition: (self.attribute, keys::sharded(self.value, shard)),
+            sort: self.sort,
             between: between.map(|(from, to)| (self.sort, from, to)),
             newest_first: true,
             ..Query::default()
-        };
-        Some(Head { shard, query, keys: VecDeque::new(), next })
-    }
-
-    /// A position that could have been handed out for this list, with its instant: a key that `DynamoDB` would refuse
-    /// is the caller's mistake, not ours.
-    fn check(&self, position: Position) -> Result<(Position, domain::Instant), StoreError> {
-        let wrong = || DomainError::invalid("nextToken", "must be the nextToken of the page before, of the same list");
-        let key = &position.key;
-        let names: BTreeSet<&str> = key.keys().map(String::as_str).collect();
-        let shard = Some(keys::sharded(self.value, position.shard));
-        let right = names == BTreeSet::from([keys::PK, keys::SK, self.attribute, self.sort])
-            && key.values().all(|value| !value.is_empty())
-            && position.shard < SHARDS
-            && key.get(self.attribute) == shard.as_ref();
-        let text = key.get(self.sort).filter(|_| right).ok_or_else(wrong)?;
-        let within = self.between.as_ref().is_none_or(|(from, to)| (from..=to).contains(&text));
-        let at: Option<domain::Instant> = text.parse().ok();
-        let at = at.filter(|at| within && time::text(at) == *text).ok_or_else(wrong)?;
-        Ok((position, at))
+        }
     }
 }
 
-impl Head<'_> {
+impl<'a> Head<'a> {
+    fn new(shard: u32, query: Query<'a>, next: Next) -> Self {
+        Self { shard, query, keys: VecDeque::new(), next }
+    }
+
     fn is_at_its_end(&self) -> bool {
         self.keys.is_empty() && matches!(self.next, Next::End)
     }

@@ -1,27 +1,25 @@
-use std::collections::HashMap;
-
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono_tz::Tz;
 use domain::Instant;
 use domain::charging::ModelConfig;
 use domain::connector::ConnectorType;
 use domain::event::{self, Event};
-use domain::geo::{Grid, Location};
+use domain::geo::Location;
 use domain::id::{PortId, SessionId, StationId};
 use domain::machine::State;
 use domain::station::{Port, PortStatus, Station, StationStatus};
 use domain::tariff::Tariff;
-use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, Item, Query, decode, encode, key};
 use crate::error::StoreError;
-use crate::page::{Page, PageRequest, resume, token};
+use crate::near::Near;
+use crate::page::{Page, PageRequest};
 use crate::transaction::{Transaction, Update, UpdateExpression, delete_if};
 use crate::{Trace, keys, time};
 
-/// Index cells read at the same time.
-const PARALLEL_CELLS: usize = 16;
+/// Stations that a page of a search near a place reads: some 500 read units.
+const MOST_CANDIDATES: usize = 1000;
 
 /// Stations and their ports, in the stations table.
 #[derive(Clone, Debug)]
@@ -312,7 +310,7 @@ impl StationStore {
         Ok(())
     }
 
-    /// Lists stations (without ports).
+    /// Lists stations (without ports). A page of those near a place can be short, even empty, and still have a next one.
     ///
     /// # Errors
     /// A validation error for a token of another list; otherwise when the table cannot be read.
@@ -325,7 +323,13 @@ impl StationStore {
 
     async fn list_by_status(&self, status: StationStatus, page: &PageRequest) -> Result<Page<Station>, StoreError> {
         let list = format!("stations by status {}", status.name());
-        let query = self.index(keys::STATUS_INDEX, "status", status.name());
+        let query = Query {
+            table: &self.table,
+            index: Some(keys::STATUS_INDEX),
+            partition: ("status", status.name().to_owned()),
+            sort: "stationId",
+            ..Query::default()
+        };
         let decode = |item| decode::<StationRow>("station", item)?.into_station();
         self.db.list(&query, &list, page, decode, |_| true).await
     }
@@ -337,47 +341,20 @@ impl StationStore {
         status: Option<StationStatus>,
         page: &PageRequest,
     ) -> Result<Page<Station>, StoreError> {
-        let list = format!("stations near {},{} within {radius_km}", at.latitude, at.longitude);
-        let after: Option<(f64, String)> = resume(&list, page.next_token.as_deref())?;
-        let cells = at.cells_within(radius_km, Grid::WIDE).into_iter().map(|(cell, _)| cell);
-        let found: Vec<Vec<Item>> = stream::iter(cells)
-            .map(|cell| async move { self.db.query_all(&self.index(keys::CELL_INDEX, "cell", &cell)).await })
-            .buffer_unordered(PARALLEL_CELLS)
-            .try_collect()
-            .await?;
-        let pks = found.iter().flatten().filter_map(pk_of).collect();
-        let mut stations: Vec<(f64, Station)> = self
-            .read_all(pks)
-            .await?
-            .into_values()
-            .filter(|station| status.is_none_or(|status| station.status == status))
-            .map(|station| (at.distance_km(&station.location), station))
-            .filter(|(km, _)| *km <= radius_km)
-            .filter(|(km, station)| after.as_ref().is_none_or(|(a, id)| (*km, station.id.as_str()) > (*a, id.as_str())))
-            .collect();
-        stations.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.id.cmp(&b.1.id)));
-        let more = stations.len() > page.limit;
-        stations.truncate(page.limit);
-        let next_token = match stations.last() {
-            Some((km, farthest)) if more => Some(token(&list, (km, farthest.id.as_str()))?),
-            _ => None,
+        let near = Near {
+            db: &self.db,
+            table: &self.table,
+            keys_only: true,
+            most_items: MOST_CANDIDATES,
+            at,
+            radius_km,
+            list: format!("stations near {},{} within {radius_km} {status:?}", at.latitude, at.longitude),
         };
-        Ok(Page { items: stations.into_iter().map(|(_, station)| station).collect(), next_token })
-    }
-
-    fn index<'a>(&'a self, index: &'a str, attribute: &'a str, value: &str) -> Query<'a> {
-        Query { table: &self.table, index: Some(index), partition: (attribute, value.to_owned()), ..Query::default() }
-    }
-
-    async fn read_all(&self, pks: Vec<String>) -> Result<HashMap<String, Station>, StoreError> {
-        let items = self.db.batch_get(&self.table, pks).await?;
-        items
-            .into_iter()
-            .map(|item| {
-                let row: StationRow = decode("station", item)?;
-                Ok((row.pk.clone(), row.into_station()?))
-            })
-            .collect()
+        let decode = |item| decode::<StationRow>("station", item)?.into_station();
+        let place = |station: &Station| Some((station.location, station.id.to_string()));
+        let keep = |station: &Station| status.is_none_or(|status| station.status == status);
+        let Page { items, next_token } = near.page(page, decode, place, keep).await?;
+        Ok(Page { items: items.into_iter().map(|(_, station)| station).collect(), next_token })
     }
 }
 
@@ -427,7 +404,7 @@ fn station_item(station: &Station, outbox: Option<String>) -> Result<Item, Store
         address: station.address.clone(),
         latitude: station.location.latitude,
         longitude: station.location.longitude,
-        cell: station.location.cell(Grid::WIDE),
+        cell: station.location.cell(),
         time_zone: station.time_zone.name().to_owned(),
         power_kw: station.power_kw,
         tariff: station.tariff.as_ref().map(|tariff| json(&pk, tariff)).transpose()?,

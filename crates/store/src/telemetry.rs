@@ -130,8 +130,7 @@ impl TelemetryStore {
             .set_all(item, &[keys::OUTBOX])
             .only_if_later(order, tie)
             .build(&self.table, key(reading.station_id.as_str()))?;
-        let write = || async { self.db.update(update.clone()).await };
-        match write.retry(backoff()).when(StoreError::is_retryable).await {
+        match self.db.update(update).await {
             Err(error) if error.is_stale() => Ok(false),
             written => written.map(|()| true),
         }
@@ -155,6 +154,7 @@ impl TelemetryStore {
             table: &self.table,
             index: Some(keys::FLEET_INDEX),
             partition: ("fleet", keys::FLEET.to_owned()),
+            sort: keys::TELEMETRY_STATION,
             ..Query::default()
         };
         let decode = |item| decode::<StateRow>("station state", item).map(StateRow::into_state);
@@ -211,9 +211,7 @@ impl TelemetryStore {
             }
             None => UpdateExpression::new().remove(ROUND),
         };
-        let update = change.build(&self.table, key(keys::FLEET_ROUND))?;
-        let write = || async { self.db.update(update.clone()).await };
-        write.retry(backoff()).when(StoreError::is_retryable).await
+        self.db.update(change.build(&self.table, key(keys::FLEET_ROUND))?).await
     }
 
     /// Counts the rejection of a station's message; `report` makes the event when there were too many of late.
@@ -241,8 +239,7 @@ impl TelemetryStore {
             };
             self.save_rejections(&pk, rejections, before, events).await.map(|()| verdict)
         };
-        let again = |error: &StoreError| error.is_retryable() || error.is_stale();
-        attempt.retry(backoff()).when(again).await
+        attempt.retry(backoff()).when(StoreError::is_stale).await
     }
 
     async fn save_rejections(

@@ -1,14 +1,14 @@
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     self, AttributeValue, ConditionCheck, Delete, Put, ReturnConsumedCapacity, TransactWriteItem,
 };
-use backon::Retryable;
 use uuid::Uuid;
 
-use crate::db::{Db, Item, LostAnswer, backoff, describe};
+use crate::db::{Db, Item, LostAnswer, describe, retrying, storable};
 use crate::error::{StoreError, classify};
 
 /// Cancellation reasons that a later try may not meet.
@@ -112,13 +112,10 @@ impl Transaction {
             db.capacity().wrote(answer.consumed_capacity());
             Ok(())
         };
-        attempt.retry(backoff()).when(StoreError::is_retryable).await
+        retrying(attempt).await
     }
 
-    fn explain<R>(&self, error: &SdkError<TransactWriteItemsError, R>) -> StoreError
-    where
-        R: std::fmt::Debug + Send + Sync + 'static,
-    {
+    fn explain(&self, error: &SdkError<TransactWriteItemsError, HttpResponse>) -> StoreError {
         let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
             return classify("transaction", error);
         };
@@ -210,7 +207,7 @@ impl UpdateExpression {
 
     fn value(&mut self, value: AttributeValue) -> String {
         let placeholder = format!(":v{}", self.values.len());
-        self.values.insert(placeholder.clone(), value);
+        self.values.insert(placeholder.clone(), storable(value));
         placeholder
     }
 

@@ -20,6 +20,10 @@ pub enum Fault {
     CrashAfter,
     /// The table refuses the call because it is busy.
     Throttle,
+    /// The table refuses the call because a transaction works on the item.
+    Conflict,
+    /// An eventually consistent read does not see the item yet. Consistent reads and writes are not affected.
+    NotYet,
     /// The call has its effect; the answer is lost on the way.
     LostAnswer,
     /// The call waits until it is released: what happens meanwhile happens between this call and the one before.
@@ -125,7 +129,9 @@ impl HttpConnector for Connector {
             let fault = state.next();
             match fault {
                 Some(Fault::CrashBefore) => return state.crash().await,
-                Some(Fault::Throttle) => return Ok(throttled()),
+                Some(Fault::Throttle) => return Ok(refused("ProvisionedThroughputExceededException")),
+                Some(Fault::Conflict) => return Ok(refused("TransactionConflictException")),
+                Some(Fault::NotYet) if is_eventual_read(&request) => return Ok(response(200, "{}")),
                 Some(Fault::Hold) => state.hold().await,
                 _ => {}
             }
@@ -165,10 +171,20 @@ impl State {
     }
 }
 
-fn throttled() -> HttpResponse {
-    let body =
-        r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"busy"}"#;
-    let mut response = HttpResponse::new(StatusCode::try_from(400).expect("a status"), SdkBody::from(body));
+/// Whether the call reads one item without asking for the latest state.
+fn is_eventual_read(request: &HttpRequest) -> bool {
+    let target = request.headers().get("x-amz-target").unwrap_or_default();
+    let body = request.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();
+    target.ends_with("GetItem") && !body.contains("\"ConsistentRead\":true")
+}
+
+fn refused(code: &str) -> HttpResponse {
+    response(400, &format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"busy"}}"#))
+}
+
+fn response(status: u16, body: &str) -> HttpResponse {
+    let status = StatusCode::try_from(status).expect("a status");
+    let mut response = HttpResponse::new(status, SdkBody::from(body));
     response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
     response
 }

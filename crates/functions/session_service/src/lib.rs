@@ -216,14 +216,8 @@ impl SessionService {
         let command: ListSessions = request.command()?;
         let filter = command.filter(request.actor()?)?;
         let page = command.page.clone().into();
-        let page = self.charging.sessions.list(&filter, &page, |session| command.keeps(session)).await?;
-        let terms = futures::future::try_join_all(
-            page.items.iter().map(|session| self.charging.sessions.load_terms(&session.id)),
-        )
-        .await?;
-        let views: Vec<SessionView> =
-            page.items.iter().zip(&terms).map(|(session, terms)| SessionView::new(session, terms)).collect();
-        Answer::page(store::Page { items: views, next_token: page.next_token }, |view| view)
+        let page = self.charging.sessions.list_loaded(&filter, &page, |session| command.keeps(session)).await?;
+        Answer::page(page, |LoadedSession { session, terms }| SessionView::new(&session, &terms))
     }
 
     async fn quote(&self, request: &Request) -> Result<Answer, Failure> {

@@ -10,9 +10,9 @@ use domain::money::Currency;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use crate::db::{Db, Item, Query, decode, encode, key};
+use crate::db::{Db, Query, decode, encode, key, readable};
 use crate::error::StoreError;
-use crate::page::{Page, PageRequest, key_to_text, resume, text_to_key, token};
+use crate::page::{Page, PageRequest};
 use crate::stations::outbox;
 use crate::transaction::{Transaction, UpdateExpression, delete_if};
 use crate::{Trace, keys, time};
@@ -322,6 +322,7 @@ impl BillingStore {
             table: &self.table,
             index: Some(index),
             partition,
+            sort: "createdAt",
             between,
             newest_first: true,
             ..Query::default()
@@ -335,15 +336,14 @@ impl BillingStore {
         let wanted = rows.iter().flat_map(|row| (1..=row.lines).map(|number| key(&row.pk, &keys::line(number))));
         let mut lines: Vec<LineRow> = Vec::new();
         for item in self.db.batch_get_keys(&self.table, wanted.collect(), false).await? {
-            lines.push(decode("invoice line", item)?);
+            lines.extend(readable(decode::<LineRow>("invoice line", item)));
         }
         lines.sort_by(|a, b| a.sk.cmp(&b.sk));
-        rows.into_iter()
-            .map(|row| {
-                let own = lines.iter().filter(|line| line.pk == row.pk).map(LineRow::line).collect();
-                row.into_invoice(own)
-            })
-            .collect()
+        let invoices = rows.into_iter().filter_map(|row| {
+            let own = lines.iter().filter(|line| line.pk == row.pk).map(LineRow::line).collect();
+            readable(row.into_invoice(own))
+        });
+        Ok(invoices.collect())
     }
 
     /// A page of a wallet's ledger, newest first.
@@ -353,12 +353,9 @@ impl BillingStore {
     pub async fn ledger(&self, user: &UserId, page: &PageRequest) -> Result<Page<LedgerEntry>, StoreError> {
         let pk = keys::wallet(user);
         let list = format!("ledger of {user}");
-        let start: Option<Item> = resume(&list, page.next_token.as_deref())?.map(text_to_key);
         let query = Query { newest_first: true, ..self.partition(&pk, Some(keys::ENTRIES)) };
-        let limit = Some(i32::try_from(page.limit).unwrap_or(i32::MAX));
-        let (items, next) = self.db.query_page(&query, start, limit).await?;
-        let next_token = next.map(|key| token(&list, key_to_text(&key))).transpose()?;
-        Ok(Page { items: rows::entries(&pk, items)?, next_token })
+        let decode = |item| decode::<EntryRow>(&pk, item)?.into_entry();
+        self.db.list_found(&query, &list, page, decode, |_| true).await
     }
 
     /// An entry of a wallet's ledger.
@@ -389,6 +386,7 @@ impl BillingStore {
             table: &self.table,
             index: Some(keys::STATUS_INDEX),
             partition: ("status", rows::WALLET_STATUS.to_owned()),
+            sort: "createdAt",
             newest_first: true,
             ..Query::default()
         };
@@ -422,6 +420,7 @@ impl BillingStore {
         Query {
             table: &self.table,
             partition: (keys::PK, pk.to_owned()),
+            sort: keys::SK,
             prefix: prefix.map(|prefix| (keys::SK, prefix.to_owned())),
             consistent: true,
             ..Query::default()
