@@ -97,10 +97,10 @@ fn actor(event: &ApiGatewayV2httpRequest) -> Result<Option<Actor>, Failure> {
     Ok(Some(Actor { user_id: UserId::new(sub.as_str())?, role: role(claims) }))
 }
 
-/// The highest role among the groups. API Gateway writes them as `[ADMIN TECH_SUPPORT]`.
+/// The highest role among the groups.
 fn role(claims: &HashMap<String, String>) -> Role {
-    let groups = claims.get("cognito:groups").map(String::as_str).unwrap_or_default();
-    let has = |name: &str| groups.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|group| group == name);
+    let groups = groups(claims.get("cognito:groups").map(String::as_str).unwrap_or_default());
+    let has = |name: &str| groups.iter().any(|group| group == name);
     if has("ADMIN") {
         Role::Admin
     } else if has("TECH_SUPPORT") {
@@ -108,6 +108,16 @@ fn role(claims: &HashMap<String, String>) -> Role {
     } else {
         Role::User
     }
+}
+
+/// The names in the claim of groups. API Gateway writes `[ADMIN TECH_SUPPORT]`, other gateways a JSON array.
+///
+/// A name can have any character but a space, so nothing else separates names: `regional.ADMIN` is one.
+fn groups(claim: &str) -> Vec<String> {
+    serde_json::from_str(claim).unwrap_or_else(|_| {
+        let names = claim.strip_prefix('[').and_then(|claim| claim.strip_suffix(']')).unwrap_or(claim);
+        names.split_whitespace().map(str::to_owned).collect()
+    })
 }
 
 /// An answer, or a failure, as an HTTP response.
