@@ -28,7 +28,7 @@ def main():
     if problems:
         sys.exit(f"the template cannot be read: {problems}")
     resources = template["Resources"]
-    checks = (triggers, iot_rules, routes, dead_letters, queues, buckets, logs, loops)
+    checks = (triggers, iot_rules, routes, throttles, dead_letters, queues, buckets, logs, loops)
     failures = [failure for check in checks for failure in check(resources)]
     for failure in failures:
         print(f"infrastructure/template.yaml: {failure}", file=sys.stderr)
@@ -153,6 +153,24 @@ def routes(resources):
         is_open = route["AuthorizationType"] == "NONE"
         if is_open != (route["RouteKey"] == "GET /health"):
             yield f"{name}: {route['RouteKey']} is {'open' if is_open else 'closed'}"
+
+
+def throttles(resources):
+    """Each route that is open to anybody has a throttle of its own, on a stage that is made after the route."""
+    open_routes = {
+        name: route["RouteKey"]
+        for name, route in of_type(resources, "AWS::ApiGatewayV2::Route").items()
+        if route.get("AuthorizationType", "NONE") == "NONE"
+    }
+    for stage in of_type(resources, "AWS::ApiGatewayV2::Stage"):
+        settings = resources[stage]["Properties"].get("RouteSettings", {})
+        after = resources[stage].get("DependsOn", [])
+        after = [after] if isinstance(after, str) else after
+        for name, key in open_routes.items():
+            if not settings.get(key, {}).get("ThrottlingRateLimit"):
+                yield f"{stage}: {key} is open to anybody and has no throttle of its own"
+            elif name not in after:
+                yield f"{stage}: must depend on {name}, whose settings it has"
 
 
 def dead_letters(resources):

@@ -1,12 +1,13 @@
 use domain::Instant;
+use domain::error::DomainError;
 use domain::error_log::{Level, LogEntry, LogStatus};
-use domain::id::LogId;
+use domain::id::{LogId, UserId};
 use lambda_kit::PageArguments;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::ErrorLogFilter;
 
-use crate::Audience;
+use crate::{Audience, Recipient};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -20,7 +21,10 @@ pub struct Notify {
     pub message: String,
     /// Who is told, operators unless it is said.
     #[serde(default)]
-    pub audience: Option<Audience>,
+    audience: Option<Audience>,
+    /// The one user who is told, of audience USERS.
+    #[serde(default)]
+    user_id: Option<UserId>,
     /// Two reports of a service with the same key are one.
     #[serde(default)]
     #[schemars(length(min = 1, max = 255))]
@@ -44,6 +48,18 @@ pub struct ListLogs {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct LogRef {
     pub id: LogId,
+}
+
+impl Notify {
+    /// Whom it is for.
+    pub fn recipient(&self) -> Result<Recipient, DomainError> {
+        match (self.audience.unwrap_or(Audience::Operators), &self.user_id) {
+            (Audience::Operators, None) => Ok(Recipient::Operators),
+            (Audience::Operators, Some(_)) => Err(DomainError::invalid("userId", "goes with audience USERS only")),
+            (Audience::Users, None) => Ok(Recipient::AllUsers),
+            (Audience::Users, Some(user)) => Ok(Recipient::User(user.clone())),
+        }
+    }
 }
 
 impl ListLogs {

@@ -20,7 +20,7 @@ use serde_json::Value;
 use store::{ErrorLogStore, StoreError};
 use uuid::Uuid;
 
-pub use topics::{Audience, Topics};
+pub use topics::{Audience, Recipient, Topics};
 
 const ACTIONS: [&str; 4] = ["notify", "listLogs", "acknowledgeLog", "resolveLog"];
 /// Messages of a batch worked at the same time.
@@ -59,7 +59,7 @@ impl Function for NotificationService {
             return Err(Failure::invalid("Records", "must be a batch of the notification queue"));
         };
         let tell = async |envelope: Envelope| match notification_for(&envelope) {
-            Some((audience, entry)) => self.report(audience, entry, context.now).await.map(|_| ()),
+            Some((to, entry)) => self.report(&to, entry, context.now).await.map(|_| ()),
             None => Ok(()),
         };
         drive_events(batch, PARALLEL_MESSAGES, &self.redelivery, &context, tell).await
@@ -76,6 +76,7 @@ impl NotificationService {
     async fn notify(&self, request: &Request) -> Result<Answer, Failure> {
         let command: Notify = request.command()?;
         staff_only(request)?;
+        let to = command.recipient()?;
         let id = match &command.deduplication_key {
             Some(key) => derive(&["notify", &command.service, key]),
             None => Uuid::now_v7(),
@@ -98,8 +99,7 @@ impl NotificationService {
             Some(_) => self.logs.insert_once(&entry, request.context.now).await,
             None => self.logs.insert(&entry, request.context.now).await,
         };
-        let audience = command.audience.unwrap_or(Audience::Operators);
-        let entry = self.publish_once(audience, entry, inserted).await?;
+        let entry = self.publish_once(&to, entry, inserted).await?;
         Answer::created(format!("/error-logs/{}", entry.id), LogView::new(&entry))
     }
 
@@ -126,14 +126,14 @@ impl NotificationService {
     /// Logs and publishes, once: what has been logged and published before is answered as it is.
     ///
     /// A crash between the two leaves an entry that is not published; the next delivery publishes it.
-    async fn report(&self, audience: Audience, entry: LogEntry, now: Instant) -> Result<LogEntry, Failure> {
+    async fn report(&self, to: &Recipient, entry: LogEntry, now: Instant) -> Result<LogEntry, Failure> {
         let inserted = self.logs.insert(&entry, now).await;
-        self.publish_once(audience, entry, inserted).await
+        self.publish_once(to, entry, inserted).await
     }
 
     async fn publish_once(
         &self,
-        audience: Audience,
+        to: &Recipient,
         entry: LogEntry,
         inserted: Result<(), StoreError>,
     ) -> Result<LogEntry, Failure> {
@@ -145,7 +145,7 @@ impl NotificationService {
         if entry.published {
             return Ok(entry);
         }
-        self.topics.publish(audience, &entry).await?;
+        self.topics.publish(to, &entry).await?;
         entry.published = true;
         entry.version += 1;
         match self.logs.save(&entry).await {
@@ -167,35 +167,35 @@ fn staff_only(request: &Request) -> Result<(), Failure> {
 }
 
 /// What an event is to be notified as, if at all.
-fn notification_for(envelope: &Envelope) -> Option<(Audience, LogEntry)> {
-    let (audience, level, message) = match &envelope.event {
+fn notification_for(envelope: &Envelope) -> Option<(Recipient, LogEntry)> {
+    let (to, level, message) = match &envelope.event {
         Event::PortFailed(failed) => {
             let session = failed.session_id.as_ref().map_or_else(String::new, |id| format!(", with session {id}"));
             let message =
                 format!("port {} of station {} failed{session}: {}", failed.port_id, failed.station_id, failed.reason);
-            (Audience::Operators, Level::Error, message)
+            (Recipient::Operators, Level::Error, message)
         }
         Event::StationStatusChanged(changed) if changed.to == StationStatus::OutOfOrder => {
-            (Audience::Operators, Level::Error, format!("station {} went OUT_OF_ORDER", changed.station_id))
+            (Recipient::Operators, Level::Error, format!("station {} went OUT_OF_ORDER", changed.station_id))
         }
-        Event::SessionEnded(ended) => (Audience::Users, Level::Info, farewell(ended)),
-        Event::InvoiceGenerated(invoice) => (Audience::Users, Level::Info, invoiced(invoice)),
-        Event::PaymentFailed(payment) => (Audience::Users, Level::Info, unpaid(payment)),
-        Event::CreditNoteIssued(note) => (Audience::Users, Level::Info, credited(note)),
+        Event::SessionEnded(ended) => (Recipient::User(ended.user_id.clone()), Level::Info, farewell(ended)),
+        Event::InvoiceGenerated(invoice) => (Recipient::User(invoice.user_id.clone()), Level::Info, invoiced(invoice)),
+        Event::PaymentFailed(payment) => (Recipient::User(payment.user_id.clone()), Level::Info, unpaid(payment)),
+        Event::CreditNoteIssued(note) => (Recipient::User(note.user_id.clone()), Level::Info, credited(note)),
         Event::BillingFailed(failed) => {
             let message = format!("session {} cannot be billed: {}", failed.session_id, failed.reason);
-            (Audience::Operators, Level::Critical, message)
+            (Recipient::Operators, Level::Critical, message)
         }
         Event::TelemetryStale(stale) => {
             let level = if stale.stale { Level::Warning } else { Level::Info };
-            (Audience::Operators, level, silence(stale))
+            (Recipient::Operators, level, silence(stale))
         }
         Event::TelemetryRejected(rejected) => {
             let message = format!(
                 "{} messages of battery-swap station {} were rejected within {} s; the last one ({}): {}",
                 rejected.count, rejected.station_id, rejected.window_seconds, rejected.rejected_key, rejected.reason
             );
-            (Audience::Operators, Level::Warning, message)
+            (Recipient::Operators, Level::Warning, message)
         }
         Event::StationStatusChanged(_)
         | Event::SessionStarted(_)
@@ -216,7 +216,7 @@ fn notification_for(envelope: &Envelope) -> Option<(Audience, LogEntry)> {
         published: false,
         version: 1,
     };
-    Some((audience, entry))
+    Some((to, entry))
 }
 
 fn silence(stale: &TelemetryStale) -> String {

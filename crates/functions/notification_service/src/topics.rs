@@ -1,6 +1,9 @@
+use std::collections::HashMap;
+
 use aws_sdk_sns::Client;
 use aws_sdk_sns::types::MessageAttributeValue;
 use domain::error_log::LogEntry;
+use domain::id::UserId;
 use lambda_kit::Failure;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,6 +16,17 @@ pub enum Audience {
     Operators,
     /// Those who charge.
     Users,
+}
+
+/// Whom a notification is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// Those who run the network.
+    Operators,
+    /// Everybody who charges.
+    AllUsers,
+    /// One of those who charge.
+    User(UserId),
 }
 
 /// The two SNS topics.
@@ -30,19 +44,26 @@ impl Topics {
         Self { client, operators, users }
     }
 
-    /// Publishes an entry to its audience. Subscriptions can filter by the attributes `level` and `service`.
+    /// Publishes an entry to its recipient.
+    ///
+    /// Subscriptions can filter by the attributes `level`, `service`, `audience` and, where one user is meant, `userId`.
     ///
     /// # Errors
     /// Unavailable when the topic does not take it.
-    pub async fn publish(&self, audience: Audience, entry: &LogEntry) -> Result<(), Failure> {
-        let topic = match audience {
-            Audience::Operators => &self.operators,
-            Audience::Users => &self.users,
+    pub async fn publish(&self, to: &Recipient, entry: &LogEntry) -> Result<(), Failure> {
+        let (topic, audience, user) = match to {
+            Recipient::Operators => (&self.operators, "OPERATORS", None),
+            Recipient::AllUsers => (&self.users, "USERS", None),
+            Recipient::User(user) => (&self.users, "USERS", Some(user)),
         };
+        let user = user.map(|user| attribute(user.as_str())).transpose()?;
+        let attributes = user.map(|user| HashMap::from([("userId".to_owned(), user)]));
         let level = entry.level.name();
         self.client
             .publish()
             .topic_arn(topic)
+            .set_message_attributes(attributes)
+            .message_attributes("audience", attribute(audience)?)
             .subject(format!("Evoke {level}: {}", entry.service))
             .message(&entry.message)
             .message_attributes("level", attribute(level)?)

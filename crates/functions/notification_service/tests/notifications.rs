@@ -230,3 +230,66 @@ async fn a_critical_entry_expires_only_after_it_was_resolved() {
     let gone = door_at(&dynamodb, &sns, Clock(|| day("2027-05-30")));
     assert_eq!(logs(&gone, closed).await.len(), 0);
 }
+
+#[tokio::test]
+async fn a_users_notification_names_its_user_so_that_filters_can_tell_users_apart() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
+    let door = door(&dynamodb, &sns);
+    let ended = |user: &str| Event::SessionEnded(Box::new(testkit::ended(&format!("x-{user}"), user, 1000)));
+    let batch = sqs_event(&messages([ended("u-1"), ended("u-2"), port_failed()]));
+    assert_eq!(invoke(&door, batch).await.unwrap()["batchItemFailures"], json!([]));
+    let actor = json!({ "userId": "s", "role": "SYSTEM" });
+    let notify = json!({
+        "action": "notify", "actor": actor, "level": "INFO", "service": "test", "message": "m",
+        "audience": "USERS", "userId": "u-3"
+    });
+    invoke(&door, notify.clone()).await.unwrap();
+    let mut to_nobody = notify.clone();
+    to_nobody.as_object_mut().unwrap().remove("userId");
+    invoke(&door, to_nobody).await.unwrap();
+    let mut to_operators = notify;
+    to_operators["audience"] = json!("OPERATORS");
+    let (code, message) = invoke(&door, to_operators).await.unwrap_err();
+    assert!(code == "ValidationError" && message.contains("userId"), "{message}");
+
+    let mut told: Vec<(String, Vec<(String, String)>)> =
+        sns.calls().iter().map(|call| (topic(&call.body), attributes(&call.body))).collect();
+    told.sort();
+    let of = |name: &str, attributes: &[(String, String)]| {
+        attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    };
+    let told: Vec<_> =
+        told.iter().map(|(topic, all)| (topic.as_str(), of("audience", all), of("userId", all))).collect();
+    let some = |text: &str| Some(text.to_owned());
+    let mut expected = [
+        ("operators", some("OPERATORS"), None),
+        ("users", some("USERS"), None),
+        ("users", some("USERS"), some("u-1")),
+        ("users", some("USERS"), some("u-2")),
+        ("users", some("USERS"), some("u-3")),
+    ];
+    expected.sort();
+    let mut told = told;
+    told.sort();
+    assert_eq!(told, expected);
+}
+
+fn parameters(body: &str) -> Vec<(String, String)> {
+    let parts = body.split('&').filter_map(|part| part.split_once('='));
+    parts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn topic(body: &str) -> String {
+    parameters(body).into_iter().find(|(name, _)| name == "TopicArn").map(|(_, value)| value).unwrap()
+}
+
+/// The message attributes of a publication: `MessageAttributes.entry.1.Name=level&…Value.StringValue=ERROR`.
+fn attributes(body: &str) -> Vec<(String, String)> {
+    let all = parameters(body);
+    let names = all.iter().filter_map(|(name, value)| Some((name.strip_suffix(".Name")?, value)));
+    let value = |entry: &str| {
+        all.iter().find(|(name, _)| *name == format!("{entry}.Value.StringValue")).map(|(_, value)| value.clone())
+    };
+    names.filter_map(|(entry, name)| Some((name.clone(), value(entry)?))).collect()
+}
