@@ -343,6 +343,14 @@ fn fault(kind: u8) -> Fault {
     [Fault::CrashBefore, Fault::CrashAfter, Fault::Throttle, Fault::LostAnswer][usize::from(kind)]
 }
 
+/// What the caller sees of a delivery.
+enum Seen {
+    /// Nothing for good: the process crashed, or the answer asks for a later try.
+    Nothing,
+    Refusal,
+    Answer(Value),
+}
+
 /// An execution environment: the function with its client, whose calls may fail.
 struct Process {
     http: FaultyHttp,
@@ -358,19 +366,19 @@ impl Process {
         Self { http, door }
     }
 
-    /// What the caller sees: nothing if the process crashed, the answer, or a refusal for good (`Some(None)`).
-    async fn deliver(&self, payload: &Value, faults: &BTreeMap<u32, u8>) -> Option<Option<Value>> {
+    async fn deliver(&self, payload: &Value, faults: &BTreeMap<u32, u8>) -> Seen {
         self.http.plan(faults.iter().map(|(call, kind)| (*call, fault(*kind))).collect());
-        match self.http.survive(invoke(&self.door, payload.clone())).await? {
-            Ok(answer) => {
+        match self.http.survive(invoke(&self.door, payload.clone())).await {
+            None => Seen::Nothing,
+            Some(Ok(answer)) => {
                 let done = answer["batchItemFailures"].as_array().is_none_or(Vec::is_empty);
-                done.then_some(Some(answer))
+                if done { Seen::Answer(answer) } else { Seen::Nothing }
             }
-            Err((kind, message)) => {
+            Some(Err((kind, message))) => {
                 let refusals = ["ConflictError", "UnavailableError"];
                 assert!(refusals.contains(&kind.as_str()), "{kind}: {message} for {payload}");
                 let for_good = kind == "ConflictError" && !message.contains("somebody else changed it");
-                for_good.then_some(None)
+                if for_good { Seen::Refusal } else { Seen::Nothing }
             }
         }
     }
@@ -526,8 +534,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn seen(&mut self, sent: &Sent, answer: Option<Option<Value>>) -> Result<(), TestCaseError> {
-        let (Sent::Hold(session, attempt), Some(Some(hold))) = (sent, answer) else { return Ok(()) };
+    fn seen(&mut self, sent: &Sent, seen: Seen) -> Result<(), TestCaseError> {
+        let (Sent::Hold(session, attempt), Seen::Answer(hold)) = (sent, seen) else { return Ok(()) };
         let amount: Decimal = hold["amount"].as_str().unwrap().parse().unwrap();
         let known = &mut self.sessions[*session];
         if let Some(started) = &known.started {
@@ -570,7 +578,8 @@ impl<'a> Case<'a> {
     /// Delivers until it is worked off.
     async fn at_least_once(&self, payload: &Value) -> Result<(), TestCaseError> {
         for _ in 0..20 {
-            if self.books.processes[1].deliver(payload, &BTreeMap::new()).await.is_some() {
+            let seen = self.books.processes[1].deliver(payload, &BTreeMap::new()).await;
+            if !matches!(seen, Seen::Nothing) {
                 return Ok(());
             }
         }
@@ -670,17 +679,14 @@ async fn play(books: &Books, history: &History) -> Result<(), TestCaseError> {
                 Some((case.send(&other.step)?, &other.faults))
             });
             let work = first.deliver(&payload, &delivery.faults);
-            match beside {
-                Some(((other, also), faults)) => {
-                    let work = futures::future::join(Box::pin(work), Box::pin(second.deliver(&other, faults)));
-                    let (answer, other_answer) = work.await;
-                    case.seen(&sent, answer)?;
-                    case.seen(&also, other_answer)?;
-                }
-                None => {
-                    let answer = work.await;
-                    case.seen(&sent, answer)?;
-                }
+            if let Some(((other, also), faults)) = beside {
+                let both = futures::future::join(Box::pin(work), Box::pin(second.deliver(&other, faults)));
+                let (answer, other_answer) = both.await;
+                case.seen(&sent, answer)?;
+                case.seen(&also, other_answer)?;
+            } else {
+                let answer = work.await;
+                case.seen(&sent, answer)?;
             }
         }
         case.check().await?;
