@@ -122,7 +122,7 @@ impl ListSessions {
                 Ok(SessionFilter::Status(status))
             }
             (None, None, Some(status)) => {
-                // Times are compared as text, in which years have four digits.
+                // Times are compared as text, in which years have four digits: an offset may lead to one with five.
                 let last = Instant::UNIX_EPOCH + TimeDelta::days(LAST_DAY);
                 let bound = |at: Option<Instant>, default| at.unwrap_or(default).clamp(Instant::UNIX_EPOCH, last);
                 let from = bound(self.changed_from, Instant::UNIX_EPOCH);

@@ -46,7 +46,7 @@ async fn a_window_finds_the_sessions_that_ended_within() {
         (json!({ "changedFrom": after }), vec![third]),
         (json!({ "changedTo": before }), vec![first]),
         (
-            json!({ "changedFrom": "0001-01-01T00:00:00Z", "changedTo": "+12345-01-01T00:00:00Z" }),
+            json!({ "changedFrom": "0001-01-01T00:00:00Z", "changedTo": "9999-12-31T23:59:59-14:00" }),
             vec![third, second, first],
         ),
     ] {
