@@ -1,17 +1,20 @@
 //! What an invoice prints for a price: amounts rounded as EN 16931 rounds them.
 //!
 //! Line net amounts are rounded to the currency's minor unit, VAT once per rate on the sum of its lines, half away from
-//! zero; every total is a sum of what is printed. Where a tariff's minimum or maximum price holds, one adjustment line
-//! brings the totals there, so that they stay sums.
+//! zero; every total is a sum of what is printed. Where a tariff's minimum or maximum price holds, an adjustment line for
+//! each rate of VAT brings the totals there, so that they stay sums. The bounds hold for what is printed: where only the
+//! rounding of the lines passes one, that is adjusted too.
 
 use std::collections::BTreeMap;
 
+use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Instant;
 use crate::money::{Currency, amount_schema, decimal_schema};
-use crate::tariff::{Dimension, Price};
+use crate::tariff::{Bounds, ChargingPeriod, Dimension, PeriodState, Price, Tariff, price};
 
 /// A priced session as an invoice issued now would print it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -115,13 +118,22 @@ impl Bill {
                 vat_rate: line.vat_rate.unwrap_or_default().normalize(),
             })
             .collect();
-        let mut vat = vat_per_rate(&lines, currency);
-        let exact_net: Decimal = price.lines.iter().map(|line| line.net).sum();
-        let exact_vat: Decimal =
-            price.lines.iter().map(|l| l.net * (l.vat_rate.unwrap_or_default() / Decimal::ONE_HUNDRED)).sum();
-        if price.excl_vat != exact_net || price.incl_vat != exact_net + exact_vat {
-            adjust(price, currency, &mut lines, &mut vat);
-        }
+        let nets = Nets::of(&lines);
+        let (net, gross) = (nets.sum(), nets.sum() + nets.vat(currency).values().sum::<Decimal>());
+        let (bounded_net, bounded_gross) = price.bounds.hold(net, gross, |amount| currency.round(amount));
+        let held = if (bounded_net, bounded_gross) == (net, gross) {
+            nets
+        } else {
+            let dimension = if (bounded_net, bounded_gross) > (net, gross) {
+                BillDimension::MinPrice
+            } else {
+                BillDimension::MaxPrice
+            };
+            let divided = nets.divide(&price.bounds, bounded_net, bounded_gross - bounded_net, currency);
+            lines.extend(divided.since(&nets).map(|(rate, change)| BillLine::adjustment(dimension, rate, change)));
+            Nets::of(&lines)
+        };
+        let vat = held.vat_adding_up_to(bounded_gross - bounded_net, currency);
         let total_excl_vat: Decimal = lines.iter().map(|line| line.net_amount).sum();
         let total_vat: Decimal = vat.iter().map(|line| line.amount).sum();
         Self {
@@ -134,43 +146,107 @@ impl Bill {
     }
 }
 
-fn vat_per_rate(lines: &[BillLine], currency: Currency) -> Vec<VatLine> {
-    let mut bases: BTreeMap<Decimal, Decimal> = BTreeMap::new();
-    for line in lines {
-        *bases.entry(line.vat_rate).or_default() += line.net_amount;
+impl BillLine {
+    /// A line that brings the net amount of `vat_rate` to its share of a bound.
+    fn adjustment(dimension: BillDimension, vat_rate: Decimal, change: Decimal) -> Self {
+        Self {
+            dimension,
+            quantity: Decimal::ONE,
+            unit: dimension.unit().to_owned(),
+            unit_price: change,
+            net_amount: change,
+            vat_rate,
+        }
     }
-    bases
-        .into_iter()
-        .filter(|(rate, _)| !rate.is_zero())
-        .map(|(rate, base)| VatLine { rate, amount: currency.round(base * rate / Decimal::ONE_HUNDRED) })
-        .collect()
 }
 
-/// Adds the line that brings the totals to the bound that holds, with its VAT.
-fn adjust(price: &Price, currency: Currency, lines: &mut Vec<BillLine>, vat: &mut Vec<VatLine>) {
-    let net: Decimal = lines.iter().map(|line| line.net_amount).sum();
-    let tax: Decimal = vat.iter().map(|line| line.amount).sum();
-    let net_change = currency.round(price.excl_vat) - net;
-    let tax_change = currency.round(price.incl_vat) - currency.round(price.excl_vat) - tax;
-    if net_change.is_zero() && tax_change.is_zero() {
-        return;
+/// Net amounts by VAT rate (%), rounded.
+struct Nets(BTreeMap<Decimal, Decimal>);
+
+impl Nets {
+    fn of(lines: &[BillLine]) -> Self {
+        let mut nets: BTreeMap<Decimal, Decimal> = BTreeMap::new();
+        for line in lines {
+            *nets.entry(line.vat_rate).or_default() += line.net_amount;
+        }
+        Self(nets)
     }
-    let rate = if net_change.is_zero() {
-        Decimal::ZERO
-    } else {
-        (tax_change * Decimal::ONE_HUNDRED / net_change).round_dp(2).normalize()
+
+    fn sum(&self) -> Decimal {
+        self.0.values().sum()
+    }
+
+    /// VAT per rate other than zero, each rounded once.
+    fn vat(&self, currency: Currency) -> BTreeMap<Decimal, Decimal> {
+        let taxed = self.0.iter().filter(|(rate, _)| !rate.is_zero());
+        taxed.map(|(rate, net)| (*rate, currency.round(net * rate / Decimal::ONE_HUNDRED))).collect()
+    }
+
+    /// These amounts, brought to `net` with a VAT of `tax`.
+    ///
+    /// They keep their rates and proportions if that gives the VAT up to what rounding makes of it. Otherwise the bound
+    /// states a VAT of its own: one between the lowest and the highest rate divides the net amount among these two;
+    /// any other one is the rate of the whole amount.
+    fn divide(&self, bounds: &Bounds, net: Decimal, tax: Decimal, currency: Currency) -> Self {
+        let round = |amount| currency.round(amount);
+        let kept = if net == self.sum() { Self(self.0.clone()) } else { Self(bounds.divide(net, round)) };
+        if kept.reaches(tax, currency) {
+            return kept;
+        }
+        let percent = tax * Decimal::ONE_HUNDRED;
+        let rates = kept.0.keys().next().zip(kept.0.keys().next_back());
+        if let Some((lowest, highest)) = rates.filter(|(low, high)| low < high)
+            && (lowest * net..=highest * net).contains(&percent)
+        {
+            let at_highest = currency.round((percent - lowest * net) / (highest - lowest));
+            return Self(BTreeMap::from([(*lowest, net - at_highest), (*highest, at_highest)]));
+        }
+        let stated = percent.checked_div(net).and_then(|rate| rate.round_sf(6)).unwrap_or_default();
+        Self(BTreeMap::from([(stated.normalize(), net)]))
+    }
+
+    /// By how much each rate differs from `before`, where it does.
+    fn since(&self, before: &Self) -> impl Iterator<Item = (Decimal, Decimal)> {
+        let mut changes = self.0.clone();
+        for (rate, net) in &before.0 {
+            *changes.entry(*rate).or_default() -= net;
+        }
+        changes.into_iter().filter(|(_, change)| !change.is_zero())
+    }
+
+    /// Whether the VAT of these amounts is `tax`, up to a minor unit for each rate.
+    fn reaches(&self, tax: Decimal, currency: Currency) -> bool {
+        let vat = self.vat(currency);
+        let left = tax - vat.values().sum::<Decimal>();
+        let most = Decimal::new(1, currency.minor_digits()) * Decimal::from(vat.len());
+        let largest = vat.values().max().copied().unwrap_or_default();
+        left.abs() <= most && largest + left >= Decimal::ZERO
+    }
+
+    /// The VAT per rate. What its sum differs from `tax` by rounding is in the largest entry.
+    fn vat_adding_up_to(&self, tax: Decimal, currency: Currency) -> Vec<VatLine> {
+        let mut vat = self.vat(currency);
+        let left = tax - vat.values().sum::<Decimal>();
+        if let Some(largest) = vat.values_mut().max() {
+            *largest += left;
+        }
+        vat.into_iter().map(|(rate, amount)| VatLine { rate, amount: currency.round(amount) }).collect()
+    }
+}
+
+/// The least that `tariff` charges for a session that starts at `start`, including VAT, as an invoice prints it.
+///
+/// It is the bill of a session that ends when it starts: a fee for the session that applies at that moment, and the
+/// minimum price. Energy and time add nothing to it, since a session that reaches a limit of its cost is stopped before.
+#[must_use]
+pub fn least_price(tariff: &Tariff, time_zone: Tz, start: Instant) -> Decimal {
+    let nothing = ChargingPeriod {
+        start,
+        end: start,
+        state: PeriodState::Charging,
+        kwh: Decimal::ZERO,
+        power_kw: Some(Decimal::ZERO),
+        current_a: None,
     };
-    let dimension =
-        if net_change + tax_change > Decimal::ZERO { BillDimension::MinPrice } else { BillDimension::MaxPrice };
-    lines.push(BillLine {
-        dimension,
-        quantity: Decimal::ONE,
-        unit: dimension.unit().to_owned(),
-        unit_price: net_change,
-        net_amount: net_change,
-        vat_rate: rate,
-    });
-    if !tax_change.is_zero() {
-        vat.push(VatLine { rate, amount: tax_change });
-    }
+    Bill::new(&price(tariff, time_zone, &[nothing]), tariff.currency).total_incl_vat
 }

@@ -12,7 +12,7 @@ use domain::billing::{CreditLine, CreditNote, Invoice, InvoiceStatus, Wallet};
 use domain::event::{EventPeriod, SessionEnded};
 use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, UserId};
 use domain::session::{EndReason, SessionStatus};
-use domain::tariff::{PeriodState, Tariff};
+use domain::tariff::{PeriodState, PriceBound, Tariff};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use random::seeded;
@@ -23,12 +23,27 @@ fn at(text: &str) -> domain::Instant {
     text.parse().unwrap()
 }
 
-/// An invoice for half an hour at prices in tenths of a cent, with three rates of VAT.
-fn invoice(prices: [u32; 3], rates: [u32; 3], watt_hours: u32) -> Invoice {
+/// A bound of the price in cents, and VAT on it in percent, where it is stated.
+type CentsAndVat = Option<(u32, Option<u32>)>;
+
+fn bound() -> impl Strategy<Value = CentsAndVat> {
+    prop::option::weighted(0.3, (1..4000u32, prop::option::of(prop::sample::select(vec![0, 7, 12, 19, 40]))))
+}
+
+/// An invoice for half an hour at prices in tenths of a cent, with three rates of VAT and bounds of the price.
+fn invoice(prices: [u32; 3], rates: [u32; 3], watt_hours: u32, min: CentsAndVat, max: CentsAndVat) -> Invoice {
     let component = |kind: &str, n: usize| json!({ "type": kind, "price": Decimal::new(prices[n].into(), 3), "vat": Decimal::from(rates[n]), "step_size": 1 });
     let components = [component("FLAT", 0), component("ENERGY", 1), component("TIME", 2)];
+    let bound = |bound: CentsAndVat| {
+        bound.map(|(cents, vat)| PriceBound {
+            excl_vat: Decimal::new(cents.into(), 2),
+            incl_vat: vat.map(|vat| Decimal::new(i64::from(cents) * i64::from(100 + vat), 4).round_dp(2)),
+        })
+    };
     let tariff: Tariff =
-        serde_json::from_value(json!({ "currency": "EUR", "elements": [{ "price_components": components }] })).unwrap();
+        serde_json::from_value(json!({ "currency": "EUR", "elements": [{ "price_components": components }],
+        "min_price": bound(min), "max_price": bound(max) }))
+        .unwrap();
     let (start, end) = (at("2026-02-22T10:00:00Z"), at("2026-02-22T10:30:00Z"));
     let energy_kwh = Decimal::new(watt_hours.into(), 3);
     let ended = SessionEnded {
@@ -76,11 +91,15 @@ proptest! {
         prices in [1..5000u32, 1..900u32, 1..3000u32],
         rates in [prop::sample::select(vec![7, 19]), prop::sample::select(vec![0, 19]), prop::sample::select(vec![7, 19, 25])],
         watt_hours in 1..90_000u32,
+        (min, max) in (bound(), bound()),
         paid in any::<bool>(),
         parts in prop::collection::vec((any::<Index>(), 1..100u32), 0..8),
     ) {
         let now = at("2026-02-22T11:00:00Z");
-        let invoice = invoice(prices, rates, watt_hours);
+        // A minimum above the maximum is no tariff.
+        let max = max.map(|(cents, vat)| (cents + min.map_or(0, |(min, _)| min * 2), vat));
+        let invoice = invoice(prices, rates, watt_hours, min, max);
+        let whole_lines = invoice.bill.lines.iter().all(|line| line.net_amount.is_sign_positive());
         let mut wallet = Wallet::open(invoice.user_id.clone(), invoice.bill.currency, now);
         if paid {
             wallet.top_up(Decimal::from(1_000_000), invoice.bill.currency, "t".to_owned(), now).unwrap();
@@ -116,7 +135,10 @@ proptest! {
         prop_assert_eq!(invoice.credited, invoice.bill.total_incl_vat);
         let credited = by_rate(notes.iter().flat_map(|note| note.vat.iter().map(|vat| (vat.rate, vat.amount))));
         prop_assert_eq!(credited, vat(&invoice.bill), "VAT, rate by rate");
-        for (number, line) in (1..).zip(&invoice.bill.lines) {
+        let nets = by_rate(notes.iter().flat_map(|note| note.lines.iter().map(|line| (line.vat_rate, line.net_amount))));
+        prop_assert_eq!(nets, by_rate(invoice.bill.lines.iter().map(|line| (line.vat_rate, line.net_amount))), "net, rate by rate");
+        // A line that a bound lowered need not be credited beyond what was asked for.
+        for (number, line) in (1..).zip(&invoice.bill.lines).filter(|_| whole_lines) {
             let net: Decimal = notes.iter().flat_map(|note| &note.lines).filter(|credited| credited.line == number).map(|credited| credited.net_amount).sum();
             prop_assert_eq!(net, line.net_amount);
         }

@@ -1,13 +1,15 @@
-//! The price engine against the examples of the OCPI 2.2.1-d2 specification, totals recomputed exactly.
+//! The price engine against the examples of the OCPI 2.2.1-d2 specification, totals recomputed exactly, and against
+//! cases of our own: bounds without VAT, prices that change inside a period, steps.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use chrono::{Duration, NaiveDateTime, TimeZone};
 use chrono_tz::Tz;
 use domain::bill::{Bill, BillDimension};
+use domain::error::DomainError;
 use domain::money::Currency;
-use domain::tariff::{ChargingPeriod, PeriodState, Price, Tariff, price};
+use domain::tariff::{ChargingPeriod, Dimension, PeriodState, Price, Tariff, price};
 use rust_decimal::Decimal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn decimal(value: &Value) -> Decimal {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -85,6 +87,57 @@ fn a_bound_that_holds_is_a_line_of_the_bill() {
         assert_eq!(bill.lines.last().unwrap().dimension, dimension, "{name}");
         assert_eq!(bill.total_incl_vat.to_string(), incl, "{name}");
     }
+}
+
+#[test]
+fn bounds_without_vat_cuts_and_steps_are_as_computed_by_hand() {
+    let golden: Value = serde_json::from_str(include_str!("golden/tariff-bounds-and-cuts.json")).unwrap();
+    let tz: Tz = golden["timeZone"].as_str().unwrap().parse().unwrap();
+    let cases = golden["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 20);
+    for case in cases {
+        let name = &case["name"];
+        let (tariff, price) = price_of(case, tz);
+        tariff.validate("tariff").unwrap();
+        assert_eq!(price.excl_vat, decimal(&case["exact"]["exclVat"]), "{name} excluding VAT: {price:?}");
+        assert_eq!(price.incl_vat, decimal(&case["exact"]["inclVat"]), "{name} including VAT: {price:?}");
+        let energy = price.lines.iter().filter(|line| line.dimension == Dimension::Energy);
+        let wh: Decimal = energy.map(|line| line.quantity * Decimal::ONE_THOUSAND).sum();
+        assert_eq!(wh, decimal(&case["energyWh"]), "{name}: {price:?}");
+        let bill = Bill::new(&price, tariff.currency);
+        let vat: serde_json::Map<String, Value> =
+            bill.vat.iter().map(|vat| (vat.rate.to_string(), json!(vat.amount.to_string()))).collect();
+        let printed = json!({
+            "exclVat": bill.total_excl_vat.to_string(), "inclVat": bill.total_incl_vat.to_string(), "vat": vat
+        });
+        assert_eq!(printed, case["bill"], "{name}: {bill:?}");
+    }
+}
+
+#[test]
+fn bounds_that_contradict_themselves_are_refused_by_name() {
+    let refused = |min: Value, max: Value| {
+        let energy =
+            json!([{ "price_components": [{ "type": "ENERGY", "price": "1.00", "vat": "19", "step_size": 1 }] }]);
+        let tariff = json!({ "currency": "EUR", "elements": energy, "min_price": min, "max_price": max });
+        let tariff: Tariff = serde_json::from_value(tariff).unwrap();
+        match tariff.validate("tariff") {
+            Ok(()) => Vec::new(),
+            Err(DomainError::Validation(errors)) => errors.into_iter().map(|error| error.field).collect(),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let bound = |excl: &str, incl: &str| json!({ "excl_vat": excl, "incl_vat": incl });
+    let net = |excl: &str| json!({ "excl_vat": excl });
+    assert_eq!(refused(bound("1.00", "1.19"), bound("2.00", "2.38")), Vec::<String>::new());
+    assert_eq!(refused(net("2.00"), net("2.00")), Vec::<String>::new());
+    assert_eq!(refused(bound("1.00", "1.00"), Value::Null), Vec::<String>::new());
+    assert_eq!(refused(bound("2.00", "1.99"), Value::Null), ["tariff.min_price.incl_vat"]);
+    assert_eq!(refused(Value::Null, bound("2.00", "1.99")), ["tariff.max_price.incl_vat"]);
+    assert_eq!(refused(bound("2.00", "4.01"), Value::Null), ["tariff.min_price.incl_vat"]);
+    assert_eq!(refused(net("9.00"), net("3.00")), ["tariff.min_price.excl_vat"]);
+    assert_eq!(refused(bound("2.00", "2.50"), bound("2.00", "2.38")), ["tariff.min_price.incl_vat"]);
+    assert_eq!(refused(net("1000000000"), Value::Null), ["tariff.min_price.excl_vat"]);
 }
 
 #[test]

@@ -97,6 +97,7 @@ impl Invoice {
         if total > most {
             return Err(DomainError::invalid("lines", format!("credit {total} {currency}, but only {most} is left")));
         }
+        left.allow(&lines)?;
         let paid = self.payment.is_some();
         let note = CreditNote {
             credit_note_id: id,
@@ -195,6 +196,22 @@ impl<'a> Left<'a> {
     fn credited(&self, line: u32, net_amount: Decimal) -> CreditedLine {
         let vat_rate = self.invoice.bill.lines[line as usize - 1].vat_rate;
         CreditedLine { line, net_amount: self.invoice.bill.currency.round(net_amount), vat_rate }
+    }
+
+    /// Refuses to credit more at a rate of VAT than is left of all lines at it: a line that a bound of the price lowered
+    /// shows more than was asked for. So nothing is ever left that is negative, and what is left can be credited.
+    fn allow(&self, lines: &[CreditedLine]) -> Result<(), DomainError> {
+        let mut left: BTreeMap<Decimal, Decimal> = BTreeMap::new();
+        for (line, net) in self.invoice.bill.lines.iter().zip(&self.net) {
+            *left.entry(line.vat_rate).or_default() += net;
+        }
+        let mut checks = Checks::new();
+        for (rate, most) in left {
+            let net: Decimal = lines.iter().filter(|line| line.vat_rate == rate).map(|line| line.net_amount).sum();
+            let message = format!("credit {net} at {rate} % VAT, but only {most} of that is left");
+            checks.require(net <= most, "lines", message);
+        }
+        checks.finish()
     }
 
     fn vat(&self, lines: &[CreditedLine]) -> Vec<VatLine> {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Duration;
 use chrono_tz::Tz;
@@ -7,8 +7,9 @@ use rust_decimal::prelude::ToPrimitive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{Bounds, ByRate};
 use super::restrictions::Moment;
-use super::{PriceBound, PriceComponent, Tariff};
+use super::{PriceComponent, Tariff};
 use crate::Instant;
 
 /// What a price component prices (OCPI `TariffDimensionType`).
@@ -77,6 +78,8 @@ pub struct Price {
     pub excl_vat: Decimal,
     /// Exact total, including VAT, within the tariff's bounds.
     pub incl_vat: Decimal,
+    /// What the bill needs to bring its rounded totals within the same bounds.
+    pub(crate) bounds: Bounds,
 }
 
 const MS_PER_HOUR: i64 = 3_600_000;
@@ -85,42 +88,35 @@ const MS_PER_HOUR: i64 = 3_600_000;
 ///
 /// An element applies from one moment to the next as its restrictions say; `step_size` applies once to ENERGY, and once
 /// to `PARKING_TIME` or, without any, to TIME (OCPI 2.2.1 section 11.3.2.1), in steps of the component billed last.
+///
+/// Volumes are integers: whole watt-hours as the register shows them, and milliseconds. Where the price changes inside
+/// a period, the energy is divided at the whole Wh that the register showed then, so the parts add up to the register.
+/// A register that is not a whole number of Wh counts as the next one.
 #[must_use]
 pub fn price(tariff: &Tariff, tz: Tz, periods: &[ChargingPeriod]) -> Price {
-    let mut meter = Volumes::default();
+    let mut volumes = Volumes::default();
     for slice in slices(tariff, tz, periods) {
-        meter.add(tariff, tz, &slice);
+        volumes.add(tariff, tz, &slice);
     }
-    meter.round_up_steps(tariff);
-    let lines = meter.lines(tariff);
-    let net: Decimal = lines.iter().map(|line| line.net).sum();
-    let vat: Decimal = lines.iter().map(|line| line.net * rate(line.vat_rate)).sum();
-    Price {
-        excl_vat: bound(net, tariff, |bound| Some(bound.excl_vat)),
-        incl_vat: bound(net + vat, tariff, |bound| bound.incl_vat),
-        lines,
-    }
+    volumes.round_up_steps(tariff);
+    volumes.price(tariff)
 }
 
-/// A VAT percentage as a factor.
-fn rate(vat: Option<Decimal>) -> Decimal {
-    vat.unwrap_or_default() / Decimal::ONE_HUNDRED
-}
-
-fn bound(amount: Decimal, tariff: &Tariff, side: impl Fn(&PriceBound) -> Option<Decimal>) -> Decimal {
-    let at_least = tariff.min_price.as_ref().and_then(&side).unwrap_or(amount).max(amount);
-    tariff.max_price.as_ref().and_then(&side).unwrap_or(at_least).min(at_least)
+/// The register in whole Wh after `kwh`: a part of a Wh counts as one.
+fn whole_watt_hours(kwh: Decimal) -> u64 {
+    let wh = kwh.max(Decimal::ZERO).checked_mul(Decimal::ONE_THOUSAND);
+    wh.and_then(|wh| wh.ceil().to_u64()).unwrap_or(u64::MAX)
 }
 
 /// A part of a charging period inside which no restriction changes its answer.
 struct Slice<'a> {
     period: &'a ChargingPeriod,
     start: Instant,
-    ms: i64,
-    kwh: Decimal,
+    ms: u64,
+    wh: u64,
     /// Of the session, at the start of the slice.
     elapsed_ms: i64,
-    kwh_before: Decimal,
+    wh_before: u64,
 }
 
 fn slices<'a>(tariff: &Tariff, tz: Tz, periods: &'a [ChargingPeriod]) -> Vec<Slice<'a>> {
@@ -128,67 +124,80 @@ fn slices<'a>(tariff: &Tariff, tz: Tz, periods: &'a [ChargingPeriod]) -> Vec<Sli
     let Some(first) = periods.first() else {
         return slices;
     };
-    let mut kwh_before = Decimal::ZERO;
+    let (mut kwh, mut register) = (Decimal::ZERO, 0);
     for period in periods {
-        let mut cuts = cuts(tariff, tz, first.start, period, kwh_before);
-        cuts.push((period.end, period.kwh));
-        let (mut at, mut done) = (period.start, Decimal::ZERO);
-        for (end, kwh) in cuts {
+        kwh += period.kwh;
+        let from = register;
+        register = whole_watt_hours(kwh).max(from);
+        let ramp = Ramp { ms: period.milliseconds(), from, to: register };
+        let (mut at, mut reading) = (0, from);
+        for (ms, wh) in ramp.cuts(tariff, tz, first.start, period) {
+            let start = period.start + milliseconds(at);
             slices.push(Slice {
                 period,
-                start: at,
-                ms: (end - at).num_milliseconds(),
-                kwh: kwh - done,
-                elapsed_ms: (at - first.start).num_milliseconds(),
-                kwh_before: kwh_before + done,
+                start,
+                ms: ms - at,
+                wh: wh - reading,
+                elapsed_ms: (start - first.start).num_milliseconds(),
+                wh_before: reading,
             });
-            (at, done) = (end, kwh);
+            (at, reading) = (ms, wh);
         }
-        kwh_before += period.kwh;
     }
     slices
 }
 
-/// Where inside `period` a restriction could change its answer: instants, with the period's energy up to them.
-fn cuts(
-    tariff: &Tariff,
-    tz: Tz,
-    session_start: Instant,
-    period: &ChargingPeriod,
-    kwh_before: Decimal,
-) -> Vec<(Instant, Decimal)> {
-    let ms = (period.end - period.start).num_milliseconds();
-    if ms == 0 {
-        return Vec::new();
+fn milliseconds(ms: u64) -> Duration {
+    Duration::milliseconds(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+/// The register during a period: it rises evenly, and shows whole Wh.
+struct Ramp {
+    ms: u64,
+    from: u64,
+    to: u64,
+}
+
+impl Ramp {
+    /// What the register shows `ms` after the start of the period, 0 to below its length.
+    fn reading(&self, ms: u64) -> u64 {
+        let gained = u128::from(self.to - self.from) * u128::from(ms) / u128::from(self.ms.max(1));
+        self.from + u64::try_from(gained).unwrap_or(u64::MAX)
     }
-    let mut cuts = BTreeMap::new();
-    for restrictions in tariff.elements.iter().filter_map(|element| element.restrictions.as_ref()) {
-        let mut instants = Vec::new();
-        restrictions.clock_boundaries(tz, period.start, period.end, &mut instants);
-        instants.extend(restrictions.duration_boundaries().map(|ms| session_start + Duration::milliseconds(ms)));
-        for at in instants.into_iter().filter(|at| period.start < *at && *at < period.end) {
-            let share = Decimal::from((at - period.start).num_milliseconds()) / Decimal::from(ms);
-            cuts.entry(at).or_insert(period.kwh * share);
-        }
-        for boundary in restrictions.energy_boundaries() {
-            let kwh = boundary - kwh_before;
-            if kwh <= Decimal::ZERO || kwh >= period.kwh {
-                continue;
-            }
-            let offset = (kwh / period.kwh * Decimal::from(ms)).to_i64().unwrap_or_default();
-            cuts.insert(period.start + Duration::milliseconds(offset), kwh);
-        }
+
+    /// The first millisecond at which the register shows `wh`, above its start and at most its end.
+    fn reaches(&self, wh: u64) -> u64 {
+        let ms = (u128::from(wh - self.from) * u128::from(self.ms)).div_ceil(u128::from(self.to - self.from));
+        u64::try_from(ms).unwrap_or(u64::MAX)
     }
-    cuts.into_iter().collect()
+
+    /// Where inside `period` a restriction could change its answer, and its end: milliseconds after its start, with
+    /// what the register shows then.
+    fn cuts(&self, tariff: &Tariff, tz: Tz, session_start: Instant, period: &ChargingPeriod) -> BTreeSet<(u64, u64)> {
+        let mut cuts = BTreeSet::from([(self.ms, self.to)]);
+        for restrictions in tariff.elements.iter().filter_map(|element| element.restrictions.as_ref()) {
+            let mut instants = Vec::new();
+            restrictions.clock_boundaries(tz, period.start, period.end, &mut instants);
+            instants.extend(restrictions.duration_boundaries().map(|ms| session_start + Duration::milliseconds(ms)));
+            let offsets = instants.into_iter().map(|at| (at - period.start).num_milliseconds());
+            let inside = offsets.filter_map(|ms| u64::try_from(ms).ok()).filter(|ms| (1..self.ms).contains(ms));
+            cuts.extend(inside.map(|ms| (ms, self.reading(ms))));
+            // A register in whole Wh passes a limit between two of them at the upper one.
+            let limits = restrictions.energy_boundaries().map(whole_watt_hours);
+            let passed = limits.filter(|wh| self.from < *wh && *wh < self.to);
+            cuts.extend(passed.map(|wh| (self.reaches(wh), wh)));
+        }
+        cuts
+    }
 }
 
 /// Index of a component in its tariff: (element, component).
 type Place = (usize, usize);
 
-/// How much of each component was used: kWh, milliseconds, or 1.
+/// How much of each component was used: Wh, milliseconds, or 1.
 #[derive(Default)]
 struct Volumes {
-    used: BTreeMap<(Dimension, Place), Decimal>,
+    used: BTreeMap<(Dimension, Place), u64>,
     /// The component of a dimension that was billed last; its step size counts.
     last: BTreeMap<Dimension, Place>,
 }
@@ -197,28 +206,21 @@ impl Volumes {
     fn add(&mut self, tariff: &Tariff, tz: Tz, slice: &Slice<'_>) {
         let moment = slice.moment(tz);
         if !self.last.contains_key(&Dimension::Flat) {
-            self.bill(tariff, &moment, Dimension::Flat, Decimal::ONE);
+            self.bill(tariff, &moment, Dimension::Flat, 1);
         }
         match slice.period.state {
             PeriodState::Charging => {
-                if slice.kwh > Decimal::ZERO {
-                    self.bill(tariff, &moment, Dimension::Energy, slice.kwh);
-                }
-                self.bill_time(tariff, &moment, Dimension::Time, slice.ms);
+                self.bill(tariff, &moment, Dimension::Energy, slice.wh);
+                self.bill(tariff, &moment, Dimension::Time, slice.ms);
             }
-            PeriodState::Parking => {
-                self.bill_time(tariff, &moment, Dimension::ParkingTime, slice.ms);
-            }
+            PeriodState::Parking => self.bill(tariff, &moment, Dimension::ParkingTime, slice.ms),
         }
     }
 
-    fn bill_time(&mut self, tariff: &Tariff, moment: &Moment, dimension: Dimension, ms: i64) {
-        if ms > 0 {
-            self.bill(tariff, moment, dimension, Decimal::from(ms));
+    fn bill(&mut self, tariff: &Tariff, moment: &Moment, dimension: Dimension, volume: u64) {
+        if volume == 0 {
+            return;
         }
-    }
-
-    fn bill(&mut self, tariff: &Tariff, moment: &Moment, dimension: Dimension, volume: Decimal) {
         let Some(place) = active(tariff, moment, dimension) else {
             return;
         };
@@ -227,58 +229,70 @@ impl Volumes {
     }
 
     fn round_up_steps(&mut self, tariff: &Tariff) {
-        self.round_up(tariff, Dimension::Energy, Decimal::new(1, 3));
+        self.round_up(tariff, Dimension::Energy, 1);
         let time =
             if self.last.contains_key(&Dimension::ParkingTime) { Dimension::ParkingTime } else { Dimension::Time };
-        self.round_up(tariff, time, Decimal::ONE_THOUSAND);
+        self.round_up(tariff, time, 1000);
     }
 
     /// Brings the total of `dimension` up to a whole number of steps; `unit` is one Wh or one second in its volume.
-    fn round_up(&mut self, tariff: &Tariff, dimension: Dimension, unit: Decimal) {
+    fn round_up(&mut self, tariff: &Tariff, dimension: Dimension, unit: u64) {
         let Some(place) = self.last.get(&dimension).copied() else {
             return;
         };
-        let step = Decimal::from(component(tariff, place).step_size) * unit;
-        let total: Decimal =
-            self.used.iter().filter(|((used, _), _)| *used == dimension).map(|(_, volume)| *volume).sum();
-        let missing = (total / step).ceil() * step - total;
-        *self.used.entry((dimension, place)).or_default() += missing;
+        let step = u64::from(component(tariff, place).step_size.max(1)) * unit;
+        let total: u64 = self.used.iter().filter(|((used, _), _)| *used == dimension).map(|(_, volume)| *volume).sum();
+        *self.used.entry((dimension, place)).or_default() += total.next_multiple_of(step) - total;
     }
 
-    fn lines(&self, tariff: &Tariff) -> Vec<Line> {
-        let mut lines: Vec<Line> = Vec::new();
+    fn price(&self, tariff: &Tariff) -> Price {
+        let mut merged: Vec<(Dimension, &PriceComponent, u64)> = Vec::new();
         for ((dimension, place), volume) in &self.used {
             let component = component(tariff, *place);
-            let same = lines.iter_mut().find(|line| {
-                line.dimension == *dimension && line.unit_price == component.price && line.vat_rate == component.vat
-            });
+            let same = merged
+                .iter_mut()
+                .find(|(of, other, _)| of == dimension && other.price == component.price && other.vat == component.vat);
             match same {
-                Some(line) => line.quantity += *volume,
-                None => lines.push(Line {
-                    dimension: *dimension,
-                    quantity: *volume,
-                    unit_price: component.price,
-                    vat_rate: component.vat,
-                    net: Decimal::ZERO,
-                }),
+                Some((_, _, sum)) => *sum += *volume,
+                None => merged.push((*dimension, component, *volume)),
             }
         }
-        lines.iter_mut().for_each(settle);
-        lines
+        let mut by_rate = ByRate::default();
+        let mut lines = Vec::with_capacity(merged.len());
+        for (dimension, component, volume) in merged {
+            // The divisor of every dimension, so that totals are divided once, after the sum.
+            let net_ms = Decimal::from(volume) * Decimal::from(dimension.milliseconds_per_volume()) * component.price;
+            by_rate.add(component.vat.unwrap_or_default(), net_ms);
+            lines.push(Line {
+                dimension,
+                quantity: dimension.quantity(volume),
+                unit_price: component.price,
+                vat_rate: component.vat,
+                net: (net_ms / Decimal::from(MS_PER_HOUR)).normalize(),
+            });
+        }
+        let (net, gross) = by_rate.totals(Decimal::from(MS_PER_HOUR));
+        let bounds = Bounds::new(tariff, by_rate);
+        let (excl_vat, incl_vat) = bounds.hold(net, gross, |amount| amount);
+        Price { lines, excl_vat, incl_vat, bounds }
     }
 }
 
-/// Turns a line's milliseconds into hours and prices it: one division, after the multiplication.
-fn settle(line: &mut Line) {
-    let (quantity, net) = match line.dimension {
-        Dimension::Time | Dimension::ParkingTime => {
-            let hour = Decimal::from(MS_PER_HOUR);
-            (line.quantity / hour, line.quantity * line.unit_price / hour)
+impl Dimension {
+    /// What a volume of one is worth in milliseconds, an hour of which is one unit of the price.
+    fn milliseconds_per_volume(self) -> i64 {
+        match self {
+            Self::Flat => MS_PER_HOUR,
+            Self::Energy => MS_PER_HOUR / 1000,
+            Self::Time | Self::ParkingTime => 1,
         }
-        Dimension::Flat | Dimension::Energy => (line.quantity, line.quantity * line.unit_price),
-    };
-    line.quantity = quantity.normalize();
-    line.net = net.normalize();
+    }
+
+    /// A volume in the unit of the price: kWh, hours or 1.
+    fn quantity(self, volume: u64) -> Decimal {
+        let units = Decimal::from(volume) * Decimal::from(self.milliseconds_per_volume());
+        (units / Decimal::from(MS_PER_HOUR)).normalize()
+    }
 }
 
 fn component(tariff: &Tariff, (element, component): Place) -> &PriceComponent {
@@ -297,7 +311,7 @@ impl Slice<'_> {
     fn moment(&self, tz: Tz) -> Moment {
         Moment {
             local: self.start.with_timezone(&tz).naive_local(),
-            kwh: self.kwh_before,
+            kwh: Decimal::from_i128_with_scale(self.wh_before.into(), 3),
             elapsed_ms: self.elapsed_ms,
             power_kw: self.period.power_kw.or_else(|| self.period.mean_kw()),
             current_a: self.period.current_a,
@@ -306,8 +320,12 @@ impl Slice<'_> {
 }
 
 impl ChargingPeriod {
+    fn milliseconds(&self) -> u64 {
+        u64::try_from((self.end - self.start).num_milliseconds()).unwrap_or_default()
+    }
+
     fn mean_kw(&self) -> Option<Decimal> {
-        let ms = (self.end - self.start).num_milliseconds();
+        let ms = self.milliseconds();
         (ms > 0).then(|| self.kwh * Decimal::from(MS_PER_HOUR) / Decimal::from(ms))
     }
 }

@@ -3,9 +3,11 @@
 //! Source: OCPI 2.2.1-d2, `mod_tariffs`. Elements are looked up per dimension, in order, moment by moment.
 
 mod boundaries;
+mod bounds;
 mod engine;
 mod restrictions;
 
+pub(crate) use bounds::Bounds;
 pub use engine::{ChargingPeriod, Dimension, Line, PeriodState, Price, price};
 pub use restrictions::{DayOfWeek, Restrictions};
 
@@ -36,13 +38,13 @@ pub struct Tariff {
     pub max_price: Option<PriceBound>,
 }
 
-/// A bound on the price of a session; each side holds by itself.
+/// A bound on the price of a session, excluding and including VAT.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PriceBound {
     /// Excluding VAT.
     #[schemars(schema_with = "decimal_schema")]
     pub excl_vat: Decimal,
-    /// Including VAT.
+    /// Including VAT; absent means the net bound with VAT at the effective rate of the session's lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_decimal_schema")]
     pub incl_vat: Option<Decimal>,
@@ -89,7 +91,8 @@ impl Tariff {
     /// Whether the tariff can price a session, its fields being named below `field`.
     ///
     /// # Errors
-    /// Validation errors for every value out of range, and for restrictions by current: the ports of the network
+    /// Validation errors for every value out of range, for a bound of the price that is lower including VAT than
+    /// excluding it, for a minimum above the maximum, and for restrictions by current: the ports of the network
     /// meter power, not current, so such an element would never apply and its price be silently zero.
     pub fn validate(&self, field: &str) -> Result<(), DomainError> {
         let mut checks = Checks::new();
@@ -99,8 +102,12 @@ impl Tariff {
             "must have 1 to 20 elements",
         );
         for (name, bound) in [("min_price", &self.min_price), ("max_price", &self.max_price)] {
-            let fine = bound.as_ref().is_none_or(|b| in_bounds(b.excl_vat) && b.incl_vat.is_none_or(in_bounds));
-            checks.require(fine, format!("{field}.{name}"), format!("must be from 0 to {HIGHEST_PRICE}"));
+            if let Some(bound) = bound {
+                bound.validate(&format!("{field}.{name}"), &mut checks);
+            }
+        }
+        if let Some((min, max)) = self.min_price.as_ref().zip(self.max_price.as_ref()) {
+            min.validate_below(max, field, &mut checks);
         }
         for (e, element) in self.elements.iter().enumerate() {
             let at = format!("{field}.elements[{e}]");
@@ -117,6 +124,39 @@ impl Tariff {
             }
         }
         checks.finish()
+    }
+}
+
+impl PriceBound {
+    fn validate(&self, at: &str, checks: &mut Checks) {
+        let range = || format!("must be from 0 to {HIGHEST_PRICE}");
+        checks.require(in_bounds(self.excl_vat), format!("{at}.excl_vat"), range());
+        let Some(incl_vat) = self.incl_vat else {
+            return;
+        };
+        checks.require(in_bounds(incl_vat), format!("{at}.incl_vat"), range());
+        if in_bounds(self.excl_vat) && in_bounds(incl_vat) {
+            checks.require(
+                (self.excl_vat..=self.excl_vat * Decimal::TWO).contains(&incl_vat),
+                format!("{at}.incl_vat"),
+                format!("must be from excl_vat ({}) to twice that, since VAT is at most 100 %", self.excl_vat),
+            );
+        }
+    }
+
+    fn validate_below(&self, max: &Self, field: &str, checks: &mut Checks) {
+        checks.require(
+            self.excl_vat <= max.excl_vat,
+            format!("{field}.min_price.excl_vat"),
+            format!("must be at most max_price.excl_vat ({})", max.excl_vat),
+        );
+        if let Some((min, max)) = self.incl_vat.zip(max.incl_vat) {
+            checks.require(
+                min <= max,
+                format!("{field}.min_price.incl_vat"),
+                format!("must be at most max_price.incl_vat ({max})"),
+            );
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use crate::money::optional_decimal_schema;
 
 /// When a tariff element applies (OCPI `TariffRestrictions`). Times and dates are the station's local ones.
 ///
-/// Lower bounds include their value, upper bounds exclude it. An `end_time` not after `start_time` is one of the next
+/// Lower bounds include their value, upper bounds exclude it. Without `start_time` or `end_time` a window begins or ends
+/// at midnight. An `end_time` not after `start_time` is one of the next
 /// day, so 20:00 to 00:00 is the evening and 22:00 to 06:00 the night.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are OCPI's own names
@@ -141,8 +142,10 @@ impl Restrictions {
     /// Every instant strictly between `from` and `to` at which the clock could make the answer change.
     pub(super) fn clock_boundaries(&self, tz: Tz, from: Instant, to: Instant, into: &mut Vec<Instant>) {
         let on_dates = self.start_date.is_some() || self.end_date.is_some() || !self.day_of_week.is_empty();
+        // A window with one side only has midnight for the other.
+        let at_midnight = on_dates || self.start_time.is_some() != self.end_time.is_some();
         let times: Vec<NaiveTime> =
-            [self.start_time, self.end_time, on_dates.then_some(NaiveTime::MIN)].into_iter().flatten().collect();
+            [self.start_time, self.end_time, at_midnight.then_some(NaiveTime::MIN)].into_iter().flatten().collect();
         if times.is_empty() {
             return;
         }
