@@ -1,9 +1,11 @@
 //! Charging sessions: their states, how a tick advances them, how they end and what they cost.
 
 mod advance;
+mod least_price;
 mod meter;
 
 pub use advance::{TickOutcome, advance_station};
+pub use least_price::balance_allows_least_price;
 pub use meter::{MAX_READINGS, MeterLog, Reading};
 
 use chrono_tz::Tz;
@@ -273,6 +275,9 @@ impl Session {
         request.validate()?;
         let charge_percent = without_dust(request.charge_percent);
         station.may_start()?;
+        if let Some(tariff) = &station.tariff {
+            request.limits.allow_least_price(tariff, station.time_zone, now)?;
+        }
         port.occupy(request.id.clone(), role)?;
         station.charging_ports += 1;
         let vehicle_max_kw = request.vehicle.max_power_kw.unwrap_or(port.max_power_kw);

@@ -11,7 +11,7 @@ use domain::bill::Bill;
 use domain::error::DomainError;
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
-use domain::session;
+use domain::session::{self, balance_allows_least_price};
 use domain::site::{Changes, Site};
 use domain::tariff::{ChargingPeriod, PeriodState, price};
 use lambda_kit::{Answer, Context, Failure, Function, Peer, Request, Route, RouteAction, decide};
@@ -122,8 +122,10 @@ impl SessionService {
         if start.limits.prepaid {
             // Whatever else refuses the session does so before money is held.
             site.clone().start(start.clone(), &command.port_id, role, context.now)?;
-            let most = (site.station.tariff()?.currency, start.limits.max_cost);
+            let tariff = site.station.tariff()?;
+            let most = (tariff.currency, start.limits.max_cost);
             let held = prepayment.hold(&self.billing, (user, id), most, &context.correlation_id).await?;
+            balance_allows_least_price(held, tariff, site.station.time_zone, context.now)?;
             start.limits = start.limits.prepaid_by(held);
         }
         let changes = site.start(start, &command.port_id, role, context.now)?;

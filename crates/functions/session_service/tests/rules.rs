@@ -129,6 +129,35 @@ async fn limits_interrupt_a_session_exactly() {
 }
 
 #[tokio::test]
+async fn limits_below_the_least_price_of_the_tariff_are_refused() {
+    let world = World::new().await;
+    world.station("s-1", 1).await;
+    let energy = json!({ "type": "ENERGY", "price": "1.00", "vat": "19", "step_size": 1 });
+    let tariff = json!({ "currency": "EUR", "elements": [{ "price_components": [energy] }], "min_price": { "excl_vat": "5.00" } });
+    let update = json!({ "action": "updateStation", "actor": admin(), "stationId": "s-1", "tariff": tariff });
+    invoke(&world.stations, update).await.unwrap();
+    let limited = |limits: Value| world.start("s-1", "port-1", "u-1", json!({ "limits": limits }));
+    let top_up = async |amount: &str, key: &str| {
+        let top_up = json!({ "action": "topUpWallet", "actor": admin(), "userId": "u-1", "amount": amount,
+            "currency": "EUR", "idempotencyKey": key });
+        invoke(&world.billing, top_up).await.unwrap();
+    };
+    let outcome = limited(json!({ "maxCost": "5.94" })).await;
+    assert_eq!(error_type(&outcome), "ValidationError");
+    let message = outcome.unwrap_err().1;
+    assert!(message.contains("limits.maxCost") && message.contains("5.95 EUR"), "{message}");
+    top_up("5.00", "k-1").await;
+    let outcome = limited(json!({ "prepaid": true })).await;
+    assert_eq!(error_type(&outcome), "ConflictError");
+    let message = outcome.unwrap_err().1;
+    assert!(message.contains("holds 5.00 EUR") && message.contains("at least 5.95 EUR"), "{message}");
+    assert!(world.dynamodb.items("ev-sessions").await.is_empty());
+    top_up("0.95", "k-2").await;
+    let session = limited(json!({ "prepaid": true })).await.unwrap();
+    assert_eq!(session["limits"]["maxCost"], "5.95");
+}
+
+#[tokio::test]
 async fn failures_take_session_port_and_station_together() {
     let world = World::new().await;
     world.station("s-1", 4).await;

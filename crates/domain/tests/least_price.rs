@@ -1,0 +1,122 @@
+//! A limit below the least that a tariff charges is refused at the start.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod common;
+
+use chrono::Duration;
+use common::{port, start, station};
+use domain::actor::Role;
+use domain::bill::least_price;
+use domain::charging::ModelConfig;
+use domain::error::DomainError;
+use domain::id::{SessionId, UserId};
+use domain::session::{
+    Limits, Session, SessionStatus, SessionTerms, StartSession, Vehicle, advance_station, balance_allows_least_price,
+};
+use domain::tariff::Tariff;
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
+const BERLIN: chrono_tz::Tz = chrono_tz::Europe::Berlin;
+
+#[allow(clippy::needless_pass_by_value)] // callers write JSON
+fn tariff(elements: Value, more: Value) -> Tariff {
+    let mut tariff = json!({ "currency": "EUR", "elements": elements });
+    tariff.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(tariff).unwrap()
+}
+
+fn component(kind: &str, price: &str) -> Value {
+    json!({ "type": kind, "price": price, "vat": "19", "step_size": 1 })
+}
+
+fn minimum() -> Tariff {
+    tariff(
+        json!([{ "price_components": [component("ENERGY", "1.00")] }]),
+        json!({ "min_price": { "excl_vat": "5.00" } }),
+    )
+}
+
+fn begin(tariff: &Tariff, limits: Limits) -> Result<Session, DomainError> {
+    let mut station = station(50.0, ModelConfig::StepTaper);
+    station.tariff = Some(tariff.clone());
+    let request = StartSession {
+        id: SessionId::new("s-1").unwrap(),
+        user_id: UserId::new("u-1").unwrap(),
+        vehicle: Vehicle { battery_capacity_kwh: 60.0, max_power_kw: None },
+        charge_percent: 10.0,
+        target_percent: 90.0,
+        limits,
+    };
+    Session::start(request, &mut station, &mut port(1, 50.0), Role::User, start()).map(|(session, _)| session)
+}
+
+fn within(max_cost: &str) -> Limits {
+    Limits { max_cost: Some(max_cost.parse().unwrap()), ..Limits::default() }
+}
+
+#[test]
+fn a_limit_below_the_minimum_price_is_refused_by_name() {
+    let Err(DomainError::Validation(errors)) = begin(&minimum(), within("5.94")) else {
+        panic!("a session that costs 5.95 at the least was started within 5.94");
+    };
+    assert_eq!(errors[0].field, "limits.maxCost");
+    assert!(errors[0].message.contains("5.95 EUR"), "{}", errors[0].message);
+    assert!(begin(&minimum(), Limits::default()).is_ok());
+}
+
+/// The least price is within reach: a session that is stopped by such a limit costs no more.
+#[test]
+fn a_limit_of_the_least_price_holds() {
+    for tariff in [
+        minimum(),
+        tariff(json!([{ "price_components": [component("FLAT", "2.00"), component("ENERGY", "1.00")] }]), json!({})),
+        // A whole hour is due from the first millisecond on.
+        tariff(
+            json!([{ "price_components": [{ "type": "TIME", "price": "9.00", "step_size": 3600 }, component("FLAT", "1.00")] }]),
+            json!({}),
+        ),
+    ] {
+        let least = least_price(&tariff, BERLIN, start());
+        let session = begin(&tariff, within(&least.to_string())).unwrap();
+        let terms = SessionTerms { tariff, time_zone: BERLIN, ..common::terms() };
+        let mut sessions = [session];
+        advance_station(&mut sessions, start() + Duration::hours(8), |_| Some(&terms));
+        assert_eq!(sessions[0].status, SessionStatus::Interrupted);
+        let cost = sessions[0].cost(&terms);
+        assert!(cost <= least, "{cost} is above {least}");
+    }
+}
+
+#[test]
+fn the_least_price_is_that_of_the_moment_at_the_station() {
+    let fee = |restrictions: Value| {
+        let night = json!({ "price_components": [component("FLAT", "1.00")], "restrictions": restrictions });
+        least_price(&tariff(json!([night]), json!({})), BERLIN, start()).to_string()
+    };
+    // 2026-03-03, 10:00 UTC is 11:00 in Berlin, a Tuesday.
+    assert_eq!(fee(json!({ "start_time": "11:00", "end_time": "12:00" })), "1.19");
+    assert_eq!(fee(json!({ "start_time": "10:00", "end_time": "11:00" })), "0.00");
+    assert_eq!(fee(json!({ "day_of_week": ["TUESDAY"] })), "1.19");
+    assert_eq!(fee(json!({ "day_of_week": ["MONDAY"] })), "0.00");
+    // A fee that comes later, or with more power, is one that a limit avoids.
+    assert_eq!(fee(json!({ "min_duration": 1 })), "0.00");
+    assert_eq!(fee(json!({ "min_kwh": "0.001" })), "0.00");
+    assert_eq!(fee(json!({ "min_power": "1" })), "0.00");
+    assert_eq!(fee(json!({ "max_power": "22" })), "1.19");
+    // A maximum below the fee bounds it.
+    let bounded = tariff(
+        json!([{ "price_components": [component("FLAT", "9.00")] }]),
+        json!({ "max_price": { "excl_vat": "4.00" } }),
+    );
+    assert_eq!(least_price(&bounded, BERLIN, start()).to_string(), "4.76");
+}
+
+#[test]
+fn a_prepaid_session_needs_the_least_price_in_the_wallet() {
+    let balance = |text: &str| -> Decimal { text.parse().unwrap() };
+    assert_eq!(balance_allows_least_price(balance("5.95"), &minimum(), BERLIN, start()), Ok(()));
+    let refused = balance_allows_least_price(balance("5.94"), &minimum(), BERLIN, start());
+    let Err(DomainError::Conflict(conflict)) = refused else { panic!("{refused:?}") };
+    assert!(conflict.message.contains("5.94 EUR") && conflict.message.contains("5.95 EUR"), "{conflict}");
+}
