@@ -47,6 +47,8 @@ fn begin(tariff: &Tariff, limits: Limits) -> Result<Session, DomainError> {
         charge_percent: 10.0,
         target_percent: 90.0,
         limits,
+        request_fingerprint: "test".to_owned(),
+        correlation_id: "test".to_owned(),
     };
     Session::start(request, &mut station, &mut port(1, 50.0), Role::User, start()).map(|(session, _)| session)
 }

@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::near::Near;
 use crate::page::{Page, PageRequest};
 use crate::stations::{json, outbox};
-use crate::transaction::{Update, UpdateExpression};
+use crate::transaction::UpdateExpression;
 use crate::{Trace, keys, time};
 
 /// POIs that a page of a search looks at: some 2 MB of the index.

@@ -80,13 +80,10 @@ impl Db {
             while kept.len() < page.limit
                 && let Some((shard, key)) = found.next()
             {
-                match read.remove(&describe(&key)).map(&decode) {
-                    Some(Ok(item)) if keep(&item) => kept.push(item),
-                    // One unreadable item must not hide the others; the alarm on error logs tells.
-                    Some(Err(error)) => tracing::error!(%error, "an item is left out of a list"),
-                    _ => {}
-                }
-                position = Some(Position { shard, key: key_to_text(&key) });
+                let item = read.remove(&describe(&key)).and_then(|item| readable(decode(item)));
+                kept.extend(item.filter(&keep));
+                let at = page::Position::of(&query.shard(shard, query.between.clone()), &key)?;
+                position = Some(Position { shard, at });
             }
             more = found.len() > 0 || !heads.iter().all(Head::is_at_its_end);
             if kept.len() == page.limit || !more {

@@ -1,6 +1,6 @@
 //! An independent price of a session: whole watt-hours, milliseconds and minor units, all integers.
 //!
-//! It reads a tariff as JSON and steps through the session second by second. It shares no code with the price engine
+//! It reads a tariff as JSON and steps through the session minute by minute. It shares no code with the price engine
 //! or the bill, so the tests of both compare two derivations of OCPI 2.2.1 section 11.3.2 and EN 16931.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
 
@@ -190,6 +190,14 @@ fn energy_marks(tariff: &Value) -> Vec<i64> {
     limits.flatten().map(|kwh| i64::try_from((kwh + 999_999) / 1_000_000).unwrap()).collect()
 }
 
+/// The milliseconds since the start at which an element may begin or cease to apply.
+fn duration_marks(tariff: &Value) -> Vec<i64> {
+    let elements = tariff["elements"].as_array().unwrap().iter();
+    let names = ["min_duration", "max_duration"];
+    let seconds = elements.flat_map(|element| names.map(|name| element["restrictions"][name].as_i64()));
+    seconds.flatten().map(|seconds| seconds * 1000).collect()
+}
+
 /// The local time of `at_ms` at a place that is `offset_seconds` ahead of UTC then.
 fn local(at_ms: i64, offset_seconds: &dyn Fn(i64) -> i64) -> NaiveDateTime {
     DateTime::from_timestamp_millis(at_ms + 1000 * offset_seconds(at_ms.div_euclid(1000))).unwrap().naive_utc()
@@ -197,7 +205,7 @@ fn local(at_ms: i64, offset_seconds: &dyn Fn(i64) -> i64) -> NaiveDateTime {
 
 fn meter<'a>(tariff: &'a Value, periods: &[Period], offset_seconds: &dyn Fn(i64) -> i64) -> Meter<'a> {
     let mut meter = Meter { tariff, used: BTreeMap::new(), last: BTreeMap::new() };
-    let marks = energy_marks(tariff);
+    let (marks, durations) = (energy_marks(tariff), duration_marks(tariff));
     let session_start = periods.first().map_or(0, |period| period.start_ms);
     let mut before = 0;
     for period in periods {
@@ -239,8 +247,10 @@ fn meter<'a>(tariff: &'a Value, periods: &[Period], offset_seconds: &dyn Fn(i64)
         }
         let mut from = period.start_ms;
         while from < period.end_ms {
-            let second = |origin: i64| from + 1000 - (from - origin).rem_euclid(1000);
-            let to = second(0).min(second(session_start)).min(period.end_ms);
+            // Clocks and offsets change at whole minutes.
+            let minute = from + 60_000 - from.rem_euclid(60_000);
+            let durations = durations.iter().map(|ms| session_start + ms).filter(|at| *at > from);
+            let to = durations.chain([minute, period.end_ms]).min().unwrap();
             let (low, high) = (register(from), register(to));
             if marks.iter().any(|mark| low < *mark && *mark <= high) {
                 for at in from..to {

@@ -20,7 +20,7 @@ async fn a_tick_that_meets_the_transaction_of_a_stop_advances_the_whole_station(
     }
     let http = FaultyHttp::default();
     let config = sdk_config(&world.dynamodb.endpoint()).into_builder().http_client(http.clone()).build();
-    let charging = ChargingStore::new(store::Client::new(&config), "ev-stations", "ev-sessions", 16);
+    let charging = ChargingStore::new(store::Client::new(&config), "ev-stations", "ev-sessions");
     let simulator = Door::new(ChargingSimulator::new(charging, None, 100_000), Clock::SYSTEM);
     let tick = async |minutes| invoke(&simulator, json!({ "tickAt": minutes_after(&sessions[0], minutes) })).await;
     http.plan([].into());
