@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
+#[path = "../../testkit/src/random.rs"]
+mod random;
 
 use std::collections::HashMap;
 
@@ -17,6 +19,7 @@ use domain::session::{EndReason, Limits, Session, SessionStatus, StartSession, V
 use domain::site::{Changes, PortChange, Site, StationChange, tick};
 use domain::station::{Port, PortStatus, Station, StationStatus, StationUpdate};
 use proptest::prelude::*;
+use random::seeded;
 
 fn actor(role: Role) -> Actor {
     Actor { user_id: UserId::new("u-1").unwrap(), role }
@@ -302,7 +305,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(seeded(500))]
 
     /// Whatever is commanded when, the rows fit together, every item is written once, and no more energy is metered
     /// than the station had.

@@ -156,7 +156,9 @@ where
     F: Future<Output = Result<T, StoreError>>,
 {
     let watch = Stopwatch::now();
-    call.retry(backoff()).when(|error| error.is_retryable() && watch.elapsed() < PATIENCE).await
+    let tries = call.retry(backoff()).when(|error| error.is_retryable() && watch.elapsed() < PATIENCE);
+    // Boxed: the layout of a whole handler's future would exceed the compiler's depth limit.
+    Box::pin(tries.into_future()).await
 }
 
 /// A query of one partition of a table or index.

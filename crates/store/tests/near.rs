@@ -9,9 +9,9 @@ use domain::geo::Location;
 use domain::station::{Station, StationStatus};
 use futures::{StreamExt, TryStreamExt, stream};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use store::StationFilter;
-use testkit::EmbeddedDynamoDb;
+use testkit::{EmbeddedDynamoDb, seeded};
 
 async fn put(dynamodb: &EmbeddedDynamoDb, stations: &[Station]) {
     let store = dynamodb.charging().stations;
@@ -84,7 +84,7 @@ async fn search_equals_a_look_at_all(case: &Case) -> Result<(), TestCaseError> {
 #[test]
 fn what_is_found_is_what_lies_within_the_radius_nearest_first() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let mut runner = TestRunner::new(Config { cases: 96, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(seeded(96));
     let result = runner.run(&case(), |case| runtime.block_on(search_equals_a_look_at_all(&case)));
     result.unwrap_or_else(|failure| panic!("{failure}"));
 }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use session_service::SessionService;
 use station_service::StationService;
 use store::{ChargingStore, Client, Db, UserStore};
-use testkit::{EmbeddedDynamoDb, NOWHERE, Outcome, Turn, Turns, invoke, sdk_config};
+use testkit::{EmbeddedDynamoDb, NOWHERE, Outcome, Turn, Turns, invoke, sdk_config, seeded};
 
 const CASES: u32 = 200;
 const PORTS: u32 = 3;
@@ -326,12 +326,7 @@ fn same<T: PartialEq + Debug>(found: &T, expected: &T, what: &str) -> Result<(),
 fn commands_that_pass_each_other_leave_rows_that_fit_together() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases: CASES,
-        failure_persistence: None,
-        max_shrink_iters: 100,
-        ..ProptestConfig::default()
-    });
+    let mut runner = TestRunner::new(seeded(CASES));
     let rounds = prop::collection::vec(round(), 2..8);
     let outcome = runner.run(&rounds, |rounds| {
         local.block_on(&runtime, async {

@@ -7,7 +7,7 @@ mod common;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use common::{faulty_db, first, insert_log, list_logs, log, logs_by, poi, put_session, walk};
+use common::{charging_by, faulty, faulty_db, first, insert_log, list_logs, log, poi, put_session, walk};
 use domain::error_log::{Level, LogEntry, LogStatus};
 use domain::geo::Location;
 use domain::id::{StationId, UserId};
@@ -15,9 +15,9 @@ use domain::poi::PoiFilter;
 use domain::station::StationStatus;
 use futures::{StreamExt, TryStreamExt, stream};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use store::{ErrorLogFilter, InvoiceFilter, PoiStore, SessionFilter, StationFilter};
-use testkit::EmbeddedDynamoDb;
+use testkit::{EmbeddedDynamoDb, seeded};
 
 const ITEMS: u32 = 2500;
 
@@ -75,7 +75,7 @@ fn a_filtered_list_is_what_a_look_at_every_item_finds() {
         put_logs(&dynamodb, &entries).await;
         dynamodb
     });
-    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(seeded(64));
     let result = runner.run(&filter(), |(filter, limit)| {
         let store = dynamodb.error_logs();
         let (found, _) = runtime.block_on(walk(limit, async |page| list_logs(&store, &filter, &page).await));
@@ -86,27 +86,49 @@ fn a_filtered_list_is_what_a_look_at_every_item_finds() {
     result.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_of_a_filtered_list_makes_few_calls_however_much_is_filtered_away() {
-    let dynamodb = EmbeddedDynamoDb::start().await;
-    let entries = logs();
-    put_logs(&dynamodb, &entries).await;
-    let (http, db) = faulty_db(&dynamodb);
-    let store = logs_by(db);
-    // A few that come last, none, and many among many.
-    for (level, service) in [(Level::Info, "early"), (Level::Critical, "nobody"), (Level::Info, "a")] {
-        let filter = ErrorLogFilter { level: Some(level), service: Some(service.to_owned()), status: None };
-        let expected = entries.iter().filter(|entry| accepts(&filter, entry)).count();
-        let (found, pages) = walk(1, async |page| {
+/// The station of each session of one user, in order of their starts: some are rare and lie together.
+fn station_of(number: u32) -> &'static str {
+    if number < 40 { "early" } else { ["a", "b", "c"][(number % 3) as usize] }
+}
+
+async fn put_sessions(dynamodb: &EmbeddedDynamoDb) {
+    let charging = dynamodb.charging();
+    let puts = stream::iter(0..ITEMS).map(|number| {
+        let charging = charging.clone();
+        async move { put_session(&charging, &format!("x-{number}"), "u-1", station_of(number), number.into()).await }
+    });
+    puts.buffer_unordered(32).collect::<Vec<_>>().await;
+}
+
+#[test]
+fn a_filtered_list_of_sessions_is_what_a_look_at_every_session_finds_in_few_calls() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let dynamodb = runtime.block_on(async {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        put_sessions(&dynamodb).await;
+        dynamodb
+    });
+    let (http, client) = runtime.block_on(async { faulty(&dynamodb) });
+    let sessions = charging_by(client).sessions;
+    let of_user = SessionFilter::User(UserId::new("u-1").unwrap());
+    let mut runner = TestRunner::new(seeded(64));
+    let station = prop_oneof![Just("a"), Just("b"), Just("early"), Just("nobody")];
+    let cases = (station, prop_oneof![Just(1_usize), 2_usize..=100]);
+    let result = runner.run(&cases, |(station, limit)| {
+        let (found, pages) = runtime.block_on(walk(limit, async |page| {
             http.plan([].into());
-            let page = list_logs(&store, &filter, &page).await;
-            assert!(http.calls() <= 24, "{} calls for a page of one", http.calls());
+            let page = sessions.list(&of_user, &page, |session| session.station_id.as_str() == station).await;
+            assert!(http.calls() <= 20, "{} calls for a page of {limit}", http.calls());
             page
-        })
-        .await;
-        assert_eq!(found.len(), expected);
-        assert!(pages <= expected + 4, "{pages} pages for {expected} items");
-    }
+        }));
+        let found: Vec<String> = found.into_iter().map(|session| session.id.to_string()).collect();
+        let expected = (0..ITEMS).rev().filter(|number| station_of(*number) == station);
+        let expected: Vec<String> = expected.map(|number| format!("x-{number}")).collect();
+        prop_assert_eq!(&found, &expected);
+        prop_assert!(pages <= expected.len() / limit + 4, "{} pages of {} for {}", pages, limit, expected.len());
+        Ok(())
+    });
+    result.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
