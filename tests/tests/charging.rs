@@ -295,15 +295,14 @@ async fn set_simulator_variable(stack: &Stack, name: &str, value: Option<String>
     lambda.update_function_configuration().function_name(function).environment(environment).send().await.unwrap();
     eventually("the changed environment", || async {
         let now = lambda.get_function_configuration().function_name(function).send().await.unwrap();
-        // The local cloud is done at once, and says nothing.
-        matches!(now.last_update_status, None | Some(LastUpdateStatus::Successful)).then_some(())
+        (now.last_update_status == Some(LastUpdateStatus::Successful)).then_some(())
     })
     .await;
     before
 }
 
-/// The deployed simulator takes any fleet for a large one: it hands a tick on to its queue, which brings it back. Ticks
-/// of other tests name their stations, and are worked inline as ever; the schedule's go through the queue meanwhile.
+/// The deployed simulator takes any fleet for a large one: it hands a tick on to its queue, which brings it back. The
+/// schedule's ticks go through the queue meanwhile. No other test runs beside this one: see `.config/nextest.toml`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_fleet_is_handed_on_through_the_queue() {
     const INLINE: &str = "SIMULATOR_INLINE_SESSIONS";
