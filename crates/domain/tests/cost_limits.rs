@@ -144,7 +144,7 @@ fn least(terms: &SessionTerms) -> Decimal {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn limits_do_not_depend_on_the_ticks_and_hold(

@@ -56,13 +56,13 @@ pub fn advance_station<'t>(
     let mut run = StationRun::new(power_kw, sessions.iter().map(|session| clock.occupant(session)).collect());
     let mut meters: Vec<Meter<'_>> =
         sessions.iter().map(|session| Meter::new(session, clock, until, terms(session))).collect();
-    while run.step(clock.hours(clock.ms(until))) {
+    while run.step(hours(clock.ms(until))) {
         // A session stopped by its cost frees its share, which changes what the others draw: the step is shortened to
         // the earliest such stop. What lies before it stays as it is.
         let stops = |(index, meter): (usize, &Meter<'_>)| Some((index, meter.cost_stop(&run, index)?));
         let stops: Vec<(usize, i64)> = meters.iter().enumerate().filter_map(stops).collect();
         if let Some(earliest) = stops.iter().map(|(_, at)| *at).min() {
-            run.shorten(clock.hours(earliest));
+            run.shorten(hours(earliest));
             for (index, _) in stops.into_iter().filter(|(_, at)| *at == earliest) {
                 run.leave(index);
                 meters[index].stopped_ms = Some(earliest);
@@ -81,7 +81,7 @@ pub fn advance_station<'t>(
         .collect()
 }
 
-/// Instants as whole milliseconds, and as the hours in which the simulation counts, from one origin.
+/// Instants as whole milliseconds from one origin.
 #[derive(Clone, Copy)]
 struct Clock {
     origin: Instant,
@@ -101,34 +101,34 @@ impl Clock {
         self.origin + Duration::milliseconds(ms)
     }
 
-    #[allow(clippy::cast_precision_loss)] // milliseconds within a few years are far below 2^52
-    fn hours(self, ms: i64) -> f64 {
-        ms as f64 / MS_PER_HOUR
-    }
-
-    /// The last whole millisecond not after `hours`.
-    #[allow(clippy::cast_possible_truncation)]
-    fn ms_before(self, hours: f64) -> i64 {
-        (hours * MS_PER_HOUR + SNAP_MS).floor() as i64
-    }
-
-    /// The first whole millisecond not before `hours`.
-    #[allow(clippy::cast_possible_truncation)]
-    fn ms_after(self, hours: f64) -> i64 {
-        (hours * MS_PER_HOUR - SNAP_MS).ceil() as i64
-    }
-
     fn occupant(self, session: &Session) -> Occupant<'_> {
-        let hours = |at| if session.status.is_active() { self.hours(self.ms(at)) } else { f64::INFINITY };
+        let from = |at| if session.status.is_active() { hours(self.ms(at)) } else { f64::INFINITY };
         Occupant {
-            present_from: hours(session.started_at),
-            advanced_to: hours(session.metered_at),
+            present_from: from(session.started_at),
+            advanced_to: from(session.metered_at),
             battery: session.battery(),
             limit_kw: session.limit_kw,
             vehicle_max_kw: session.vehicle_max_kw,
             model: &session.model,
         }
     }
+}
+
+#[allow(clippy::cast_precision_loss)] // milliseconds within a few years are far below 2^52
+fn hours(ms: i64) -> f64 {
+    ms as f64 / MS_PER_HOUR
+}
+
+/// The last whole millisecond not after `hours` from the origin, in which the simulation counts.
+#[allow(clippy::cast_possible_truncation)]
+fn ms_before(hours: f64) -> i64 {
+    (hours * MS_PER_HOUR + SNAP_MS).floor() as i64
+}
+
+/// The first whole millisecond not before `hours`.
+#[allow(clippy::cast_possible_truncation)]
+fn ms_after(hours: f64) -> i64 {
+    (hours * MS_PER_HOUR - SNAP_MS).ceil() as i64
 }
 
 /// The meter of a session while its station is advanced.
@@ -220,8 +220,8 @@ impl<'s> Meter<'s> {
     /// the one in which it did.
     fn last_step<'r>(&self, run: &'r StationRun<'_>, index: usize) -> (&'r [Stretch], i64) {
         let until_ms = match run.so_far(index).ended_at {
-            Some(hours) => self.clock.ms_after(hours),
-            None => self.clock.ms_before(run.now()),
+            Some(hours) => ms_after(hours),
+            None => ms_before(run.now()),
         };
         (run.last_stretches(index), until_ms)
     }
@@ -237,7 +237,7 @@ impl<'s> Meter<'s> {
         let mut from_ms = self.read_ms;
         for (index, stretch) in stretches.iter().enumerate() {
             let is_last = index + 1 == stretches.len();
-            let stretch_to = if is_last { until_ms } else { self.clock.ms_before(stretch.to).min(until_ms) };
+            let stretch_to = if is_last { until_ms } else { ms_before(stretch.to).min(until_ms) };
             while from_ms < stretch_to {
                 let part = self.part(log, stretch, from_ms, stretch_to);
                 if let Some(at) = stop(log, part) {
@@ -304,7 +304,7 @@ impl<'s> Meter<'s> {
     }
 
     fn register(&self, stretch: &Stretch, ms: i64) -> WattHours {
-        WattHours::register(self.session.delivered_kwh(stretch.percent_at(self.clock.hours(ms))))
+        WattHours::register(self.session.delivered_kwh(stretch.percent_at(hours(ms))))
     }
 }
 
@@ -405,11 +405,11 @@ fn apply(
         return SKIPPED;
     }
     let began = session.status == SessionStatus::Started;
-    let full_ms = advance.ended_at.map(|hours| clock.ms_after(hours));
+    let full_ms = advance.ended_at.map(|hours| ms_after(hours));
     let end = stopped_ms.or(full_ms).map(|ms| clock.instant(ms).clamp(session.metered_at, until));
     session.meter = log;
     session.charge_percent = match stopped_ms {
-        Some(ms) => advance.percent_at(clock.hours(ms)).unwrap_or(session.charge_percent),
+        Some(ms) => advance.percent_at(hours(ms)).unwrap_or(session.charge_percent),
         None => advance.percent,
     };
     session.power_kw = (advance.power_kw * 1000.0).round() / 1000.0;
