@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
+#[path = "../../testkit/src/random.rs"]
+mod random;
 
 use chrono::{DateTime, Duration, TimeZone as _, Utc};
 use common::{Car, assert_same, model, session, start, station, terms};
@@ -11,6 +13,7 @@ use domain::session::{EndReason, Session, SessionTerms, advance_station};
 use domain::tariff::{ChargingPeriod, PeriodState, Tariff, price};
 use domain::units::WattHours;
 use proptest::prelude::*;
+use random::seeded;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -144,7 +147,7 @@ fn least(terms: &SessionTerms) -> Decimal {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(seeded(500))]
 
     #[test]
     fn limits_do_not_depend_on_the_ticks_and_hold(
@@ -338,7 +341,7 @@ fn reached(session: &Session, terms: &SessionTerms, from: (i64, u64), to: (i64, 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(seeded(100))]
 
     #[test]
     fn a_limit_stops_at_the_last_millisecond_before_the_cost_first_exceeds_it(

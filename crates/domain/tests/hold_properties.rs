@@ -2,6 +2,9 @@
 //! session holds, and as much as a plain account of promises says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+#[path = "../../testkit/src/random.rs"]
+mod random;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Duration;
@@ -10,6 +13,7 @@ use domain::billing::{HoldRequest, Wallet};
 use domain::id::{InvoiceId, SessionId, UserId};
 use domain::money::Currency;
 use proptest::prelude::*;
+use random::seeded;
 use rust_decimal::Decimal;
 
 #[derive(Clone, Debug)]
@@ -57,7 +61,7 @@ fn session(number: u8) -> SessionId {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(seeded(2000))]
 
     #[test]
     fn promises_are_kept(steps in steps()) {

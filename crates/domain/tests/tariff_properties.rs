@@ -3,6 +3,9 @@
 
 mod oracle;
 
+#[path = "../../testkit/src/random.rs"]
+mod random;
+
 use chrono::{DateTime, Duration, Offset, TimeZone};
 use chrono_tz::Tz;
 use domain::bill::Bill;
@@ -10,6 +13,7 @@ use domain::tariff::{ChargingPeriod, Dimension, PeriodState, Price, Tariff, pric
 use oracle::Period;
 use proptest::prelude::*;
 use proptest::sample::select;
+use random::seeded;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde_json::{Map, Value, json};
@@ -217,7 +221,7 @@ fn energy_wh(price: &Price) -> i128 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(seeded(1000))]
 
     /// Where energy always has a price, what is billed is the register, rounded up by a step once.
     #[test]

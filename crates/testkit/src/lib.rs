@@ -11,6 +11,7 @@ mod ocm;
 mod random;
 mod runtime_api;
 mod s3;
+mod shares;
 mod telemetry;
 mod turns;
 
@@ -24,5 +25,6 @@ pub use ocm::{OcmChange, OcmFault, OcmServer};
 pub use random::seeded;
 pub use runtime_api::RuntimeApi;
 pub use s3::EmbeddedS3;
+pub use shares::share;
 pub use telemetry::{archived, lines, reading};
 pub use turns::{Turn, Turns};

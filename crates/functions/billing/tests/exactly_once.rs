@@ -20,11 +20,11 @@ use domain::session::SessionStatus;
 use domain::tariff::PeriodState;
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use store::{BillingStore, Client, Db};
-use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, sdk_config, seeded, sqs_event};
+use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, sdk_config, seeded, share, sqs_event};
 
 /// Cases run on so many threads, each with a `DynamoDB` of its own.
 const THREADS: u32 = 4;
@@ -369,13 +369,6 @@ fn events(transactions: &[Vec<u8>]) -> Result<Vec<(InvoiceId, Event)>, TestCaseE
     Ok(events.into_values().map(|event| (about(&event), event)).collect())
 }
 
-/// A thread's share of the cases, from a seed that no other thread has, nor any of the next run.
-fn share(config: &Config, thread: u32) -> Config {
-    let RngSeed::Fixed(seed) = config.rng_seed else { panic!("the configuration has no seed") };
-    let seed = seed.wrapping_mul(THREADS.into()).wrapping_add(thread.into());
-    Config { cases: config.cases / THREADS, rng_seed: RngSeed::Fixed(seed), ..config.clone() }
-}
-
 /// Runs a thread's share; the failure with the smallest history that shows it.
 fn run(config: Config) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -396,7 +389,7 @@ fn run(config: Config) -> Result<(), String> {
 fn the_books_are_right_whatever_happens() {
     let config = Config { max_shrink_iters: 500, ..seeded(CASES) };
     let failures: Vec<String> = std::thread::scope(|scope| {
-        let shares = (0..THREADS).map(|thread| share(&config, thread));
+        let shares = (0..THREADS).map(|thread| share(&config, thread, THREADS));
         let threads: Vec<_> = shares.map(|share| scope.spawn(|| run(share))).collect();
         threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
     });

@@ -2,14 +2,13 @@
 //! top-ups and expiries through the real handlers, with duplicates, in any order, two at a time, with crashes before and
 //! after any call, throttling and lost answers.
 //!
-//! `PROPTEST_CASES` sets the number of cases (1,000), `EVOKE_SEED` repeats a run; both are printed.
+//! `PROPTEST_CASES` sets the number of cases (1,000), `PROPTEST_RNG_SEED` repeats a run; both are printed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use billing::Billing;
@@ -22,11 +21,13 @@ use domain::id::{InvoiceId, SessionId, UserId};
 use domain::session::SessionStatus;
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use store::{BillingStore, Client, Db};
-use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, Outcome, invoke, no_redelivery, sdk_config, sqs_event};
+use testkit::{
+    EmbeddedDynamoDb, Fault, FaultyHttp, Outcome, invoke, no_redelivery, sdk_config, seeded, share, sqs_event,
+};
 
 thread_local! {
     /// How far the clock of this thread's processes is ahead.
@@ -252,8 +253,8 @@ async fn a_hold_counts_for_nothing_once_its_time_is_over() {
 // Random histories.
 
 /// Cases run on so many threads, each with a `DynamoDB` of its own.
-const THREADS: u64 = 4;
-const CASES: u64 = 1_000;
+const THREADS: u32 = 4;
+const CASES: u32 = 1_000;
 const USERS: usize = 2;
 /// Attempts at starting one session.
 const ATTEMPTS: usize = 3;
@@ -695,29 +696,15 @@ async fn play(books: &Books, history: &History) -> Result<(), TestCaseError> {
     case.audit().await
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    #[allow(clippy::disallowed_methods)] // how a run is repeated
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
 /// Runs a thread's share; the failure with the smallest history that shows it.
-fn run(thread: u64, run_seed: u64, cases: u64) -> Result<(), String> {
+fn run(config: Config) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (_dynamodb, books) = runtime.block_on(async {
         let dynamodb = EmbeddedDynamoDb::start().await;
         let books = Books { store: dynamodb.billing(), processes: [Process::new(&dynamodb), Process::new(&dynamodb)] };
         (dynamodb, books)
     });
-    let config = Config {
-        cases: u32::try_from(cases).unwrap(),
-        failure_persistence: None,
-        max_shrink_iters: 500,
-        ..Config::default()
-    };
-    let mut seed = [0; 32];
-    seed[..8].copy_from_slice(&run_seed.to_le_bytes());
-    seed[8..16].copy_from_slice(&thread.to_le_bytes());
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    let mut runner = TestRunner::new(config);
     let outcome = runner.run(&histories(), |history| runtime.block_on(play(&books, &history)));
     outcome.map_err(|error| match error {
         TestError::Fail(reason, history) => format!("{reason}\nsmallest history: {history:#?}"),
@@ -726,24 +713,12 @@ fn run(thread: u64, run_seed: u64, cases: u64) -> Result<(), String> {
 }
 
 #[test]
-#[allow(clippy::print_stderr)] // how long it took, and how to repeat it
 fn no_cent_is_promised_twice_and_nothing_is_held_for_ever() {
-    let cases = setting("PROPTEST_CASES", CASES);
-    let run_seed = setting("EVOKE_SEED", u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap()));
-    eprintln!("EVOKE_SEED={run_seed} PROPTEST_CASES={cases}");
-    let began = std::time::Instant::now();
-    let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let failures = &failures;
-            scope.spawn(move || {
-                if let Err(failure) = run(thread, run_seed, cases / THREADS) {
-                    failures.lock().unwrap().push(failure);
-                }
-            });
-        }
+    let config = Config { max_shrink_iters: 500, ..seeded(CASES) };
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let shares = (0..THREADS).map(|thread| share(&config, thread, THREADS));
+        let threads: Vec<_> = shares.map(|share| scope.spawn(|| run(share))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
     });
-    eprintln!("{cases} histories in {:.0} s", began.elapsed().as_secs_f64());
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "EVOKE_SEED={run_seed}: {}", failures.join("\n\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }

@@ -67,6 +67,7 @@ mod tests {
 
     use domain::billing::EntryKind;
     use proptest::prelude::*;
+    use testkit::seeded;
 
     use super::*;
 
@@ -104,7 +105,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+        #![proptest_config(seeded(500))]
 
         /// A right ledger is found right, whatever the pages, and even as more is booked; any one change is found.
         #[test]

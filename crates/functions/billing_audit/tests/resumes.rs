@@ -1,6 +1,6 @@
 //! An audit that is interrupted, however often and wherever, finds what an uninterrupted one finds.
 //!
-//! `EVOKE_SEED` repeats a run; the seed is printed when it fails.
+//! `PROPTEST_RNG_SEED` repeats a run; the seed is printed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -13,10 +13,10 @@ use chrono::TimeDelta;
 use common::{World, invoice};
 use lambda_kit::{Clock, Context, Failure, Function, Peer, Request};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use proptest::test_runner::{TestCaseError, TestRunner};
 use serde_json::{Value, json};
 use store::{BillingStore, Client, Db, SessionStore};
-use testkit::{FakeAws, Fault, FaultyHttp, sdk_config};
+use testkit::{FakeAws, Fault, FaultyHttp, sdk_config, seeded};
 
 /// More than two pages of everything.
 const USERS: usize = 230;
@@ -182,16 +182,8 @@ async fn long_ledger(world: &World) {
     wallet.item("version", number(ENTRIES)).send().await.unwrap();
 }
 
-fn seed() -> u64 {
-    #[allow(clippy::disallowed_methods)] // how a run is repeated
-    let seed = std::env::var("EVOKE_SEED").ok().and_then(|seed| seed.parse().ok());
-    seed.unwrap_or_else(|| (Clock::SYSTEM.0)().timestamp_millis().unsigned_abs())
-}
-
 #[test]
 fn however_often_it_is_interrupted_it_finds_the_same() {
-    let seed = seed();
-    println!("EVOKE_SEED={seed}");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (world, expected) = runtime.block_on(async {
         let world = World::new().await;
@@ -203,21 +195,19 @@ fn however_often_it_is_interrupted_it_finds_the_same() {
         .block_on(async { audit(&Process::new(&world).await, &first, &[]).await })
         .expect("an audit without interruption");
     assert_eq!((&whole, invocations), (&expected, 1), "without interruption");
-    let mut seeds = [0; 32];
-    seeds[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seeds);
-    let config = Config { failure_persistence: None, ..Config::with_cases(CASES) };
+    let config = seeded(CASES);
+    let cases = config.cases;
     let all_invocations = std::cell::Cell::new(0);
-    let result = TestRunner::new_with_rng(config, rng).run(&turns(), |turns| {
+    let result = TestRunner::new(config).run(&turns(), |turns| {
         let (found, invocations) =
             runtime.block_on(async { audit(&Process::new(&world).await, &first, &turns).await })?;
         all_invocations.set(all_invocations.get() + invocations);
         prop_assert_eq!(&found, &expected);
         Ok(())
     });
-    result.unwrap_or_else(|error| panic!("EVOKE_SEED={seed}: {error}"));
-    println!("{} invocations in {CASES} cases", all_invocations.get());
-    assert!(all_invocations.get() > 5 * CASES as usize, "the audits were hardly interrupted");
+    result.unwrap_or_else(|error| panic!("{error}"));
+    println!("{} invocations in {cases} cases", all_invocations.get());
+    assert!(all_invocations.get() > 5 * cases as usize, "the audits were hardly interrupted");
 }
 
 /// An invocation without time looks at one page, and hands on the rest whole.

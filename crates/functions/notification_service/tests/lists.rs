@@ -59,7 +59,10 @@ async fn entries_by_level_service_and_status_come_newest_first_and_each_once() {
         store.insert(entry, entry.occurred_at).await.unwrap();
     }
     let topics = Topics::new(aws_sdk_sns::Client::new(&sdk_config(NOWHERE)), "o".to_owned(), "u".to_owned());
-    let door = Door::new(NotificationService::new(store, topics, no_redelivery()), Clock(|| "2026-02-23T10:00:00Z".parse().unwrap()));
+    let door = Door::new(
+        NotificationService::new(store, topics, no_redelivery()),
+        Clock(|| "2026-02-23T10:00:00Z".parse().unwrap()),
+    );
     let check = async |filter: Value, wanted: &dyn Fn(&LogEntry) -> bool| {
         let expected: BTreeSet<&str> = entries.iter().filter(|e| wanted(e)).map(|e| e.id.as_str()).collect();
         for limit in [3, 100] {

@@ -171,7 +171,8 @@ async fn a_forged_token_is_a_validation_error() {
     forgeries.insert("negative".to_owned(), changed(&|from| from["shard"] = json!(-1)));
     forgeries.insert("no key".to_owned(), changed(&|from| from["at"]["primary"] = json!([])));
     forgeries.insert("half a key".to_owned(), changed(&|from| from["at"]["primary"] = json!(["SESSION#1"])));
-    forgeries.insert("more".to_owned(), changed(&|from| from["at"]["primary"].as_array_mut().unwrap().push(json!("u-1"))));
+    forgeries
+        .insert("more".to_owned(), changed(&|from| from["at"]["primary"].as_array_mut().unwrap().push(json!("u-1"))));
     forgeries.insert("empty key".to_owned(), changed(&|from| from["at"]["primary"][0] = json!("")));
     for time in ["", "yesterday", "2026-03-03", "9999", "2026-03-03T10:00:00Z"] {
         forgeries.insert(format!("time {time:?}"), changed(&|from| from["at"]["sort"] = json!(time)));
