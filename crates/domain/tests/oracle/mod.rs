@@ -251,13 +251,16 @@ fn meter<'a>(tariff: &'a Value, periods: &[Period], offset_seconds: &dyn Fn(i64)
             let minute = from + 60_000 - from.rem_euclid(60_000);
             let durations = durations.iter().map(|ms| session_start + ms).filter(|at| *at > from);
             let to = durations.chain([minute, period.end_ms]).min().unwrap();
-            let (low, high) = (register(from), register(to));
-            if marks.iter().any(|mark| low < *mark && *mark <= high) {
-                for at in from..to {
-                    step(at, at + 1, register(at), register(at + 1));
+            // Halves, down to the millisecond in which the register passes a mark.
+            let mut parts = vec![(from, to)];
+            while let Some((from, to)) = parts.pop() {
+                let (low, high) = (register(from), register(to));
+                if to - from > 1 && marks.iter().any(|mark| low < *mark && *mark <= high) {
+                    let middle = from + (to - from) / 2;
+                    parts.extend([(middle, to), (from, middle)]);
+                } else {
+                    step(from, to, low, high);
                 }
-            } else {
-                step(from, to, low, high);
             }
             from = to;
         }
