@@ -674,7 +674,9 @@ async fn play(books: &Books, history: &History) -> Result<(), TestCaseError> {
     let mut waiting = history.deliveries.iter();
     while let Some(delivery) = waiting.next() {
         if let Some((payload, sent)) = case.send(&delivery.step) {
-            let beside = waiting.clone().next().filter(|_| delivery.together);
+            // Time does not pass while a message is handled.
+            let beside = waiting.clone().next().filter(|other| !matches!(other.step, Step::Later { .. }));
+            let beside = beside.filter(|_| delivery.together);
             let beside = beside.and_then(|other| {
                 waiting.next();
                 Some((case.send(&other.step)?, &other.faults))
