@@ -193,7 +193,7 @@ impl<'s> Meter<'s> {
 
     /// Writes the last step of `run` into the log.
     fn read(&mut self, run: &StationRun<'_>, index: usize) {
-        let (stretches, until_ms) = self.last_step(run, index);
+        let (stretches, until_ms) = last_step(run, index);
         let mut log = std::mem::take(&mut self.log);
         self.follow(&mut log, stretches, until_ms, |_, _| None);
         self.log = log;
@@ -205,7 +205,7 @@ impl<'s> Meter<'s> {
     /// The last millisecond before the cost exceeds the limit, if it does in the last step of `run`.
     fn cost_stop(&self, run: &StationRun<'_>, index: usize) -> Option<i64> {
         let limit = self.limit.as_ref()?;
-        let (stretches, until_ms) = self.last_step(run, index);
+        let (stretches, until_ms) = last_step(run, index);
         let register = self.register(stretches.last()?, until_ms);
         let hours = Decimal::from(until_ms - self.clock.ms(self.session.started_at)) / Decimal::from(3_600_000);
         if limit.terms.tariff.cost_at_most(register, hours) <= limit.max_cost {
@@ -214,16 +214,6 @@ impl<'s> Meter<'s> {
         self.follow(&mut self.log.clone(), stretches, until_ms, |log, part| {
             self.first_excess(limit, log, part).map(|at| at - 1)
         })
-    }
-
-    /// The stretches of the last step of `run`, and the last millisecond that belongs to it: of a session that ended,
-    /// the one in which it did.
-    fn last_step<'r>(&self, run: &'r StationRun<'_>, index: usize) -> (&'r [Stretch], i64) {
-        let until_ms = match run.so_far(index).ended_at {
-            Some(hours) => ms_after(hours),
-            None => ms_before(run.now()),
-        };
-        (run.last_stretches(index), until_ms)
     }
 
     /// Records `stretches` up to `until_ms` part by part, and asks `stop` before each.
@@ -306,6 +296,13 @@ impl<'s> Meter<'s> {
     fn register(&self, stretch: &Stretch, ms: i64) -> WattHours {
         WattHours::register(self.session.delivered_kwh(stretch.percent_at(hours(ms))))
     }
+}
+
+/// The stretches of a session in the last step of `run`, and the last millisecond that belongs to the step: of a session
+/// that ended, the one in which it did.
+fn last_step<'r>(run: &'r StationRun<'_>, index: usize) -> (&'r [Stretch], i64) {
+    let until_ms = run.so_far(index).ended_at.map_or_else(|| ms_before(run.now()), ms_after);
+    (run.last_stretches(index), until_ms)
 }
 
 impl CostLimit<'_> {
@@ -405,7 +402,7 @@ fn apply(
         return SKIPPED;
     }
     let began = session.status == SessionStatus::Started;
-    let full_ms = advance.ended_at.map(|hours| ms_after(hours));
+    let full_ms = advance.ended_at.map(ms_after);
     let end = stopped_ms.or(full_ms).map(|ms| clock.instant(ms).clamp(session.metered_at, until));
     session.meter = log;
     session.charge_percent = match stopped_ms {

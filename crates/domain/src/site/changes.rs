@@ -36,7 +36,7 @@ pub struct StartedSession {
     pub session: Session,
     /// Its terms.
     pub terms: SessionTerms,
-    /// Its SESSION_STARTED.
+    /// Its `SESSION_STARTED`.
     pub event: Event,
 }
 
