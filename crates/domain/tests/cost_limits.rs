@@ -133,8 +133,10 @@ fn tariff(scale: Scale) -> impl Strategy<Value = SessionTerms> {
             elements.push(last);
             if max_price.is_some() {
                 // With several rates of VAT the gross price can fall while `max_price` holds: the named exception.
-                for component in elements.iter_mut().flat_map(|element| element["price_components"].as_array_mut()) {
-                    component.iter_mut().for_each(|component| component["vat"] = json!("19"));
+                for components in elements.iter_mut().filter_map(|element| element["price_components"].as_array_mut()) {
+                    for component in components {
+                        component["vat"] = json!("19");
+                    }
                 }
             }
             with(json!({ "currency": "EUR", "elements": elements, "min_price": min_price, "max_price": max_price }))

@@ -162,10 +162,12 @@ fn port_id(number: u32) -> PortId {
     PortId::new(format!("port-{number}")).unwrap()
 }
 
+/// A command, decided by an actor.
+type Decide = fn(&mut Site, &Actor) -> Result<Changes, DomainError>;
+
 #[test]
 fn every_command_lets_an_end_stand_that_lies_before_it() {
     let admin = actor(Role::Admin);
-    type Decide = fn(&mut Site, &Actor) -> Result<Changes, DomainError>;
     let commands: [(&str, Decide, PortStatus, SessionStatus); 7] = [
         ("stop it", |site, by| site.stop(&id(1), by, after(60)), PortStatus::Free, SessionStatus::InProgress),
         ("stop the other", |site, by| site.stop(&id(2), by, after(60)), PortStatus::Free, SessionStatus::Interrupted),
@@ -213,7 +215,6 @@ fn every_command_lets_an_end_stand_that_lies_before_it() {
 #[test]
 fn an_end_by_a_command_brings_the_neighbour_up_to_it() {
     let admin = actor(Role::Admin);
-    type Decide = fn(&mut Site, &Actor) -> Result<Changes, DomainError>;
     let commands: [(&str, Decide); 3] = [
         ("stop", |site, by| site.stop(&id(1), by, after(59))),
         ("fail the session", |site, by| site.fail_session(&id(1), "test", by.role, after(59))),

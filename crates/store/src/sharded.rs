@@ -69,7 +69,7 @@ impl Db {
     ) -> Result<Page<T>, StoreError> {
         let mut heads = query.heads(resume(list, page.next_token.as_deref())?)?;
         let mut kept = Vec::new();
-        let mut last = None;
+        let mut end = None;
         let mut more = true;
         for limit in std::iter::once(page.limit).chain([LIST_READ; LIST_READS - 1]) {
             let found = self.newest(&mut heads, query.sort, limit).await?;
@@ -81,14 +81,14 @@ impl Db {
                 && let Some((shard, key)) = found.next()
             {
                 kept.extend(read.remove(&describe(&key)).and_then(|item| readable(decode(item))).filter(&keep));
-                last = Some((shard, key));
+                end = Some((shard, key));
             }
             more = found.len() > 0 || !heads.iter().all(Head::is_at_its_end);
             if kept.len() == page.limit || !more {
                 break;
             }
         }
-        let position = last.filter(|_| more).map(|(shard, key)| {
+        let position = end.filter(|_| more).map(|(shard, key)| {
             Ok::<_, StoreError>(Position { shard, at: page::Position::of(&query.shard(shard, None), &key)? })
         });
         let next_token = position.map(|position| token(list, position?)).transpose()?;

@@ -89,7 +89,7 @@ fn what_is_found_is_what_lies_within_the_radius_nearest_first() {
     result.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// 4,900 stations in a square of 150 km, one of hundred of them OUT_OF_ORDER.
+/// 4,900 stations in a square of 150 km, one in a hundred of them out of order.
 fn country() -> Vec<Station> {
     let status = |n| if n % 100 == 0 { StationStatus::OutOfOrder } else { StationStatus::Active };
     let at = |n: u32| (51.8 + f64::from(n % 70) * 0.02, 12.3 + f64::from(n / 70) * 0.031);

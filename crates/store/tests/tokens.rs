@@ -220,7 +220,7 @@ async fn a_forged_token_is_a_validation_error_of_every_list() {
                 // A place in the same list that the caller may see anyway.
                 Ok(_) => {}
                 Err(StoreError::Domain(DomainError::Validation(fields))) if fields[0].field == "nextToken" => {
-                    refused += 1
+                    refused += 1;
                 }
                 Err(error) => panic!("{name} from {from}: {error}"),
             }

@@ -33,6 +33,13 @@ pub enum Turn {
     CrashAfter,
 }
 
+/// What the one who gives turns does next.
+enum Next {
+    Ended,
+    Wait,
+    Given,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
@@ -106,26 +113,30 @@ impl Turns {
     pub async fn run(&self, mut choose: impl FnMut(usize) -> (usize, Turn)) {
         loop {
             self.settle().await;
-            let mut state = lock(&self.shared.state);
-            if state.running.is_empty() {
-                return;
-            }
-            let waits = |task: &usize| state.waiting.range((*task, 0)..=(*task, u64::MAX)).next().is_some();
-            if state.under_way || !state.running.keys().all(waits) {
-                drop(state);
-                self.shared.changed.notified().await;
-                continue;
-            }
-            let (index, turn) = choose(state.waiting.len());
-            let key = *state.waiting.keys().nth(index).expect("one of the waiting calls");
-            let call = state.waiting.remove(&key).expect("a waiting call");
-            state.under_way = true;
-            drop(state);
-            // A task that dropped its call has gone on without it.
-            if call.send(turn).is_err() {
-                lock(&self.shared.state).under_way = false;
+            match self.next(&mut choose) {
+                Next::Ended => return,
+                Next::Wait => self.shared.changed.notified().await,
+                Next::Given => {}
             }
         }
+    }
+
+    /// Gives the next turn, if every task that has not ended waits for one.
+    fn next(&self, choose: &mut impl FnMut(usize) -> (usize, Turn)) -> Next {
+        let mut state = lock(&self.shared.state);
+        if state.running.is_empty() {
+            return Next::Ended;
+        }
+        let waits = |task: &usize| state.waiting.range((*task, 0)..=(*task, u64::MAX)).next().is_some();
+        if state.under_way || !state.running.keys().all(waits) {
+            return Next::Wait;
+        }
+        let (index, turn) = choose(state.waiting.len());
+        let key = *state.waiting.keys().nth(index).expect("one of the waiting calls");
+        let call = state.waiting.remove(&key).expect("a waiting call");
+        // A task that dropped its call has gone on without it.
+        state.under_way = call.send(turn).is_ok();
+        Next::Given
     }
 
     /// Lets every task go as far as it can without an answer.

@@ -1,6 +1,7 @@
 //! Random interleavings of commands on one site, call by call, with crashes before and after any call. Whatever passes
 //! whatever, the rows fit together afterwards, and every session is metered at the power that the station had for it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::cast_precision_loss)] // milliseconds of a history and a handful of sessions
 
 mod common;
 
@@ -79,7 +80,9 @@ fn round() -> impl Strategy<Value = Round> {
     (1..90_u16, commands, prop::collection::vec(turn, 60), any::<bool>()).prop_map(
         |(pause_seconds, mut commands, turns, spread)| {
             if !spread || commands.iter().any(|(command, _)| matches!(command, Command::Start { .. })) {
-                commands.iter_mut().for_each(|(_, seconds)| *seconds = 0);
+                for (_, seconds) in &mut commands {
+                    *seconds = 0;
+                }
             }
             Round { pause_seconds, commands, turns }
         },
@@ -169,8 +172,7 @@ impl Site {
         let sdk = sdk_config(&self.dynamodb.endpoint()).into_builder().http_client(http).build();
         let charging = ChargingStore::new(Client::new(&sdk), "ev-stations", "ev-sessions");
         let users = UserStore::new(Db::new(Client::new(&sdk)), "ev-users");
-        let session =
-            |index: Index| (!known.is_empty()).then(|| index.get(known).clone()).unwrap_or_else(|| "none".into());
+        let session = |index: Index| if known.is_empty() { "none".to_owned() } else { index.get(known).clone() };
         let on_station = |action: &str, more: Value| {
             let mut command = json!({ "action": action, "actor": admin(), "stationId": self.id });
             command.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
