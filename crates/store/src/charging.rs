@@ -1,7 +1,8 @@
 use aws_sdk_dynamodb::Client;
-use domain::id::{SessionId, StationId};
+use domain::id::{PortId, SessionId, StationId};
 use domain::session::{Session, SessionTerms};
 use domain::site::{Changes, PortChange, Site, StartedSession, StationChange, Terms};
+use domain::station::PortStatus;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::db::Db;
@@ -35,13 +36,31 @@ impl ChargingStore {
     /// # Errors
     /// When a table cannot be read or an item not understood.
     pub async fn load_site(&self, id: &StationId) -> Result<Option<Site>, StoreError> {
-        let Some(LoadedStation { station, ports }) = self.stations.load(id).await? else {
-            return Ok(None);
-        };
+        match self.stations.load(id).await? {
+            Some(loaded) => self.occupied(loaded).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a site for a start at `port`. The sessions that run there are read only where `port` is occupied: a start at
+    /// a free port settles nobody.
+    ///
+    /// # Errors
+    /// When a table cannot be read or an item not understood.
+    pub async fn load_site_for_start(&self, id: &StationId, port: &PortId) -> Result<Option<Site>, StoreError> {
+        let Some(loaded) = self.stations.load(id).await? else { return Ok(None) };
+        let occupied = loaded.ports.iter().any(|other| other.id == *port && other.status == PortStatus::Charging);
+        if occupied {
+            return self.occupied(loaded).await.map(Some);
+        }
+        Ok(Some(Site::new(loaded.station, loaded.ports, Vec::new(), Terms::default())))
+    }
+
+    async fn occupied(&self, LoadedStation { station, ports }: LoadedStation) -> Result<Site, StoreError> {
         let running: Vec<&SessionId> = ports.iter().filter_map(|port| port.session_id.as_ref()).collect();
         let sessions = self.sessions.read_running(running, true).await?;
         let terms = self.cost_terms(&sessions).await?;
-        Ok(Some(Site::new(station, ports, sessions, terms)))
+        Ok(Site::new(station, ports, sessions, terms))
     }
 
     /// The terms of those sessions that have a cost limit, which settling them needs.

@@ -114,7 +114,10 @@ impl SessionService {
 
     async fn try_start(&self, asked: &Asked<'_>, context: &Context) -> Result<LoadedSession, Failure> {
         let Asked { command, id, user, role, ref prepayment, .. } = *asked;
-        let (status, site) = futures::try_join!(self.users.status(user), self.charging.load_site(&command.station_id))?;
+        let (status, site) = futures::try_join!(
+            self.users.status(user),
+            self.charging.load_site_for_start(&command.station_id, &command.port_id)
+        )?;
         status.may_charge(user)?;
         let mut site = site.ok_or_else(|| DomainError::not_found("station", &command.station_id))?;
         site.port(&command.port_id)?;

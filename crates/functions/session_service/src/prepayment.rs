@@ -53,10 +53,11 @@ impl Prepayment {
         self.may_hold.load(Ordering::Relaxed)
     }
 
-    /// Gives up what billing holds. Where that fails the hold lasts until its time to live is over.
+    /// Gives up what billing holds: later, and again if it fails, since a billing that did not answer in time is too slow
+    /// to be waited for. Where all of that fails the hold lasts until its time to live is over.
     pub async fn give_up(&self, billing: &Peer, (user, session): (&UserId, &SessionId), correlation_id: &str) {
         let release = json!({ "userId": user, "sessionId": session, "attempt": self.attempt });
-        if let Err(failure) = billing.command("releaseFunds", release, correlation_id).await {
+        if let Err(failure) = billing.command_later("releaseFunds", release, correlation_id).await {
             let cause = failure.cause.as_deref().unwrap_or(&failure.message);
             tracing::warn!(session.id = %session, cause, "funds of a session that did not start are still held");
         }
