@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_smithy_runtime_api::client::http::{
@@ -41,6 +42,11 @@ pub struct FaultyHttp {
 struct State {
     each_call: Mutex<Option<Box<dyn Fn() + Send>>>,
     plan: Mutex<Plan>,
+    /// Whether the process has died, and nobody has seen it yet: it sends nothing more.
+    dead: AtomicBool,
+    /// Calls that were sent and not answered.
+    under_way: AtomicUsize,
+    answered: Notify,
     crashed: Notify,
     held: Notify,
     released: Notify,
@@ -92,7 +98,10 @@ impl FaultyHttp {
     pub async fn survive<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
-            () = self.state.crashed.notified() => None,
+            () = self.state.crashed.notified() => {
+                self.state.dead.store(false, Ordering::SeqCst);
+                None
+            }
             answer = work => Some(answer),
         }
     }
@@ -123,6 +132,9 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (real, state) = (self.real.clone(), self.state.clone());
         HttpConnectorFuture::new(async move {
+            if state.dead.load(Ordering::SeqCst) {
+                return std::future::pending().await;
+            }
             if let Some(work) = lock(&state.each_call).as_ref() {
                 work();
             }
@@ -138,7 +150,10 @@ impl HttpConnector for Connector {
             let transaction =
                 request.headers().get("x-amz-target").is_some_and(|target| target.ends_with("TransactWriteItems"));
             let body = transaction.then(|| request.body().bytes().unwrap_or_default().to_vec());
-            let answer = real.call(request).await?;
+            let answer = {
+                let _under_way = UnderWay::new(&state);
+                real.call(request).await?
+            };
             if let Some(body) = body.filter(|_| answer.status().is_success()) {
                 lock(&state.written).push(body);
             }
@@ -148,6 +163,23 @@ impl HttpConnector for Connector {
                 _ => Ok(answer),
             }
         })
+    }
+}
+
+/// A call that was sent and not answered, or not waited for any more.
+struct UnderWay<'a>(&'a State);
+
+impl<'a> UnderWay<'a> {
+    fn new(state: &'a State) -> Self {
+        state.under_way.fetch_add(1, Ordering::SeqCst);
+        Self(state)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.0.answered.notify_one();
     }
 }
 
@@ -164,8 +196,13 @@ impl State {
         self.released.notified().await;
     }
 
-    /// Tells whoever runs the process, and never answers.
+    /// Tells whoever runs the process, and never answers. What the process has sent before has had its effect by then:
+    /// a dead process changes nothing behind the back of the next one.
     async fn crash(&self) -> Result<HttpResponse, ConnectorError> {
+        self.dead.store(true, Ordering::SeqCst);
+        while self.under_way.load(Ordering::SeqCst) > 0 {
+            self.answered.notified().await;
+        }
         self.crashed.notify_one();
         std::future::pending().await
     }
@@ -191,4 +228,35 @@ fn response(status: u16, body: &str) -> HttpResponse {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::Client;
+    use aws_sdk_dynamodb::types::AttributeValue;
+
+    use super::*;
+    use crate::{EmbeddedDynamoDb, sdk_config};
+
+    /// A dead process changes nothing behind the back of the next one.
+    #[tokio::test]
+    async fn what_a_dead_process_has_sent_is_done_when_its_death_is_seen_and_it_sends_no_more() {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        for (fault, done) in [(Fault::CrashBefore, 3..=3), (Fault::CrashAfter, 4..=9)] {
+            let http = FaultyHttp::default();
+            let config = sdk_config(&dynamodb.endpoint()).into_builder().http_client(http.clone()).build();
+            let client = Client::new(&config);
+            let put = |number: u32| {
+                let pk = AttributeValue::S(format!("{fault:?}#{number}"));
+                client.put_item().table_name("ev-users").item("PK", pk.clone()).item("SK", pk).send()
+            };
+            http.plan(BTreeMap::from([(3, fault)]));
+            assert!(http.survive(futures::future::join_all((0..9).map(put))).await.is_none());
+            let items = dynamodb.items("ev-users").await;
+            let made = items.iter().filter(|item| item["PK"].as_s().unwrap().starts_with(&format!("{fault:?}")));
+            let made = made.count();
+            assert!(done.contains(&made), "{fault:?}: {made} of 9");
+            assert!(http.survive(put(9)).await.is_some_and(|answer| answer.is_ok()), "its successor lives");
+        }
+    }
 }
