@@ -237,6 +237,36 @@ impl Invoice {
     }
 }
 
+/// Invoices that one wallet paid together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SettledInvoices {
+    /// Each with the entry of its debit.
+    pub paid: Vec<(Invoice, LedgerEntry)>,
+    /// Whether the wallet could not pay one of them: those after it wait as well.
+    pub exhausted: bool,
+}
+
+impl SettledInvoices {
+    /// Pays those of `invoices` that are OPEN from `wallet`, in their order, up to the first for which too little is
+    /// available. Those in another currency are passed over: the wallet never pays them. The wallet changes once.
+    pub fn settle(invoices: impl IntoIterator<Item = Invoice>, wallet: &mut Wallet, now: Instant) -> Self {
+        let version = wallet.version;
+        let mut settled = Self::default();
+        for mut invoice in invoices.into_iter().filter(|invoice| invoice.status == InvoiceStatus::Open) {
+            match invoice.settle(wallet, now) {
+                Ok(entry) => settled.paid.push((invoice, entry)),
+                Err(PaymentRefusal::CurrencyMismatch) => {}
+                Err(PaymentRefusal::InsufficientFunds) => {
+                    settled.exhausted = true;
+                    break;
+                }
+            }
+        }
+        wallet.version = version + u64::from(!settled.paid.is_empty());
+        settled
+    }
+}
+
 /// More than any session draws, kWh. Bounds what a malformed event can make the price engine compute.
 const MOST_KWH: Decimal = Decimal::from_parts(1_000_000, 0, 0, false, 0);
 /// Longer than any session lasts; the price engine looks at every day of it.

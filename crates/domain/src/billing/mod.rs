@@ -10,5 +10,5 @@ mod wallet;
 
 pub use credit_note::{CreditLine, CreditNote, CreditedLine};
 pub use hold::{Hold, HoldEnd, HoldRequest, SOLE_ATTEMPT, session_has_ended};
-pub use invoice::{Invoice, InvoiceStatus, Issued, Payment};
+pub use invoice::{Invoice, InvoiceStatus, Issued, Payment, SettledInvoices};
 pub use wallet::{EntryKind, LedgerEntry, PaymentRefusal, Wallet};

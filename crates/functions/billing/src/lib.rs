@@ -13,14 +13,15 @@ use commands::{
 use domain::Instant;
 use domain::actor::Role;
 use domain::billing::{
-    CreditNote, Hold, HoldEnd, HoldRequest, Invoice, InvoiceStatus, LedgerEntry, PaymentRefusal, Wallet,
-    session_has_ended,
+    CreditNote, Hold, HoldEnd, HoldRequest, Invoice, InvoiceStatus, LedgerEntry, PaymentRefusal,
+    SettledInvoices, Wallet, session_has_ended,
 };
 use domain::error::DomainError;
 use domain::event::{Envelope, Event, SessionEnded};
 use domain::id::{CreditNoteId, InvoiceId, UserId};
 use domain::machine::State;
 use domain::money::Currency;
+use futures::future::try_join_all;
 use lambda_kit::{
     Answer, Context, Failure, Function, Redelivery, Request, Route, RouteAction, Trigger, decide, drive_events,
 };
@@ -111,13 +112,9 @@ impl Billing {
             decide(|| self.end_hold(ended, &trace)).await?;
             return self.settle_open_invoices(&ended.user_id, &trace).await;
         };
-        let issued = decide(|| self.issue_or_repeat(&invoice, &trace));
-        let Issue { new, held } = issued.await?;
-        if new {
-            metrics::counter!("InvoicesIssued").increment(1);
-        }
-        if held {
-            // What is left of the hold may pay what waits.
+        let issued = decide(|| self.issue_or_repeat(&invoice, &trace)).await?;
+        metrics::counter!("InvoicesIssued").increment(u64::from(issued.is_new));
+        if issued.may_have_freed {
             self.settle_open_invoices(&invoice.user_id, &trace).await?;
         }
         Ok(())
@@ -125,12 +122,12 @@ impl Billing {
 
     async fn issue_or_repeat(&self, invoice: &Invoice, trace: &Trace) -> Result<Issue, Failure> {
         if self.store.has_invoice(&invoice.id).await? {
-            let wallet = self.wallet_of(&invoice.user_id, trace.now).await?;
-            return Ok(Issue { new: false, held: wallet.knows_hold(&invoice.session_id) });
+            // Whoever issued it may have ended before settling what its hold freed.
+            return Ok(Issue { is_new: false, may_have_freed: true });
         }
         let issued = invoice.clone().issue(self.wallet_of(&invoice.user_id, trace.now).await?, trace.now);
         self.store.issue(&issued, trace).await?;
-        Ok(Issue { new: true, held: issued.hold.is_some() })
+        Ok(Issue { is_new: true, may_have_freed: issued.hold.is_some() })
     }
 
     async fn end_hold(&self, ended: &SessionEnded, trace: &Trace) -> Result<(), Failure> {
@@ -217,15 +214,27 @@ impl Billing {
     }
 
     /// Pays the invoices that wait for a wallet's money from what sessions do not hold of it, oldest first, up to the
-    /// first that it cannot pay. Those in another currency are passed over: this wallet never pays them.
+    /// first that it cannot pay: many in one transaction, since a user may have thousands of them.
     async fn settle_open_invoices(&self, user: &UserId, trace: &Trace) -> Result<(), Failure> {
-        for id in self.store.open_invoices(user).await? {
-            let settled = decide(|| self.settle(&id, trace)).await?;
-            if settled.is_err_and(|refusal| refusal == PaymentRefusal::InsufficientFunds) {
+        let currency = self.wallet_of(user, trace.now).await?.currency;
+        for open in self.store.open_invoices(user, currency).await?.chunks(BillingStore::SETTLED_TOGETHER) {
+            if !decide(|| self.settle_together(user, open, trace)).await? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Pays invoices of one user together; false when the wallet cannot pay one of them.
+    async fn settle_together(&self, user: &UserId, open: &[InvoiceId], trace: &Trace) -> Result<bool, Failure> {
+        let invoices = try_join_all(open.iter().map(|id| self.load(id))).await?;
+        let mut wallet = self.wallet_of(user, trace.now).await?;
+        let invoices = invoices.into_iter().map(|loaded| loaded.invoice);
+        let settled = SettledInvoices::settle(invoices, &mut wallet, trace.now);
+        if !settled.paid.is_empty() {
+            self.store.settle(&settled.paid, &wallet, trace).await?;
+        }
+        Ok(!settled.exhausted)
     }
 
     /// Pays an invoice if it is OPEN; the refusal where the wallet cannot.
@@ -239,7 +248,7 @@ impl Billing {
             Ok(entry) => entry,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        self.store.settle(&invoice, (&wallet, &entry), invoice.payment_event(None), trace).await?;
+        self.store.settle(&[(invoice.clone(), entry)], &wallet, trace).await?;
         Ok(Ok(invoice))
     }
 
@@ -367,9 +376,9 @@ impl Billing {
 /// What became of the end of a session.
 struct Issue {
     /// Whether its invoice was issued now.
-    new: bool,
-    /// Whether it had held money, now or when it was issued before.
-    held: bool,
+    is_new: bool,
+    /// Whether the end of a hold may have made money available for other invoices.
+    may_have_freed: bool,
 }
 
 /// Whether the platform itself asks.

@@ -326,7 +326,7 @@ async fn audit(world: &World, case: &Case) -> Result<(), TestCaseError> {
         prop_assert_eq!(sum(EntryKind::TopUp), topped_up.iter().sum::<Decimal>());
         prop_assert_eq!(ledger.iter().filter(|entry| entry.kind == EntryKind::TopUp).count(), topped_up.len());
         prop_assert_eq!(wallet.as_ref().map(|wallet| wallet.balance).unwrap_or_default(), balance, "ledger = balance");
-        let waiting = world.store.open_invoices(&user).await.unwrap();
+        let waiting = world.store.open_invoices(&user, "EUR".parse().unwrap()).await.unwrap();
         prop_assert_eq!(
             waiting.iter().cloned().collect::<BTreeSet<_>>(),
             open,
@@ -419,6 +419,6 @@ async fn a_top_up_between_the_look_at_the_wallet_and_the_invoice_pays_it() {
         let store = dynamodb.billing();
         let id = InvoiceId::of(&domain::id::SessionId::new(session).unwrap());
         assert_eq!(store.invoice(&id).await.unwrap().unwrap().invoice.status, InvoiceStatus::Paid);
-        assert!(store.open_invoices(&UserId::new("u-1").unwrap()).await.unwrap().is_empty());
+        assert!(store.open_invoices(&UserId::new("u-1").unwrap(), "EUR".parse().unwrap()).await.unwrap().is_empty());
     }
 }

@@ -105,6 +105,40 @@ async fn an_invoice_waits_for_money_and_a_top_up_settles_the_oldest_first() {
     assert_eq!(world.balance("u-1").await, "0.50");
 }
 
+#[tokio::test]
+async fn a_top_up_settles_hundreds_of_open_invoices_in_few_transactions() {
+    let world = World::new().await;
+    let ends: Vec<SessionEnded> = (0..200).map(|n| ended(&format!("s-{n}"), "u-1", 1_000)).collect();
+    for batch in ends.chunks(10) {
+        assert_eq!(world.deliver(batch).await, 0);
+    }
+    let changes = async || world.store.wallet(&UserId::new("u-1").unwrap()).await.unwrap().unwrap().version;
+    let before = changes().await;
+    // 150 invoices of 0.50, and not quite another one.
+    let wallet = world.top_up("u-1", "75.40", "k-1").await.unwrap();
+    assert_eq!(wallet["balance"], "0.40");
+    // The top-up itself, and 150 invoices in transactions of 33.
+    assert_eq!(changes().await - before, 1 + 5);
+    let statuses = async |status: &str| {
+        let list = json!({ "userId": "u-1", "status": status, "limit": 100 });
+        let mut count = 0;
+        let mut token = Value::Null;
+        loop {
+            let mut list = list.clone();
+            list["nextToken"] = token;
+            let page = world.act("listInvoices", admin(), list).await.unwrap();
+            count += page["items"].as_array().unwrap().len();
+            token = page["nextToken"].clone();
+            if token.is_null() {
+                return count;
+            }
+        }
+    };
+    assert_eq!((statuses("PAID").await, statuses("OPEN").await), (150, 50));
+    let entries = world.store.wallet(&UserId::new("u-1").unwrap()).await.unwrap().unwrap().entries;
+    assert_eq!(entries, 1 + 150, "one debit each");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_top_up_is_one_whatever_is_repeated() {
     let world = World::new().await;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::db::{Db, Query, decode, encode, key, readable};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest};
-use crate::stations::outbox;
+use crate::stations::{number, outbox};
 use crate::transaction::{Transaction, UpdateExpression, delete_if};
 use crate::{Trace, keys, time};
 use rows::{CreditNoteRow, EntryRow, FailureRow, HoldRow, InvoiceRow, LineRow, OpenInvoiceRow, TopUpRow, WalletRow};
@@ -57,6 +57,9 @@ pub enum InvoiceFilter {
 }
 
 impl BillingStore {
+    /// The most invoices that [`Self::settle`] takes: three writes each and the wallet's, of a transaction's 100.
+    pub const SETTLED_TOGETHER: usize = 33;
+
     /// Everything in `table`.
     #[must_use]
     pub fn new(db: Db, table: impl Into<String>) -> Self {
@@ -148,9 +151,9 @@ impl BillingStore {
             transaction.insert(&self.table, encode(&pk, OpenInvoiceRow::new(invoice))?)?;
         }
         if let Some(end) = hold {
-            self.keep_hold(&mut transaction, &invoice.user_id, &end.hold)?;
+            self.forget_hold(&mut transaction, &invoice.user_id, &end.hold)?;
         }
-        self.book(&mut transaction, wallet.as_ref(), entry.as_ref())?;
+        self.book(&mut transaction, wallet.as_ref(), entry.as_slice())?;
         transaction.commit(&self.db).await
     }
 
@@ -163,7 +166,7 @@ impl BillingStore {
         let invoice = keys::invoice(&InvoiceId::of(&hold.session_id));
         transaction.require_absent(&self.table, key(&invoice, keys::METADATA))?;
         self.keep_hold(&mut transaction, &wallet.user_id, hold)?;
-        self.book(&mut transaction, Some(wallet), None)?;
+        self.book(&mut transaction, Some(wallet), &[])?;
         transaction.commit(&self.db).await
     }
 
@@ -190,25 +193,28 @@ impl BillingStore {
     pub async fn end_hold(&self, user: &UserId, hold: &Hold, wallet: Option<&Wallet>) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         self.keep_hold(&mut transaction, user, hold)?;
-        self.book(&mut transaction, wallet, None)?;
+        self.book(&mut transaction, wallet, &[])?;
         transaction.commit(&self.db).await
     }
 
-    /// Writes that an invoice, which waited for money, was paid; all or nothing.
+    /// Writes that invoices, which waited for money, were paid from one wallet; all or nothing. There are
+    /// [`Self::SETTLED_TOGETHER`] at most.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when the invoice or the wallet is not as it was read.
+    /// [`StoreError::ConditionFailed`] when an invoice or the wallet is not as it was read.
     pub async fn settle(
         &self,
-        invoice: &Invoice,
-        (wallet, entry): (&Wallet, &LedgerEntry),
-        event: Event,
+        paid: &[(Invoice, LedgerEntry)],
+        wallet: &Wallet,
         trace: &Trace,
     ) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
-        self.change(&mut transaction, invoice, event, trace)?;
-        self.no_longer_open(&mut transaction, invoice)?;
-        self.book(&mut transaction, Some(wallet), Some(entry))?;
+        for (invoice, _) in paid {
+            self.change(&mut transaction, invoice, invoice.payment_event(None), trace)?;
+            self.no_longer_open(&mut transaction, invoice)?;
+        }
+        let entries: Vec<LedgerEntry> = paid.iter().map(|(_, entry)| entry.clone()).collect();
+        self.book(&mut transaction, Some(wallet), &entries)?;
         transaction.commit(&self.db).await
     }
 
@@ -230,7 +236,8 @@ impl BillingStore {
         if was_open && invoice.status != InvoiceStatus::Open {
             self.no_longer_open(&mut transaction, invoice)?;
         }
-        self.book(&mut transaction, refund.map(|(wallet, _)| wallet), refund.map(|(_, entry)| entry))?;
+        let (wallet, entry) = refund.unzip();
+        self.book(&mut transaction, wallet, entry.map_or(&[], std::slice::from_ref))?;
         transaction.commit(&self.db).await
     }
 
@@ -256,7 +263,7 @@ impl BillingStore {
         let pk = keys::wallet(&wallet.user_id);
         let mut transaction = Transaction::new();
         transaction.insert(&self.table, encode(&pk, TopUpRow::new(&pk, top_up))?)?;
-        self.book(&mut transaction, Some(wallet), Some(entry))?;
+        self.book(&mut transaction, Some(wallet), std::slice::from_ref(entry))?;
         transaction.commit(&self.db).await
     }
 
@@ -274,14 +281,21 @@ impl BillingStore {
         Ok(Some((TopUp { id, fingerprint: row.fingerprint, sequence: row.sequence }, entry)))
     }
 
-    /// The invoices that wait for a wallet's money, oldest first, as they are now.
+    /// The invoices in `currency` that wait for a wallet's money, oldest first, as they are now. Those from before the
+    /// currency was noted are among them, whatever theirs is.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn open_invoices(&self, user: &UserId) -> Result<Vec<InvoiceId>, StoreError> {
+    pub async fn open_invoices(&self, user: &UserId, currency: Currency) -> Result<Vec<InvoiceId>, StoreError> {
         let pk = keys::wallet(user);
-        let items = self.db.query_all(&self.partition(&pk, Some(keys::OPEN_INVOICES))).await?;
-        items.into_iter().map(|item| Ok(decode::<OpenInvoiceRow>(&pk, item)?.invoice_id)).collect()
+        let mut open = Vec::new();
+        for item in self.db.query_all(&self.partition(&pk, Some(keys::OPEN_INVOICES))).await? {
+            let row: OpenInvoiceRow = decode(&pk, item)?;
+            if row.currency.is_none_or(|of| of == currency) {
+                open.push(row.invoice_id);
+            }
+        }
+        Ok(open)
     }
 
     /// What is due, in `currency`, on the invoices that wait for a wallet's money, as it is now.
@@ -289,7 +303,7 @@ impl BillingStore {
     /// # Errors
     /// When the table cannot be read.
     pub async fn due(&self, user: &UserId, currency: Currency) -> Result<Decimal, StoreError> {
-        let open = self.open_invoices(user).await?;
+        let open = self.open_invoices(user, currency).await?;
         let wanted = open.iter().map(|id| key(&keys::invoice(id), keys::METADATA)).collect();
         let mut due = Decimal::ZERO;
         for item in self.db.batch_get_keys(&self.table, wanted, true).await? {
@@ -441,12 +455,19 @@ impl BillingStore {
         Ok(())
     }
 
-    /// Writes a wallet that changed, and the entry where money moved.
+    /// Takes a hold away whose session was billed: its invoice says from now on that the session has ended.
+    fn forget_hold(&self, transaction: &mut Transaction, user: &UserId, hold: &Hold) -> Result<(), StoreError> {
+        let key = key(&keys::wallet(user), &keys::hold(&hold.session_id));
+        transaction.delete(delete_if(&self.table, key, "version", number(hold.version - 1))?);
+        Ok(())
+    }
+
+    /// Writes a wallet that changed, and the entries where money moved.
     fn book(
         &self,
         transaction: &mut Transaction,
         wallet: Option<&Wallet>,
-        entry: Option<&LedgerEntry>,
+        entries: &[LedgerEntry],
     ) -> Result<(), StoreError> {
         let Some(wallet) = wallet else { return Ok(()) };
         let pk = keys::wallet(&wallet.user_id);
@@ -459,10 +480,10 @@ impl BillingStore {
             let update = UpdateExpression::new().set_all(row, &[]).only_version(wallet.version - 1);
             transaction.update(update.build(&self.table, key(&pk, keys::BALANCE))?);
         }
-        match entry {
-            Some(entry) => transaction.insert(&self.table, encode(&pk, EntryRow::new(&pk, entry))?),
-            None => Ok(()),
+        for entry in entries {
+            transaction.insert(&self.table, encode(&pk, EntryRow::new(&pk, entry))?)?;
         }
+        Ok(())
     }
 
     /// Writes what may change of a sealed invoice: its state, its payment, what was credited.

@@ -140,6 +140,9 @@ pub struct OpenInvoiceRow {
     #[serde(rename = "SK")]
     sk: String,
     pub invoice_id: InvoiceId,
+    /// Of the invoice, so that those which the wallet never pays need not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -394,6 +397,7 @@ impl OpenInvoiceRow {
             pk: keys::wallet(&invoice.user_id),
             sk: keys::open_invoice(&invoice.issued_at, &invoice.id),
             invoice_id: invoice.id.clone(),
+            currency: Some(invoice.bill.currency),
         }
     }
 }
