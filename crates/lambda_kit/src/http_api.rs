@@ -99,8 +99,8 @@ fn actor(event: &ApiGatewayV2httpRequest) -> Result<Option<Actor>, Failure> {
 
 /// The highest role among the groups.
 fn role(claims: &HashMap<String, String>) -> Role {
-    let groups = groups(claims.get("cognito:groups").map(String::as_str).unwrap_or_default());
-    let has = |name: &str| groups.iter().any(|group| group == name);
+    let claim = claims.get("cognito:groups").map(String::as_str).unwrap_or_default();
+    let has = |name: &str| groups(claim).any(|group| group == name);
     if has("ADMIN") {
         Role::Admin
     } else if has("TECH_SUPPORT") {
@@ -110,14 +110,12 @@ fn role(claims: &HashMap<String, String>) -> Role {
     }
 }
 
-/// The names in the claim of groups. API Gateway writes `[ADMIN TECH_SUPPORT]`, other gateways a JSON array.
+/// The names in the claim of groups, which API Gateway writes as `[ADMIN TECH_SUPPORT]`.
 ///
-/// A name can have any character but a space, so nothing else separates names: `regional.ADMIN` is one.
-fn groups(claim: &str) -> Vec<String> {
-    serde_json::from_str(claim).unwrap_or_else(|_| {
-        let names = claim.strip_prefix('[').and_then(|claim| claim.strip_suffix(']')).unwrap_or(claim);
-        names.split_whitespace().map(str::to_owned).collect()
-    })
+/// A name can have any character but a space, quotes and commas too, so nothing else separates names: `regional.ADMIN`
+/// is one, and so is `"ADMIN"`.
+fn groups(claim: &str) -> impl Iterator<Item = &str> {
+    claim.strip_prefix('[').and_then(|claim| claim.strip_suffix(']')).unwrap_or(claim).split_whitespace()
 }
 
 /// An answer, or a failure, as an HTTP response.

@@ -63,13 +63,24 @@ impl ChargingStore {
         Ok(Site::new(station, ports, sessions, terms))
     }
 
-    /// The terms of those sessions that have a cost limit, which settling them needs.
+    /// The terms of those sessions that have a cost limit, which settling them needs. Terms that are not understood are
+    /// left out with an error in the log: that limit is not judged, and the others at the site go on.
     ///
     /// # Errors
     /// When the table cannot be read.
     pub async fn cost_terms(&self, sessions: &[Session]) -> Result<Terms, StoreError> {
         let limited = sessions.iter().filter(|session| session.limits.max_cost.is_some());
-        self.terms(limited.map(|session| &session.id)).await
+        let mut terms = Terms::new();
+        for (id, loaded) in self.terms(limited.map(|session| &session.id)).await {
+            match loaded {
+                Ok(loaded) => drop(terms.insert(id, loaded)),
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    tracing::error!(session.id = %id, %error, "the cost limit of a session is not judged");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(terms)
     }
 
     /// Writes what changed at a site: first the sessions that go on, then all the rest in one transaction.
@@ -118,9 +129,12 @@ impl ChargingStore {
             let StartedSession { session, terms, event } = started.as_ref();
             self.sessions.insert(&mut transaction, session, terms, [event.clone()], trace)?;
         }
-        let unknown = self.terms(changes.without_terms()).await?;
+        let mut terms = changes.terms.clone();
+        for (id, loaded) in self.terms(changes.without_terms()).await {
+            terms.insert(id, loaded?);
+        }
         for session in &changes.ended {
-            let terms = changes.terms.get(&session.id).or_else(|| unknown.get(&session.id));
+            let terms = terms.get(&session.id);
             let terms = terms.ok_or_else(|| StoreError::corrupt(session.id.as_str(), "its terms are missing"))?;
             self.end(&mut transaction, session, terms, trace)?;
         }
@@ -175,11 +189,14 @@ impl ChargingStore {
         }
     }
 
-    async fn terms(&self, ids: impl Iterator<Item = &SessionId>) -> Result<Terms, StoreError> {
+    async fn terms(
+        &self,
+        ids: impl Iterator<Item = &SessionId>,
+    ) -> Vec<(SessionId, Result<SessionTerms, StoreError>)> {
         let load = |id: &SessionId| {
             let id = id.clone();
-            async move { Ok::<_, StoreError>((id.clone(), self.sessions.load_terms(&id).await?)) }
+            async move { (id.clone(), self.sessions.load_terms(&id).await) }
         };
-        stream::iter(ids.map(load).collect::<Vec<_>>()).buffer_unordered(PARALLEL_SESSIONS).try_collect().await
+        stream::iter(ids.map(load).collect::<Vec<_>>()).buffer_unordered(PARALLEL_SESSIONS).collect().await
     }
 }

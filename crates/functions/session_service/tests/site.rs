@@ -191,3 +191,18 @@ async fn a_tick_ends_nobody_at_a_station_where_a_session_started_that_it_has_not
     // 30 s at half of the power, 30 s at all of it.
     assert_eq!(world.get(id(&newcomer)).await["energyKwh"], json!(1.25));
 }
+
+#[tokio::test]
+async fn a_session_whose_terms_are_damaged_stops_nobody_beside_it() {
+    let world = World::new().await;
+    set_now(at("10:00:00"));
+    world.station("s-1", 2).await;
+    let limited = json!({ "vehicle": { "batteryCapacityKwh": 1000 }, "limits": { "maxCost": "100.00" } });
+    let damaged = world.start("s-1", "port-1", "u-1", limited).await.unwrap();
+    let neighbour = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    world.damage_terms(id(&damaged)).await;
+    world.tick(at("10:00:30")).await.unwrap();
+    set_now(at("10:01:00"));
+    let stopped = world.stop(id(&neighbour), "u-2").await.unwrap();
+    assert_eq!((&stopped["status"], &stopped["energyKwh"]), (&json!("INTERRUPTED"), &json!(0.833)));
+}

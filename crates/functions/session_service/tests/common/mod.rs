@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use billing::Billing;
 use charging_simulator::ChargingSimulator;
 use domain::Instant;
@@ -106,6 +107,15 @@ impl World {
 
     pub async fn tick(&self, at: Instant) -> Outcome {
         invoke(&self.simulator, json!({ "tickAt": at })).await
+    }
+
+    /// Makes the terms of a session unreadable.
+    pub async fn damage_terms(&self, session: &str) {
+        let update = self.dynamodb.client().update_item().table_name("ev-sessions");
+        let update = update.key("PK", AttributeValue::S(format!("SESSION#{session}")));
+        let update = update.key("SK", AttributeValue::S("DETAILS".to_owned()));
+        let update = update.update_expression("SET tariff = :none");
+        update.expression_attribute_values(":none", AttributeValue::S("none".to_owned())).send().await.unwrap();
     }
 
     /// The events that lie on the items of a table.
