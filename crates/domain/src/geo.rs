@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Checks, DomainError};
-use crate::units::without_dust;
+use crate::units::zero_if_negligible;
 
 /// Mean radius of the Earth, km (IUGG R1).
 const EARTH_RADIUS_KM: f64 = 6371.0088;
@@ -58,7 +58,7 @@ impl Location {
             "must be from -180 to 180",
         );
         checks.finish()?;
-        Ok(Self { latitude: without_dust(latitude), longitude: without_dust(longitude) })
+        Ok(Self { latitude: zero_if_negligible(latitude), longitude: zero_if_negligible(longitude) })
     }
 
     /// Great-circle distance, km (haversine).

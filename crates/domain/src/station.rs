@@ -15,7 +15,7 @@ use crate::geo::Location;
 use crate::id::{PortId, SessionId, StationId};
 use crate::machine::State;
 use crate::tariff::Tariff;
-use crate::units::LEAST_KILO;
+use crate::units::LEAST_POWER_KW;
 
 /// The most ports a station may have: taking it out of order ends all its sessions in one transaction of 100 items.
 pub const MAX_PORTS: usize = 40;
@@ -225,11 +225,11 @@ pub fn validate(
 }
 
 fn in_power_range(kw: f64) -> bool {
-    (LEAST_KILO..=MAX_POWER_KW).contains(&kw)
+    (LEAST_POWER_KW..=MAX_POWER_KW).contains(&kw)
 }
 
 fn power_message() -> String {
-    format!("must be from {LEAST_KILO} to {MAX_POWER_KW} kW")
+    format!("must be from {LEAST_POWER_KW} to {MAX_POWER_KW} kW")
 }
 
 impl Station {

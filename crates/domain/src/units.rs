@@ -5,15 +5,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Smaller numbers than this are rounding errors, whatever they measure: 0.1 mm of a meridian, a millionth of a mW.
-const DUST: f64 = 1e-9;
+const NEGLIGIBLE: f64 = 1e-9;
 
-/// The least power or energy that a request may name, kW or kWh: 1 W, and 1 Wh, which is the meter's resolution.
-pub const LEAST_KILO: f64 = 0.001;
+/// The least energy that a request may name, kWh: 1 Wh, the resolution of the meter.
+pub const LEAST_ENERGY_KWH: f64 = 0.001;
+
+/// The least power that a request may name, kW: 1 W.
+pub const LEAST_POWER_KW: f64 = 0.001;
 
 /// `value`, or 0 where it is so small that it can only be a rounding error. Databases cannot store it.
 #[must_use]
-pub fn without_dust(value: f64) -> f64 {
-    if value.abs() < DUST { 0.0 } else { value }
+pub fn zero_if_negligible(value: f64) -> f64 {
+    if value.abs() < NEGLIGIBLE { 0.0 } else { value }
 }
 
 /// Energy as the billable meter register counts it: whole watt-hours.

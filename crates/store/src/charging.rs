@@ -189,10 +189,7 @@ impl ChargingStore {
         }
     }
 
-    async fn terms(
-        &self,
-        ids: impl Iterator<Item = &SessionId>,
-    ) -> Vec<(SessionId, Result<SessionTerms, StoreError>)> {
+    async fn terms(&self, ids: impl Iterator<Item = &SessionId>) -> Vec<(SessionId, Result<SessionTerms, StoreError>)> {
         let load = |id: &SessionId| {
             let id = id.clone();
             async move { (id.clone(), self.sessions.load_terms(&id).await) }

@@ -1,73 +1,26 @@
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant as Stopwatch};
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ConsumedCapacity, KeysAndAttributes, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure,
+    AttributeValue, KeysAndAttributes, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure,
 };
-use backon::{ExponentialBuilder, Retryable};
 use futures::{StreamExt, TryStreamExt, stream};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::capacity::Capacity;
 use crate::error::{StoreError, classify};
+use crate::item::{Item, decode, describe, key, own_key};
 use crate::keys;
-use crate::page::{Page, PageRequest, Position, resume, token};
+use crate::retry::{LostAnswer, retrying};
 use crate::transaction::{Update, is_same_item};
-
-/// Whether an attempt at a write ended without an answer: it may have had its effect.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LostAnswer(Arc<AtomicBool>);
-
-impl LostAnswer {
-    fn happened(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Intercept for LostAnswer {
-    fn name(&self) -> &'static str {
-        "LostAnswer"
-    }
-
-    fn read_after_attempt(
-        &self,
-        context: &FinalizerInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let is_refused = context.response().is_some_and(|response| response.status().is_client_error());
-        if !is_refused && !matches!(context.output_or_error(), Some(Ok(_))) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-}
-
-/// An item as the SDK carries it.
-pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// `BatchGetItem`'s limit.
 const BATCH: usize = 100;
 /// Batches read at the same time.
 const PARALLEL_BATCHES: usize = 8;
-/// Keys that a list reads at a time, once its first read did not fill the page.
-pub(crate) const LIST_READ: usize = 100;
-/// Reads of one page of a list. After these the page ends, however short it is.
-pub(crate) const LIST_READS: usize = 10;
-/// A call that did not succeed within this time is not tried again: its caller, which has 15 s, still answers.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The least magnitude that `DynamoDB` can store. Smaller numbers are stored as 0.
-const LEAST_MAGNITUDE: f64 = 1e-130;
-
 /// A `DynamoDB` client that counts the capacity its calls consume and retries what contention refused.
 ///
 /// It alone retries: the SDK's own retries are turned off, since they leave out conflicts with transactions and multiply
@@ -76,89 +29,6 @@ const LEAST_MAGNITUDE: f64 = 1e-130;
 pub struct Db {
     client: Client,
     capacity: Capacity,
-}
-
-/// Capacity consumed since the counter was made.
-#[derive(Clone, Debug, Default)]
-pub struct Capacity(Arc<Counters>);
-
-#[derive(Debug, Default)]
-struct Counters {
-    read: AtomicU64,
-    table_write: AtomicU64,
-    index_write: AtomicU64,
-}
-
-/// Capacity in `DynamoDB`'s units.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Units {
-    /// Read units, of tables and indexes.
-    pub read: f64,
-    /// Write units of tables.
-    pub table_write: f64,
-    /// Write units of indexes.
-    pub index_write: f64,
-}
-
-/// Counters hold thousandths: half a read unit is the smallest step.
-const MILLI: f64 = 1000.0;
-
-impl Capacity {
-    /// What was consumed so far.
-    #[must_use]
-    #[allow(clippy::cast_precision_loss)]
-    pub fn units(&self) -> Units {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64 / MILLI;
-        Units { read: get(&self.0.read), table_write: get(&self.0.table_write), index_write: get(&self.0.index_write) }
-    }
-
-    pub(crate) fn read(&self, consumed: &[ConsumedCapacity]) {
-        for capacity in consumed {
-            add(&self.0.read, capacity.capacity_units());
-        }
-    }
-
-    pub(crate) fn wrote(&self, consumed: &[ConsumedCapacity]) {
-        for capacity in consumed {
-            let indexes: f64 = [capacity.global_secondary_indexes(), capacity.local_secondary_indexes()]
-                .into_iter()
-                .flatten()
-                .flat_map(HashMap::values)
-                .filter_map(aws_sdk_dynamodb::types::Capacity::capacity_units)
-                .sum();
-            add(&self.0.index_write, Some(indexes));
-            add(&self.0.table_write, capacity.capacity_units().map(|total| total - indexes));
-        }
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn add(counter: &AtomicU64, units: Option<f64>) {
-    counter.fetch_add((units.unwrap_or_default() * MILLI).round().max(0.0) as u64, Ordering::Relaxed);
-}
-
-/// Jittered pauses between tries: 20 ms to 1 s, 8 times at most.
-pub(crate) fn backoff() -> ExponentialBuilder {
-    ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(20))
-        .with_max_delay(Duration::from_secs(1))
-        .with_max_times(8)
-}
-
-/// Makes a call, and makes it again after a pause while the table is busy, works on a transaction or cannot be reached.
-///
-/// # Errors
-/// The last error of the call.
-pub(crate) async fn retrying<T, F>(call: impl FnMut() -> F) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let watch = Stopwatch::now();
-    let tries = call.retry(backoff()).when(|error| error.is_retryable() && watch.elapsed() < PATIENCE);
-    // Boxed: the layout of a whole handler's future would exceed the compiler's depth limit.
-    Box::pin(tries.into_future()).await
 }
 
 /// A query of one partition of a table or index.
@@ -176,6 +46,8 @@ pub(crate) struct Query<'a> {
     pub between: Option<(&'a str, String, String)>,
     pub newest_first: bool,
     pub consistent: bool,
+    /// Whether the table or index that is queried has all of an item that is listed, not just its keys.
+    pub covering: bool,
 }
 
 impl Query<'_> {
@@ -310,70 +182,6 @@ impl Db {
             next = after;
         }
         Ok(items)
-    }
-
-    /// Lists the items behind the keys of a keys-only index, in its order, as far as `keep` accepts them.
-    ///
-    /// `list` describes the list, so that a token of another one is refused. An item that cannot be decoded is left out
-    /// with an error in the log.
-    pub(crate) async fn list<T>(
-        &self,
-        query: &Query<'_>,
-        list: &str,
-        page: &PageRequest,
-        decode: impl Fn(Item) -> Result<T, StoreError>,
-        keep: impl Fn(&T) -> bool,
-    ) -> Result<Page<T>, StoreError> {
-        self.read_list(query, list, page, true, |item| readable(decode(item)).filter(&keep)).await
-    }
-
-    /// As [`Db::list`], where the index or table that is queried has all that is listed.
-    pub(crate) async fn list_found<T>(
-        &self,
-        query: &Query<'_>,
-        list: &str,
-        page: &PageRequest,
-        decode: impl Fn(Item) -> Result<T, StoreError>,
-        keep: impl Fn(&T) -> bool,
-    ) -> Result<Page<T>, StoreError> {
-        self.read_list(query, list, page, false, |item| readable(decode(item)).filter(&keep)).await
-    }
-
-    /// Reads a page of a list in few reads, however much of it is filtered away.
-    ///
-    /// The first read is as long as the page, which is all that a list without filter needs. The others have a fixed
-    /// length. After the last the page ends where it is, and its token goes on behind the last item that was looked at.
-    async fn read_list<T>(
-        &self,
-        query: &Query<'_>,
-        list: &str,
-        page: &PageRequest,
-        keys_only: bool,
-        show: impl Fn(Item) -> Option<T>,
-    ) -> Result<Page<T>, StoreError> {
-        let from: Option<Position> = resume(list, page.next_token.as_deref())?;
-        let mut start = from.map(|from| from.into_key(query)).transpose()?;
-        let mut items = Vec::new();
-        let mut limit = page.limit;
-        for _ in 0..LIST_READS {
-            let (found, next) = self.query_page(query, start, i32::try_from(limit).ok()).await?;
-            let whole = if keys_only { self.behind(query.table, &found).await? } else { found.clone() };
-            let mut whole: HashMap<String, Item> = whole.into_iter().map(|item| (describe(&item), item)).collect();
-            for (index, key) in found.iter().enumerate() {
-                items.extend(whole.remove(&describe(key)).and_then(&show));
-                let is_last = index + 1 == found.len() && next.is_none();
-                if items.len() == page.limit && !is_last {
-                    return Ok(Page { items, next_token: Some(token(list, Position::of(query, key)?)?) });
-                }
-            }
-            start = next;
-            if start.is_none() {
-                return Ok(Page { items, next_token: None });
-            }
-            limit = LIST_READ;
-        }
-        let next_token = start.map(|key| token(list, Position::of(query, &key)?)).transpose()?;
-        Ok(Page { items, next_token })
     }
 
     /// The items behind what a keys-only index found, in no order; missing ones are left out.
@@ -530,58 +338,6 @@ impl Db {
 
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Both parts of a key.
-pub(crate) fn key(pk: &str, sk: &str) -> Item {
-    HashMap::from([
-        (keys::PK.to_owned(), AttributeValue::S(pk.to_owned())),
-        (keys::SK.to_owned(), AttributeValue::S(sk.to_owned())),
-    ])
-}
-
-/// The table's key in an item of an index.
-fn own_key(item: &Item) -> Item {
-    let own = item.iter().filter(|(name, _)| keys::PRIMARY.contains(&name.as_str()));
-    own.map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-/// The key of an item, for messages.
-pub(crate) fn describe(item: &Item) -> String {
-    let part = |name: &&str| item.get(*name).and_then(|value| value.as_s().ok()).map(String::as_str);
-    keys::PRIMARY.iter().filter_map(part).collect::<Vec<_>>().join("/")
-}
-
-/// An item as a row type.
-pub(crate) fn decode<T: DeserializeOwned>(what: &str, item: Item) -> Result<T, StoreError> {
-    serde_dynamo::from_item(item).map_err(|error| StoreError::corrupt(what, error))
-}
-
-/// What a list shows of a row: nothing, and an error in the log, where it cannot be read. One row must not take a whole
-/// page with it; the alarm on error logs tells.
-pub(crate) fn readable<T>(decoded: Result<T, StoreError>) -> Option<T> {
-    decoded.inspect_err(|error| tracing::error!(%error, "an item was left out of a list")).ok()
-}
-
-/// A row type as an item.
-pub(crate) fn encode<T: Serialize>(what: &str, row: T) -> Result<Item, StoreError> {
-    let item: Item = serde_dynamo::to_item(row).map_err(|error| StoreError::corrupt(what, error))?;
-    Ok(item.into_iter().map(|(name, value)| (name, storable(value))).collect())
-}
-
-/// The value, with 0 for numbers that are too small for `DynamoDB`, which would refuse the whole item.
-pub(crate) fn storable(value: AttributeValue) -> AttributeValue {
-    match value {
-        AttributeValue::N(text) => {
-            let tiny = text.parse().is_ok_and(|number: f64| number.abs() < LEAST_MAGNITUDE);
-            AttributeValue::N(if tiny { "0".to_owned() } else { text })
-        }
-        AttributeValue::L(values) => AttributeValue::L(values.into_iter().map(storable).collect()),
-        AttributeValue::M(item) => {
-            AttributeValue::M(item.into_iter().map(|(name, value)| (name, storable(value))).collect())
-        }
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use domain::id::{LogId, UserId};
 use domain::machine::State;
 use serde::{Deserialize, Serialize};
 
-use crate::db::{Db, Item, Query, decode, encode, key};
+use crate::db::{Db, Query};
 use crate::error::StoreError;
+use crate::item::{Item, decode, encode, key};
 use crate::page::{Page, PageRequest};
 use crate::sharded::ShardedQuery;
 use crate::transaction::{Transaction, UpdateExpression};

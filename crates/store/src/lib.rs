@@ -5,14 +5,20 @@
 
 mod archive;
 mod billing;
+mod capacity;
 mod charging;
 mod db;
 mod error;
 mod error_logs;
+mod fleet_part;
+mod item;
 pub mod keys;
+mod lists;
 mod near;
+mod outbox;
 mod page;
 mod pois;
+mod retry;
 mod sessions;
 mod sharded;
 mod stations;
@@ -23,13 +29,15 @@ mod users;
 
 pub use archive::{Archive, ArchiveRequests};
 pub use billing::{BillingStore, InvoiceFilter, LoadedInvoice, TopUp};
+pub use capacity::{Capacity, Units};
 pub use charging::ChargingStore;
-pub use db::{Capacity, Db, Units};
+pub use db::Db;
 pub use error::StoreError;
 pub use error_logs::{ErrorLogFilter, ErrorLogStore};
+pub use fleet_part::FleetPart;
 pub use page::{Page, PageRequest};
 pub use pois::{LoadedState, PoiStore};
-pub use sessions::{ActiveKey, FleetPart, LoadedSession, SessionFilter, SessionStore};
+pub use sessions::{ActiveKey, LoadedSession, SessionFilter, SessionStore};
 pub use stations::{LoadedStation, StationFilter, StationStore};
 pub use telemetry::{Round, StationState, TelemetryStore};
 pub use transaction::Transaction;

@@ -5,8 +5,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::db::{Db, Item, Query, readable};
+use crate::db::{Db, Query};
 use crate::error::StoreError;
+use crate::item::{Item, readable};
 use crate::keys;
 use crate::page::{Page, PageRequest, resume, token, wrong_token};
 

@@ -7,8 +7,9 @@ use domain::error::DomainError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::db::{Item, Query};
+use crate::db::Query;
 use crate::error::StoreError;
+use crate::item::Item;
 use crate::keys;
 
 /// The longest sort key that `DynamoDB` takes, bytes.

@@ -11,11 +11,12 @@ use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::db::{Db, Item, Query, decode, encode, key};
+use crate::db::{Db, Query};
 use crate::error::StoreError;
+use crate::item::{Item, decode, encode, json, key, pk_of};
 use crate::near::Near;
+use crate::outbox::outbox;
 use crate::page::{Page, PageRequest};
-use crate::stations::{json, outbox};
 use crate::transaction::UpdateExpression;
 use crate::{Trace, keys, time};
 
@@ -202,10 +203,11 @@ impl PoiStore {
             index: Some(keys::COUNTRY_INDEX),
             partition: ("country", country_id.to_string()),
             sort: keys::PK,
+            covering: true,
             ..Query::default()
         };
         let list = format!("pois of country {country_id} {filter:?}");
-        self.db.list_found(&query, &list, page, summary, |poi| filter.accepts(poi)).await
+        self.db.list(&query, &list, page, summary, |poi| filter.accepts(poi)).await
     }
 
     /// Writes one kind of the reference data.
@@ -304,13 +306,13 @@ fn only_version(update: UpdateExpression, version: u64) -> UpdateExpression {
 }
 
 fn summary(item: Item) -> Result<PoiSummary, StoreError> {
-    let pk = crate::stations::pk_of(&item).unwrap_or_default();
+    let pk = pk_of(&item).unwrap_or_default();
     let row: SummaryRow = decode(&pk, item)?;
     parse(&pk, &row.summary)
 }
 
 fn shard(item: &Item) -> Result<(u32, Shard), StoreError> {
-    let pk = crate::stations::pk_of(item).unwrap_or_default();
+    let pk = pk_of(item).unwrap_or_default();
     let number = keys::id_of(&pk).parse().map_err(|error| StoreError::corrupt(&pk, error))?;
     let version = item.get(VERSION).and_then(|version| version.as_n().ok()?.parse().ok());
     let bytes = item.get("entries").and_then(|entries| entries.as_b().ok());

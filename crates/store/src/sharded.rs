@@ -7,9 +7,11 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
-use crate::db::{Db, Item, LIST_READ, LIST_READS, Query, describe, readable};
+use crate::db::{Db, Query};
 use crate::error::StoreError;
+use crate::item::{Item, describe, readable};
 use crate::keys::{self, SHARDS};
+use crate::lists::{LIST_READ, LIST_READS};
 use crate::page::{self, Page, PageRequest, resume, token, wrong_token};
 use crate::time;
 

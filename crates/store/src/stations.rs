@@ -3,7 +3,7 @@ use chrono_tz::Tz;
 use domain::Instant;
 use domain::charging::ModelConfig;
 use domain::connector::ConnectorType;
-use domain::event::{self, Event};
+use domain::event::Event;
 use domain::geo::Location;
 use domain::id::{PortId, SessionId, StationId};
 use domain::machine::State;
@@ -11,9 +11,11 @@ use domain::station::{Port, PortStatus, Station, StationStatus};
 use domain::tariff::Tariff;
 use serde::{Deserialize, Serialize};
 
-use crate::db::{Db, Item, Query, decode, encode, key};
+use crate::db::{Db, Query};
 use crate::error::StoreError;
+use crate::item::{Item, decode, encode, json, key, number};
 use crate::near::Near;
+use crate::outbox::outbox;
 use crate::page::{Page, PageRequest};
 use crate::transaction::{Transaction, Update, UpdateExpression, delete_if};
 use crate::{Trace, keys, time};
@@ -358,40 +360,12 @@ impl StationStore {
     }
 }
 
-pub(crate) fn pk_of(item: &Item) -> Option<String> {
-    item.get(keys::PK)?.as_s().ok().cloned()
-}
-
-pub(crate) fn number(n: impl std::fmt::Display) -> AttributeValue {
-    AttributeValue::N(n.to_string())
-}
-
 fn station_key(station: &Station) -> Item {
     key(&keys::station(&station.id), keys::METADATA)
 }
 
 fn port_key(port: &Port) -> Item {
     key(&keys::station(&port.station_id), &keys::port(&port.id))
-}
-
-/// The events of a write as the attribute that the streams carry; none, when there are none.
-pub(crate) fn outbox(
-    pk: &str,
-    sk: &str,
-    version: u64,
-    events: impl IntoIterator<Item = Event>,
-    trace: &Trace,
-) -> Result<Option<String>, StoreError> {
-    let item = format!("{pk}/{sk}");
-    let envelopes = event::seal(&item, version, trace.now, &trace.correlation_id, events);
-    if envelopes.is_empty() {
-        return Ok(None);
-    }
-    serde_json::to_string(&envelopes).map(Some).map_err(|error| StoreError::corrupt(item, error))
-}
-
-pub(crate) fn json<T: Serialize>(what: &str, value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::corrupt(what, error))
 }
 
 fn station_item(station: &Station, outbox: Option<String>) -> Result<Item, StoreError> {

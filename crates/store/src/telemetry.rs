@@ -7,10 +7,12 @@ use domain::telemetry::{Message, Reading, Rejections, SwapStationStatus, Verdict
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::db::{Db, Item, Query, backoff, decode, encode};
+use crate::db::{Db, Query};
 use crate::error::StoreError;
+use crate::item::{Item, decode, encode};
+use crate::outbox::outbox;
 use crate::page::{Page, PageRequest};
-use crate::stations::outbox;
+use crate::retry::backoff;
 use crate::transaction::UpdateExpression;
 use crate::{Trace, keys, time};
 

@@ -8,8 +8,10 @@ use aws_sdk_dynamodb::types::{
 };
 use uuid::Uuid;
 
-use crate::db::{Db, Item, LostAnswer, describe, retrying, storable};
+use crate::db::Db;
 use crate::error::{StoreError, classify};
+use crate::item::{Item, describe, storable};
+use crate::retry::{LostAnswer, retrying};
 
 /// Cancellation reasons that a later try may not meet.
 const CONTENTION: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ChargingModel, Segment};
 use crate::error::{Checks, DomainError};
-use crate::units::LEAST_KILO;
+use crate::units::LEAST_POWER_KW;
 
 /// One point of a measured charging curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,7 +13,7 @@ pub struct CurvePoint {
     #[schemars(range(min = 0.0, max = 100.0))]
     pub percent: f64,
     /// Power the vehicle takes there, kW.
-    #[schemars(range(min = LEAST_KILO, max = 5000.0))]
+    #[schemars(range(min = LEAST_POWER_KW, max = 5000.0))]
     pub power_kw: f64,
 }
 
@@ -48,9 +48,9 @@ impl MeasuredCurve {
                     "must be from 0 to 100",
                 )
                 .require(
-                    (LEAST_KILO..=5000.0).contains(&point.power_kw),
+                    (LEAST_POWER_KW..=5000.0).contains(&point.power_kw),
                     format!("{field}.points[{index}].powerKw"),
-                    format!("must be from {LEAST_KILO} to 5000"),
+                    format!("must be from {LEAST_POWER_KW} to 5000"),
                 );
         }
         checks.finish()

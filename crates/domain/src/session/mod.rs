@@ -1,8 +1,10 @@
 //! Charging sessions: their states, how a tick advances them, how they end and what they cost.
 
 mod advance;
+mod clock;
 mod least_price;
 mod meter;
+mod running_meter;
 
 pub use advance::{TickOutcome, advance_station};
 pub use least_price::balance_allows_least_price;
@@ -24,7 +26,7 @@ use crate::machine::State;
 use crate::money::optional_decimal_schema;
 use crate::station::{Port, Station};
 use crate::tariff::{PeriodState, Tariff, price};
-use crate::units::{LEAST_KILO, WattHours, without_dust};
+use crate::units::{LEAST_ENERGY_KWH, LEAST_POWER_KW, WattHours, zero_if_negligible};
 
 const SYSTEM: &[Role] = &[Role::System];
 const ANYONE: &[Role] = &Role::ALL;
@@ -126,11 +128,11 @@ impl EndReason {
 #[serde(rename_all = "camelCase")]
 pub struct Vehicle {
     /// Usable battery capacity, kWh.
-    #[schemars(range(min = LEAST_KILO, max = 2000.0))]
+    #[schemars(range(min = LEAST_ENERGY_KWH, max = 2000.0))]
     pub battery_capacity_kwh: f64,
     /// The most it takes, kW; without it whatever the port delivers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = LEAST_KILO, max = 5000.0))]
+    #[schemars(range(min = LEAST_POWER_KW, max = 5000.0))]
     pub max_power_kw: Option<f64>,
 }
 
@@ -144,7 +146,7 @@ pub struct Limits {
     pub max_cost: Option<Decimal>,
     /// The most energy it may draw, kWh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = LEAST_KILO, max = 2000.0))]
+    #[schemars(range(min = LEAST_ENERGY_KWH, max = 2000.0))]
     pub max_energy_kwh: Option<f64>,
     /// It may cost no more than what is held of the wallet for it when it starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -273,7 +275,7 @@ impl Session {
         now: Instant,
     ) -> Result<(Self, Event), DomainError> {
         request.validate()?;
-        let charge_percent = without_dust(request.charge_percent);
+        let charge_percent = zero_if_negligible(request.charge_percent);
         station.may_start()?;
         if let Some(tariff) = &station.tariff {
             request.limits.allow_least_price(tariff, station.time_zone, now)?;
@@ -435,26 +437,26 @@ impl StartSession {
         let capacity = self.vehicle.battery_capacity_kwh;
         checks
             .require(
-                (LEAST_KILO..=2000.0).contains(&capacity),
+                (LEAST_ENERGY_KWH..=2000.0).contains(&capacity),
                 "vehicle.batteryCapacityKwh",
-                format!("must be from {LEAST_KILO} to 2000 kWh"),
+                format!("must be from {LEAST_ENERGY_KWH} to 2000 kWh"),
             )
             .require(
-                self.vehicle.max_power_kw.is_none_or(|kw| (LEAST_KILO..=5000.0).contains(&kw)),
+                self.vehicle.max_power_kw.is_none_or(|kw| (LEAST_POWER_KW..=5000.0).contains(&kw)),
                 "vehicle.maxPowerKw",
-                format!("must be from {LEAST_KILO} to 5000 kW"),
+                format!("must be from {LEAST_POWER_KW} to 5000 kW"),
             )
             .require((0.0..=100.0).contains(&self.charge_percent), "chargePercent", "must be from 0 to 100")
             .require(
-                self.target_percent <= 100.0 && without_dust(self.target_percent - self.charge_percent) > 0.0,
+                self.target_percent <= 100.0 && zero_if_negligible(self.target_percent - self.charge_percent) > 0.0,
                 "targetPercent",
                 format!("must be above chargePercent ({}) and at most 100", self.charge_percent),
             )
             .require(self.limits.max_cost.is_none_or(|cost| cost > Decimal::ZERO), "limits.maxCost", "must be above 0")
             .require(
-                self.limits.max_energy_kwh.is_none_or(|kwh| (LEAST_KILO..=2000.0).contains(&kwh)),
+                self.limits.max_energy_kwh.is_none_or(|kwh| (LEAST_ENERGY_KWH..=2000.0).contains(&kwh)),
                 "limits.maxEnergyKwh",
-                format!("must be from {LEAST_KILO} to 2000 kWh"),
+                format!("must be from {LEAST_ENERGY_KWH} to 2000 kWh"),
             );
         checks.finish()
     }

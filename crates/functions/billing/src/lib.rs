@@ -13,8 +13,8 @@ use commands::{
 use domain::Instant;
 use domain::actor::Role;
 use domain::billing::{
-    CreditNote, Hold, HoldEnd, HoldRequest, Invoice, InvoiceStatus, LedgerEntry, PaymentRefusal,
-    SettledInvoices, Wallet, session_has_ended,
+    CreditNote, Hold, HoldEnd, HoldRequest, Invoice, InvoiceStatus, LedgerEntry, PaymentRefusal, SettledInvoices,
+    Wallet, session_has_ended,
 };
 use domain::error::DomainError;
 use domain::event::{Envelope, Event, SessionEnded};

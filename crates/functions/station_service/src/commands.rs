@@ -8,7 +8,7 @@ use domain::id::{PortId, StationId};
 use domain::money::{Currency, optional_decimal_schema};
 use domain::station::{self, Port, PortStatus, Station, StationStatus, StationUpdate};
 use domain::tariff::Tariff;
-use domain::units::LEAST_KILO;
+use domain::units::LEAST_POWER_KW;
 use lambda_kit::PageArguments;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
@@ -32,7 +32,7 @@ pub struct CreateStation {
     #[serde(default)]
     #[schemars(length(max = 64))]
     time_zone: Option<String>,
-    #[schemars(range(min = LEAST_KILO, max = 5000.0))]
+    #[schemars(range(min = LEAST_POWER_KW, max = 5000.0))]
     power_kw: f64,
     #[serde(flatten)]
     price: PriceArguments,
@@ -64,7 +64,7 @@ pub struct NewPort {
     #[schemars(range(min = 1, max = 9999))]
     port_number: u32,
     connector_type: ConnectorType,
-    #[schemars(range(min = LEAST_KILO, max = 5000.0))]
+    #[schemars(range(min = LEAST_POWER_KW, max = 5000.0))]
     max_power_kw: f64,
 }
 
@@ -88,7 +88,7 @@ pub struct UpdateStation {
     #[schemars(length(max = 64))]
     time_zone: Option<String>,
     #[serde(default)]
-    #[schemars(range(min = LEAST_KILO, max = 5000.0))]
+    #[schemars(range(min = LEAST_POWER_KW, max = 5000.0))]
     power_kw: Option<f64>,
     #[serde(flatten)]
     price: PriceArguments,

@@ -1,3 +1,4 @@
+mod holds;
 mod rows;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -10,13 +11,14 @@ use domain::money::Currency;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use crate::db::{Db, Query, decode, encode, key, readable};
+use crate::db::{Db, Query};
 use crate::error::StoreError;
+use crate::item::{decode, encode, key, readable};
+use crate::outbox::outbox;
 use crate::page::{Page, PageRequest};
-use crate::stations::{number, outbox};
 use crate::transaction::{Transaction, UpdateExpression, delete_if};
 use crate::{Trace, keys, time};
-use rows::{CreditNoteRow, EntryRow, FailureRow, HoldRow, InvoiceRow, LineRow, OpenInvoiceRow, TopUpRow, WalletRow};
+use rows::{CreditNoteRow, EntryRow, FailureRow, InvoiceRow, LineRow, OpenInvoiceRow, TopUpRow, WalletRow};
 
 /// Invoices, wallets and their ledgers, in the billing table.
 #[derive(Clone, Debug)]
@@ -154,46 +156,6 @@ impl BillingStore {
             self.forget_hold(&mut transaction, &invoice.user_id, &end.hold)?;
         }
         self.book(&mut transaction, wallet.as_ref(), entry.as_slice())?;
-        transaction.commit(&self.db).await
-    }
-
-    /// Holds money of a wallet for a session that has not been billed; all or nothing.
-    ///
-    /// # Errors
-    /// [`StoreError::ConditionFailed`] when the wallet or the hold is not as it was read, or the session was billed.
-    pub async fn hold(&self, wallet: &Wallet, hold: &Hold) -> Result<(), StoreError> {
-        let mut transaction = Transaction::new();
-        let invoice = keys::invoice(&InvoiceId::of(&hold.session_id));
-        transaction.require_absent(&self.table, key(&invoice, keys::METADATA))?;
-        self.keep_hold(&mut transaction, &wallet.user_id, hold)?;
-        self.book(&mut transaction, Some(wallet), &[])?;
-        transaction.commit(&self.db).await
-    }
-
-    /// Notes that another attempt at starting its session relies on a hold. Any number of attempts join at once.
-    ///
-    /// # Errors
-    /// [`StoreError::ConditionFailed`] when the hold is over.
-    pub async fn join_hold(&self, user: &UserId, hold: &Hold, attempt: &str) -> Result<(), StoreError> {
-        let update = UpdateExpression::new()
-            .set_entry("attempts", attempt, AttributeValue::Bool(true))
-            .add("version", 1)
-            .only_if("amount", AttributeValue::S(hold.amount.to_string()))
-            .build(&self.table, key(&keys::wallet(user), &keys::hold(&hold.session_id)))?;
-        // A transaction of one write: unlike a bare update it waits for its turn beside other transactions.
-        let mut transaction = Transaction::new();
-        transaction.update(update);
-        transaction.commit(&self.db).await
-    }
-
-    /// Writes that a hold was given up or has ended, with the wallet where that made money available; all or nothing.
-    ///
-    /// # Errors
-    /// [`StoreError::ConditionFailed`] when the hold or the wallet is not as it was read.
-    pub async fn end_hold(&self, user: &UserId, hold: &Hold, wallet: Option<&Wallet>) -> Result<(), StoreError> {
-        let mut transaction = Transaction::new();
-        self.keep_hold(&mut transaction, user, hold)?;
-        self.book(&mut transaction, wallet, &[])?;
         transaction.commit(&self.db).await
     }
 
@@ -369,7 +331,7 @@ impl BillingStore {
         let list = format!("ledger of {user}");
         let query = Query { newest_first: true, ..self.partition(&pk, Some(keys::ENTRIES)) };
         let decode = |item| decode::<EntryRow>(&pk, item)?.into_entry();
-        self.db.list_found(&query, &list, page, decode, |_| true).await
+        self.db.list(&query, &list, page, decode, |_| true).await
     }
 
     /// An entry of a wallet's ledger.
@@ -437,29 +399,9 @@ impl BillingStore {
             sort: keys::SK,
             prefix: prefix.map(|prefix| (keys::SK, prefix.to_owned())),
             consistent: true,
+            covering: true,
             ..Query::default()
         }
-    }
-
-    /// Writes a hold as it is now, under the version that it was read with.
-    fn keep_hold(&self, transaction: &mut Transaction, user: &UserId, hold: &Hold) -> Result<(), StoreError> {
-        let pk = keys::wallet(user);
-        let mut row = encode(&pk, HoldRow::new(&pk, hold))?;
-        if hold.version == 1 {
-            return transaction.insert(&self.table, row);
-        }
-        row.remove(keys::PK);
-        row.remove(keys::SK);
-        let update = UpdateExpression::new().set_all(row, &HoldRow::OPTIONAL).only_version(hold.version - 1);
-        transaction.update(update.build(&self.table, key(&pk, &keys::hold(&hold.session_id)))?);
-        Ok(())
-    }
-
-    /// Takes a hold away whose session was billed: its invoice says from now on that the session has ended.
-    fn forget_hold(&self, transaction: &mut Transaction, user: &UserId, hold: &Hold) -> Result<(), StoreError> {
-        let key = key(&keys::wallet(user), &keys::hold(&hold.session_id));
-        transaction.delete(delete_if(&self.table, key, "version", number(hold.version - 1))?);
-        Ok(())
     }
 
     /// Writes a wallet that changed, and the entries where money moved.

@@ -12,8 +12,8 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::{LoadedInvoice, TopUp};
-use crate::db::{Item, decode, encode};
 use crate::error::StoreError;
+use crate::item::{Item, decode, encode};
 use crate::{keys, time};
 
 /// What a wallet has for a status, so that the status index lists wallets as well.

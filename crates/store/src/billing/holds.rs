@@ -1,0 +1,80 @@
+//! What prepaid sessions hold of a wallet.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::billing::{Hold, Wallet};
+use domain::id::{InvoiceId, UserId};
+
+use super::BillingStore;
+use super::rows::HoldRow;
+use crate::error::StoreError;
+use crate::item::{encode, key, number};
+use crate::keys;
+use crate::transaction::{Transaction, UpdateExpression, delete_if};
+
+impl BillingStore {
+    /// Holds money of a wallet for a session that has not been billed; all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the wallet or the hold is not as it was read, or the session was billed.
+    pub async fn hold(&self, wallet: &Wallet, hold: &Hold) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        let invoice = keys::invoice(&InvoiceId::of(&hold.session_id));
+        transaction.require_absent(&self.table, key(&invoice, keys::METADATA))?;
+        self.keep_hold(&mut transaction, &wallet.user_id, hold)?;
+        self.book(&mut transaction, Some(wallet), &[])?;
+        transaction.commit(&self.db).await
+    }
+
+    /// Notes that another attempt at starting its session relies on a hold. Any number of attempts join at once.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the hold is over.
+    pub async fn join_hold(&self, user: &UserId, hold: &Hold, attempt: &str) -> Result<(), StoreError> {
+        let update = UpdateExpression::new()
+            .set_entry("attempts", attempt, AttributeValue::Bool(true))
+            .add("version", 1)
+            .only_if("amount", AttributeValue::S(hold.amount.to_string()))
+            .build(&self.table, key(&keys::wallet(user), &keys::hold(&hold.session_id)))?;
+        // A transaction of one write: unlike a bare update it waits for its turn beside other transactions.
+        let mut transaction = Transaction::new();
+        transaction.update(update);
+        transaction.commit(&self.db).await
+    }
+
+    /// Writes that a hold was given up or has ended, with the wallet where that made money available; all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the hold or the wallet is not as it was read.
+    pub async fn end_hold(&self, user: &UserId, hold: &Hold, wallet: Option<&Wallet>) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        self.keep_hold(&mut transaction, user, hold)?;
+        self.book(&mut transaction, wallet, &[])?;
+        transaction.commit(&self.db).await
+    }
+
+    /// Writes a hold as it is now, under the version that it was read with.
+    fn keep_hold(&self, transaction: &mut Transaction, user: &UserId, hold: &Hold) -> Result<(), StoreError> {
+        let pk = keys::wallet(user);
+        let mut row = encode(&pk, HoldRow::new(&pk, hold))?;
+        if hold.version == 1 {
+            return transaction.insert(&self.table, row);
+        }
+        row.remove(keys::PK);
+        row.remove(keys::SK);
+        let update = UpdateExpression::new().set_all(row, &HoldRow::OPTIONAL).only_version(hold.version - 1);
+        transaction.update(update.build(&self.table, key(&pk, &keys::hold(&hold.session_id)))?);
+        Ok(())
+    }
+
+    /// Takes a hold away whose session was billed: its invoice says from now on that the session has ended.
+    pub(super) fn forget_hold(
+        &self,
+        transaction: &mut Transaction,
+        user: &UserId,
+        hold: &Hold,
+    ) -> Result<(), StoreError> {
+        let key = key(&keys::wallet(user), &keys::hold(&hold.session_id));
+        transaction.delete(delete_if(&self.table, key, "version", number(hold.version - 1))?);
+        Ok(())
+    }
+}
