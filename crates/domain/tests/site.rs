@@ -8,14 +8,14 @@ mod random;
 use std::collections::HashMap;
 
 use chrono::Duration;
-use common::{Car, car, model, port, start, station};
+use common::{Car, car, model, port, request, start, station};
 use domain::Instant;
 use domain::actor::{Actor, Role};
 use domain::charging::ModelConfig;
 use domain::error::DomainError;
 use domain::event::Event;
 use domain::id::{PortId, SessionId, UserId};
-use domain::session::{EndReason, Limits, Session, SessionStatus, StartSession, Vehicle};
+use domain::session::{EndReason, Session, SessionStatus};
 use domain::site::{Changes, PortChange, Site, StationChange, tick};
 use domain::station::{Port, PortStatus, Station, StationStatus, StationUpdate};
 use proptest::prelude::*;
@@ -23,19 +23,6 @@ use random::seeded;
 
 fn actor(role: Role) -> Actor {
     Actor { user_id: UserId::new("u-1").unwrap(), role }
-}
-
-fn request(number: u32, car: &Car) -> StartSession {
-    StartSession {
-        id: SessionId::new(format!("session-{number}")).unwrap(),
-        user_id: UserId::new("u-1").unwrap(),
-        vehicle: Vehicle { battery_capacity_kwh: car.capacity_kwh, max_power_kw: Some(car.max_kw) },
-        charge_percent: car.percent,
-        target_percent: car.target,
-        limits: Limits { max_energy_kwh: car.max_energy_kwh, ..Limits::default() },
-        request_fingerprint: "test".to_owned(),
-        correlation_id: "test".to_owned(),
-    }
 }
 
 /// A car that charges at 50 kW for as long as these tests take, or until `energy_kwh` is reached.

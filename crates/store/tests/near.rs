@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use store::StationFilter;
-use testkit::{EmbeddedDynamoDb, seeded};
+use testkit::{EmbeddedDynamoDb, places, places_around, seeded};
 
 async fn put(dynamodb: &EmbeddedDynamoDb, stations: &[Station]) {
     let store = dynamodb.charging().stations;
@@ -41,24 +41,10 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    // Around a town, the antimeridian and both poles; searched from there, and from anywhere.
-    let home = prop_oneof![
-        Just((52.5, 13.4)),
-        Just((-17.0, 180.0)),
-        Just((-17.0, -179.99)),
-        Just((90.0, 0.0)),
-        Just((-89.95, 77.0)),
-        (-90.0..=90.0_f64, -180.0..=180.0_f64),
-    ];
-    home.prop_flat_map(|(latitude, longitude)| {
-        let near = move |spread: f64| {
-            (-spread..spread, -spread..spread).prop_map(move |(north, east)| {
-                let lon = (longitude + east * 3.0 + 540.0_f64).rem_euclid(360.0) - 180.0;
-                ((latitude + north).clamp(-90.0, 90.0), lon)
-            })
-        };
+    places().prop_flat_map(|home| {
+        let near = move |spread| places_around(home, spread);
         // Some stand at the very same place.
-        let place = prop_oneof![4 => near(1.0), 1 => Just((latitude, longitude))];
+        let place = prop_oneof![4 => near(1.0), 1 => Just(home)];
         let stations = prop::collection::vec((place, any::<bool>()), 0..60);
         (stations, near(0.3), 0.0..=100.0_f64, any::<bool>(), 1_usize..30).prop_map(
             |(stations, at, radius_km, active_only, limit)| Case { stations, at, radius_km, active_only, limit },

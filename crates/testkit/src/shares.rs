@@ -1,10 +1,37 @@
-use proptest::test_runner::{Config, RngSeed};
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngSeed, TestCaseResult, TestError, TestRunner};
 
 /// The share of the cases that thread number `thread` of `threads` runs, from a seed that no other thread has, nor any
 /// thread of a run with the next seed.
-#[must_use]
-pub fn share(config: &Config, thread: u32, threads: u32) -> Config {
+fn share(config: &Config, thread: u32, threads: u32) -> Config {
     let RngSeed::Fixed(seed) = config.rng_seed else { panic!("the configuration has no seed") };
     let seed = seed.wrapping_mul(threads.into()).wrapping_add(thread.into());
     Config { cases: config.cases / threads, rng_seed: RngSeed::Fixed(seed), ..config.clone() }
+}
+
+/// Runs a random test on so many threads, each with its share of the cases and a world of its own that `start` makes;
+/// `play` runs one case in that world. Panics with the smallest input that fails.
+pub fn run_in_shares<S: Strategy, W>(
+    config: &Config,
+    threads: u32,
+    inputs: impl Fn() -> S + Sync,
+    start: impl AsyncFn() -> W + Sync,
+    play: impl AsyncFn(&W, S::Value) -> TestCaseResult + Sync,
+) {
+    let run = |config: Config| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let world = runtime.block_on(start());
+        TestRunner::new(config).run(&inputs(), |input| runtime.block_on(play(&world, input))).map_err(|error| {
+            match error {
+                TestError::Fail(reason, input) => format!("{reason}\nsmallest input: {input:#?}"),
+                TestError::Abort(reason) => format!("aborted: {reason}"),
+            }
+        })
+    };
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..threads).map(|thread| share(config, thread, threads)).map(|share| scope.spawn(|| run(share))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }

@@ -21,13 +21,7 @@ async fn a_role_is_a_whole_name_among_the_groups() {
         let answer = invoke(&door, http_event("GET /error-logs", &[], &[], "u-1", groups, "")).await.unwrap();
         answer["statusCode"].as_u64().unwrap()
     };
-    for staff in [
-        "ADMIN",
-        "[ADMIN]",
-        "[TECH_SUPPORT]",
-        "[drivers ADMIN]",
-        "[drivers TECH_SUPPORT fleet-7]",
-    ] {
+    for staff in ["ADMIN", "[ADMIN]", "[TECH_SUPPORT]", "[drivers ADMIN]", "[drivers TECH_SUPPORT fleet-7]"] {
         assert_eq!(status(staff).await, 200, "{staff}");
     }
     for user in [

@@ -95,8 +95,8 @@ pub fn model() -> impl Strategy<Value = ModelConfig> {
     prop_oneof![Just(ModelConfig::StepTaper), Just(ModelConfig::TwoStageLinear(TwoStageLinear::default())), curve,]
 }
 
-pub fn session(car: &Car, number: u32, station: &mut Station) -> Session {
-    let request = StartSession {
+pub fn request(number: u32, car: &Car) -> StartSession {
+    StartSession {
         id: SessionId::new(format!("session-{number}")).unwrap(),
         user_id: UserId::new("u-1").unwrap(),
         vehicle: Vehicle { battery_capacity_kwh: car.capacity_kwh, max_power_kw: Some(car.max_kw) },
@@ -105,10 +105,13 @@ pub fn session(car: &Car, number: u32, station: &mut Station) -> Session {
         limits: Limits { max_energy_kwh: car.max_energy_kwh, ..Limits::default() },
         request_fingerprint: "test".to_owned(),
         correlation_id: "test".to_owned(),
-    };
+    }
+}
+
+pub fn session(car: &Car, number: u32, station: &mut Station) -> Session {
     let at = start() + chrono::Duration::minutes(car.arrives_minute.into());
     let mut port = port(number, car.port_kw);
-    Session::start(request, station, &mut port, Role::User, at).unwrap().0
+    Session::start(request(number, car), station, &mut port, Role::User, at).unwrap().0
 }
 
 pub fn terms() -> SessionTerms {

@@ -20,11 +20,13 @@ use domain::session::SessionStatus;
 use domain::tariff::PeriodState;
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use proptest::test_runner::{Config, TestCaseError};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use store::{BillingStore, Client, Db};
-use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, sdk_config, seeded, share, sqs_event};
+use testkit::{
+    EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, run_in_shares, sdk_config, seeded, sqs_event,
+};
 
 /// Cases run on so many threads, each with a `DynamoDB` of its own.
 const THREADS: u32 = 4;
@@ -158,7 +160,6 @@ impl Process {
 }
 
 struct World {
-    dynamodb: EmbeddedDynamoDb,
     store: BillingStore,
     processes: [Process; 2],
 }
@@ -369,31 +370,20 @@ fn events(transactions: &[Vec<u8>]) -> Result<Vec<(InvoiceId, Event)>, TestCaseE
     Ok(events.into_values().map(|event| (about(&event), event)).collect())
 }
 
-/// Runs a thread's share; the failure with the smallest history that shows it.
-fn run(config: Config) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let world = runtime.block_on(async {
-        let dynamodb = EmbeddedDynamoDb::start().await;
-        World { store: dynamodb.billing(), processes: [Process::new(&dynamodb), Process::new(&dynamodb)], dynamodb }
-    });
-    let mut runner = TestRunner::new(config);
-    let outcome = runner.run(&histories(), |history| runtime.block_on(play(&world, &history)));
-    let _ = &world.dynamodb;
-    outcome.map_err(|error| match error {
-        TestError::Fail(reason, history) => format!("{reason}\nsmallest history: {history:#?}"),
-        TestError::Abort(reason) => format!("aborted: {reason}"),
-    })
-}
-
 #[test]
 fn the_books_are_right_whatever_happens() {
     let config = Config { max_shrink_iters: 500, ..seeded(CASES) };
-    let failures: Vec<String> = std::thread::scope(|scope| {
-        let shares = (0..THREADS).map(|thread| share(&config, thread, THREADS));
-        let threads: Vec<_> = shares.map(|share| scope.spawn(|| run(share))).collect();
-        threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
-    });
-    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    run_in_shares(
+        &config,
+        THREADS,
+        histories,
+        async || {
+            let dynamodb = EmbeddedDynamoDb::start().await;
+            let processes = [Process::new(&dynamodb), Process::new(&dynamodb)];
+            (World { store: dynamodb.billing(), processes }, dynamodb)
+        },
+        async |(world, _), history| play(world, &history).await,
+    );
 }
 
 /// What a random history meets once in ten thousand: the money comes between billing's look at the wallet and its write.

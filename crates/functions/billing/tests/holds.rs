@@ -21,12 +21,12 @@ use domain::id::{InvoiceId, SessionId, UserId};
 use domain::session::SessionStatus;
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use proptest::test_runner::{Config, TestCaseError};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use store::{BillingStore, Client, Db};
 use testkit::{
-    EmbeddedDynamoDb, Fault, FaultyHttp, Outcome, invoke, no_redelivery, sdk_config, seeded, share, sqs_event,
+    EmbeddedDynamoDb, Fault, FaultyHttp, Outcome, invoke, no_redelivery, run_in_shares, sdk_config, seeded, sqs_event,
 };
 
 thread_local! {
@@ -658,7 +658,9 @@ impl<'a> Case<'a> {
             let paid_in: Decimal = self.top_ups.iter().filter(|(whose, _)| *whose == user).map(|(_, a)| *a).sum();
             let spent: Decimal = ledger.iter().map(|entry| entry.amount.min(Decimal::ZERO)).sum();
             prop_assert_eq!(paid_in + spent, balance);
-            if let Some(oldest) = self.books.store.open_invoices(&user_id, "EUR".parse().unwrap()).await.unwrap().first() {
+            if let Some(oldest) =
+                self.books.store.open_invoices(&user_id, "EUR".parse().unwrap()).await.unwrap().first()
+            {
                 let due = self.books.store.invoice(oldest).await.unwrap().unwrap().invoice.due();
                 prop_assert!(due > balance, "the oldest open invoice, over {due}, could be paid from {balance}");
             }
@@ -698,29 +700,18 @@ async fn play(books: &Books, history: &History) -> Result<(), TestCaseError> {
     case.audit().await
 }
 
-/// Runs a thread's share; the failure with the smallest history that shows it.
-fn run(config: Config) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (_dynamodb, books) = runtime.block_on(async {
-        let dynamodb = EmbeddedDynamoDb::start().await;
-        let books = Books { store: dynamodb.billing(), processes: [Process::new(&dynamodb), Process::new(&dynamodb)] };
-        (dynamodb, books)
-    });
-    let mut runner = TestRunner::new(config);
-    let outcome = runner.run(&histories(), |history| runtime.block_on(play(&books, &history)));
-    outcome.map_err(|error| match error {
-        TestError::Fail(reason, history) => format!("{reason}\nsmallest history: {history:#?}"),
-        TestError::Abort(reason) => format!("aborted: {reason}"),
-    })
-}
-
 #[test]
 fn no_cent_is_promised_twice_and_nothing_is_held_for_ever() {
     let config = Config { max_shrink_iters: 500, ..seeded(CASES) };
-    let failures: Vec<String> = std::thread::scope(|scope| {
-        let shares = (0..THREADS).map(|thread| share(&config, thread, THREADS));
-        let threads: Vec<_> = shares.map(|share| scope.spawn(|| run(share))).collect();
-        threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
-    });
-    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    run_in_shares(
+        &config,
+        THREADS,
+        histories,
+        async || {
+            let dynamodb = EmbeddedDynamoDb::start().await;
+            let processes = [Process::new(&dynamodb), Process::new(&dynamodb)];
+            (Books { store: dynamodb.billing(), processes }, dynamodb)
+        },
+        async |(world, _), history| play(world, &history).await,
+    );
 }

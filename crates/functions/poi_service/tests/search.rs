@@ -10,7 +10,7 @@ use poi_service::PoiService;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
-use testkit::{EmbeddedDynamoDb, http_event, invoke, seeded};
+use testkit::{EmbeddedDynamoDb, http_event, invoke, places, places_around, seeded};
 
 fn now() -> Instant {
     Utc.with_ymd_and_hms(2026, 3, 3, 12, 0, 0).unwrap()
@@ -89,22 +89,8 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    // Around a town, the antimeridian and both poles; searched from there, and from anywhere.
-    let home = prop_oneof![
-        Just((52.5, 13.4)),
-        Just((-17.0, 180.0)),
-        Just((-17.0, -179.99)),
-        Just((90.0, 0.0)),
-        Just((-89.95, 77.0)),
-        (-90.0..=90.0_f64, -180.0..=180.0_f64),
-    ];
-    home.prop_flat_map(|(latitude, longitude)| {
-        let near = move |spread: f64| {
-            (-spread..spread, -spread..spread).prop_map(move |(north, east)| {
-                let lon = (longitude + east * 3.0 + 540.0_f64).rem_euclid(360.0) - 180.0;
-                ((latitude + north).clamp(-90.0, 90.0), lon)
-            })
-        };
+    places().prop_flat_map(|home| {
+        let near = move |spread| places_around(home, spread);
         let poi = (near(1.0), prop::option::of(1.0..350.0_f64), 1_u32..5)
             .prop_map(|((lat, lon), power, kind)| (lat, lon, power, kind));
         let pois = prop::collection::vec(poi, 0..60);

@@ -44,13 +44,24 @@ fn port(station: &Value, index: usize) -> (&str, Option<&str>) {
     (port["status"].as_str().unwrap(), port["sessionId"].as_str())
 }
 
-#[tokio::test]
-async fn out_of_order_completes_the_sessions_that_are_due_and_fails_the_others() {
+/// A station of 100 kW, s-1, at 10:00:00.
+async fn station_with_ports(ports: u32) -> World {
     let world = World::new().await;
     set_now(at("10:00:00"));
-    world.station("s-1", 2).await;
-    let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 50.0)).await.unwrap();
-    let other = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    world.station("s-1", ports).await;
+    world
+}
+
+/// A session at port-1 and a neighbour at port-2 whose battery stays far from full.
+async fn start_two(world: &World, first: Value) -> (Value, Value) {
+    let first = world.start("s-1", "port-1", "u-1", first).await.unwrap();
+    (first, world.start("s-1", "port-2", "u-2", large()).await.unwrap())
+}
+
+#[tokio::test]
+async fn out_of_order_completes_the_sessions_that_are_due_and_fails_the_others() {
+    let world = station_with_ports(2).await;
+    let (due, other) = start_two(&world, due_after(30.0, 50.0)).await;
     set_now(at("10:01:00"));
     let station = world.transition("s-1", "OUT_OF_ORDER").await.unwrap();
     assert_eq!((&station["status"], &station["chargingPorts"]), (&json!("OUT_OF_ORDER"), &json!(0)));
@@ -71,11 +82,8 @@ async fn out_of_order_completes_the_sessions_that_are_due_and_fails_the_others()
 
 #[tokio::test]
 async fn a_failed_port_leaves_its_neighbour_the_power_it_had() {
-    let world = World::new().await;
-    set_now(at("10:00:00"));
-    world.station("s-1", 2).await;
-    let failed = world.start("s-1", "port-1", "u-1", large()).await.unwrap();
-    let neighbour = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    let world = station_with_ports(2).await;
+    let (failed, neighbour) = start_two(&world, large()).await;
     set_now(at("10:00:59"));
     assert_eq!(fail_port(&world, "port-1").await.unwrap()["status"], "ERROR");
     world.tick(at("10:01:00")).await.unwrap();
@@ -87,11 +95,8 @@ async fn a_failed_port_leaves_its_neighbour_the_power_it_had() {
 
 #[tokio::test]
 async fn a_failed_session_leaves_its_neighbour_the_power_it_had() {
-    let world = World::new().await;
-    set_now(at("10:00:00"));
-    world.station("s-1", 2).await;
-    let failed = world.start("s-1", "port-1", "u-1", large()).await.unwrap();
-    let neighbour = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    let world = station_with_ports(2).await;
+    let (failed, neighbour) = start_two(&world, large()).await;
     set_now(at("10:00:59"));
     let failed = fail_session(&world, &failed).await.unwrap();
     assert_eq!(
@@ -106,9 +111,7 @@ async fn a_failed_session_leaves_its_neighbour_the_power_it_had() {
 
 #[tokio::test]
 async fn a_session_that_completed_before_its_port_failed_is_billed() {
-    let world = World::new().await;
-    set_now(at("10:00:00"));
-    world.station("s-1", 2).await;
+    let world = station_with_ports(2).await;
     let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 100.0)).await.unwrap();
     set_now(at("10:00:45"));
     assert_eq!(fail_port(&world, "port-1").await.unwrap()["status"], "ERROR");
@@ -122,11 +125,8 @@ async fn a_session_that_completed_before_its_port_failed_is_billed() {
 
 #[tokio::test]
 async fn failing_a_session_that_had_completed_answers_the_completed_session() {
-    let world = World::new().await;
-    set_now(at("10:00:00"));
-    world.station("s-1", 2).await;
-    let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 50.0)).await.unwrap();
-    let neighbour = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    let world = station_with_ports(2).await;
+    let (due, neighbour) = start_two(&world, due_after(30.0, 50.0)).await;
     set_now(at("10:00:45"));
     let session = fail_session(&world, &due).await.unwrap();
     assert_eq!((&session["status"], &session["endReason"]), (&json!("COMPLETED"), &json!("TARGET_REACHED")));
@@ -138,11 +138,8 @@ async fn failing_a_session_that_had_completed_answers_the_completed_session() {
 
 #[tokio::test]
 async fn a_port_whose_session_has_reached_its_end_is_free_for_the_next_one() {
-    let world = World::new().await;
-    set_now(at("10:00:00"));
-    world.station("s-1", 2).await;
-    let first = world.start("s-1", "port-1", "u-1", due_after(30.0, 50.0)).await.unwrap();
-    let neighbour = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    let world = station_with_ports(2).await;
+    let (first, neighbour) = start_two(&world, due_after(30.0, 50.0)).await;
     set_now(at("10:00:20"));
     assert_eq!(error_type(&world.start("s-1", "port-1", "u-3", large()).await), "ConflictError", "not yet");
     set_now(at("10:00:40"));
@@ -158,9 +155,7 @@ async fn a_port_whose_session_has_reached_its_end_is_free_for_the_next_one() {
 
 #[tokio::test]
 async fn the_power_of_a_station_can_change_when_its_last_session_is_due() {
-    let world = World::new().await;
-    set_now(at("10:00:00"));
-    world.station("s-1", 1).await;
+    let world = station_with_ports(1).await;
     let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 100.0)).await.unwrap();
     let update = json!({ "action": "updateStation", "actor": admin(), "stationId": "s-1", "powerKw": 50 });
     set_now(at("10:00:20"));
@@ -173,9 +168,7 @@ async fn the_power_of_a_station_can_change_when_its_last_session_is_due() {
 
 #[tokio::test]
 async fn a_tick_ends_nobody_at_a_station_where_a_session_started_that_it_has_not_seen() {
-    let world = World::new().await;
-    set_now(at("10:00:00"));
-    world.station("s-1", 2).await;
+    let world = station_with_ports(2).await;
     let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 50.0)).await.unwrap();
     let keys = world.simulator_store.sessions.active_at_station(&StationId::new("s-1").unwrap()).await.unwrap();
     let seen = world.simulator_store.sessions.read_active(&keys).await.unwrap();
@@ -194,12 +187,9 @@ async fn a_tick_ends_nobody_at_a_station_where_a_session_started_that_it_has_not
 
 #[tokio::test]
 async fn a_session_whose_terms_are_damaged_stops_nobody_beside_it() {
-    let world = World::new().await;
-    set_now(at("10:00:00"));
-    world.station("s-1", 2).await;
+    let world = station_with_ports(2).await;
     let limited = json!({ "vehicle": { "batteryCapacityKwh": 1000 }, "limits": { "maxCost": "100.00" } });
-    let damaged = world.start("s-1", "port-1", "u-1", limited).await.unwrap();
-    let neighbour = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
+    let (damaged, neighbour) = start_two(&world, limited).await;
     world.damage_terms(id(&damaged)).await;
     world.tick(at("10:00:30")).await.unwrap();
     set_now(at("10:01:00"));
