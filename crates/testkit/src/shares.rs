@@ -1,3 +1,4 @@
+use crate::seeded;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseResult, TestError, TestRunner};
 
@@ -9,15 +10,16 @@ fn share(config: &Config, thread: u32, threads: u32) -> Config {
     Config { cases: config.cases / threads, rng_seed: RngSeed::Fixed(seed), ..config.clone() }
 }
 
-/// Runs a random test on so many threads, each with its share of the cases and a world of its own that `start` makes;
-/// `play` runs one case in that world. Panics with the smallest input that fails.
+/// Runs a random test of so many cases on so many threads. Each thread has its share of the cases and a world of its
+/// own, which `start` makes; `play` runs one case in that world. Panics with the smallest input that fails.
 pub fn run_in_shares<S: Strategy, W>(
-    config: &Config,
+    cases: u32,
     threads: u32,
     inputs: impl Fn() -> S + Sync,
     start: impl AsyncFn() -> W + Sync,
     play: impl AsyncFn(&W, S::Value) -> TestCaseResult + Sync,
 ) {
+    let config = Config { max_shrink_iters: 500, ..seeded(cases) };
     let run = |config: Config| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let world = runtime.block_on(start());
@@ -29,8 +31,10 @@ pub fn run_in_shares<S: Strategy, W>(
         })
     };
     let failures: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..threads).map(|thread| share(config, thread, threads)).map(|share| scope.spawn(|| run(share))).collect();
+        let threads: Vec<_> = (0..threads)
+            .map(|thread| share(&config, thread, threads))
+            .map(|share| scope.spawn(|| run(share)))
+            .collect();
         threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
     });
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));

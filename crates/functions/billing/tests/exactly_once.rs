@@ -20,13 +20,11 @@ use domain::session::SessionStatus;
 use domain::tariff::PeriodState;
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError};
+use proptest::test_runner::TestCaseError;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use store::{BillingStore, Client, Db};
-use testkit::{
-    EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, run_in_shares, sdk_config, seeded, sqs_event,
-};
+use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, run_in_shares, sdk_config, sqs_event};
 
 /// Cases run on so many threads, each with a `DynamoDB` of its own.
 const THREADS: u32 = 4;
@@ -372,9 +370,8 @@ fn events(transactions: &[Vec<u8>]) -> Result<Vec<(InvoiceId, Event)>, TestCaseE
 
 #[test]
 fn the_books_are_right_whatever_happens() {
-    let config = Config { max_shrink_iters: 500, ..seeded(CASES) };
     run_in_shares(
-        &config,
+        CASES,
         THREADS,
         histories,
         async || {

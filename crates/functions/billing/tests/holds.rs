@@ -21,12 +21,12 @@ use domain::id::{InvoiceId, SessionId, UserId};
 use domain::session::SessionStatus;
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError};
+use proptest::test_runner::TestCaseError;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use store::{BillingStore, Client, Db};
 use testkit::{
-    EmbeddedDynamoDb, Fault, FaultyHttp, Outcome, invoke, no_redelivery, run_in_shares, sdk_config, seeded, sqs_event,
+    EmbeddedDynamoDb, Fault, FaultyHttp, Outcome, invoke, no_redelivery, run_in_shares, sdk_config, sqs_event,
 };
 
 thread_local! {
@@ -702,9 +702,8 @@ async fn play(books: &Books, history: &History) -> Result<(), TestCaseError> {
 
 #[test]
 fn no_cent_is_promised_twice_and_nothing_is_held_for_ever() {
-    let config = Config { max_shrink_iters: 500, ..seeded(CASES) };
     run_in_shares(
-        &config,
+        CASES,
         THREADS,
         histories,
         async || {
