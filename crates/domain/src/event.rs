@@ -333,8 +333,9 @@ impl Event {
     }
 }
 
-/// The events that ride on one write, sealed with ids derived from the item, its version and their index: however
-/// often they are relayed, their ids stay the same.
+/// Seals the events that ride on one write of an item. Their ids are derived from the item, its version, the instant
+/// and their index, so they stay the same however often they are relayed. The instant tells the events of an item from
+/// those of an item with the same key that was deleted before: the versions of both begin at 1.
 #[must_use]
 pub fn seal(
     item: &str,
@@ -343,12 +344,12 @@ pub fn seal(
     correlation_id: &str,
     events: impl IntoIterator<Item = Event>,
 ) -> Vec<Envelope> {
-    let version = version.to_string();
+    let (version, at) = (version.to_string(), occurred_at.timestamp_millis().to_string());
     events
         .into_iter()
         .enumerate()
         .map(|(index, event)| Envelope {
-            event_id: id::derive(&["event", item, &version, &index.to_string()]),
+            event_id: id::derive(&["event", item, &version, &at, &index.to_string()]),
             schema_version: event.schema_version(),
             occurred_at,
             correlation_id: correlation_id.to_owned(),

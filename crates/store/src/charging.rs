@@ -58,7 +58,7 @@ impl ChargingStore {
 
     async fn occupied(&self, LoadedStation { station, ports }: LoadedStation) -> Result<Site, StoreError> {
         let running: Vec<&SessionId> = ports.iter().filter_map(|port| port.session_id.as_ref()).collect();
-        let sessions = self.sessions.read_running(running, true).await?;
+        let sessions = self.sessions.read_running(running).await?;
         let terms = self.cost_terms(&sessions).await?;
         Ok(Site::new(station, ports, sessions, terms))
     }
@@ -83,21 +83,19 @@ impl ChargingStore {
         Ok(terms)
     }
 
-    /// Writes what changed at a site: first the sessions that go on, then all the rest in one transaction.
+    /// Writes all that a command changed at a site in one transaction, so that nobody sees one session stopped and its
+    /// neighbours not yet metered up to that instant.
     ///
-    /// A crash in between leaves those that end active, so that the next settlement still knows whose share was whose.
     /// Natural ends carry the correlation id of their session's start, everything else that of `trace`.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when an item is not as it was decided on; then nothing of the transaction was
-    /// written.
+    /// [`StoreError::ConditionFailed`] when an item is not as it was decided on; then nothing was written.
     pub async fn commit(&self, changes: &Changes, trace: &Trace) -> Result<(), StoreError> {
-        let stale = self.save_advanced(&changes.advanced).await?;
-        if !stale.is_empty() {
-            let stale: Vec<&str> = stale.iter().map(SessionId::as_str).collect();
-            return Err(StoreError::ConditionFailed(format!("sessions {}", stale.join(", "))));
+        let mut transaction = Transaction::new();
+        for session in &changes.advanced {
+            self.sessions.save_tick_in(&mut transaction, session)?;
         }
-        self.commit_rest(changes, trace).await
+        self.commit_with(transaction, changes, trace).await
     }
 
     /// Writes sessions that go on, each by itself, and answers those that somebody else changed first.
@@ -119,12 +117,21 @@ impl ChargingStore {
         }
     }
 
-    /// Writes everything but the sessions that go on, all or nothing.
+    /// Writes the ends of a tick in one transaction, after [`ChargingStore::save_advanced`] has written the sessions that
+    /// go on. A crash in between leaves those that end active, so that the next tick still knows whose share was whose.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when an item is not as it was decided on.
-    pub async fn commit_rest(&self, changes: &Changes, trace: &Trace) -> Result<(), StoreError> {
-        let mut transaction = Transaction::new();
+    /// [`StoreError::ConditionFailed`] when an item is not as it was decided on; then nothing was written.
+    pub async fn commit_ends(&self, changes: &Changes, trace: &Trace) -> Result<(), StoreError> {
+        self.commit_with(Transaction::new(), changes, trace).await
+    }
+
+    async fn commit_with(
+        &self,
+        mut transaction: Transaction,
+        changes: &Changes,
+        trace: &Trace,
+    ) -> Result<(), StoreError> {
         if let Some(started) = &changes.started {
             let StartedSession { session, terms, event } = started.as_ref();
             self.sessions.insert(&mut transaction, session, terms, [event.clone()], trace)?;

@@ -10,12 +10,12 @@ pub type Terms = HashMap<SessionId, SessionTerms>;
 
 /// What a command changes at a site.
 ///
-/// Sessions that go on are written first, each by itself, and nothing more is written when one of them has changed
-/// meanwhile. All the rest is one transaction. An item that was read carries the version after the one it was read at,
-/// and is written only while that one stands.
+/// The changes of a command are one transaction. The changes of a tick without ends are one write a session. The version
+/// in each item is the version that was read plus one: the store writes the item only if the stored version is still the
+/// version that was read.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// Sessions that go on, metered up to the instant.
+    /// Sessions that go on, metered up to the instant or beyond.
     pub advanced: Vec<Session>,
     /// The session that starts.
     pub started: Option<Box<StartedSession>>,

@@ -240,6 +240,9 @@ impl Site {
     }
 
     /// Takes a running session out of the site and ends it; nothing, when it has ended before.
+    ///
+    /// Every neighbour is written as well, even where it was metered up to the instant already: a tick that read the
+    /// site before must not meter a neighbour beyond the instant beside a session that has ended.
     fn end(
         &mut self,
         id: &SessionId,
@@ -255,6 +258,12 @@ impl Site {
             None => session.version += 1,
         }
         session.end(status, reason);
+        for neighbour in &mut self.sessions {
+            if !settlement.advanced.contains(&neighbour.id) {
+                neighbour.version += 1;
+                settlement.advanced.push(neighbour.id.clone());
+            }
+        }
         Some(session)
     }
 

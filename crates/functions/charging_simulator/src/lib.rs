@@ -155,10 +155,10 @@ impl ChargingSimulator {
                 keys
             }
         };
-        let worked = work::advance(&self.charging, keys, at, time).await?;
+        let (worked, failure) = work::advance(&self.charging, keys, at, time).await;
         metrics::counter!("SessionsTicked").increment(worked.report.sessions - worked.report.skipped);
         metrics::counter!("WattHoursMetered").increment(worked.report.watt_hours);
-        Ok(answer(at, &worked))
+        failure.map_or_else(|| Ok(answer(at, &worked)), Err)
     }
 
     /// The active sessions of a part of the fleet. Where more than `most` are too many to be worked here, some more

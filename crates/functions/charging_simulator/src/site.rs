@@ -110,7 +110,7 @@ impl Progress {
         }
         // Ends by themselves carry the correlation id of their session, so this one is on no event.
         let trace = Trace { correlation_id: String::new(), now: until };
-        match charging.commit_rest(changes, &trace).await {
+        match charging.commit_ends(changes, &trace).await {
             Ok(()) => {}
             Err(error) if error.is_stale() => return Ok(false),
             Err(error) => return Err(error),

@@ -45,13 +45,14 @@ struct Progress {
 type Read = Result<(StationId, Vec<Session>), StoreError>;
 
 /// Advances the sessions behind `keys` to `at`, each station as a whole, until the time is up. The stations that were
-/// not begun by then wait for the next tick, which begins at another one.
+/// not begun by then wait for the next tick, which begins at another one. Where a station failed the others are advanced
+/// all the same; one of the failures is answered.
 pub(crate) async fn advance(
     charging: &ChargingStore,
     mut keys: Vec<ActiveKey>,
     at: Instant,
     time: &TimeBudget,
-) -> Result<Worked, Failure> {
+) -> (Worked, Option<Failure>) {
     let count = into_turns(&mut keys, at);
     let progress = Mutex::new(Progress::default());
     let work = stream::iter(batches(&keys))
@@ -72,7 +73,7 @@ pub(crate) async fn advance(
         stations: count as u64 - ended.1,
         report: TickReport { sessions: report.sessions + left, skipped: report.skipped + left, ..report },
     };
-    failure.map_or(Ok(worked), Err)
+    (worked, failure)
 }
 
 /// Puts the keys of each station beside each other and the stations in the order of their turns, which begin elsewhere

@@ -16,7 +16,7 @@ use domain::site::{Changes, Site};
 use domain::tariff::{ChargingPeriod, PeriodState, price};
 use lambda_kit::{Answer, Context, Failure, Function, Peer, Request, Route, RouteAction, decide};
 use rust_decimal::Decimal;
-use store::{ChargingStore, LoadedSession, LoadedStation, UserStore};
+use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
 use uuid::Uuid;
 
 use prepayment::Prepayment;
@@ -131,16 +131,29 @@ impl SessionService {
             balance_allows_least_price(held, tariff, site.station.time_zone, context.now)?;
             start.limits = start.limits.prepaid_by(held);
         }
+        let port = site.port(&command.port_id)?.clone();
         let changes = site.start(start, &command.port_id, role, context.now)?;
-        self.charging.commit(&changes, &context.trace()).await?;
+        let committed = self.charging.commit(&changes, &context.trace()).await;
+        if matches!(committed, Err(StoreError::Unavailable(_))) {
+            prepayment.unanswered(port);
+        }
+        committed?;
         let started = changes.started.ok_or_else(|| Failure::internal("a start without a session"))?;
         Ok(LoadedSession { session: started.session, terms: started.terms })
     }
 
     /// Gives up what is held for a session that was refused. If the session is there, a repetition of the request
-    /// started it, or this request did without learning of it: the hold is then the session's.
+    /// started it, or this request did without learning of it: the hold is then the session's. Where that cannot be
+    /// found out the hold lasts until its time to live is over.
     async fn give_up_prepayment(&self, asked: &Asked<'_>, context: &Context) {
-        if asked.prepayment.may_hold() && matches!(self.charging.sessions.load(asked.id).await, Ok(None)) {
+        if !asked.prepayment.may_hold() {
+            return;
+        }
+        if let Err(error) = asked.prepayment.rule_out_late_start(&self.charging.stations).await {
+            tracing::warn!(session.id = %asked.id, %error, "funds are held: the session may still start");
+            return;
+        }
+        if matches!(self.charging.sessions.load(asked.id).await, Ok(None)) {
             asked.prepayment.give_up(&self.billing, (asked.user, asked.id), &context.correlation_id).await;
         }
     }

@@ -1,11 +1,14 @@
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::id::{SessionId, UserId};
 use domain::money::Currency;
+use domain::station::Port;
 use lambda_kit::{Code, Failure, Peer};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::json;
+use store::{StationStore, StoreError};
 use uuid::Uuid;
 
 /// One request's attempt at starting a prepaid session. Repetitions of a request under one idempotency key may run at
@@ -14,6 +17,8 @@ pub struct Prepayment {
     attempt: Uuid,
     /// Whether billing may hold something because of this attempt.
     may_hold: AtomicBool,
+    /// The port of a start that was not answered, as it was read. The start may still be written.
+    unanswered_at: OnceLock<Port>,
 }
 
 /// What billing holds for a session, as billing answers it.
@@ -25,7 +30,7 @@ struct Hold {
 impl Prepayment {
     /// A new attempt.
     pub fn new() -> Self {
-        Self { attempt: Uuid::now_v7(), may_hold: AtomicBool::new(false) }
+        Self { attempt: Uuid::now_v7(), may_hold: AtomicBool::new(false), unanswered_at: OnceLock::new() }
     }
 
     /// Has billing hold what the session may cost at most, and answers how much that is.
@@ -51,6 +56,22 @@ impl Prepayment {
     /// Whether billing may hold something that a refused start has to give up.
     pub fn may_hold(&self) -> bool {
         self.may_hold.load(Ordering::Relaxed)
+    }
+
+    /// The start at `port`, as it was read, was sent to the tables and not answered.
+    pub fn unanswered(&self, port: Port) {
+        let _ = self.unanswered_at.set(port);
+    }
+
+    /// Changes the port of a start that was not answered, so that the start can no longer be written. Where that fails the
+    /// port is not as it was read: then the start has been written, or another change has the same effect.
+    pub async fn rule_out_late_start(&self, stations: &StationStore) -> Result<(), StoreError> {
+        let Some(port) = self.unanswered_at.get() else { return Ok(()) };
+        let touched = Port { version: port.version + 1, ..port.clone() };
+        match stations.save_port(&touched).await {
+            Err(error) if !error.is_stale() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Gives up what billing holds: later, and again if it fails, since a billing that did not answer in time is too slow

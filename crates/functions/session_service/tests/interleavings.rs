@@ -18,6 +18,7 @@ use domain::id::{SessionId, UserId};
 use lambda_kit::{Door, Peer};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use serde_json::{Value, json};
 use session_service::SessionService;
@@ -322,6 +323,40 @@ fn is_active(row: &Row) -> bool {
 fn same<T: PartialEq + Debug>(found: &T, expected: &T, what: &str) -> Result<(), TestCaseError> {
     prop_assert_eq!(found, expected, "{}", what);
     Ok(())
+}
+
+/// A stop makes some of its calls, a tick reads the site, the stop makes its other calls, and the tick writes.
+#[test]
+fn a_tick_that_passes_a_stop_meters_the_neighbour_at_the_power_it_had() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let any_index = any::<Index>().new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let (most_calls_of_a_stop, reads_of_a_tick) = (8, 2);
+    for calls_before in 0..most_calls_of_a_stop {
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async {
+            let dynamodb = Rc::new(EmbeddedDynamoDb::start().await);
+            let mut site = Site::new(&dynamodb).await;
+            let starts = [1, 2].map(|port| (Command::Start { port, energy_wh: None }, 0));
+            let turns = vec![(any_index, 0)];
+            site.play(&Round { pause_seconds: 1, commands: starts.to_vec(), turns }).await.unwrap();
+            let stop_at = site.now + TimeDelta::seconds(30);
+            let (turns, first) = (Turns::default(), site.sessions[..1].to_vec());
+            let stop = site.work(Command::Stop { session: any_index }, stop_at, &first, turns.http(0));
+            let tick = site.work(Command::Tick, stop_at + TimeDelta::seconds(30), &first, turns.http(1));
+            let (stop, tick) = (turns.start(0, stop), turns.start(1, tick));
+            let mut call = 0;
+            let choose = |waiting: usize| {
+                call += 1;
+                let of_the_tick = (calls_before + 1..=calls_before + reads_of_a_tick).contains(&call);
+                (if of_the_tick { waiting - 1 } else { 0 }, Turn::Go)
+            };
+            let (stopped, ticked, ()) = futures::join!(stop, tick, turns.run(choose));
+            assert!(stopped.unwrap().is_ok() && ticked.unwrap().is_ok());
+            site.now = stop_at + TimeDelta::seconds(30);
+            site.recount().await.unwrap_or_else(|failure| panic!("after {calls_before} calls: {failure}"));
+            site.audit().await.unwrap();
+        });
+    }
 }
 
 #[test]

@@ -224,6 +224,30 @@ async fn a_hold_whose_answer_is_lost_is_given_back() {
     assert_eq!(world.wallet("u-1").await, ("10.00".to_owned(), "0.00".to_owned()));
 }
 
+/// A transaction that is not answered may be written later, when billing holds nothing for its session any more. So its
+/// port is changed first, and the transaction no longer finds the port as it was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_not_answered_cannot_be_written_after_its_hold_was_given_back() {
+    let world = World::new().await;
+    world.station("s-1", 1).await;
+    world.top_up("u-1", "10.00").await;
+    let port_version = async || {
+        let items = world.dynamodb.items("ev-stations").await;
+        let port = items.into_iter().find(|item| item["SK"].as_s().unwrap() == "PORT#port-1").unwrap();
+        port["version"].as_n().unwrap().clone()
+    };
+    let faulty = Faulty::new(&world).await;
+    // The transaction is the last call; it is tried up to nine times.
+    let busy = (CALLS - 1..CALLS + 8).map(|call| (call, Fault::Throttle)).collect();
+    let before = port_version().await;
+    let refused = faulty.start(&start("s-1", "u-1", "key-1"), busy).await.unwrap();
+    assert_eq!(error_type(&refused), "UnavailableError");
+    assert_ne!(port_version().await, before, "the transaction names the version before");
+    assert_eq!(world.wallet("u-1").await, ("10.00".to_owned(), "0.00".to_owned()));
+    let started = faulty.start(&start("s-1", "u-1", "key-1"), BTreeMap::new()).await.unwrap().unwrap();
+    assert_eq!((&started["status"], &started["limits"]["maxCost"]), (&json!("STARTED"), &json!("10.00")));
+}
+
 /// A start that dies or stumbles anywhere: the same request again starts the session with all that the wallet has, and
 /// when the session has ended nothing is held.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -91,7 +91,7 @@ impl SessionStore {
         let (mut session, mut terms) = (None, None);
         for item in self.db.query_all(&query).await? {
             if item.get(keys::SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == keys::METADATA) {
-                session = Some(decode::<SessionRow>(&pk, item)?.into_session());
+                session = Some(decode::<SessionRow>(&pk, item)?.into_session()?);
             } else {
                 terms = Some(decode::<DetailsRow>(&pk, item)?.into_terms()?);
             }
@@ -139,6 +139,19 @@ impl SessionStore {
     /// # Errors
     /// [`StoreError::ConditionFailed`] when somebody else changed the session first.
     pub async fn save_tick(&self, session: &Session) -> Result<(), StoreError> {
+        self.db.update(self.tick(session)?).await
+    }
+
+    /// Writes what settling changed of a session that goes on, within `transaction`.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn save_tick_in(&self, transaction: &mut Transaction, session: &Session) -> Result<(), StoreError> {
+        transaction.update(self.tick(session)?);
+        Ok(())
+    }
+
+    fn tick(&self, session: &Session) -> Result<Update, StoreError> {
         let pk = keys::session(&session.id);
         let mut update = UpdateExpression::new()
             .set("meteredAt", AttributeValue::S(time::text(&session.metered_at)))
@@ -155,7 +168,7 @@ impl SessionStore {
                 .set("statusShard", AttributeValue::S(status_shard(session)))
                 .set("statusChangedAt", AttributeValue::S(time::text(&session.status_changed_at)));
         }
-        self.db.update(update.build(&self.table, key(&pk, keys::METADATA))?).await
+        update.build(&self.table, key(&pk, keys::METADATA))
     }
 
     /// Writes a session that ended, with the events of its end, within `transaction`; it leaves the active index.
@@ -248,34 +261,39 @@ impl SessionStore {
         }
     }
 
-    /// Reads the sessions behind these keys; those that ended since are left out.
+    /// Reads the sessions behind these keys. Sessions that ended since are left out, and so are items that cannot be
+    /// decoded: they must not stop the others of their shard. The log names them.
     ///
     /// # Errors
     /// When the table cannot be read.
     pub async fn read_active(&self, keys: &[ActiveKey]) -> Result<Vec<Session>, StoreError> {
-        self.read_running(keys.iter().map(|key| &key.session_id), false).await
+        let read = self.read_each(keys.iter().map(|key| &key.session_id), false).await?;
+        let readable = read.into_iter().filter_map(|session| {
+            session.inspect_err(|error| tracing::error!(%error, "an active session cannot be read")).ok()
+        });
+        Ok(readable.filter(|session| session.status.is_active()).collect())
     }
 
-    /// Reads the sessions with these ids; those that have ended are left out.
+    /// Reads the sessions with these ids as they are now; those that have ended are left out.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// When the table cannot be read, or an item not decoded: a decision about a site needs every session there.
     pub async fn read_running<'a>(
         &self,
         ids: impl IntoIterator<Item = &'a SessionId>,
-        consistent: bool,
     ) -> Result<Vec<Session>, StoreError> {
-        let wanted: Vec<Item> = ids.into_iter().map(|id| key(&keys::session(id), keys::METADATA)).collect();
-        let mut sessions = Vec::with_capacity(wanted.len());
-        for item in self.db.batch_get_keys(&self.table, wanted, consistent).await? {
-            // One unreadable item must not stop its shard; the alarm on error logs tells.
-            match decode::<SessionRow>("session", item) {
-                Ok(row) if row.status.is_active() => sessions.push(row.into_session()),
-                Ok(_) => {}
-                Err(error) => tracing::error!(%error, "an active session cannot be read"),
-            }
-        }
-        Ok(sessions)
+        let sessions: Vec<Session> = self.read_each(ids, true).await?.into_iter().collect::<Result<_, _>>()?;
+        Ok(sessions.into_iter().filter(|session| session.status.is_active()).collect())
+    }
+
+    async fn read_each<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a SessionId>,
+        consistent: bool,
+    ) -> Result<Vec<Result<Session, StoreError>>, StoreError> {
+        let wanted = ids.into_iter().map(|id| key(&keys::session(id), keys::METADATA)).collect();
+        let items = self.db.batch_get_keys(&self.table, wanted, consistent).await?;
+        Ok(items.into_iter().map(|item| decode::<SessionRow>("session", item)?.into_session()).collect())
     }
 
     /// Those of `ids` that ended and are to be billed.
@@ -283,10 +301,7 @@ impl SessionStore {
     /// # Errors
     /// When the table cannot be read or an item not understood.
     pub async fn billable(&self, ids: &[SessionId]) -> Result<BTreeSet<SessionId>, StoreError> {
-        let wanted = ids.iter().map(|id| key(&keys::session(id), keys::METADATA)).collect();
-        let items = self.db.batch_get_keys(&self.table, wanted, true).await?;
-        let sessions = items.into_iter().map(|item| Ok(decode::<SessionRow>("session", item)?.into_session()));
-        let sessions: Vec<Session> = sessions.collect::<Result<_, StoreError>>()?;
+        let sessions: Vec<Session> = self.read_each(ids, true).await?.into_iter().collect::<Result<_, _>>()?;
         let billable =
             |session: &Session| matches!(session.status, SessionStatus::Completed | SessionStatus::Interrupted);
         Ok(sessions.into_iter().filter(billable).map(|session| session.id).collect())
@@ -330,7 +345,7 @@ impl SessionStore {
         page: &PageRequest,
         keep: impl Fn(&Session) -> bool,
     ) -> Result<Page<Session>, StoreError> {
-        let decode = |item| decode::<SessionRow>("session", item).map(SessionRow::into_session);
+        let decode = |item| decode::<SessionRow>("session", item).and_then(SessionRow::into_session);
         let (index, attribute, value) = match filter {
             SessionFilter::User(id) => (keys::USER_INDEX, "userId", id.to_string()),
             SessionFilter::Station(id) => (keys::STATION_INDEX, "stationId", id.to_string()),

@@ -194,10 +194,9 @@ impl SessionRow {
         }
     }
 
-    pub fn into_session(self) -> Session {
-        // A key of ours always holds an id of ours.
-        let id = SessionId::new(keys::id_of(&self.pk)).unwrap_or_else(|_| uuid::Uuid::nil().into());
-        Session {
+    pub fn into_session(self) -> Result<Session, StoreError> {
+        let id = SessionId::new(keys::id_of(&self.pk)).map_err(|error| StoreError::corrupt(&self.pk, error))?;
+        Ok(Session {
             id,
             station_id: self.station_id,
             port_id: self.port_id,
@@ -220,7 +219,7 @@ impl SessionRow {
             power_kw: self.power_kw,
             meter: self.meter.0,
             version: self.version,
-        }
+        })
     }
 }
 
