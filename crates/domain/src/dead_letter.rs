@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::Instant;
 use crate::billing::Invoice;
+use crate::charging::session::SessionStatus;
 use crate::event::{Envelope, Event};
 use crate::id::SessionId;
 use crate::machine::State;
-use crate::session::SessionStatus;
 use crate::telemetry::TOPIC_STATION;
 
 /// Message attribute that counts how often a letter has gone back to its queue.

@@ -7,12 +7,12 @@ mod random;
 use std::collections::BTreeMap;
 
 use domain::actor::Role;
-use domain::bill::Bill;
 use domain::billing::{CreditLine, CreditNote, Invoice, InvoiceStatus, Wallet};
-use domain::event::{EventPeriod, SessionEnded};
+use domain::charging::session::{EndReason, SessionStatus};
+use domain::charging::session::{EventPeriod, SessionEnded};
+use domain::charging::tariff::Bill;
+use domain::charging::tariff::{PeriodState, PriceBound, Tariff};
 use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, UserId};
-use domain::session::{EndReason, SessionStatus};
-use domain::tariff::{PeriodState, PriceBound, Tariff};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use random::seeded;

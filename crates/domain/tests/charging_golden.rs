@@ -1,7 +1,7 @@
 //! The charging model against values computed independently, with exact rationals and 40-digit arithmetic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use domain::charging::{Battery, CurvePoint, MeasuredCurve, ModelConfig, Occupant, StationRun, TwoStageLinear};
+use domain::battery::{Battery, CurvePoint, MeasuredCurve, ModelConfig, Occupant, StationRun, TwoStageLinear};
 use domain::units::WattHours;
 use serde_json::Value;
 

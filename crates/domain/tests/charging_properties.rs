@@ -7,13 +7,13 @@ mod random;
 
 use chrono::Duration;
 use common::{Car, assert_same, car, model, session, start, station};
-use domain::charging::{Battery, Occupant, StationRun};
+use domain::battery::{Battery, Occupant, StationRun};
+use domain::charging::session::{EndReason, MAX_READINGS, Session, SessionStatus, advance_station};
 use domain::machine::State;
-use domain::session::{EndReason, MAX_READINGS, Session, SessionStatus, advance_station};
 use proptest::prelude::*;
 use random::seeded;
 
-fn sessions(cars: &[Car], power_kw: f64, model: &domain::charging::ModelConfig) -> Vec<Session> {
+fn sessions(cars: &[Car], power_kw: f64, model: &domain::battery::ModelConfig) -> Vec<Session> {
     let mut station = station(power_kw, model.clone());
     (1_u32..).zip(cars).map(|(number, car)| session(car, number, &mut station)).collect()
 }
@@ -150,7 +150,7 @@ fn the_least_station_power_counts_in_any_order_and_ended_sessions_take_none() {
         arrives_minute: 0,
         max_energy_kwh: None,
     };
-    let mut all = sessions(&[car.clone(), car.clone(), car], 80.0, &domain::charging::ModelConfig::StepTaper);
+    let mut all = sessions(&[car.clone(), car.clone(), car], 80.0, &domain::battery::ModelConfig::StepTaper);
     all[1].station_power_kw = 60.0;
     all[2].end(SessionStatus::Interrupted, EndReason::StoppedByUser);
     let ended = all[2].clone();
@@ -185,7 +185,7 @@ fn the_reason_of_an_end_is_the_bound_that_was_met() {
         (car(60.0, Some(2.5)), SessionStatus::Interrupted, EndReason::EnergyLimit, 2500),
         (car(60.0, Some(25.0)), SessionStatus::Completed, EndReason::TargetReached, 5000),
     ] {
-        let mut all = sessions(&[car], 50.0, &domain::charging::ModelConfig::StepTaper);
+        let mut all = sessions(&[car], 50.0, &domain::battery::ModelConfig::StepTaper);
         tick(&mut all, 60);
         assert_eq!((all[0].status, all[0].end_reason, all[0].register().0), (status, Some(reason), wh));
         assert!(all[0].status.transitions().is_empty());

@@ -7,17 +7,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use domain::billing::{BillingFailed, CreditNoteIssued, InvoiceGenerated, PaymentCompleted, PaymentFailed};
 use domain::billing::{InvoiceStatus, PaymentRefusal};
-use domain::event::{
-    BillingFailed, CreditNoteIssued, Envelope, Event, EventPeriod, InvoiceGenerated, OcmSyncCompleted,
-    PaymentCompleted, PaymentFailed, PortFailed, SessionEnded, SessionStarted, StationStatusChanged, TelemetryRejected,
-    TelemetryStale, seal,
-};
+use domain::charging::session::{EndReason, SessionStatus};
+use domain::charging::session::{EventPeriod, SessionEnded, SessionStarted};
+use domain::charging::station::StationStatus;
+use domain::charging::station::{PortFailed, StationStatusChanged};
+use domain::charging::tariff::{PeriodState, Tariff};
+use domain::event::{Envelope, Event, seal};
 use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, UserId};
-use domain::session::{EndReason, SessionStatus};
-use domain::station::StationStatus;
-use domain::tariff::{PeriodState, Tariff};
+use domain::poi::OcmSyncCompleted;
 use domain::telemetry::Reading;
+use domain::telemetry::{TelemetryRejected, TelemetryStale};
 use serde_json::Value;
 
 fn contracts() -> PathBuf {

@@ -7,10 +7,10 @@ mod random;
 
 use chrono::{DateTime, Duration, TimeZone as _, Utc};
 use common::{Car, assert_same, model, session, start, station, terms};
-use domain::bill::Bill;
-use domain::charging::{Battery, CurvePoint, MeasuredCurve, ModelConfig, Occupant, StationRun};
-use domain::session::{EndReason, Session, SessionTerms, advance_station};
-use domain::tariff::{ChargingPeriod, PeriodState, Tariff, price};
+use domain::battery::{Battery, CurvePoint, MeasuredCurve, ModelConfig, Occupant, StationRun};
+use domain::charging::session::{EndReason, Session, SessionTerms, advance_station};
+use domain::charging::tariff::Bill;
+use domain::charging::tariff::{ChargingPeriod, PeriodState, Tariff, price};
 use domain::units::WattHours;
 use proptest::prelude::*;
 use random::seeded;

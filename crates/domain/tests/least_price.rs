@@ -6,14 +6,14 @@ mod common;
 use chrono::Duration;
 use common::{port, start, station};
 use domain::actor::Role;
-use domain::bill::least_price;
-use domain::charging::ModelConfig;
-use domain::error::DomainError;
-use domain::id::{SessionId, UserId};
-use domain::session::{
+use domain::battery::ModelConfig;
+use domain::charging::session::{
     Limits, Session, SessionStatus, SessionTerms, StartSession, Vehicle, advance_station, balance_allows_least_price,
 };
-use domain::tariff::Tariff;
+use domain::charging::tariff::Tariff;
+use domain::charging::tariff::least_price;
+use domain::error::DomainError;
+use domain::id::{SessionId, UserId};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 

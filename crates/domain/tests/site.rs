@@ -11,13 +11,13 @@ use chrono::Duration;
 use common::{Car, car, model, port, request, start, station};
 use domain::Instant;
 use domain::actor::{Actor, Role};
-use domain::charging::ModelConfig;
+use domain::battery::ModelConfig;
+use domain::charging::session::{EndReason, Session, SessionStatus};
+use domain::charging::site::{Changes, PortChange, Site, StationChange, tick};
+use domain::charging::station::{Port, PortStatus, Station, StationStatus, StationUpdate};
 use domain::error::DomainError;
 use domain::event::Event;
 use domain::id::{PortId, SessionId, UserId};
-use domain::session::{EndReason, Session, SessionStatus};
-use domain::site::{Changes, PortChange, Site, StationChange, tick};
-use domain::station::{Port, PortStatus, Station, StationStatus, StationUpdate};
 use proptest::prelude::*;
 use random::seeded;
 
@@ -73,11 +73,11 @@ impl Tables {
         }
         for change in changes.ports {
             match change {
-                PortChange::Decided { port, events: more } => {
+                PortChange::Decided { port, failed } => {
                     let old = self.ports.iter_mut().find(|old| old.id == port.id).unwrap();
                     assert_eq!(port.version, old.version + 1);
                     *old = *port;
-                    events.extend(more);
+                    events.extend(failed.map(Event::from));
                 }
                 PortChange::Freed { port_id, session_id } => {
                     let old = self.ports.iter_mut().find(|old| old.id == port_id).unwrap();
@@ -97,15 +97,15 @@ impl Tables {
                 self.station.charging_ports = u32::try_from(left).unwrap();
                 self.station.version += 1;
             }
-            StationChange::Decided { station, events: more } => {
+            StationChange::Decided { station, status_changed } => {
                 assert_eq!(station.version, self.station.version + 1);
                 self.station = *station;
-                events.extend(more);
+                events.extend(status_changed.map(Event::from));
             }
         }
         if let Some(started) = changes.started {
             assert!(self.sessions.insert(started.session.id.clone(), started.session).is_none());
-            events.push(started.event);
+            events.push(started.event.into());
         }
         self.fit_together();
         events

@@ -1,14 +1,14 @@
 //! Every state x state x role of every machine, written out as a table.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+use domain::accounts::UserStatus;
 use domain::actor::Role::{self, Admin, System, TechSupport, User};
 use domain::billing::InvoiceStatus;
+use domain::charging::session::SessionStatus;
+use domain::charging::station::{PortStatus, StationStatus};
 use domain::error::DomainError;
-use domain::error_log::LogStatus;
 use domain::machine::State;
-use domain::session::SessionStatus;
-use domain::station::{PortStatus, StationStatus};
-use domain::user::UserStatus;
+use domain::notifications::LogStatus;
 
 const ALL: &[Role] = &[Admin, TechSupport, User, System];
 

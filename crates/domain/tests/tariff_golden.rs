@@ -4,10 +4,10 @@
 
 use chrono::{Duration, NaiveDateTime, TimeZone};
 use chrono_tz::Tz;
-use domain::bill::{Bill, BillDimension};
+use domain::charging::tariff::{Bill, BillDimension};
+use domain::charging::tariff::{ChargingPeriod, Dimension, PeriodState, Price, Tariff, price};
 use domain::error::DomainError;
 use domain::money::Currency;
-use domain::tariff::{ChargingPeriod, Dimension, PeriodState, Price, Tariff, price};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 

@@ -8,8 +8,8 @@ mod random;
 
 use chrono::{DateTime, Duration, Offset, TimeZone};
 use chrono_tz::Tz;
-use domain::bill::Bill;
-use domain::tariff::{ChargingPeriod, Dimension, PeriodState, Price, Tariff, price};
+use domain::charging::tariff::Bill;
+use domain::charging::tariff::{ChargingPeriod, Dimension, PeriodState, Price, Tariff, price};
 use oracle::Period;
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -6,7 +6,7 @@ use domain::actor::Actor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Page, PageRequest, Trace};
+use store::{EventContext, Page, PageRequest};
 
 use crate::command::{Command, validate};
 use crate::events::{EventBridgeEvent, SqsEvent, StreamEvent};
@@ -61,8 +61,8 @@ pub struct Context {
 impl Context {
     /// What events written by this invocation carry.
     #[must_use]
-    pub fn trace(&self) -> Trace {
-        Trace { correlation_id: self.correlation_id.clone(), now: self.now }
+    pub fn event_context(&self) -> EventContext {
+        EventContext { correlation_id: self.correlation_id.clone(), now: self.now }
     }
 
     /// How long the invocation may still take.

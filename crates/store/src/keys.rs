@@ -4,7 +4,7 @@ use domain::Instant;
 use domain::id::{CreditNoteId, InvoiceId, LogId, PortId, SessionId, StationId, UserId};
 use uuid::Uuid;
 
-use crate::time;
+use crate::dynamodb::time;
 
 /// Partition key attribute.
 pub const PK: &str = "PK";

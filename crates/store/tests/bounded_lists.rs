@@ -8,11 +8,11 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use common::{charging_by, faulty, faulty_db, first, insert_log, list_logs, log, poi, put_session, walk};
-use domain::error_log::{Level, LogEntry, LogStatus};
+use domain::charging::station::StationStatus;
 use domain::geo::Location;
 use domain::id::{StationId, UserId};
+use domain::notifications::{Level, LogEntry, LogStatus};
 use domain::poi::PoiFilter;
-use domain::station::StationStatus;
 use futures::{StreamExt, TryStreamExt, stream};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;

@@ -8,10 +8,10 @@ use common::{
     charging_by, faulty, faulty_db, first, insert_log, list_logs, log, logs_by, now, poi, port, put_session, station,
 };
 use domain::actor::{Actor, Role};
-use domain::error_log::{Level, LogEntry, LogStatus};
+use domain::charging::station::StationStatus;
 use domain::id::{SessionId, StationId, UserId};
+use domain::notifications::{Level, LogEntry, LogStatus};
 use domain::poi::PoiFilter;
-use domain::station::StationStatus;
 use store::{ErrorLogFilter, PoiStore, StoreError, UserStore};
 use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp};
 

@@ -5,8 +5,8 @@
 mod common;
 
 use common::{charging_by, faulty, first, station, walk};
+use domain::charging::station::{Station, StationStatus};
 use domain::geo::Location;
-use domain::station::{Station, StationStatus};
 use futures::{StreamExt, TryStreamExt, stream};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -93,7 +93,7 @@ async fn a_page_reads_the_surroundings_and_not_the_country() {
     let page = store.list(&wide, &first(25)).await.unwrap();
     assert_eq!(page.items.len(), 25);
     // Half a unit is the least a station costs to read: all of them would be 2,450.
-    let units = store.db().capacity().units().read;
+    let units = store.table().db().capacity().units().read;
     assert!(units < 400.0, "{units} read units for 25 of {} stations", stations.len());
     // What few pass is not searched to the end in one request, and is complete at the end.
     let broken = StationFilter::Near(at, 100.0, Some(StationStatus::OutOfOrder));
@@ -101,9 +101,9 @@ async fn a_page_reads_the_surroundings_and_not_the_country() {
     let store = charging_by(client).stations;
     let (found, pages) = walk(100, async |page| {
         http.plan([].into());
-        let before = store.db().capacity().units().read;
+        let before = store.table().db().capacity().units().read;
         let page = store.list(&broken, &page).await;
-        let units = store.db().capacity().units().read - before;
+        let units = store.table().db().capacity().units().read - before;
         assert!(units < 2000.0, "{units} read units for a page");
         page
     })

@@ -6,15 +6,15 @@ mod common;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
-use common::{insert_log, list_logs, log, now, poi, put_session, station, trace};
+use common::{context, insert_log, list_logs, log, now, poi, put_session, station};
 use domain::billing::{EntryKind, LedgerEntry, Wallet};
+use domain::charging::session::SessionStatus;
+use domain::charging::station::StationStatus;
 use domain::error::DomainError;
-use domain::error_log::{Level, LogStatus};
 use domain::geo::Location;
 use domain::id::{StationId, UserId};
+use domain::notifications::{Level, LogStatus};
 use domain::poi::PoiFilter;
-use domain::session::SessionStatus;
-use domain::station::StationStatus;
 use domain::telemetry::{Message, Reading, SwapStationStatus};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -53,7 +53,7 @@ async fn world() -> EmbeddedDynamoDb {
         let ended = testkit::ended(session.as_str(), "u-1", 1000);
         let invoice = domain::billing::Invoice::for_session(&ended, now() + TimeDelta::seconds(n.into())).unwrap();
         let nothing = Wallet::open(UserId::new(format!("poor-{n}")).unwrap(), "EUR".parse().unwrap(), now());
-        dynamodb.billing().issue(&invoice.unwrap().issue(nothing, now()), &trace()).await.unwrap();
+        dynamodb.billing().issue(&invoice.unwrap().issue(nothing, now()), &context()).await.unwrap();
         let reading = Reading {
             station_id: StationId::new(format!("swap-{n}")).unwrap(),
             battery_available: 1,

@@ -1,7 +1,7 @@
-use domain::event::{EventPeriod, SessionEnded};
+use domain::charging::session::{EndReason, SessionStatus};
+use domain::charging::session::{EventPeriod, SessionEnded};
+use domain::charging::tariff::{PeriodState, Tariff};
 use domain::id::{PortId, SessionId, StationId, UserId};
-use domain::session::{EndReason, SessionStatus};
-use domain::tariff::{PeriodState, Tariff};
 use rust_decimal::Decimal;
 
 /// The end of a session of `watt_hours` in half an hour, at 0.50 EUR per kWh without VAT.

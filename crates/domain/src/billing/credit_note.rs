@@ -7,12 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::invoice::{Invoice, InvoiceStatus};
 use crate::Instant;
 use crate::actor::Role;
-use crate::bill::VatLine;
+use crate::charging::tariff::VatLine;
 use crate::error::{Checks, DomainError};
-use crate::event::{CreditNoteIssued, Event};
-use crate::id::{CreditNoteId, InvoiceId};
+use crate::id::{CreditNoteId, InvoiceId, SessionId, UserId};
 use crate::machine::State;
-use crate::money::{Currency, optional_amount_schema};
+use crate::money::{Currency, amount_schema, optional_amount_schema};
 
 /// A line of an invoice that is to be credited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -111,16 +110,34 @@ impl Invoice {
             refunded: currency.round(if paid { total } else { Decimal::ZERO }),
             issued_at: now,
         };
-        self.apply(&note);
+        self.add_credit(note.total_incl_vat);
         Ok(note)
     }
+}
+
+/// An invoice was credited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct CreditNoteIssued {
+    pub credit_note_id: CreditNoteId,
+    pub invoice_id: InvoiceId,
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    /// What was credited, including VAT.
+    #[schemars(schema_with = "amount_schema")]
+    pub amount: Decimal,
+    /// What of it went back to the wallet.
+    #[schemars(schema_with = "amount_schema")]
+    pub refunded: Decimal,
+    pub currency: Currency,
 }
 
 impl CreditNote {
     /// The event that says it was issued.
     #[must_use]
-    pub fn issued_event(&self, invoice: &Invoice) -> Event {
-        Event::CreditNoteIssued(CreditNoteIssued {
+    pub fn issued_event(&self, invoice: &Invoice) -> CreditNoteIssued {
+        CreditNoteIssued {
             credit_note_id: self.credit_note_id.clone(),
             invoice_id: self.invoice_id.clone(),
             session_id: invoice.session_id.clone(),
@@ -128,7 +145,7 @@ impl CreditNote {
             amount: self.total_incl_vat,
             refunded: self.refunded,
             currency: self.currency,
-        })
+        }
     }
 }
 

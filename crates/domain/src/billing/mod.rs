@@ -4,11 +4,16 @@
 //! invoice is sealed when it is issued: it is paid and credited, but never edited.
 
 mod credit_note;
+mod failure;
 mod hold;
 mod invoice;
 mod wallet;
 
-pub use credit_note::{CreditLine, CreditNote, CreditedLine};
+pub use credit_note::{CreditLine, CreditNote, CreditNoteIssued, CreditedLine};
+pub use failure::BillingFailed;
 pub use hold::{Hold, HoldEnd, HoldRequest, SOLE_ATTEMPT, session_has_ended};
-pub use invoice::{Invoice, InvoiceStatus, Issued, Payment, SettledInvoices};
+pub use invoice::{
+    Invoice, InvoiceGenerated, InvoiceStatus, Issued, Payment, PaymentCompleted, PaymentFailed, PaymentOutcome,
+    SettledInvoices,
+};
 pub use wallet::{EntryKind, LedgerEntry, PaymentRefusal, Wallet};

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::OcmSyncCompleted;
 use crate::Instant;
 use crate::error::DomainError;
-use crate::event::OcmSyncCompleted;
 
 /// Where the POIs come from, in events.
 pub const SOURCE: &str = "OpenChargeMap";

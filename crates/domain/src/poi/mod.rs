@@ -1,6 +1,7 @@
 //! The mirror of OpenChargeMap: what a point of interest (POI) is there and here, which records have changed, and how
 //! far a synchronisation has come.
 
+mod events;
 pub mod mirror;
 mod record;
 pub mod reference;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::Instant;
 use crate::geo::Location;
 
+pub use events::OcmSyncCompleted;
 pub use record::{LARGEST_RECORD, Record, RecordError, id_of, time_of};
 
 /// A place with charging equipment, as OpenChargeMap knows it.

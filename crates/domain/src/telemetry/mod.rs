@@ -1,6 +1,7 @@
 //! Telemetry of battery-swap stations: what a device reports, in which order reports count, when a station is silent.
 
 pub mod archive;
+mod events;
 mod rejections;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::Instant;
 use crate::error::{Checks, DomainError, FieldError};
 use crate::id::{StationId, derive};
 
+pub use events::{TelemetryRejected, TelemetryStale};
 pub use rejections::{Rejections, Verdict};
 
 /// What the IoT rule adds to a message: the station in whose topic it was published.

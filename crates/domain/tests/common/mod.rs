@@ -3,13 +3,13 @@
 
 use chrono::{DateTime, Utc};
 use domain::actor::Role;
-use domain::charging::{CurvePoint, MeasuredCurve, ModelConfig, TwoStageLinear};
-use domain::connector::ConnectorType;
+use domain::battery::{CurvePoint, MeasuredCurve, ModelConfig, TwoStageLinear};
+use domain::charging::connector::ConnectorType;
+use domain::charging::session::{Limits, Session, SessionTerms, StartSession, Vehicle};
+use domain::charging::station::{Port, PortStatus, Station, StationStatus};
+use domain::charging::tariff::Tariff;
 use domain::geo::Location;
 use domain::id::{PortId, SessionId, StationId, UserId};
-use domain::session::{Limits, Session, SessionTerms, StartSession, Vehicle};
-use domain::station::{Port, PortStatus, Station, StationStatus};
-use domain::tariff::Tariff;
 use proptest::prelude::*;
 
 pub fn start() -> DateTime<Utc> {

@@ -17,17 +17,17 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use charging_simulator::{ChargingSimulator, Tick};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use domain::charging::ModelConfig;
-use domain::connector::ConnectorType;
+use domain::battery::ModelConfig;
+use domain::charging::connector::ConnectorType;
+use domain::charging::session::{Limits, StartSession, Vehicle};
+use domain::charging::site::{Site, Terms};
+use domain::charging::station::{Port, PortStatus, Station, StationStatus};
+use domain::charging::tariff::Tariff;
 use domain::geo::Location;
 use domain::id::{PortId, SessionId, StationId, UserId};
-use domain::session::{Limits, StartSession, Vehicle};
-use domain::site::{Site, Terms};
-use domain::station::{Port, PortStatus, Station, StationStatus};
-use domain::tariff::Tariff;
 use futures::{StreamExt, TryStreamExt, stream};
 use lambda_kit::Context as Invocation;
-use store::{ChargingStore, Trace};
+use store::{ChargingStore, EventContext};
 use testkit::{EmbeddedDynamoDb, EmbeddedS3};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -169,7 +169,7 @@ async fn measure(sessions: u32, ticks: u32) -> Result<Run> {
         update_all(&bare, &ids).await?;
         updated += watch.elapsed().as_secs_f64();
     }
-    let units = capacity_store.sessions.db().capacity().units();
+    let units = capacity_store.sessions.table().db().capacity().units();
     let work = f64::from(sessions) * f64::from(ticks);
     let run = Run {
         sessions,
@@ -283,7 +283,7 @@ async fn populate_station(
         });
     }
     charging.stations.insert(&station, &all).await?;
-    let trace = Trace { correlation_id: "bench".to_owned(), now };
+    let context = EventContext { correlation_id: "bench".to_owned(), now };
     for port in all {
         let port_id = port.id.clone();
         let mut site = Site::new(station.clone(), vec![port], Vec::new(), Terms::default());
@@ -300,7 +300,7 @@ async fn populate_station(
         };
         ids.push(request.id.clone());
         let changes = site.start(request, &port_id, domain::actor::Role::User, now)?;
-        charging.commit(&changes, &trace).await?;
+        charging.commit(&changes, &context).await?;
     }
     Ok(ids)
 }

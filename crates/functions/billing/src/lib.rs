@@ -16,8 +16,9 @@ use domain::billing::{
     CreditNote, Hold, HoldEnd, HoldRequest, Invoice, InvoiceStatus, LedgerEntry, PaymentRefusal, SettledInvoices,
     Wallet, session_has_ended,
 };
+use domain::charging::session::SessionEnded;
 use domain::error::DomainError;
-use domain::event::{Envelope, Event, SessionEnded};
+use domain::event::{Envelope, Event};
 use domain::id::{CreditNoteId, InvoiceId, UserId};
 use domain::machine::State;
 use domain::money::Currency;
@@ -26,7 +27,7 @@ use lambda_kit::{
     Answer, Context, Failure, Function, Redelivery, Request, Route, RouteAction, Trigger, decide, drive_events,
 };
 use serde_json::Value;
-use store::{BillingStore, LoadedInvoice, TopUp, Trace};
+use store::{BillingStore, EventContext, LoadedInvoice, TopUp};
 use uuid::Uuid;
 
 pub use view::{EntryView, HoldView, InvoiceView, WalletView};
@@ -107,32 +108,32 @@ impl Billing {
             return Err(Failure::invalid("eventType", "must be SESSION_ENDED"));
         };
         // The invoice's events belong to the session's story, not to this invocation's.
-        let trace = Trace { correlation_id: envelope.correlation_id.clone(), now: context.now };
+        let context = EventContext { correlation_id: envelope.correlation_id.clone(), now: context.now };
         let Some(invoice) = Invoice::for_session(ended, context.now)? else {
-            decide(|| self.end_hold(ended, &trace)).await?;
-            return self.settle_open_invoices(&ended.user_id, &trace).await;
+            decide(|| self.end_hold(ended, &context)).await?;
+            return self.settle_open_invoices(&ended.user_id, &context).await;
         };
-        let issued = decide(|| self.issue_or_repeat(&invoice, &trace)).await?;
+        let issued = decide(|| self.issue_or_repeat(&invoice, &context)).await?;
         metrics::counter!("InvoicesIssued").increment(u64::from(issued.is_new));
         if issued.may_have_freed {
-            self.settle_open_invoices(&invoice.user_id, &trace).await?;
+            self.settle_open_invoices(&invoice.user_id, &context).await?;
         }
         Ok(())
     }
 
-    async fn issue_or_repeat(&self, invoice: &Invoice, trace: &Trace) -> Result<Issue, Failure> {
+    async fn issue_or_repeat(&self, invoice: &Invoice, context: &EventContext) -> Result<Issue, Failure> {
         if self.store.has_invoice(&invoice.id).await? {
             // Whoever issued it may have ended before settling what its hold freed.
             return Ok(Issue { is_new: false, may_have_freed: true });
         }
-        let issued = invoice.clone().issue(self.wallet_of(&invoice.user_id, trace.now).await?, trace.now);
-        self.store.issue(&issued, trace).await?;
+        let issued = invoice.clone().issue(self.wallet_of(&invoice.user_id, context.now).await?, context.now);
+        self.store.issue(&issued, context).await?;
         Ok(Issue { is_new: true, may_have_freed: issued.hold.is_some() })
     }
 
-    async fn end_hold(&self, ended: &SessionEnded, trace: &Trace) -> Result<(), Failure> {
-        let mut wallet = self.wallet_of(&ended.user_id, trace.now).await?;
-        if let Some(end) = wallet.end_hold(&ended.session_id, trace.now) {
+    async fn end_hold(&self, ended: &SessionEnded, context: &EventContext) -> Result<(), Failure> {
+        let mut wallet = self.wallet_of(&ended.user_id, context.now).await?;
+        if let Some(end) = wallet.end_hold(&ended.session_id, context.now) {
             self.save_end(&mut wallet, &end).await?;
         }
         Ok(())
@@ -186,7 +187,7 @@ impl Billing {
         let user = command.user(request.actor()?)?;
         let entry = decide(|| self.top_up_or_repeat(&command, &user, &request.context)).await?;
         // A repetition settles as well: the first attempt may have ended before it did.
-        self.settle_open_invoices(&user, &request.context.trace()).await?;
+        self.settle_open_invoices(&user, &request.context.event_context()).await?;
         let now = request.context.now;
         let view = WalletView::new(&self.wallet_of(&user, now).await?, now).with_entry(&entry);
         Answer::created("/wallet".to_owned(), view)
@@ -215,10 +216,10 @@ impl Billing {
 
     /// Pays the invoices that wait for a wallet's money from what sessions do not hold of it, oldest first, up to the
     /// first that it cannot pay: many in one transaction, since a user may have thousands of them.
-    async fn settle_open_invoices(&self, user: &UserId, trace: &Trace) -> Result<(), Failure> {
-        let currency = self.wallet_of(user, trace.now).await?.currency;
+    async fn settle_open_invoices(&self, user: &UserId, context: &EventContext) -> Result<(), Failure> {
+        let currency = self.wallet_of(user, context.now).await?.currency;
         for open in self.store.open_invoices(user, currency).await?.chunks(BillingStore::SETTLED_TOGETHER) {
-            if !decide(|| self.settle_together(user, open, trace)).await? {
+            if !decide(|| self.settle_together(user, open, context)).await? {
                 break;
             }
         }
@@ -226,29 +227,34 @@ impl Billing {
     }
 
     /// Pays invoices of one user together; false when the wallet cannot pay one of them.
-    async fn settle_together(&self, user: &UserId, open: &[InvoiceId], trace: &Trace) -> Result<bool, Failure> {
+    async fn settle_together(
+        &self,
+        user: &UserId,
+        open: &[InvoiceId],
+        context: &EventContext,
+    ) -> Result<bool, Failure> {
         let invoices = try_join_all(open.iter().map(|id| self.load(id))).await?;
-        let mut wallet = self.wallet_of(user, trace.now).await?;
+        let mut wallet = self.wallet_of(user, context.now).await?;
         let invoices = invoices.into_iter().map(|loaded| loaded.invoice);
-        let settled = SettledInvoices::settle(invoices, &mut wallet, trace.now);
+        let settled = SettledInvoices::settle(invoices, &mut wallet, context.now);
         if !settled.paid.is_empty() {
-            self.store.settle(&settled.paid, &wallet, trace).await?;
+            self.store.settle(&settled.paid, &wallet, context).await?;
         }
         Ok(!settled.exhausted)
     }
 
     /// Pays an invoice if it is OPEN; the refusal where the wallet cannot.
-    async fn settle(&self, id: &InvoiceId, trace: &Trace) -> Result<Result<Invoice, PaymentRefusal>, Failure> {
+    async fn settle(&self, id: &InvoiceId, context: &EventContext) -> Result<Result<Invoice, PaymentRefusal>, Failure> {
         let LoadedInvoice { mut invoice, .. } = self.load(id).await?;
         if invoice.status != InvoiceStatus::Open {
             return Ok(Ok(invoice));
         }
-        let mut wallet = self.wallet_of(&invoice.user_id, trace.now).await?;
-        let entry = match invoice.settle(&mut wallet, trace.now) {
+        let mut wallet = self.wallet_of(&invoice.user_id, context.now).await?;
+        let entry = match invoice.settle(&mut wallet, context.now) {
             Ok(entry) => entry,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        self.store.settle(&[(invoice.clone(), entry)], &wallet, trace).await?;
+        self.store.settle(&[(invoice.clone(), entry)], &wallet, context).await?;
         Ok(Ok(invoice))
     }
 
@@ -261,8 +267,8 @@ impl Billing {
         if invoice.status != InvoiceStatus::Paid {
             invoice.status.transition(InvoiceStatus::Paid, actor.role)?;
         }
-        let trace = request.context.trace();
-        match decide(|| self.settle(&invoice_id, &trace)).await? {
+        let context = request.context.event_context();
+        match decide(|| self.settle(&invoice_id, &context)).await? {
             Ok(_) => Answer::ok(InvoiceView::from(&self.load(&invoice_id).await?)),
             Err(refusal) => Err(DomainError::conflict(format!(
                 "invoice {invoice_id} over {} {} cannot be paid: {refusal}",
@@ -302,11 +308,11 @@ impl Billing {
     async fn release_funds(&self, request: &Request) -> Result<Answer, Failure> {
         let command: ReleaseFunds = request.command()?;
         for_the_platform(request)?;
-        let trace = request.context.trace();
-        decide(|| self.release(&command, trace.now)).await?;
+        let context = request.context.event_context();
+        decide(|| self.release(&command, context.now)).await?;
         // A repetition settles as well: the first attempt may have ended before it did.
-        self.settle_open_invoices(&command.user_id, &trace).await?;
-        Answer::ok(WalletView::new(&self.wallet_of(&command.user_id, trace.now).await?, trace.now))
+        self.settle_open_invoices(&command.user_id, &context).await?;
+        Answer::ok(WalletView::new(&self.wallet_of(&command.user_id, context.now).await?, context.now))
     }
 
     async fn release(&self, command: &ReleaseFunds, now: Instant) -> Result<(), Failure> {
@@ -327,11 +333,11 @@ impl Billing {
             Some(key) => CreditNoteId::for_key(&command.invoice_id, key),
             None => Uuid::now_v7().into(),
         };
-        let trace = request.context.trace();
-        let note = decide(|| self.credit_or_repeat(&command, &id, actor.role, &trace)).await?;
+        let context = request.context.event_context();
+        let note = decide(|| self.credit_or_repeat(&command, &id, actor.role, &context)).await?;
         let loaded = self.load(&command.invoice_id).await?;
         // What came back may pay what waits.
-        self.settle_open_invoices(&loaded.invoice.user_id, &trace).await?;
+        self.settle_open_invoices(&loaded.invoice.user_id, &context).await?;
         Answer::created(format!("/invoices/{}", command.invoice_id), note)
     }
 
@@ -341,7 +347,7 @@ impl Billing {
         command: &CreateCreditNote,
         id: &CreditNoteId,
         role: Role,
-        trace: &Trace,
+        context: &EventContext,
     ) -> Result<CreditNote, Failure> {
         let fingerprint = command.fingerprint();
         if let Some((earlier, of)) = self.store.find_credit_note(&command.invoice_id, id).await? {
@@ -354,16 +360,16 @@ impl Billing {
         let LoadedInvoice { mut invoice, credit_notes } = self.load(&command.invoice_id).await?;
         let was_open = invoice.status == InvoiceStatus::Open;
         let (lines, reason) = (command.lines.as_deref(), command.reason.clone());
-        let note = invoice.credit(id.clone(), &credit_notes, lines, reason, role, trace.now)?;
+        let note = invoice.credit(id.clone(), &credit_notes, lines, reason, role, context.now)?;
         let refund = if note.refunded.is_zero() {
             None
         } else {
-            let mut wallet = self.wallet_of(&invoice.user_id, trace.now).await?;
-            let entry = wallet.refund(id.to_string(), note.refunded, trace.now);
+            let mut wallet = self.wallet_of(&invoice.user_id, context.now).await?;
+            let entry = wallet.refund(id.to_string(), note.refunded, context.now);
             Some((wallet, entry))
         };
         let booked = refund.as_ref().map(|(wallet, entry)| (wallet, entry));
-        self.store.credit((&invoice, was_open), (&note, &fingerprint), booked, trace).await?;
+        self.store.credit((&invoice, was_open), (&note, &fingerprint), booked, context).await?;
         Ok(note)
     }
 

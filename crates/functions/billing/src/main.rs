@@ -11,7 +11,7 @@ async fn main() -> Result<(), BootError> {
         let store = BillingStore::new(Db::new(store::Client::new(sdk)), env.required("BILLING_TABLE")?);
         let currency = env.required("CURRENCY")?.parse::<Currency>();
         let currency = currency.map_err(|reason| ConfigError::Invalid { name: "CURRENCY", reason })?;
-        store.warm().await;
+        store.table().warm().await;
         Ok(Billing::new(store, currency, Redelivery::new(sdk, env.required("QUEUE_URL")?)))
     })
     .await

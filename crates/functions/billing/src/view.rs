@@ -1,6 +1,6 @@
 use domain::Instant;
-use domain::bill::Bill;
 use domain::billing::{CreditNote, EntryKind, Hold, Invoice, InvoiceStatus, LedgerEntry, Wallet};
+use domain::charging::tariff::Bill;
 use domain::money::Currency;
 use rust_decimal::Decimal;
 use serde::Serialize;

@@ -5,10 +5,10 @@ mod common;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use common::{World, actor, admin, ended, error_type};
-use domain::event::SessionEnded;
+use domain::charging::session::SessionEnded;
+use domain::charging::session::SessionStatus;
+use domain::charging::tariff::Tariff;
 use domain::id::{InvoiceId, SessionId, UserId};
-use domain::session::SessionStatus;
-use domain::tariff::Tariff;
 use futures::future::join_all;
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use billing::Billing;
 use chrono::{Duration, SubsecRound};
 use common::{World, ended, message};
-use domain::event::SessionEnded;
+use domain::charging::session::SessionEnded;
 use lambda_kit::{Clock, Door, Redelivery};
 use serde_json::{Value, json};
 use testkit::{EmbeddedDynamoDb, FakeAws, RuntimeApi, invoke, sdk_config, sqs_event};

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use domain::Instant;
 use domain::billing::InvoiceStatus;
-use domain::session::SessionStatus;
+use domain::charging::session::SessionStatus;
 use lambda_kit::Failure;
 use serde::{Deserialize, Serialize};
 

@@ -20,7 +20,7 @@ async fn main() -> Result<(), BootError> {
         let shards = env.parsed("SIMULATOR_SHARDS", SHARDS)?;
         let queue = env.optional("SHARD_QUEUE_URL");
         let queue = queue.map(|url| ShardQueue::new(aws_sdk_sqs::Client::new(sdk), url, shards));
-        charging.sessions.warm().await;
+        charging.sessions.table().warm().await;
         Ok(ChargingSimulator::new(charging, queue, env.parsed("SIMULATOR_INLINE_SESSIONS", INLINE_SESSIONS)?))
     })
     .await

@@ -1,10 +1,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use domain::Instant;
+use domain::charging::session::{Session, SessionStatus};
+use domain::charging::site::{self, Changes};
 use domain::id::{SessionId, StationId};
-use domain::session::{Session, SessionStatus};
-use domain::site::{self, Changes};
-use store::{ChargingStore, StoreError, Trace};
+use store::{ChargingStore, EventContext, StoreError};
 
 /// How often a station is decided on in one tick. A station that keeps changing is left to the next tick.
 const ATTEMPTS: usize = 5;
@@ -109,8 +109,8 @@ impl Progress {
             return Ok(false);
         }
         // Ends by themselves carry the correlation id of their session, so this one is on no event.
-        let trace = Trace { correlation_id: String::new(), now: until };
-        match charging.commit_ends(changes, &trace).await {
+        let context = EventContext { correlation_id: String::new(), now: until };
+        match charging.commit_ends(changes, &context).await {
             Ok(()) => {}
             Err(error) if error.is_stale() => return Ok(false),
             Err(error) => return Err(error),

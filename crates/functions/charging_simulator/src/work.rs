@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::Instant;
+use domain::charging::session::Session;
 use domain::id::StationId;
-use domain::session::Session;
 use futures::{StreamExt, stream};
 use lambda_kit::Failure;
 use store::{ActiveKey, ChargingStore, StoreError};

@@ -58,7 +58,7 @@ async fn reads_use_up_the_time_as_writes_do() {
     let answer = slow.tick(start + TimeDelta::minutes(1), 4).await;
     assert_eq!((answer.sessions, answer.stations, answer.skipped), (1, 1, 1), "{answer:?}");
     assert!(world.metered().await.values().all(|(_, at, _)| *at == start), "something was written");
-    assert!(slow.store.sessions.db().capacity().units().table_write < 1.0);
+    assert!(slow.store.sessions.table().db().capacity().units().table_write < 1.0);
     // With the time that the function has, everything is advanced.
     let answer = slow.tick(start + TimeDelta::minutes(2), TIMEOUT).await;
     assert_eq!((answer.sessions, answer.started, answer.skipped), (1, 1, 0), "{answer:?}");

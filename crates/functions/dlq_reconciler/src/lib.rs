@@ -9,8 +9,9 @@ mod quarantine;
 use std::collections::BTreeMap;
 
 use aws_sdk_sqs::types::MessageAttributeValue;
+use domain::billing::BillingFailed;
 use domain::dead_letter::{Consumer, QuarantinedLetter, REPLAYS_ATTRIBUTE, Verdict, judge};
-use domain::event::{BillingFailed, Event};
+use domain::event::Event;
 use domain::id::SessionId;
 use lambda_kit::events::SqsMessage;
 use lambda_kit::{Answer, Context, Failure, Function, Redelivery, Request, Trigger, drive_sqs};
@@ -176,7 +177,7 @@ impl DlqReconciler {
         let failed =
             BillingFailed { session_id: session.clone(), reason: letter.reason.clone(), quarantine_key: letter.key() };
         let event = Event::BillingFailed(failed);
-        match self.billing.record_failure(session, &letter.reason, event, &context.trace()).await {
+        match self.billing.record_failure(session, &letter.reason, event, &context.event_context()).await {
             // A second letter about the same session.
             Err(error) if error.is_stale() => Ok(()),
             written => Ok(written?),

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine};
+use domain::charging::station::StationStatus;
+use domain::charging::station::StationStatusChanged;
 use domain::dead_letter::QuarantinedLetter;
-use domain::event::{Event, StationStatusChanged, seal};
+use domain::event::{Event, seal};
 use domain::id::StationId;
-use domain::station::StationStatus;
 use lambda_kit::{Clock, Door};
 use serde_json::{Value, json};
 use testkit::{EmbeddedDynamoDb, EmbeddedS3, FakeAws, RecordedCall, invoke, sdk_config};

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use domain::charging::station::StationStatus;
+use domain::charging::station::{PortFailed, StationStatusChanged};
 use domain::dead_letter::UnpublishedEvents;
-use domain::event::{Event, PortFailed, StationStatusChanged, seal};
+use domain::event::{Event, seal};
 use domain::id::{PortId, StationId};
-use domain::station::StationStatus;
 use event_relay::EventRelay;
 use lambda_kit::{Clock, Door};
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 use domain::Instant;
 use domain::error::DomainError;
-use domain::error_log::{Level, LogEntry, LogStatus};
 use domain::id::{LogId, UserId};
+use domain::notifications::{Level, LogEntry, LogStatus};
 use lambda_kit::PageArguments;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -19,7 +19,7 @@ async fn main() -> Result<(), BootError> {
             env.required("OPERATORS_TOPIC_ARN")?,
             env.required("USERS_TOPIC_ARN")?,
         );
-        logs.warm().await;
+        logs.table().warm().await;
         let redelivery = Redelivery::new(sdk, env.required("QUEUE_URL")?);
         Ok(NotificationService::new(logs, topics, redelivery))
     })

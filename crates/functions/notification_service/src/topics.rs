@@ -2,8 +2,8 @@ use std::collections::HashMap;
 
 use aws_sdk_sns::Client;
 use aws_sdk_sns::types::MessageAttributeValue;
-use domain::error_log::LogEntry;
 use domain::id::UserId;
+use domain::notifications::LogEntry;
 use lambda_kit::Failure;
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use domain::error_log::{Level, LogEntry, LogStatus};
 use domain::id::LogId;
+use domain::notifications::{Level, LogEntry, LogStatus};
 use lambda_kit::{Clock, Door};
 use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};

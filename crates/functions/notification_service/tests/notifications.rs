@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Instant;
-use domain::event::{Event, PortFailed, StationStatusChanged, seal};
+use domain::charging::station::StationStatus;
+use domain::charging::station::{PortFailed, StationStatusChanged};
+use domain::event::{Event, seal};
 use domain::id::{PortId, StationId};
-use domain::station::StationStatus;
 use lambda_kit::{Clock, Door};
 use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ mod elements;
 mod source;
 mod sync;
 
-use domain::event::OcmSyncCompleted;
+use domain::poi::OcmSyncCompleted;
 use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -333,7 +333,7 @@ impl Work<'_> {
     }
 
     async fn save(&mut self, event: Option<Event>) -> Result<(), SyncError> {
-        self.store.save_state(&mut self.loaded, event, &self.context.trace()).await?;
+        self.store.save_state(&mut self.loaded, event, &self.context.event_context()).await?;
         self.stored = self.loaded.state.clone();
         Ok(())
     }

@@ -8,7 +8,7 @@ use store::{Db, PoiStore};
 async fn main() -> Result<(), BootError> {
     lambda_kit::run(async |env: &Env, sdk| {
         let pois = PoiStore::new(Db::new(store::Client::new(sdk)), env.required("POIS_TABLE")?);
-        pois.warm().await;
+        pois.table().warm().await;
         Ok(PoiService::new(pois))
     })
     .await

@@ -195,6 +195,6 @@ async fn a_search_for_few_reads_few_cells() {
     let at = Location::new(50.8, 9.0).unwrap();
     near.near(at, 100.0, &PoiFilter::default(), &page(5)).await.unwrap();
     far.near(at, 100.0, &PoiFilter::default(), &page(1000)).await.unwrap();
-    let (near, far) = (near.db().capacity().units().read, far.db().capacity().units().read);
+    let (near, far) = (near.table().db().capacity().units().read, far.table().db().capacity().units().read);
     assert!(near * 4.0 < far, "{near} {far}");
 }

@@ -1,9 +1,9 @@
 use chrono::TimeDelta;
 use domain::Instant;
 use domain::actor::Actor;
+use domain::charging::session::{Limits, Session, SessionStatus, Vehicle};
 use domain::error::DomainError;
 use domain::id::{PortId, SessionId, StationId, UserId, derive};
-use domain::session::{Limits, Session, SessionStatus, Vehicle};
 use lambda_kit::PageArguments;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

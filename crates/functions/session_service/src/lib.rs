@@ -7,13 +7,13 @@ mod view;
 use chrono::Duration;
 use commands::{FailSession, ListSessions, Quote, SessionRef, StartSession};
 use domain::actor::Role;
-use domain::bill::Bill;
+use domain::charging::session::{self, balance_allows_least_price};
+use domain::charging::site::{Changes, Site};
+use domain::charging::tariff::Bill;
+use domain::charging::tariff::{ChargingPeriod, PeriodState, price};
 use domain::error::DomainError;
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
-use domain::session::{self, balance_allows_least_price};
-use domain::site::{Changes, Site};
-use domain::tariff::{ChargingPeriod, PeriodState, price};
 use lambda_kit::{Answer, Context, Failure, Function, Peer, Request, Route, RouteAction, decide};
 use rust_decimal::Decimal;
 use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
@@ -133,7 +133,7 @@ impl SessionService {
         }
         let port = site.port(&command.port_id)?.clone();
         let changes = site.start(start, &command.port_id, role, context.now)?;
-        let committed = self.charging.commit(&changes, &context.trace()).await;
+        let committed = self.charging.commit(&changes, &context.event_context()).await;
         if matches!(committed, Err(StoreError::Unavailable(_))) {
             prepayment.unanswered(port);
         }
@@ -199,7 +199,7 @@ impl SessionService {
         }
         site.know_terms(session.id.clone(), terms.clone());
         let changes = decide(&mut site)?;
-        self.charging.commit(&changes, &context.trace()).await?;
+        self.charging.commit(&changes, &context.event_context()).await?;
         let ended = changes.ended(&session.id).ok_or_else(|| Failure::internal("an end without a session"))?;
         Ok(LoadedSession { session: ended.clone(), terms })
     }

@@ -12,8 +12,8 @@ async fn main() -> Result<(), BootError> {
             env.required("STATIONS_TABLE")?,
             env.required("SESSIONS_TABLE")?,
         );
-        let users = UserStore::new(charging.sessions.db().clone(), env.required("USERS_TABLE")?);
-        charging.sessions.warm().await;
+        let users = UserStore::new(charging.sessions.table().db().clone(), env.required("USERS_TABLE")?);
+        charging.sessions.table().warm().await;
         Ok(SessionService::new(charging, users, Peer::new(sdk, env.required("BILLING_FUNCTION")?)))
     })
     .await

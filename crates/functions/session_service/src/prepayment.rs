@@ -1,9 +1,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use domain::charging::station::Port;
 use domain::id::{SessionId, UserId};
 use domain::money::Currency;
-use domain::station::Port;
 use lambda_kit::{Code, Failure, Peer};
 use rust_decimal::Decimal;
 use serde::Deserialize;

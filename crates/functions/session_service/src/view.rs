@@ -1,7 +1,7 @@
 use domain::Instant;
-use domain::bill::Bill;
+use domain::charging::session::{EndReason, Limits, Session, SessionStatus, SessionTerms, Vehicle};
+use domain::charging::tariff::Bill;
 use domain::money::Currency;
-use domain::session::{EndReason, Limits, Session, SessionStatus, SessionTerms, Vehicle};
 use rust_decimal::Decimal;
 use serde::Serialize;
 

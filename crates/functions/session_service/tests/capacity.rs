@@ -20,7 +20,7 @@ fn since(before: Units, after: Units) -> Units {
 async fn start_tick_and_end_cost_what_the_design_says() {
     let world = World::new().await;
     world.station("s-1", 1).await;
-    let units = |store: &store::ChargingStore| store.sessions.db().capacity().units();
+    let units = |store: &store::ChargingStore| store.sessions.table().db().capacity().units();
 
     let before = units(&world.session_store);
     let session = world.start("s-1", "port-1", "u-1", json!({})).await.unwrap();
@@ -69,9 +69,9 @@ async fn the_item_of_a_tick_stays_under_one_kilobyte() {
     });
     let session = world.start(&long("station-"), &long("port-"), &long("user-"), more).await.unwrap();
     for minute in 1..60 {
-        let before = world.simulator_store.sessions.db().capacity().units();
+        let before = world.simulator_store.sessions.table().db().capacity().units();
         let ticked = world.tick(minutes_after(&session, minute * 7)).await.unwrap();
-        let tick = since(before, world.simulator_store.sessions.db().capacity().units());
+        let tick = since(before, world.simulator_store.sessions.table().db().capacity().units());
         if ticked["interrupted"] == 1 || ticked["completed"] == 1 {
             return;
         }

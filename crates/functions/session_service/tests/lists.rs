@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
 use common::{World, error_type, id, minutes_after};
 use domain::Instant;
-use domain::session::{Session, SessionStatus};
+use domain::charging::session::{Session, SessionStatus};
 use serde_json::{Value, json};
 use store::{Page, PageRequest, SessionFilter};
 use testkit::invoke;
@@ -132,10 +132,10 @@ async fn a_filter_that_finds_little_ends_in_bounded_time() {
     let wanted = all(&world, &running, 100).await.pop().unwrap();
     let (mut found, mut token, mut pages) = (Vec::new(), None, 0);
     loop {
-        let before = store.db().capacity().units().read;
+        let before = store.table().db().capacity().units().read;
         let page = PageRequest { limit: 1, next_token: token };
         let page = store.list(&running, &page, |session| session.id == wanted.id).await.unwrap();
-        assert!(store.db().capacity().units().read - before < 1_000.0);
+        assert!(store.table().db().capacity().units().read - before < 1_000.0);
         found.extend(page.items);
         pages += 1;
         token = page.next_token;

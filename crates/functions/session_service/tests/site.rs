@@ -174,10 +174,14 @@ async fn a_tick_ends_nobody_at_a_station_where_a_session_started_that_it_has_not
     let seen = world.simulator_store.sessions.read_active(&keys).await.unwrap();
     let newcomer = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
     // Decided without the newcomer, the session would have had the whole power and ended after 15 s.
-    let changes =
-        domain::site::tick(&StationId::new("s-1").unwrap(), seen, std::collections::HashMap::default(), at("10:01:00"));
-    let trace = store::Trace { correlation_id: "test".to_owned(), now: at("10:01:00") };
-    let refused = world.simulator_store.commit(&changes, &trace).await;
+    let changes = domain::charging::site::tick(
+        &StationId::new("s-1").unwrap(),
+        seen,
+        std::collections::HashMap::default(),
+        at("10:01:00"),
+    );
+    let context = store::EventContext { correlation_id: "test".to_owned(), now: at("10:01:00") };
+    let refused = world.simulator_store.commit(&changes, &context).await;
     assert!(refused.as_ref().is_err_and(store::StoreError::is_stale), "{refused:?}");
     world.tick(at("10:01:00")).await.unwrap();
     assert_eq!(world.get(id(&due)).await["endedAt"], json!("2026-03-03T10:00:30Z"));

@@ -1,13 +1,13 @@
 use chrono_tz::Tz;
 use domain::Instant;
-use domain::charging::ModelConfig;
-use domain::connector::ConnectorType;
+use domain::battery::ModelConfig;
+use domain::charging::connector::ConnectorType;
+use domain::charging::station::{self, Port, PortStatus, Station, StationStatus, StationUpdate};
+use domain::charging::tariff::Tariff;
 use domain::error::{Checks, DomainError};
 use domain::geo::{Location, MAX_RADIUS_KM};
 use domain::id::{PortId, StationId};
 use domain::money::{Currency, optional_decimal_schema};
-use domain::station::{self, Port, PortStatus, Station, StationStatus, StationUpdate};
-use domain::tariff::Tariff;
 use domain::units::LEAST_POWER_KW;
 use lambda_kit::PageArguments;
 use rust_decimal::Decimal;

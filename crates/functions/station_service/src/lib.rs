@@ -4,10 +4,10 @@ mod commands;
 mod view;
 
 use commands::{AddPort, CreateStation, FailPort, ListStations, PortRef, StationRef, TransitionStation, UpdateStation};
+use domain::charging::site::{Changes, Site};
+use domain::charging::station::{self, Port};
 use domain::error::DomainError;
 use domain::id::{PortId, StationId};
-use domain::site::{Changes, Site};
-use domain::station::{self, Port};
 use lambda_kit::{Answer, Context, Failure, Function, Request, Route, RouteAction, decide};
 use store::{ChargingStore, LoadedStation, StationFilter};
 
@@ -194,7 +194,7 @@ impl StationService {
         context: &Context,
     ) -> Result<Site, Failure> {
         let changes = decide(&mut site)?;
-        self.charging.commit(&changes, &context.trace()).await?;
+        self.charging.commit(&changes, &context.event_context()).await?;
         Ok(site)
     }
 

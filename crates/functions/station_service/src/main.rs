@@ -12,7 +12,7 @@ async fn main() -> Result<(), BootError> {
             env.required("STATIONS_TABLE")?,
             env.required("SESSIONS_TABLE")?,
         );
-        charging.stations.warm().await;
+        charging.stations.table().warm().await;
         Ok(StationService::new(charging))
     })
     .await

@@ -1,8 +1,8 @@
 use domain::Instant;
-use domain::charging::ModelConfig;
-use domain::connector::ConnectorType;
-use domain::station::{Port, PortStatus, Station, StationStatus};
-use domain::tariff::Tariff;
+use domain::battery::ModelConfig;
+use domain::charging::connector::ConnectorType;
+use domain::charging::station::{Port, PortStatus, Station, StationStatus};
+use domain::charging::tariff::Tariff;
 use serde::Serialize;
 
 /// A station as it is answered.

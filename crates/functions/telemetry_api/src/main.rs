@@ -14,7 +14,7 @@ const INTERVAL_SECONDS: u64 = 5;
 async fn main() -> Result<(), BootError> {
     lambda_kit::run(async |env: &Env, sdk| {
         let states = TelemetryStore::new(Db::new(store::Client::new(sdk)), env.required("TELEMETRY_TABLE")?);
-        states.warm().await;
+        states.table().warm().await;
         let archive = Archive::new(S3Client::new(sdk), env.required("TELEMETRY_BUCKET")?);
         let interval = Duration::from_secs(env.parsed("TELEMETRY_INTERVAL_SECONDS", INTERVAL_SECONDS)?);
         Ok(TelemetryApi::new(states, archive, Silence::of_interval(interval)))

@@ -107,9 +107,9 @@ async fn states_say_whether_they_are_stale() {
 async fn the_fleet_is_listed_in_pages_and_what_is_rejected_is_no_station() {
     let world = World::new().await;
     let event = |_| panic!("one is not too many");
-    let trace = store::Trace { correlation_id: "c".to_owned(), now: now() };
+    let context = store::EventContext { correlation_id: "c".to_owned(), now: now() };
     let bad = domain::id::StationId::new("bad").unwrap();
-    world.dynamodb.telemetry().note_rejection(&bad, uuid::Uuid::new_v4(), 1, event, &trace).await.unwrap();
+    world.dynamodb.telemetry().note_rejection(&bad, uuid::Uuid::new_v4(), 1, event, &context).await.unwrap();
     for n in 0..7 {
         world.report(&format!("s-{n}"), now()).await;
     }

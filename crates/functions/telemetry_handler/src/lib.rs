@@ -9,7 +9,7 @@ mod intake;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use domain::event::{Event, TelemetryRejected};
+use domain::telemetry::TelemetryRejected;
 use domain::telemetry::{Message, RejectedMessage, Rejections, Verdict, latest};
 use futures::future::{join, join3};
 use futures::{StreamExt, stream};
@@ -183,17 +183,15 @@ impl TelemetryHandler {
             return Ok(());
         };
         tracing::info!(station.id = station.as_str(), key, reason, "a message was rejected");
-        let report = |count: usize| {
-            Event::TelemetryRejected(TelemetryRejected {
-                station_id: station.clone(),
-                count: u32::try_from(count).unwrap_or(u32::MAX),
-                window_seconds: u32::try_from(Rejections::WINDOW.num_seconds()).unwrap_or(u32::MAX),
-                reason: reason.clone(),
-                rejected_key: key.clone(),
-            })
+        let report = |count: usize| TelemetryRejected {
+            station_id: station.clone(),
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+            window_seconds: u32::try_from(Rejections::WINDOW.num_seconds()).unwrap_or(u32::MAX),
+            reason: reason.clone(),
+            rejected_key: key.clone(),
         };
         let (delivery, limit) = (rejected.delivery_id, self.rejected_limit);
-        let verdict = self.states.note_rejection(station, delivery, limit, report, &context.trace()).await?;
+        let verdict = self.states.note_rejection(station, delivery, limit, report, &context.event_context()).await?;
         if let Verdict::TooMany(count) = verdict {
             tracing::warn!(station.id = station.as_str(), count, "too many messages of a station are rejected");
         }

@@ -11,7 +11,7 @@ const REJECTED_LIMIT: usize = 10;
 async fn main() -> Result<(), BootError> {
     lambda_kit::run(async |env: &Env, sdk| {
         let states = TelemetryStore::new(Db::new(store::Client::new(sdk)), env.required("TELEMETRY_TABLE")?);
-        states.warm().await;
+        states.table().warm().await;
         let archive = Archive::new(S3Client::new(sdk), env.required("TELEMETRY_BUCKET")?);
         let redelivery = Redelivery::new(sdk, env.required("QUEUE_URL")?);
         let limit = env.parsed("REJECTED_MESSAGES_LIMIT", REJECTED_LIMIT)?;

@@ -157,7 +157,7 @@ async fn a_batch_is_one_object_a_day_and_one_write_a_station() {
         .map(|n: u32| reading(&format!("s-{}", n % 20), midnight + TimeDelta::seconds(i64::from(n) - 250), n))
         .collect();
     let states = world.dynamodb.telemetry();
-    let (archive, units) = (Archive::new(world.s3.client(), BUCKET), states.db().capacity().clone());
+    let (archive, units) = (Archive::new(world.s3.client(), BUCKET), states.table().db().capacity().clone());
     let handler = TelemetryHandler::new(states, archive.clone(), no_redelivery(), LIMIT);
     let door = Door::new(handler, CLOCK);
     let report = invoke(&door, batch(&messages)).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_batch_is_one_object_a_day_and_one_write_a_station() {
 async fn a_write_touches_no_index_after_the_first() {
     let world = World::new().await;
     let states = world.dynamodb.telemetry();
-    let units = states.db().capacity().clone();
+    let units = states.table().db().capacity().clone();
     let archive = Archive::new(world.s3.client(), BUCKET);
     let door = Door::new(TelemetryHandler::new(states, archive, no_redelivery(), LIMIT), CLOCK);
     invoke(&door, reading("s", ago(9), 1)).await.unwrap();

@@ -6,8 +6,9 @@
 use std::time::{Duration, Instant as Stopwatch};
 
 use domain::Instant;
-use domain::event::{Event, TelemetryStale};
+use domain::event::Event;
 use domain::telemetry::Silence;
+use domain::telemetry::TelemetryStale;
 use futures::{StreamExt, TryStreamExt, stream};
 use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger};
 use serde::Serialize;
@@ -161,7 +162,7 @@ impl TelemetryMonitor {
             last_seen_at: seen,
             silent_seconds: (until - since).num_seconds().max(0).unsigned_abs(),
         });
-        match self.states.set_silent(state, silent, event, &context.trace()).await {
+        match self.states.set_silent(state, silent, event, &context.event_context()).await {
             Err(error) if error.is_stale() => Ok(None),
             written => {
                 written?;

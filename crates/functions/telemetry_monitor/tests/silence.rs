@@ -96,14 +96,14 @@ async fn a_station_that_reports_while_it_is_looked_at_is_not_called_silent() {
     report(&states, "a", 0).await;
     let read = states.load(&domain::id::StationId::new("a").unwrap()).await.unwrap().unwrap();
     report(&states, "a", 60).await;
-    let event = Event::TelemetryStale(domain::event::TelemetryStale {
+    let event = Event::TelemetryStale(domain::telemetry::TelemetryStale {
         station_id: read.reading.station_id.clone(),
         stale: true,
         last_seen_at: at(0),
         silent_seconds: 60,
     });
-    let trace = store::Trace { correlation_id: "c".to_owned(), now: at(60) };
-    assert!(states.set_silent(&read, true, event, &trace).await.unwrap_err().is_stale());
+    let context = store::EventContext { correlation_id: "c".to_owned(), now: at(60) };
+    assert!(states.set_silent(&read, true, event, &context).await.unwrap_err().is_stale());
     assert_eq!(riding(&dynamodb, "a").await, None);
 }
 

@@ -6,10 +6,9 @@ use domain::id::{InvoiceId, UserId};
 
 use super::BillingStore;
 use super::rows::HoldRow;
+use crate::dynamodb::{Transaction, UpdateExpression, delete_if, encode, key, number};
 use crate::error::StoreError;
-use crate::item::{encode, key, number};
 use crate::keys;
-use crate::transaction::{Transaction, UpdateExpression, delete_if};
 
 impl BillingStore {
     /// Holds money of a wallet for a session that has not been billed; all or nothing.
@@ -19,10 +18,10 @@ impl BillingStore {
     pub async fn hold(&self, wallet: &Wallet, hold: &Hold) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         let invoice = keys::invoice(&InvoiceId::of(&hold.session_id));
-        transaction.require_absent(&self.table, key(&invoice, keys::METADATA))?;
+        transaction.require_absent(self.table.name(), key(&invoice, keys::METADATA))?;
         self.keep_hold(&mut transaction, &wallet.user_id, hold)?;
         self.book(&mut transaction, Some(wallet), &[])?;
-        transaction.commit(&self.db).await
+        transaction.commit(self.table.db()).await
     }
 
     /// Notes that another attempt at starting its session relies on a hold. Any number of attempts join at once.
@@ -34,11 +33,11 @@ impl BillingStore {
             .set_entry("attempts", attempt, AttributeValue::Bool(true))
             .add("version", 1)
             .only_if("amount", AttributeValue::S(hold.amount.to_string()))
-            .build(&self.table, key(&keys::wallet(user), &keys::hold(&hold.session_id)))?;
+            .build(self.table.name(), key(&keys::wallet(user), &keys::hold(&hold.session_id)))?;
         // A transaction of one write: unlike a bare update it waits for its turn beside other transactions.
         let mut transaction = Transaction::new();
         transaction.update(update);
-        transaction.commit(&self.db).await
+        transaction.commit(self.table.db()).await
     }
 
     /// Writes that a hold was given up or has ended, with the wallet where that made money available; all or nothing.
@@ -49,7 +48,7 @@ impl BillingStore {
         let mut transaction = Transaction::new();
         self.keep_hold(&mut transaction, user, hold)?;
         self.book(&mut transaction, wallet, &[])?;
-        transaction.commit(&self.db).await
+        transaction.commit(self.table.db()).await
     }
 
     /// Writes a hold as it is now, under the version that it was read with.
@@ -57,12 +56,12 @@ impl BillingStore {
         let pk = keys::wallet(user);
         let mut row = encode(&pk, HoldRow::new(&pk, hold))?;
         if hold.version == 1 {
-            return transaction.insert(&self.table, row);
+            return transaction.insert(self.table.name(), row);
         }
         row.remove(keys::PK);
         row.remove(keys::SK);
         let update = UpdateExpression::new().set_all(row, &HoldRow::OPTIONAL).only_version(hold.version - 1);
-        transaction.update(update.build(&self.table, key(&pk, &keys::hold(&hold.session_id)))?);
+        transaction.update(update.build(self.table.name(), key(&pk, &keys::hold(&hold.session_id)))?);
         Ok(())
     }
 
@@ -74,7 +73,7 @@ impl BillingStore {
         hold: &Hold,
     ) -> Result<(), StoreError> {
         let key = key(&keys::wallet(user), &keys::hold(&hold.session_id));
-        transaction.delete(delete_if(&self.table, key, "version", number(hold.version - 1))?);
+        transaction.delete(delete_if(self.table.name(), key, "version", number(hold.version - 1))?);
         Ok(())
     }
 }

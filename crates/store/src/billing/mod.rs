@@ -11,20 +11,18 @@ use domain::money::Currency;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use crate::db::{Db, Query};
+use crate::dynamodb::{
+    Db, Page, PageRequest, Query, Table, Transaction, UpdateExpression, decode, delete_if, encode, key, outbox,
+    readable, time,
+};
 use crate::error::StoreError;
-use crate::item::{decode, encode, key, readable};
-use crate::outbox::outbox;
-use crate::page::{Page, PageRequest};
-use crate::transaction::{Transaction, UpdateExpression, delete_if};
-use crate::{Trace, keys, time};
+use crate::{EventContext, keys};
 use rows::{CreditNoteRow, EntryRow, FailureRow, InvoiceRow, LineRow, OpenInvoiceRow, TopUpRow, WalletRow};
 
 /// Invoices, wallets and their ledgers, in the billing table.
 #[derive(Clone, Debug)]
 pub struct BillingStore {
-    db: Db,
-    table: String,
+    table: Table,
 }
 
 /// An invoice as read, with the credit notes on it.
@@ -65,18 +63,13 @@ impl BillingStore {
     /// Everything in `table`.
     #[must_use]
     pub fn new(db: Db, table: impl Into<String>) -> Self {
-        Self { db, table: table.into() }
+        Self { table: Table::new(db, table) }
     }
 
-    /// The database behind it.
+    /// The table.
     #[must_use]
-    pub fn db(&self) -> &Db {
-        &self.db
-    }
-
-    /// Opens the connection before the first request.
-    pub async fn warm(&self) {
-        self.db.warm(&self.table).await;
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
     /// Reads an invoice with its credit notes, as they are now.
@@ -85,7 +78,7 @@ impl BillingStore {
     /// When the table cannot be read or an item not understood.
     pub async fn invoice(&self, id: &InvoiceId) -> Result<Option<LoadedInvoice>, StoreError> {
         let pk = keys::invoice(id);
-        let items = self.db.query_all(&self.partition(&pk, None)).await?;
+        let items = self.table.query_all(&self.partition(&pk, None)).await?;
         if items.is_empty() {
             return Ok(None);
         }
@@ -97,7 +90,7 @@ impl BillingStore {
     /// # Errors
     /// When the table cannot be read.
     pub async fn has_invoice(&self, id: &InvoiceId) -> Result<bool, StoreError> {
-        let row: Option<InvoiceRow> = self.db.get(&self.table, &keys::invoice(id), keys::METADATA, true).await?;
+        let row: Option<InvoiceRow> = self.table.get(&keys::invoice(id), keys::METADATA, true).await?;
         Ok(row.is_some())
     }
 
@@ -107,7 +100,7 @@ impl BillingStore {
     /// When the table cannot be read.
     pub async fn existing(&self, ids: &[InvoiceId]) -> Result<Vec<InvoiceId>, StoreError> {
         let wanted = ids.iter().map(|id| key(&keys::invoice(id), keys::METADATA)).collect();
-        let items = self.db.batch_get_keys(&self.table, wanted, true).await?;
+        let items = self.table.batch_get_keys(wanted, true).await?;
         items.into_iter().map(|item| decode::<InvoiceRow>("invoice", item)?.id()).collect()
     }
 
@@ -132,7 +125,7 @@ impl BillingStore {
 
     async fn funds(&self, user: &UserId) -> Result<(Option<Wallet>, Vec<Hold>), StoreError> {
         let pk = keys::wallet(user);
-        rows::funds(&pk, self.db.query_all(&self.partition(&pk, Some(keys::BALANCE))).await?)
+        rows::funds(&pk, self.table.query_all(&self.partition(&pk, Some(keys::BALANCE))).await?)
     }
 
     /// Puts a new invoice with its lines and events; with what it changed of the wallet: a debit with its entry, or
@@ -140,23 +133,24 @@ impl BillingStore {
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] when it exists already, or the wallet is not as it was read.
-    pub async fn issue(&self, issued: &Issued, trace: &Trace) -> Result<(), StoreError> {
-        let Issued { invoice, wallet, entry, hold, events } = issued;
+    pub async fn issue(&self, issued: &Issued, context: &EventContext) -> Result<(), StoreError> {
+        let Issued { invoice, wallet, entry, hold, generated, payment } = issued;
         let pk = keys::invoice(&invoice.id);
         let mut transaction = Transaction::new();
-        let outbox = outbox(&pk, keys::METADATA, invoice.version, events.clone(), trace)?;
-        transaction.insert(&self.table, encode(&pk, InvoiceRow::new(invoice, outbox))?)?;
+        let events: [Event; 2] = [generated.clone().into(), payment.clone().into()];
+        let outbox = outbox(&pk, keys::METADATA, invoice.version, events, context)?;
+        transaction.insert(self.table.name(), encode(&pk, InvoiceRow::new(invoice, outbox))?)?;
         for (number, line) in (1..).zip(&invoice.bill.lines) {
-            transaction.insert(&self.table, encode(&pk, LineRow::new(&pk, number, line))?)?;
+            transaction.insert(self.table.name(), encode(&pk, LineRow::new(&pk, number, line))?)?;
         }
         if invoice.status == InvoiceStatus::Open {
-            transaction.insert(&self.table, encode(&pk, OpenInvoiceRow::new(invoice))?)?;
+            transaction.insert(self.table.name(), encode(&pk, OpenInvoiceRow::new(invoice))?)?;
         }
         if let Some(end) = hold {
             self.forget_hold(&mut transaction, &invoice.user_id, &end.hold)?;
         }
         self.book(&mut transaction, wallet.as_ref(), entry.as_slice())?;
-        transaction.commit(&self.db).await
+        transaction.commit(self.table.db()).await
     }
 
     /// Writes that invoices, which waited for money, were paid from one wallet; all or nothing. There are
@@ -168,16 +162,16 @@ impl BillingStore {
         &self,
         paid: &[(Invoice, LedgerEntry)],
         wallet: &Wallet,
-        trace: &Trace,
+        context: &EventContext,
     ) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         for (invoice, _) in paid {
-            self.change(&mut transaction, invoice, invoice.payment_event(None), trace)?;
+            self.change(&mut transaction, invoice, invoice.payment_event(None), context)?;
             self.no_longer_open(&mut transaction, invoice)?;
         }
         let entries: Vec<LedgerEntry> = paid.iter().map(|(_, entry)| entry.clone()).collect();
         self.book(&mut transaction, Some(wallet), &entries)?;
-        transaction.commit(&self.db).await
+        transaction.commit(self.table.db()).await
     }
 
     /// Puts a credit note on an invoice, with the refund where there is one; all or nothing.
@@ -189,18 +183,18 @@ impl BillingStore {
         (invoice, was_open): (&Invoice, bool),
         (note, fingerprint): (&CreditNote, &str),
         refund: Option<(&Wallet, &LedgerEntry)>,
-        trace: &Trace,
+        context: &EventContext,
     ) -> Result<(), StoreError> {
         let pk = keys::invoice(&invoice.id);
         let mut transaction = Transaction::new();
-        transaction.insert(&self.table, encode(&pk, CreditNoteRow::new(&pk, note, fingerprint)?)?)?;
-        self.change(&mut transaction, invoice, note.issued_event(invoice), trace)?;
+        transaction.insert(self.table.name(), encode(&pk, CreditNoteRow::new(&pk, note, fingerprint)?)?)?;
+        self.change(&mut transaction, invoice, note.issued_event(invoice), context)?;
         if was_open && invoice.status != InvoiceStatus::Open {
             self.no_longer_open(&mut transaction, invoice)?;
         }
         let (wallet, entry) = refund.unzip();
         self.book(&mut transaction, wallet, entry.map_or(&[], std::slice::from_ref))?;
-        transaction.commit(&self.db).await
+        transaction.commit(self.table.db()).await
     }
 
     /// The credit note that was made under this id, with the fingerprint of its request.
@@ -213,7 +207,7 @@ impl BillingStore {
         id: &CreditNoteId,
     ) -> Result<Option<(CreditNote, String)>, StoreError> {
         let (pk, sk) = (keys::invoice(invoice), keys::credit_note(id));
-        let row: Option<CreditNoteRow> = self.db.get(&self.table, &pk, &sk, true).await?;
+        let row: Option<CreditNoteRow> = self.table.get(&pk, &sk, true).await?;
         row.map(CreditNoteRow::into_note).transpose()
     }
 
@@ -224,9 +218,9 @@ impl BillingStore {
     pub async fn top_up(&self, wallet: &Wallet, entry: &LedgerEntry, top_up: &TopUp) -> Result<(), StoreError> {
         let pk = keys::wallet(&wallet.user_id);
         let mut transaction = Transaction::new();
-        transaction.insert(&self.table, encode(&pk, TopUpRow::new(&pk, top_up))?)?;
+        transaction.insert(self.table.name(), encode(&pk, TopUpRow::new(&pk, top_up))?)?;
         self.book(&mut transaction, Some(wallet), std::slice::from_ref(entry))?;
-        transaction.commit(&self.db).await
+        transaction.commit(self.table.db()).await
     }
 
     /// The top-up that was made under this id, with its entry.
@@ -235,7 +229,7 @@ impl BillingStore {
     /// When the table cannot be read, or the entry is missing.
     pub async fn find_top_up(&self, user: &UserId, id: Uuid) -> Result<Option<(TopUp, LedgerEntry)>, StoreError> {
         let pk = keys::wallet(user);
-        let Some(row) = self.db.get::<TopUpRow>(&self.table, &pk, &keys::top_up(id), true).await? else {
+        let Some(row) = self.table.get::<TopUpRow>(&pk, &keys::top_up(id), true).await? else {
             return Ok(None);
         };
         let entry = self.entry(user, row.sequence).await?;
@@ -251,7 +245,7 @@ impl BillingStore {
     pub async fn open_invoices(&self, user: &UserId, currency: Currency) -> Result<Vec<InvoiceId>, StoreError> {
         let pk = keys::wallet(user);
         let mut open = Vec::new();
-        for item in self.db.query_all(&self.partition(&pk, Some(keys::OPEN_INVOICES))).await? {
+        for item in self.table.query_all(&self.partition(&pk, Some(keys::OPEN_INVOICES))).await? {
             let row: OpenInvoiceRow = decode(&pk, item)?;
             if row.currency.is_none_or(|of| of == currency) {
                 open.push(row.invoice_id);
@@ -268,7 +262,7 @@ impl BillingStore {
         let open = self.open_invoices(user, currency).await?;
         let wanted = open.iter().map(|id| key(&keys::invoice(id), keys::METADATA)).collect();
         let mut due = Decimal::ZERO;
-        for item in self.db.batch_get_keys(&self.table, wanted, true).await? {
+        for item in self.table.batch_get_keys(wanted, true).await? {
             let open = decode::<InvoiceRow>("invoice", item)?.due();
             due += open.filter(|(of, _)| *of == currency).map_or(Decimal::ZERO, |(_, due)| due);
         }
@@ -294,24 +288,17 @@ impl BillingStore {
                 (keys::STATUS_INDEX, status(of), Some(("createdAt", time::text(from), time::text(to))))
             }
         };
-        let query = Query {
-            table: &self.table,
-            index: Some(index),
-            partition,
-            sort: "createdAt",
-            between,
-            newest_first: true,
-            ..Query::default()
-        };
+        let query =
+            Query { index: Some(index), partition, sort: "createdAt", between, newest_first: true, ..Query::default() };
         let decode_row = |item| decode::<InvoiceRow>("invoice", item);
-        let page = self.db.list(&query, &list, page, decode_row, |row| keep(row.status)).await?;
+        let page = self.table.list(&query, &list, page, decode_row, |row| keep(row.status)).await?;
         Ok(Page { items: self.with_lines(page.items).await?, next_token: page.next_token })
     }
 
     async fn with_lines(&self, rows: Vec<InvoiceRow>) -> Result<Vec<Invoice>, StoreError> {
         let wanted = rows.iter().flat_map(|row| (1..=row.lines).map(|number| key(&row.pk, &keys::line(number))));
         let mut lines: Vec<LineRow> = Vec::new();
-        for item in self.db.batch_get_keys(&self.table, wanted.collect(), false).await? {
+        for item in self.table.batch_get_keys(wanted.collect(), false).await? {
             lines.extend(readable(decode::<LineRow>("invoice line", item)));
         }
         lines.sort_by(|a, b| a.sk.cmp(&b.sk));
@@ -331,7 +318,7 @@ impl BillingStore {
         let list = format!("ledger of {user}");
         let query = Query { newest_first: true, ..self.partition(&pk, Some(keys::ENTRIES)) };
         let decode = |item| decode::<EntryRow>(&pk, item)?.into_entry();
-        self.db.list(&query, &list, page, decode, |_| true).await
+        self.table.list(&query, &list, page, decode, |_| true).await
     }
 
     /// An entry of a wallet's ledger.
@@ -340,7 +327,7 @@ impl BillingStore {
     /// When the table cannot be read.
     pub async fn entry(&self, user: &UserId, sequence: u64) -> Result<Option<LedgerEntry>, StoreError> {
         let (pk, sk) = (keys::wallet(user), keys::entry(sequence));
-        let row: Option<EntryRow> = self.db.get(&self.table, &pk, &sk, true).await?;
+        let row: Option<EntryRow> = self.table.get(&pk, &sk, true).await?;
         row.map(EntryRow::into_entry).transpose()
     }
 
@@ -350,7 +337,7 @@ impl BillingStore {
     /// When the table cannot be read.
     pub async fn whole_ledger(&self, user: &UserId) -> Result<Vec<LedgerEntry>, StoreError> {
         let pk = keys::wallet(user);
-        rows::entries(&pk, self.db.query_all(&self.partition(&pk, Some(keys::ENTRIES))).await?)
+        rows::entries(&pk, self.table.query_all(&self.partition(&pk, Some(keys::ENTRIES))).await?)
     }
 
     /// Lists every wallet, newest first, without what sessions hold of it.
@@ -359,7 +346,6 @@ impl BillingStore {
     /// When the table cannot be read.
     pub async fn wallets(&self, page: &PageRequest) -> Result<Page<Wallet>, StoreError> {
         let query = Query {
-            table: &self.table,
             index: Some(keys::STATUS_INDEX),
             partition: ("status", rows::WALLET_STATUS.to_owned()),
             sort: "createdAt",
@@ -367,7 +353,7 @@ impl BillingStore {
             ..Query::default()
         };
         let decode = |item| decode::<WalletRow>("wallet", item)?.into_wallet();
-        self.db.list(&query, "wallets", page, decode, |_| true).await
+        self.table.list(&query, "wallets", page, decode, |_| true).await
     }
 
     /// Notes that a session could not be billed, with the event that says so, once.
@@ -378,23 +364,22 @@ impl BillingStore {
         &self,
         session: &SessionId,
         reason: &str,
-        event: Event,
-        trace: &Trace,
+        event: impl Into<Event>,
+        context: &EventContext,
     ) -> Result<(), StoreError> {
         let pk = keys::billing_failure(session);
         let row = FailureRow {
             sk: keys::METADATA.to_owned(),
             reason: reason.to_owned(),
-            failed_at: trace.now,
-            outbox: outbox(&pk, keys::METADATA, 1, [event], trace)?,
+            failed_at: context.now,
+            outbox: outbox(&pk, keys::METADATA, 1, [event], context)?,
             pk: pk.clone(),
         };
-        self.db.insert(&self.table, encode(&pk, row)?).await
+        self.table.insert(encode(&pk, row)?).await
     }
 
     fn partition<'a>(&'a self, pk: &str, prefix: Option<&str>) -> Query<'a> {
         Query {
-            table: &self.table,
             partition: (keys::PK, pk.to_owned()),
             sort: keys::SK,
             prefix: prefix.map(|prefix| (keys::SK, prefix.to_owned())),
@@ -415,15 +400,15 @@ impl BillingStore {
         let pk = keys::wallet(&wallet.user_id);
         let mut row = encode(&pk, WalletRow::new(wallet))?;
         if wallet.version == 1 {
-            transaction.insert(&self.table, row)?;
+            transaction.insert(self.table.name(), row)?;
         } else {
             row.remove(keys::PK);
             row.remove(keys::SK);
             let update = UpdateExpression::new().set_all(row, &[]).only_version(wallet.version - 1);
-            transaction.update(update.build(&self.table, key(&pk, keys::BALANCE))?);
+            transaction.update(update.build(self.table.name(), key(&pk, keys::BALANCE))?);
         }
         for entry in entries {
-            transaction.insert(&self.table, encode(&pk, EntryRow::new(&pk, entry))?)?;
+            transaction.insert(self.table.name(), encode(&pk, EntryRow::new(&pk, entry))?)?;
         }
         Ok(())
     }
@@ -433,21 +418,21 @@ impl BillingStore {
         &self,
         transaction: &mut Transaction,
         invoice: &Invoice,
-        event: Event,
-        trace: &Trace,
+        event: impl Into<Event>,
+        context: &EventContext,
     ) -> Result<(), StoreError> {
         let pk = keys::invoice(&invoice.id);
-        let outbox = outbox(&pk, keys::METADATA, invoice.version, [event], trace)?;
+        let outbox = outbox(&pk, keys::METADATA, invoice.version, [event], context)?;
         let changed = InvoiceRow::new(invoice, outbox).changeable(&pk)?;
         let update = UpdateExpression::new().set_all(changed, &[]).only_version(invoice.version - 1);
-        transaction.update(update.build(&self.table, key(&pk, keys::METADATA))?);
+        transaction.update(update.build(self.table.name(), key(&pk, keys::METADATA))?);
         Ok(())
     }
 
     fn no_longer_open(&self, transaction: &mut Transaction, invoice: &Invoice) -> Result<(), StoreError> {
         let waiting = key(&keys::wallet(&invoice.user_id), &keys::open_invoice(&invoice.issued_at, &invoice.id));
         let is = AttributeValue::S(invoice.id.to_string());
-        transaction.delete(delete_if(&self.table, waiting, "invoiceId", is)?);
+        transaction.delete(delete_if(self.table.name(), waiting, "invoiceId", is)?);
         Ok(())
     }
 }

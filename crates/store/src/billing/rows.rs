@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Instant;
-use domain::bill::{Bill, BillLine, VatLine};
 use domain::billing::{CreditNote, EntryKind, Hold, Invoice, InvoiceStatus, LedgerEntry, Payment, Wallet};
+use domain::charging::tariff::{Bill, BillLine, VatLine};
 use domain::id::{InvoiceId, SessionId, StationId, UserId};
 use domain::money::Currency;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::{LoadedInvoice, TopUp};
+use crate::dynamodb::{Item, decode, encode, time};
 use crate::error::StoreError;
-use crate::item::{Item, decode, encode};
-use crate::{keys, time};
+use crate::keys;
 
 /// What a wallet has for a status, so that the status index lists wallets as well.
 pub const WALLET_STATUS: &str = "WALLET";

@@ -4,24 +4,26 @@
 use chrono::{TimeDelta, TimeZone, Utc};
 use domain::Instant;
 use domain::actor::Role;
-use domain::charging::ModelConfig;
-use domain::connector::ConnectorType;
-use domain::error_log::{Level, LogEntry, LogStatus};
+use domain::battery::ModelConfig;
+use domain::charging::connector::ConnectorType;
+use domain::charging::session::{Limits, Session, SessionTerms, StartSession, Vehicle};
+use domain::charging::station::{Port, PortStatus, Station, StationStatus};
+use domain::charging::tariff::Tariff;
 use domain::geo::Location;
 use domain::id::{PortId, SessionId, StationId, UserId};
+use domain::notifications::{Level, LogEntry, LogStatus};
 use domain::poi::{Poi, PoiDetails, PoiSummary};
-use domain::session::{Limits, Session, SessionTerms, StartSession, Vehicle};
-use domain::station::{Port, PortStatus, Station, StationStatus};
-use domain::tariff::Tariff;
-use store::{ChargingStore, Db, ErrorLogFilter, ErrorLogStore, Page, PageRequest, StoreError, Trace, Transaction};
+use store::{
+    ChargingStore, Db, ErrorLogFilter, ErrorLogStore, EventContext, Page, PageRequest, StoreError, Transaction,
+};
 use testkit::{EmbeddedDynamoDb, FaultyHttp, sdk_config};
 
 pub fn now() -> Instant {
     Utc.with_ymd_and_hms(2026, 3, 3, 12, 0, 0).unwrap()
 }
 
-pub fn trace() -> Trace {
-    Trace { correlation_id: "correlation-1".to_owned(), now: now() }
+pub fn context() -> EventContext {
+    EventContext { correlation_id: "correlation-1".to_owned(), now: now() }
 }
 
 /// A client of the database to which faults happen, and what makes them happen.
@@ -147,8 +149,8 @@ pub async fn put_session(store: &ChargingStore, id: &str, user: &str, station_id
     let at = now() + TimeDelta::seconds(second);
     let (session, event) = Session::start(request, &mut station, &mut port(station_id, 1), Role::User, at).unwrap();
     let mut transaction = Transaction::new();
-    store.sessions.insert(&mut transaction, &session, &terms, [event], &trace()).unwrap();
-    transaction.commit(store.sessions.db()).await.unwrap();
+    store.sessions.insert(&mut transaction, &session, &terms, [event], &context()).unwrap();
+    transaction.commit(store.sessions.table().db()).await.unwrap();
     session.id
 }
 

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use billing::Billing;
-use domain::event::{Event, SessionEnded, seal};
+use domain::charging::session::SessionEnded;
+use domain::event::{Event, seal};
 use domain::id::{InvoiceId, SessionId};
 use lambda_kit::{Clock, Door};
 use serde_json::{Value, json};

@@ -1,0 +1,401 @@
+mod rows;
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::Instant;
+use domain::charging::session::{Session, SessionStatus, SessionTerms};
+use domain::event::Event;
+use domain::id::{SessionId, StationId, UserId};
+use domain::machine::State;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+
+use crate::FleetPart;
+use crate::dynamodb::{
+    Db, Item, Page, PageRequest, Query, ShardedQuery, Table, Transaction, Update, UpdateExpression, decode, encode,
+    key, number, outbox, pk_of, readable, time,
+};
+use crate::error::StoreError;
+use crate::{EventContext, keys};
+use rows::{DetailsRow, MeterText, SessionRow};
+
+/// Partitions of the active index read at the same time.
+const PARALLEL_PARTITIONS: usize = 16;
+
+/// Charging sessions, in the sessions table.
+#[derive(Clone, Debug)]
+pub struct SessionStore {
+    table: Table,
+}
+
+/// A session as read, with its terms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedSession {
+    /// The session.
+    pub session: Session,
+    /// Its terms.
+    pub terms: SessionTerms,
+}
+
+/// Which sessions are listed, newest first.
+#[derive(Clone, Debug)]
+pub enum SessionFilter {
+    /// A user's.
+    User(UserId),
+    /// A station's.
+    Station(StationId),
+    /// Those in a state, by when they entered it.
+    Status(SessionStatus),
+    /// Those that entered a state from the first instant to the second.
+    Changed(SessionStatus, Instant, Instant),
+}
+
+/// An active session as the active index names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ActiveKey {
+    /// Its station.
+    pub station_id: StationId,
+    /// Its id.
+    pub session_id: SessionId,
+}
+
+impl SessionStore {
+    /// Sessions in `table`.
+    #[must_use]
+    pub fn new(db: Db, table: impl Into<String>) -> Self {
+        Self { table: Table::new(db, table) }
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Reads a session with its terms, as they are now.
+    ///
+    /// # Errors
+    /// When the table cannot be read or an item not understood.
+    pub async fn load(&self, id: &SessionId) -> Result<Option<LoadedSession>, StoreError> {
+        let pk = keys::session(id);
+        let query = Query { partition: (keys::PK, pk.clone()), consistent: true, ..Query::default() };
+        let (mut session, mut terms) = (None, None);
+        for item in self.table.query_all(&query).await? {
+            if item.get(keys::SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == keys::METADATA) {
+                session = Some(decode::<SessionRow>(&pk, item)?.into_session()?);
+            } else {
+                terms = Some(decode::<DetailsRow>(&pk, item)?.into_terms()?);
+            }
+        }
+        match (session, terms) {
+            (Some(session), Some(terms)) => Ok(Some(LoadedSession { session, terms })),
+            (None, None) => Ok(None),
+            _ => Err(StoreError::corrupt(pk, "one of its two items is missing")),
+        }
+    }
+
+    /// Reads the terms of a session, which never change.
+    ///
+    /// # Errors
+    /// When the table cannot be read or the item is missing or not understood.
+    pub async fn load_terms(&self, id: &SessionId) -> Result<SessionTerms, StoreError> {
+        let pk = keys::session(id);
+        let mut row: Option<DetailsRow> = self.table.get(&pk, keys::DETAILS, false).await?;
+        if row.is_none() {
+            // A session that has just started: only a consistent read, which costs twice as much, is sure to see it.
+            row = self.table.get(&pk, keys::DETAILS, true).await?;
+        }
+        row.ok_or_else(|| StoreError::corrupt(pk, "its DETAILS are missing"))?.into_terms()
+    }
+
+    /// Puts a new session, with the events of its start, within `transaction`.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn insert(
+        &self,
+        transaction: &mut Transaction,
+        session: &Session,
+        terms: &SessionTerms,
+        events: impl IntoIterator<Item = impl Into<Event>>,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
+        transaction.insert(self.table.name(), Self::item(session, events, context)?)?;
+        let details = DetailsRow::new(&session.id, terms)?;
+        transaction.insert(self.table.name(), encode(session.id.as_str(), details)?)
+    }
+
+    /// Writes what a tick changed: one item, and no index unless the session's state changed.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed the session first.
+    pub async fn save_tick(&self, session: &Session) -> Result<(), StoreError> {
+        self.table.update(self.tick(session)?).await
+    }
+
+    /// Writes what settling changed of a session that goes on, within `transaction`.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn save_tick_in(&self, transaction: &mut Transaction, session: &Session) -> Result<(), StoreError> {
+        transaction.update(self.tick(session)?);
+        Ok(())
+    }
+
+    fn tick(&self, session: &Session) -> Result<Update, StoreError> {
+        let pk = keys::session(&session.id);
+        let mut update = UpdateExpression::new()
+            .set("meteredAt", AttributeValue::S(time::text(&session.metered_at)))
+            .set("chargePercent", number(session.charge_percent))
+            .set("powerKw", number(session.power_kw))
+            .set("meter", AttributeValue::S(MeterText(session.meter.clone()).into()))
+            .set("version", number(session.version))
+            .remove(keys::OUTBOX)
+            .only_version(session.version - 1);
+        // Only the first tick changes the status, whose index would otherwise be looked at for nothing.
+        if session.status_changed_at == session.metered_at {
+            update = update
+                .set("status", AttributeValue::S(session.status.name().to_owned()))
+                .set("statusShard", AttributeValue::S(status_shard(session)))
+                .set("statusChangedAt", AttributeValue::S(time::text(&session.status_changed_at)));
+        }
+        update.build(self.table.name(), key(&pk, keys::METADATA))
+    }
+
+    /// Writes a session that ended, with the events of its end, within `transaction`; it leaves the active index.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn save_end(
+        &self,
+        transaction: &mut Transaction,
+        session: &Session,
+        events: impl IntoIterator<Item = impl Into<Event>>,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
+        transaction.update(self.change(session, events, context)?);
+        Ok(())
+    }
+
+    /// Has the events that lie on an ended session relayed once more, under the ids that they have: any write of the
+    /// item brings its outbox to the stream again.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed the session first.
+    pub async fn relay_again(&self, session: &Session, now: Instant) -> Result<(), StoreError> {
+        let update = UpdateExpression::new()
+            .set("relayedAgainAt", AttributeValue::S(time::text(&now)))
+            .only_version(session.version);
+        self.table.update(update.build(self.table.name(), key(&keys::session(&session.id), keys::METADATA))?).await
+    }
+
+    fn change(
+        &self,
+        session: &Session,
+        events: impl IntoIterator<Item = impl Into<Event>>,
+        context: &EventContext,
+    ) -> Result<Update, StoreError> {
+        let mut row = Self::item(session, events, context)?;
+        row.remove(keys::PK);
+        row.remove(keys::SK);
+        UpdateExpression::new()
+            .set_all(row, &["activeShard", "activeKey", keys::OUTBOX])
+            .only_version(session.version - 1)
+            .build(self.table.name(), key(&keys::session(&session.id), keys::METADATA))
+    }
+
+    fn item(
+        session: &Session,
+        events: impl IntoIterator<Item = impl Into<Event>>,
+        context: &EventContext,
+    ) -> Result<Item, StoreError> {
+        let pk = keys::session(&session.id);
+        let outbox = outbox(&pk, keys::METADATA, session.version, events, context)?;
+        encode(&pk, SessionRow::new(session, outbox))
+    }
+
+    /// The active sessions of a part of the fleet, from the keys-only index, page by page as they come: those of a
+    /// shard in order of their stations, those of several shards mixed. Pages hold at most `limit` keys where it is
+    /// given, and 1 MB otherwise. The reader stops reading when it has enough: dropping the stream reads no further.
+    pub fn active(
+        &self,
+        part: FleetPart,
+        limit: Option<usize>,
+    ) -> impl Stream<Item = Result<Vec<ActiveKey>, StoreError>> + '_ {
+        let limit = limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
+        let pages = stream::iter(part.shards()).map(move |shard| {
+            let pages = stream::try_unfold(Some(None), move |start: Option<Option<Item>>| async move {
+                let Some(start) = start else { return Ok(None) };
+                let (items, next) = self.table.query_page(&self.active_query(shard, None), start, limit).await?;
+                Ok(Some((active_keys(&items), next.map(Some))))
+            });
+            Box::pin(pages)
+        });
+        pages.flatten_unordered(PARALLEL_PARTITIONS).map_ok(move |mut keys| {
+            keys.retain(|key| part.contains(&key.station_id));
+            keys
+        })
+    }
+
+    /// The active sessions of a station, from the keys-only index.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn active_at_station(&self, station: &StationId) -> Result<Vec<ActiveKey>, StoreError> {
+        let query = self.active_query(station.shard(keys::SHARDS), Some(keys::active_prefix(station)));
+        Ok(active_keys(&self.table.query_all(&query).await?))
+    }
+
+    fn active_query(&self, shard: u32, prefix: Option<String>) -> Query<'_> {
+        Query {
+            index: Some(keys::ACTIVE_INDEX),
+            partition: ("activeShard", keys::active_shard(shard)),
+            prefix: prefix.map(|prefix| ("activeKey", prefix)),
+            ..Query::default()
+        }
+    }
+
+    /// Reads the sessions behind these keys. Sessions that ended since are left out, and so are items that cannot be
+    /// decoded: they must not stop the others of their shard. The log names them.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn read_active(&self, keys: &[ActiveKey]) -> Result<Vec<Session>, StoreError> {
+        let read = self.read_each(keys.iter().map(|key| &key.session_id), false).await?;
+        let readable = read.into_iter().filter_map(|session| {
+            session.inspect_err(|error| tracing::error!(%error, "an active session cannot be read")).ok()
+        });
+        Ok(readable.filter(|session| session.status.is_active()).collect())
+    }
+
+    /// Reads the sessions with these ids as they are now; those that have ended are left out.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or an item not decoded: a decision about a site needs every session there.
+    pub async fn read_running<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a SessionId>,
+    ) -> Result<Vec<Session>, StoreError> {
+        let sessions: Vec<Session> = self.read_each(ids, true).await?.into_iter().collect::<Result<_, _>>()?;
+        Ok(sessions.into_iter().filter(|session| session.status.is_active()).collect())
+    }
+
+    async fn read_each<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a SessionId>,
+        consistent: bool,
+    ) -> Result<Vec<Result<Session, StoreError>>, StoreError> {
+        let wanted = ids.into_iter().map(|id| key(&keys::session(id), keys::METADATA)).collect();
+        let items = self.table.batch_get_keys(wanted, consistent).await?;
+        Ok(items.into_iter().map(|item| decode::<SessionRow>("session", item)?.into_session()).collect())
+    }
+
+    /// Those of `ids` that ended and are to be billed.
+    ///
+    /// # Errors
+    /// When the table cannot be read or an item not understood.
+    pub async fn billable(&self, ids: &[SessionId]) -> Result<BTreeSet<SessionId>, StoreError> {
+        let sessions: Vec<Session> = self.read_each(ids, true).await?.into_iter().collect::<Result<_, _>>()?;
+        let billable =
+            |session: &Session| matches!(session.status, SessionStatus::Completed | SessionStatus::Interrupted);
+        Ok(sessions.into_iter().filter(billable).map(|session| session.id).collect())
+    }
+
+    /// Lists sessions as [`SessionStore::list`] does, each with its terms.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn list_loaded(
+        &self,
+        filter: &SessionFilter,
+        page: &PageRequest,
+        keep: impl Fn(&Session) -> bool,
+    ) -> Result<Page<LoadedSession>, StoreError> {
+        let Page { items, next_token } = self.list(filter, page, keep).await?;
+        let mut details: HashMap<String, Item> = HashMap::new();
+        // Of a session that has just started only a consistent read, which costs twice as much, is sure to see them.
+        for consistent in [false, true] {
+            let pks = items.iter().map(|session| keys::session(&session.id)).filter(|pk| !details.contains_key(pk));
+            let wanted: Vec<Item> = pks.map(|pk| key(&pk, keys::DETAILS)).collect();
+            let read = self.table.batch_get_keys(wanted, consistent).await?;
+            details.extend(read.into_iter().filter_map(|item| Some((pk_of(&item)?, item))));
+        }
+        let loaded = items.into_iter().filter_map(|session| {
+            let pk = keys::session(&session.id);
+            let item = details.remove(&pk).ok_or_else(|| StoreError::corrupt(&pk, "its DETAILS are missing"));
+            let terms = item.and_then(|item| decode::<DetailsRow>(&pk, item)?.into_terms());
+            Some(LoadedSession { session, terms: readable(terms)? })
+        });
+        Ok(Page { items: loaded.collect(), next_token })
+    }
+
+    /// Lists sessions, newest first; `keep` filters what the index cannot.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn list(
+        &self,
+        filter: &SessionFilter,
+        page: &PageRequest,
+        keep: impl Fn(&Session) -> bool,
+    ) -> Result<Page<Session>, StoreError> {
+        let decode = |item| decode::<SessionRow>("session", item).and_then(SessionRow::into_session);
+        let (index, attribute, value) = match filter {
+            SessionFilter::User(id) => (keys::USER_INDEX, "userId", id.to_string()),
+            SessionFilter::Station(id) => (keys::STATION_INDEX, "stationId", id.to_string()),
+            SessionFilter::Status(status) => {
+                let query = self.by_status(*status, None);
+                let list = format!("sessions {}", status.name());
+                return self.table.list_sharded(&query, &list, page, decode, keep).await;
+            }
+            SessionFilter::Changed(status, from, to) => {
+                let between = (time::text(from), time::text(to));
+                let list = format!("sessions {} {between:?}", status.name());
+                let query = self.by_status(*status, Some(between));
+                return self.table.list_sharded(&query, &list, page, decode, keep).await;
+            }
+        };
+        let list = format!("sessions by {attribute} {value}");
+        let query = Query {
+            index: Some(index),
+            partition: (attribute, value),
+            sort: "createdAt",
+            newest_first: true,
+            ..Query::default()
+        };
+        self.table.list(&query, &list, page, decode, keep).await
+    }
+
+    fn by_status(&self, status: SessionStatus, between: Option<(String, String)>) -> ShardedQuery<'_> {
+        ShardedQuery {
+            index: keys::STATUS_INDEX,
+            attribute: "statusShard",
+            value: status.name(),
+            sort: "statusChangedAt",
+            between,
+        }
+    }
+}
+
+/// Partition of the status index in which a session is: a minute's first ticks move it from one to another, and so do
+/// the ends, thousands at once in a large fleet.
+fn status_shard(session: &Session) -> String {
+    keys::sharded(session.status.name(), session.station_id.shard(keys::SHARDS))
+}
+
+/// The keys that are understood. One that is not must not stop its shard; the alarm on error logs tells.
+fn active_keys(items: &[Item]) -> Vec<ActiveKey> {
+    let keys = items.iter().filter_map(|item| {
+        active_key(item).inspect_err(|error| tracing::error!(%error, "an active session cannot be found")).ok()
+    });
+    keys.collect()
+}
+
+fn active_key(item: &Item) -> Result<ActiveKey, StoreError> {
+    let text = item.get("activeKey").and_then(|value: &AttributeValue| value.as_s().ok());
+    text.and_then(|text| text.split_once('#'))
+        .and_then(|(station, session)| {
+            Some(ActiveKey { station_id: StationId::new(station).ok()?, session_id: SessionId::new(session).ok()? })
+        })
+        .ok_or_else(|| StoreError::corrupt(keys::ACTIVE_INDEX, "a key that is not stationId#sessionId"))
+}

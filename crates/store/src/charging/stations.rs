@@ -1,0 +1,436 @@
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono_tz::Tz;
+use domain::Instant;
+use domain::battery::ModelConfig;
+use domain::charging::connector::ConnectorType;
+use domain::charging::station::{Port, PortStatus, Station, StationStatus};
+use domain::charging::tariff::Tariff;
+use domain::event::Event;
+use domain::geo::Location;
+use domain::id::{PortId, SessionId, StationId};
+use domain::machine::State;
+use serde::{Deserialize, Serialize};
+
+use crate::dynamodb::{
+    Db, Item, Near, Page, PageRequest, Query, Table, Transaction, Update, UpdateExpression, decode, delete_if, encode,
+    json, key, number, outbox, time,
+};
+use crate::error::StoreError;
+use crate::{EventContext, keys};
+
+/// Stations that a page of a search near a place reads: some 500 read units.
+const MOST_CANDIDATES: usize = 1000;
+
+/// Stations and their ports, in the stations table.
+#[derive(Clone, Debug)]
+pub struct StationStore {
+    table: Table,
+}
+
+/// A station as read, with its ports in order of their numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedStation {
+    /// The station.
+    pub station: Station,
+    /// Its ports.
+    pub ports: Vec<Port>,
+}
+
+/// Which stations are listed.
+#[derive(Clone, Debug)]
+pub enum StationFilter {
+    /// Those in a state, by id.
+    Status(StationStatus),
+    /// Those within a radius (km), nearest first, perhaps only those in a state.
+    Near(Location, f64, Option<StationStatus>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StationRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    station_id: StationId,
+    name: String,
+    address: String,
+    latitude: f64,
+    longitude: f64,
+    cell: String,
+    time_zone: String,
+    power_kw: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tariff: Option<String>,
+    model: ModelConfig,
+    status: StationStatus,
+    charging_ports: u32,
+    #[serde(with = "time")]
+    created_at: Instant,
+    #[serde(with = "time")]
+    updated_at: Instant,
+    version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outbox: Option<String>,
+}
+
+// `portStatus`, not `status`: the indexes over stations must not see ports.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PortRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK")]
+    sk: String,
+    port_id: PortId,
+    port_number: u32,
+    connector_type: ConnectorType,
+    max_power_kw: f64,
+    port_status: PortStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session_id: Option<SessionId>,
+    version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outbox: Option<String>,
+}
+
+impl StationStore {
+    /// Stations in `table`.
+    #[must_use]
+    pub fn new(db: Db, table: impl Into<String>) -> Self {
+        Self { table: Table::new(db, table) }
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Reads a station with its ports, as they are now.
+    ///
+    /// # Errors
+    /// When the table cannot be read or an item not understood.
+    pub async fn load(&self, id: &StationId) -> Result<Option<LoadedStation>, StoreError> {
+        let query = Query { partition: (keys::PK, keys::station(id)), consistent: true, ..Query::default() };
+        let mut station = None;
+        let mut ports = Vec::new();
+        for item in self.table.query_all(&query).await? {
+            if item.get(keys::SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == keys::METADATA) {
+                station = Some(decode::<StationRow>(&query.partition.1, item)?.into_station()?);
+            } else {
+                ports.push(decode::<PortRow>(&query.partition.1, item)?.into_port(id));
+            }
+        }
+        ports.sort_by_key(|port| port.number);
+        Ok(station.map(|station| LoadedStation { station, ports }))
+    }
+
+    /// Creates a station with its ports, all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the id is taken.
+    pub async fn insert(&self, station: &Station, ports: &[Port]) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        transaction.insert(self.table.name(), station_item(station, None)?)?;
+        for port in ports {
+            transaction.insert(self.table.name(), port_item(port, None)?)?;
+        }
+        transaction.commit(self.table.db()).await
+    }
+
+    /// Writes a changed station, with the events of the change, within `transaction`.
+    ///
+    /// # Errors
+    /// When the station cannot be encoded.
+    pub fn save_in(
+        &self,
+        transaction: &mut Transaction,
+        station: &Station,
+        events: impl IntoIterator<Item = impl Into<Event>>,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
+        let outbox = outbox(&keys::station(&station.id), keys::METADATA, station.version, events, context)?;
+        let mut row = station_item(station, outbox)?;
+        row.remove(keys::PK);
+        row.remove(keys::SK);
+        let change = UpdateExpression::new().set_all(row, &["tariff", keys::OUTBOX]).only_version(station.version - 1);
+        transaction.update(change.build(self.table.name(), station_key(station))?);
+        Ok(())
+    }
+
+    /// Deletes a station with its ports.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the station, the set of its ports or a port changed since it was read.
+    pub async fn delete(&self, loaded: &LoadedStation) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        let station = &loaded.station;
+        // Every start and every change of the set of ports changes the station's version.
+        transaction.delete(delete_if(self.table.name(), station_key(station), "version", number(station.version))?);
+        for port in &loaded.ports {
+            transaction.delete(delete_if(self.table.name(), port_key(port), "version", number(port.version))?);
+        }
+        transaction.commit(self.table.db()).await
+    }
+
+    /// Adds a port.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when its id is taken or the station changed since it was read.
+    pub async fn add_port(&self, station: &Station, port: &Port) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        self.bump(&mut transaction, station)?;
+        transaction.insert(self.table.name(), port_item(port, None)?)?;
+        transaction.commit(self.table.db()).await
+    }
+
+    /// Removes a port.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when it or its station changed since it was read.
+    pub async fn remove_port(&self, station: &Station, port: &Port) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        self.bump(&mut transaction, station)?;
+        transaction.delete(delete_if(self.table.name(), port_key(port), "version", number(port.version))?);
+        transaction.commit(self.table.db()).await
+    }
+
+    /// A change of the set of ports changes the station's version, so that two such changes at once cannot pass the
+    /// limits on that set together.
+    fn bump(&self, transaction: &mut Transaction, station: &Station) -> Result<(), StoreError> {
+        let bump = UpdateExpression::new()
+            .set("version", number(station.version + 1))
+            .remove(keys::OUTBOX)
+            .only_version(station.version);
+        transaction.update(bump.build(self.table.name(), station_key(station))?);
+        Ok(())
+    }
+
+    /// Writes a changed port by itself.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
+    pub async fn save_port(&self, port: &Port) -> Result<(), StoreError> {
+        self.table.update(self.port_change(port, None)?).await
+    }
+
+    /// Writes a changed port, with the events of the change, within `transaction`.
+    ///
+    /// # Errors
+    /// When the port cannot be encoded.
+    pub fn save_port_in(
+        &self,
+        transaction: &mut Transaction,
+        port: &Port,
+        events: impl IntoIterator<Item = impl Into<Event>>,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
+        let outbox = outbox(&keys::station(&port.station_id), &keys::port(&port.id), port.version, events, context)?;
+        transaction.update(self.port_change(port, outbox)?);
+        Ok(())
+    }
+
+    fn port_change(&self, port: &Port, outbox: Option<String>) -> Result<Update, StoreError> {
+        let mut row = port_item(port, outbox)?;
+        row.remove(keys::PK);
+        row.remove(keys::SK);
+        UpdateExpression::new()
+            .set_all(row, &["sessionId", keys::OUTBOX])
+            .only_version(port.version - 1)
+            .build(self.table.name(), port_key(port))
+    }
+
+    /// Counts a session in, within `transaction`: only while the station is ACTIVE and configured as it was read.
+    ///
+    /// # Errors
+    /// When the update cannot be built.
+    pub fn count_in(&self, transaction: &mut Transaction, station: &Station) -> Result<(), StoreError> {
+        let update = UpdateExpression::new()
+            .add("chargingPorts", 1)
+            .add("version", 1)
+            .remove(keys::OUTBOX)
+            .only_if("status", AttributeValue::S(StationStatus::Active.name().to_owned()))
+            .only_if("updatedAt", AttributeValue::S(time::text(&station.updated_at)));
+        transaction.update(update.build(self.table.name(), station_key(station))?);
+        Ok(())
+    }
+
+    /// Counts sessions out at a station that was not read, within `transaction`: only while `running` run there, of
+    /// which `left` are left.
+    ///
+    /// # Errors
+    /// When the update cannot be built.
+    pub fn count_out(
+        &self,
+        transaction: &mut Transaction,
+        station: &StationId,
+        running: usize,
+        left: usize,
+    ) -> Result<(), StoreError> {
+        let update = UpdateExpression::new()
+            .set("chargingPorts", number(left))
+            .add("version", 1)
+            .remove(keys::OUTBOX)
+            .only_if("chargingPorts", number(running));
+        transaction.update(update.build(self.table.name(), key(&keys::station(station), keys::METADATA))?);
+        Ok(())
+    }
+
+    /// Frees the port at which `session` charges, within `transaction`, without having read it.
+    ///
+    /// # Errors
+    /// When the update cannot be built.
+    pub fn free_port(
+        &self,
+        transaction: &mut Transaction,
+        station: &StationId,
+        port: &PortId,
+        session: &SessionId,
+    ) -> Result<(), StoreError> {
+        let update = UpdateExpression::new()
+            .set("portStatus", AttributeValue::S(PortStatus::Free.name().to_owned()))
+            .remove("sessionId")
+            .remove(keys::OUTBOX)
+            .add("version", 1)
+            .only_if("portStatus", AttributeValue::S(PortStatus::Charging.name().to_owned()))
+            .only_if("sessionId", AttributeValue::S(session.to_string()));
+        transaction.update(update.build(self.table.name(), key(&keys::station(station), &keys::port(port)))?);
+        Ok(())
+    }
+
+    /// Lists stations (without ports). A page of those near a place can be short, even empty, and still have a next one.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn list(&self, filter: &StationFilter, page: &PageRequest) -> Result<Page<Station>, StoreError> {
+        match filter {
+            StationFilter::Status(status) => self.list_by_status(*status, page).await,
+            StationFilter::Near(at, radius_km, status) => self.list_near(*at, *radius_km, *status, page).await,
+        }
+    }
+
+    async fn list_by_status(&self, status: StationStatus, page: &PageRequest) -> Result<Page<Station>, StoreError> {
+        let list = format!("stations by status {}", status.name());
+        let query = Query {
+            index: Some(keys::STATUS_INDEX),
+            partition: ("status", status.name().to_owned()),
+            sort: "stationId",
+            ..Query::default()
+        };
+        let decode = |item| decode::<StationRow>("station", item)?.into_station();
+        self.table.list(&query, &list, page, decode, |_| true).await
+    }
+
+    async fn list_near(
+        &self,
+        at: Location,
+        radius_km: f64,
+        status: Option<StationStatus>,
+        page: &PageRequest,
+    ) -> Result<Page<Station>, StoreError> {
+        let near = Near {
+            table: &self.table,
+            keys_only: true,
+            most_items: MOST_CANDIDATES,
+            at,
+            radius_km,
+            list: format!("stations near {},{} within {radius_km} {status:?}", at.latitude, at.longitude),
+        };
+        let decode = |item| decode::<StationRow>("station", item)?.into_station();
+        let place = |station: &Station| Some((station.location, station.id.to_string()));
+        let keep = |station: &Station| status.is_none_or(|status| station.status == status);
+        let Page { items, next_token } = near.page(page, decode, place, keep).await?;
+        Ok(Page { items: items.into_iter().map(|(_, station)| station).collect(), next_token })
+    }
+}
+
+fn station_key(station: &Station) -> Item {
+    key(&keys::station(&station.id), keys::METADATA)
+}
+
+fn port_key(port: &Port) -> Item {
+    key(&keys::station(&port.station_id), &keys::port(&port.id))
+}
+
+fn station_item(station: &Station, outbox: Option<String>) -> Result<Item, StoreError> {
+    let pk = keys::station(&station.id);
+    let row = StationRow {
+        pk: pk.clone(),
+        sk: keys::METADATA.to_owned(),
+        station_id: station.id.clone(),
+        name: station.name.clone(),
+        address: station.address.clone(),
+        latitude: station.location.latitude,
+        longitude: station.location.longitude,
+        cell: station.location.cell(),
+        time_zone: station.time_zone.name().to_owned(),
+        power_kw: station.power_kw,
+        tariff: station.tariff.as_ref().map(|tariff| json(&pk, tariff)).transpose()?,
+        model: station.model.clone(),
+        status: station.status,
+        charging_ports: station.charging_ports,
+        created_at: station.created_at,
+        updated_at: station.updated_at,
+        version: station.version,
+        outbox,
+    };
+    encode(&pk, row)
+}
+
+fn port_item(port: &Port, outbox: Option<String>) -> Result<Item, StoreError> {
+    let pk = keys::station(&port.station_id);
+    let row = PortRow {
+        pk: pk.clone(),
+        sk: keys::port(&port.id),
+        port_id: port.id.clone(),
+        port_number: port.number,
+        connector_type: port.connector,
+        max_power_kw: port.max_power_kw,
+        port_status: port.status,
+        session_id: port.session_id.clone(),
+        version: port.version,
+        outbox,
+    };
+    encode(&pk, row)
+}
+
+impl StationRow {
+    fn into_station(self) -> Result<Station, StoreError> {
+        let time_zone: Tz = self.time_zone.parse().map_err(|error| StoreError::corrupt(&self.pk, error))?;
+        let tariff: Option<Tariff> = self
+            .tariff
+            .map(|tariff| serde_json::from_str(&tariff).map_err(|error| StoreError::corrupt(&self.pk, error)))
+            .transpose()?;
+        Ok(Station {
+            id: self.station_id,
+            name: self.name,
+            address: self.address,
+            location: Location { latitude: self.latitude, longitude: self.longitude },
+            time_zone,
+            power_kw: self.power_kw,
+            tariff,
+            model: self.model,
+            status: self.status,
+            charging_ports: self.charging_ports,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            version: self.version,
+        })
+    }
+}
+
+impl PortRow {
+    fn into_port(self, station: &StationId) -> Port {
+        Port {
+            station_id: station.clone(),
+            id: self.port_id,
+            number: self.port_number,
+            connector: self.connector_type,
+            max_power_kw: self.max_power_kw,
+            status: self.port_status,
+            session_id: self.session_id,
+            version: self.version,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Lists: a page at a time, in a bounded number of reads.
+
+use std::collections::HashMap;
+
+use super::item::{Item, describe, readable};
+use super::page::{Page, PageRequest, Position, resume, token};
+use super::table::{Query, Table};
+use crate::error::StoreError;
+
+/// Keys that a list reads at a time, once its first read did not fill the page.
+pub(crate) const LIST_READ: usize = 100;
+/// Reads of one page of a list. After these the page ends, however short it is.
+pub(crate) const LIST_READS: usize = 10;
+
+impl Table {
+    /// Lists the items that a query of a keys-only index names, or that a [covering](Query::covering) query reads itself,
+    /// in its order, as far as `keep` accepts them.
+    ///
+    /// `list` describes the list, so that a token of another one is refused. An item that cannot be decoded is left out
+    /// with an error in the log.
+    ///
+    /// A page is read in few reads, however much of it is filtered away. The first read is as long as the page, which is
+    /// all that a list without filter needs. The others have a fixed length. After the last the page ends where it is,
+    /// and its token goes on behind the last item that was looked at.
+    pub(crate) async fn list<T>(
+        &self,
+        query: &Query<'_>,
+        list: &str,
+        page: &PageRequest,
+        decode: impl Fn(Item) -> Result<T, StoreError>,
+        keep: impl Fn(&T) -> bool,
+    ) -> Result<Page<T>, StoreError> {
+        let from: Option<Position> = resume(list, page.next_token.as_deref())?;
+        let mut start = from.map(|from| from.into_key(query)).transpose()?;
+        let mut items = Vec::new();
+        let mut limit = page.limit;
+        for _ in 0..LIST_READS {
+            let (found, next) = self.query_page(query, start, i32::try_from(limit).ok()).await?;
+            let whole = if query.covering { found.clone() } else { self.behind(&found).await? };
+            let mut whole: HashMap<String, Item> = whole.into_iter().map(|item| (describe(&item), item)).collect();
+            for (index, key) in found.iter().enumerate() {
+                let item = whole.remove(&describe(key)).and_then(|item| readable(decode(item)));
+                items.extend(item.filter(&keep));
+                let is_last = index + 1 == found.len() && next.is_none();
+                if items.len() == page.limit && !is_last {
+                    return Ok(Page { items, next_token: Some(token(list, Position::of(query, key)?)?) });
+                }
+            }
+            start = next;
+            if start.is_none() {
+                return Ok(Page { items, next_token: None });
+            }
+            limit = LIST_READ;
+        }
+        let next_token = start.map(|key| token(list, Position::of(query, &key)?)).transpose()?;
+        Ok(Page { items, next_token })
+    }
+}

@@ -1,0 +1,121 @@
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::error::DomainError;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::item::Item;
+use super::table::Query;
+use crate::error::StoreError;
+use crate::keys;
+
+/// The longest sort key that `DynamoDB` takes, bytes.
+const LONGEST_KEY: usize = 1024;
+
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The items on it. A page of a filtered list can be short, even empty, and still have a next one.
+    pub items: Vec<T>,
+    /// Where the next page begins; absent on the last.
+    pub next_token: Option<String>,
+}
+
+/// Which page of a list is asked for.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// The most items on it.
+    pub limit: usize,
+    /// The `nextToken` of the page before.
+    pub next_token: Option<String>,
+}
+
+/// The content of a token: a position in a list.
+#[derive(Serialize, Deserialize)]
+struct Token<K> {
+    list: String,
+    from: K,
+}
+
+/// An opaque token for the rest of the list that `list` describes, after the position `from`.
+pub(crate) fn token<K: Serialize>(list: &str, from: K) -> Result<String, StoreError> {
+    let json = serde_json::to_vec(&Token { list: list.to_owned(), from })
+        .map_err(|error| StoreError::Rejected(error.to_string()))?;
+    Ok(URL_SAFE_NO_PAD.encode(json))
+}
+
+/// The position in a token of the same list.
+pub(crate) fn resume<K: DeserializeOwned>(list: &str, token: Option<&str>) -> Result<Option<K>, StoreError> {
+    let Some(text) = token else { return Ok(None) };
+    let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong_token())?;
+    let token: Token<K> = serde_json::from_slice(&json).map_err(|_| wrong_token())?;
+    if token.list != list {
+        return Err(wrong_token());
+    }
+    Ok(Some(token.from))
+}
+
+/// The refusal of a token that was not handed out for this list.
+pub(crate) fn wrong_token() -> StoreError {
+    DomainError::invalid("nextToken", "must be the nextToken of the page before, of the same list").into()
+}
+
+/// A position in a query: the values of an item's keys, without their names and without the partition. The query
+/// supplies those, so a forged token cannot leave its partition or name another attribute.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Sort key of the index or table.
+    sort: String,
+    /// Primary key of the item in its table, in the order of [`keys::PRIMARY`]; empty in a query of the table itself.
+    primary: Vec<String>,
+}
+
+impl Position {
+    /// The position of `item`, which the query found.
+    pub fn of(query: &Query<'_>, item: &Item) -> Result<Self, StoreError> {
+        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
+        let sort =
+            text(query.sort).ok_or_else(|| StoreError::corrupt("an item of a list", format!("no {}", query.sort)))?;
+        let primary = match query.index {
+            Some(_) => keys::PRIMARY.into_iter().filter_map(text).collect(),
+            None => Vec::new(),
+        };
+        Ok(Self { sort, primary })
+    }
+
+    /// Its sort key.
+    pub fn sort(&self) -> &str {
+        &self.sort
+    }
+
+    /// The key after which the query goes on.
+    ///
+    /// # Errors
+    /// A validation error for values that are no keys of the query.
+    pub fn into_key(self, query: &Query<'_>) -> Result<Item, StoreError> {
+        let primary: &[&str] = match query.index {
+            None => &[],
+            Some(_) if query.sort == keys::TELEMETRY_STATION => &[keys::TELEMETRY_STATION],
+            Some(_) => &[keys::PK, keys::SK],
+        };
+        let is_key = |text: &String| (1..=LONGEST_KEY).contains(&text.len());
+        let fits = self.primary.len() == primary.len()
+            && self.primary.iter().chain([&self.sort]).all(is_key)
+            && query.covers(&self.sort)
+            // Where the index sorts by a part of the primary key, both say the same.
+            && primary.iter().zip(&self.primary).all(|(name, value)| *name != query.sort || *value == self.sort);
+        if !fits {
+            return Err(wrong_token());
+        }
+        let (partition, value) = &query.partition;
+        let names = primary.iter().copied().chain([query.sort, *partition]);
+        let values = self.primary.into_iter().chain([self.sort, value.clone()]);
+        Ok(names
+            .zip(values)
+            .map(|(name, value)| (name.to_owned(), AttributeValue::S(value)))
+            .collect::<HashMap<_, _>>())
+    }
+}

@@ -1,0 +1,401 @@
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, KeysAndAttributes, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::de::DeserializeOwned;
+
+use super::db::Db;
+use super::item::{Item, decode, describe, key, own_key};
+use super::retry::{LostAnswer, retrying};
+use super::transaction::{Update, is_same_item};
+use crate::error::{StoreError, classify};
+use crate::keys;
+
+/// `BatchGetItem`'s limit.
+const BATCH: usize = 100;
+/// Batches read at the same time.
+const PARALLEL_BATCHES: usize = 8;
+/// A table, by its name and the database that it is in.
+#[derive(Clone, Debug)]
+pub struct Table {
+    db: Db,
+    name: String,
+}
+
+/// A query of one partition of a table or index.
+#[derive(Default)]
+pub(crate) struct Query<'a> {
+    pub index: Option<&'a str>,
+    /// Partition key attribute and its value.
+    pub partition: (&'a str, String),
+    /// Sort key attribute; lists need it for their tokens.
+    pub sort: &'a str,
+    /// Sort key attribute and what it begins with.
+    pub prefix: Option<(&'a str, String)>,
+    /// Sort key attribute and its bounds, both within; instead of a prefix.
+    pub between: Option<(&'a str, String, String)>,
+    pub newest_first: bool,
+    pub consistent: bool,
+    /// Whether the table or index that is queried has all of an item that is listed, not just its keys.
+    pub covering: bool,
+}
+
+impl Query<'_> {
+    /// Whether a sort key lies within the query's bounds.
+    pub fn covers(&self, sort: &str) -> bool {
+        self.prefix.as_ref().is_none_or(|(_, prefix)| sort.starts_with(prefix.as_str()))
+            && self.between.as_ref().is_none_or(|(_, from, to)| (from.as_str()..=to.as_str()).contains(&sort))
+    }
+}
+
+impl Table {
+    /// The table `name`.
+    #[must_use]
+    pub fn new(db: Db, name: impl Into<String>) -> Self {
+        Self { db, name: name.into() }
+    }
+
+    /// The table's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The database that the table is in.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Opens the connection (name resolution, TLS) so that the first request does not wait for it. It reads a key that
+    /// does not exist and need not fit the table. A failure shows at the first request.
+    pub async fn warm(&self) {
+        let _ = self.get_once(&key("WARM#UP", keys::METADATA), false).await;
+    }
+
+    /// Reads one item.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        pk: &str,
+        sk: &str,
+        consistent: bool,
+    ) -> Result<Option<T>, StoreError> {
+        self.get_key(key(pk, sk), consistent).await
+    }
+
+    /// Reads one item by its whole key.
+    pub(crate) async fn get_key<T: DeserializeOwned>(
+        &self,
+        key: Item,
+        consistent: bool,
+    ) -> Result<Option<T>, StoreError> {
+        let item = retrying(|| self.get_once(&key, consistent)).await?;
+        item.map(|item| decode(&describe(&key), item)).transpose()
+    }
+
+    async fn get_once(&self, key: &Item, consistent: bool) -> Result<Option<Item>, StoreError> {
+        let answer = self
+            .db
+            .client()
+            .get_item()
+            .table_name(&self.name)
+            .set_key(Some(key.clone()))
+            .consistent_read(consistent)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| classify(&describe(key), &error))?;
+        self.db.capacity().read(answer.consumed_capacity.as_slice());
+        Ok(answer.item)
+    }
+
+    /// One page of a query, from `start`, and the key at which the next begins.
+    pub(crate) async fn query_page(
+        &self,
+        query: &Query<'_>,
+        start: Option<Item>,
+        limit: Option<i32>,
+    ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
+        retrying(|| self.query_once(query, start.clone(), limit)).await
+    }
+
+    async fn query_once(
+        &self,
+        query: &Query<'_>,
+        start: Option<Item>,
+        limit: Option<i32>,
+    ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
+        let (partition, value) = &query.partition;
+        let mut names = HashMap::from([("#p".to_owned(), (*partition).to_owned())]);
+        let mut values = HashMap::from([(":p".to_owned(), AttributeValue::S(value.clone()))]);
+        let mut condition = "#p = :p".to_owned();
+        if let Some((attribute, prefix)) = &query.prefix {
+            names.insert("#s".to_owned(), (*attribute).to_owned());
+            values.insert(":s".to_owned(), AttributeValue::S(prefix.clone()));
+            condition.push_str(" AND begins_with(#s, :s)");
+        }
+        if let Some((attribute, from, to)) = &query.between {
+            names.insert("#b".to_owned(), (*attribute).to_owned());
+            values.insert(":from".to_owned(), AttributeValue::S(from.clone()));
+            values.insert(":to".to_owned(), AttributeValue::S(to.clone()));
+            condition.push_str(" AND #b BETWEEN :from AND :to");
+        }
+        let answer = self
+            .db
+            .client()
+            .query()
+            .table_name(&self.name)
+            .set_index_name(query.index.map(str::to_owned))
+            .key_condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+            .scan_index_forward(!query.newest_first)
+            .consistent_read(query.consistent)
+            .set_exclusive_start_key(start)
+            .set_limit(limit)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| classify(value, &error))?;
+        self.db.capacity().read(answer.consumed_capacity.as_slice());
+        Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key.filter(|key| !key.is_empty())))
+    }
+
+    /// Every item of a query, page after page.
+    pub(crate) async fn query_all(&self, query: &Query<'_>) -> Result<Vec<Item>, StoreError> {
+        let (mut items, mut next) = self.query_page(query, None, None).await?;
+        while next.is_some() {
+            let (more, after) = self.query_page(query, next, None).await?;
+            items.extend(more);
+            next = after;
+        }
+        Ok(items)
+    }
+
+    /// The items behind what a keys-only index found, in no order; missing ones are left out.
+    pub(crate) async fn behind(&self, found: &[Item]) -> Result<Vec<Item>, StoreError> {
+        self.batch_get_keys(found.iter().map(own_key).collect(), false).await
+    }
+
+    /// Reads the items with these keys, in no order; missing ones are left out.
+    pub(crate) async fn batch_get_keys(&self, keys: Vec<Item>, consistent: bool) -> Result<Vec<Item>, StoreError> {
+        let batches: Vec<Vec<Item>> = keys.chunks(BATCH).map(<[Item]>::to_vec).collect();
+        let read: Vec<Vec<Item>> = stream::iter(batches)
+            .map(|batch| self.batch_get_100(batch, consistent))
+            .buffer_unordered(PARALLEL_BATCHES)
+            .try_collect()
+            .await?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    async fn batch_get_100(&self, batch: Vec<Item>, consistent: bool) -> Result<Vec<Item>, StoreError> {
+        // The keys that are still to be read, and the items that were.
+        let progress = std::sync::Mutex::new((batch, Vec::new()));
+        let attempt = || async {
+            let keys = lock(&progress).0.clone();
+            let (items, left) = self.batch_get_once(keys, consistent).await?;
+            let mut progress = lock(&progress);
+            progress.1.extend(items);
+            progress.0 = left;
+            if progress.0.is_empty() {
+                return Ok(());
+            }
+            Err(StoreError::Unavailable(format!("{}: keys were left unprocessed", self.name)))
+        };
+        retrying(attempt).await?;
+        Ok(std::mem::take(&mut lock(&progress).1))
+    }
+
+    async fn batch_get_once(&self, batch: Vec<Item>, consistent: bool) -> Result<(Vec<Item>, Vec<Item>), StoreError> {
+        let request = KeysAndAttributes::builder()
+            .set_keys(Some(batch))
+            .consistent_read(consistent)
+            .build()
+            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        let answer = self
+            .db
+            .client()
+            .batch_get_item()
+            .request_items(&self.name, request)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| classify(&self.name, &error))?;
+        self.db.capacity().read(answer.consumed_capacity());
+        let left = answer.unprocessed_keys.and_then(|mut left| left.remove(&self.name)).map(|left| left.keys);
+        let items = answer.responses.and_then(|mut tables| tables.remove(&self.name)).unwrap_or_default();
+        Ok((items, left.unwrap_or_default()))
+    }
+
+    /// Puts an item whose key must not exist yet. After a lost answer an item that is the same counts as put, as in
+    /// [`Db::update`].
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when another item has the key.
+    pub(crate) async fn insert(&self, item: Item) -> Result<(), StoreError> {
+        let lost_answer = LostAnswer::default();
+        retrying(|| self.insert_once(&item, &lost_answer)).await
+    }
+
+    async fn insert_once(&self, item: &Item, lost_answer: &LostAnswer) -> Result<(), StoreError> {
+        let sent = self
+            .db
+            .client()
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(item.clone()))
+            .condition_expression("attribute_not_exists(PK)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
+            .customize()
+            .interceptor(lost_answer.clone())
+            .send()
+            .await;
+        if let Err(error) = &sent
+            && let Some(PutItemError::ConditionalCheckFailedException(failed)) = error.as_service_error()
+            && lost_answer.happened()
+            && failed.item().is_some_and(|found| is_same_item(found, item))
+        {
+            return Ok(());
+        }
+        let answer = sent.map_err(|error| classify(&describe(item), &error))?;
+        self.db.capacity().wrote(answer.consumed_capacity.as_slice());
+        Ok(())
+    }
+
+    /// Deletes an item, if it is there.
+    pub(crate) async fn delete(&self, key: Item) -> Result<(), StoreError> {
+        retrying(|| async {
+            let delete = self.db.client().delete_item().table_name(&self.name).set_key(Some(key.clone()));
+            let delete = delete.return_consumed_capacity(ReturnConsumedCapacity::Indexes);
+            let answer = delete.send().await.map_err(|error| classify(&describe(&key), &error))?;
+            self.db.capacity().wrote(answer.consumed_capacity.as_slice());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Runs one update by itself.
+    ///
+    /// A write whose answer is lost is tried again and then fails by its own success: its condition does not hold any
+    /// more. So after a lost answer an item that is as the update leaves it counts as written.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when the item is another.
+    pub(crate) async fn update(&self, update: Update) -> Result<(), StoreError> {
+        retrying(|| self.update_once(&update)).await
+    }
+
+    async fn update_once(&self, update: &Update) -> Result<(), StoreError> {
+        let request = update.request.clone();
+        let sent = self
+            .db
+            .client()
+            .update_item()
+            .table_name(request.table_name)
+            .set_key(Some(request.key))
+            .update_expression(request.update_expression)
+            .set_condition_expression(request.condition_expression)
+            .set_expression_attribute_names(request.expression_attribute_names)
+            .set_expression_attribute_values(request.expression_attribute_values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
+            .customize()
+            .interceptor(update.lost_answer.clone())
+            .send()
+            .await;
+        if let Err(error) = &sent
+            && let Some(UpdateItemError::ConditionalCheckFailedException(failed)) = error.as_service_error()
+            && update.lost_answer.happened()
+            && failed.item().is_some_and(|found| update.is_done(found))
+        {
+            return Ok(());
+        }
+        let answer = sent.map_err(|error| classify(&describe(update.request.key()), &error))?;
+        self.db.capacity().wrote(answer.consumed_capacity.as_slice());
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dynamodb::UpdateExpression;
+    use aws_sdk_dynamodb::Client;
+    use aws_sdk_dynamodb::config::retry::RetryConfig;
+    use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, sdk_config};
+
+    const TABLE: &str = "ev-error-logs";
+
+    /// The table over a connection on which calls fail. Its client would try again by itself, as those of functions.
+    fn faulty(dynamodb: &EmbeddedDynamoDb) -> (FaultyHttp, Table) {
+        let http = FaultyHttp::default();
+        let retry = RetryConfig::standard().with_max_attempts(4);
+        let config = sdk_config(&dynamodb.endpoint()).into_builder().http_client(http.clone()).retry_config(retry);
+        (http, Table::new(Db::new(Client::new(&config.build())), TABLE))
+    }
+
+    fn item(pk: &str, version: u64, text: &str) -> Item {
+        let mut item = key(pk, keys::METADATA);
+        item.insert("version".to_owned(), AttributeValue::N(version.to_string()));
+        item.insert("text".to_owned(), AttributeValue::S(text.to_owned()));
+        item
+    }
+
+    #[tokio::test]
+    async fn a_throttled_batch_is_read_again() {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let (http, table) = faulty(&dynamodb);
+        for pk in ["A", "B"] {
+            table.insert(item(pk, 1, "")).await.unwrap();
+        }
+        http.plan([(0, Fault::Throttle), (1, Fault::LostAnswer)].into());
+        let keys = ["A", "B", "C"].map(|pk| key(pk, keys::METADATA));
+        let read = table.batch_get_keys(keys.to_vec(), false).await.unwrap();
+        assert_eq!((read.len(), http.calls()), (2, 3));
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_answer_was_lost_is_recognised_as_our_own() {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let (http, table) = faulty(&dynamodb);
+        http.plan([(0, Fault::LostAnswer)].into());
+        table.insert(item("A", 1, "one")).await.unwrap();
+        assert_eq!(http.calls(), 2, "one more try, and not another one by the SDK");
+        let change = |text: &str| {
+            let update = UpdateExpression::new()
+                .set("version", AttributeValue::N("2".to_owned()))
+                .set("share", AttributeValue::N("0.50".to_owned()))
+                .set("list", AttributeValue::L(vec![AttributeValue::N("1e2".to_owned())]))
+                .remove("text")
+                .only_version(1);
+            let update = if text.is_empty() { update } else { update.set("more", AttributeValue::S(text.to_owned())) };
+            update.build(TABLE, key("A", keys::METADATA)).unwrap()
+        };
+        http.plan([(0, Fault::LostAnswer)].into());
+        table.update(change("")).await.unwrap();
+        assert_eq!(http.calls(), 2, "one more try, and not another one by the SDK");
+
+        // Another's write is not ours, even after a lost answer.
+        http.plan([(0, Fault::LostAnswer)].into());
+        assert!(table.insert(item("A", 1, "one")).await.unwrap_err().is_stale());
+        http.plan([(0, Fault::LostAnswer)].into());
+        assert!(table.update(change("more")).await.unwrap_err().is_stale());
+        let missing = UpdateExpression::new().set("version", AttributeValue::N("2".to_owned())).only_version(1);
+        http.plan([(0, Fault::LostAnswer)].into());
+        assert!(table.update(missing.build(TABLE, key("B", keys::METADATA)).unwrap()).await.unwrap_err().is_stale());
+
+        // Nor is one that is the same, while every answer arrived: fifty ticks at once write the same.
+        assert!(table.update(change("")).await.unwrap_err().is_stale());
+        http.plan([(0, Fault::Throttle)].into());
+        assert!(table.update(change("")).await.unwrap_err().is_stale());
+    }
+}

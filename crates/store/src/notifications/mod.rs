@@ -1,0 +1,242 @@
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::TimeDelta;
+use domain::Instant;
+use domain::id::{LogId, UserId};
+use domain::machine::State;
+use domain::notifications::{Level, LogEntry, LogStatus};
+use serde::{Deserialize, Serialize};
+
+use crate::dynamodb::{
+    Db, Item, Page, PageRequest, Query, ShardedQuery, Table, Transaction, UpdateExpression, decode, encode, key, time,
+};
+use crate::error::StoreError;
+use crate::keys;
+
+/// When an item expires, epoch seconds: `DynamoDB` deletes it some time after that.
+const EXPIRES_AT: &str = "expiresAt";
+
+/// The error log, in the error-logs table. Its sort key is when the entry's cause happened.
+#[derive(Clone, Debug)]
+pub struct ErrorLogStore {
+    table: Table,
+    retention: TimeDelta,
+}
+
+/// Which entries are listed, newest first: one of them picks the index, the others filter.
+#[derive(Clone, Debug, Default)]
+pub struct ErrorLogFilter {
+    /// Of this level.
+    pub level: Option<Level>,
+    /// Reported by this service.
+    pub service: Option<String>,
+    /// In this state.
+    pub status: Option<LogStatus>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LogRow {
+    #[serde(rename = "PK")]
+    pk: String,
+    #[serde(rename = "SK", with = "time")]
+    sk: Instant,
+    level: Level,
+    service: String,
+    message: String,
+    status: LogStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    handled_by: Option<UserId>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::option")]
+    handled_at: Option<Instant>,
+    published: bool,
+    version: u64,
+    /// For the indexes alone, as are the two below: every end of a session is worth two or three entries of one level
+    /// and service.
+    #[serde(skip_deserializing)]
+    level_shard: String,
+    #[serde(skip_deserializing)]
+    service_shard: String,
+    #[serde(skip_deserializing)]
+    status_shard: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+}
+
+impl ErrorLogStore {
+    /// Entries in `table`, forgotten `retention` after they were reported or handled last.
+    #[must_use]
+    pub fn new(db: Db, table: impl Into<String>, retention: TimeDelta) -> Self {
+        Self { table: Table::new(db, table), retention }
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Adds an entry that is reported at `now`.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when it exists already.
+    pub async fn insert(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
+        let pk = keys::error_log(&entry.id);
+        self.table.insert(encode(&pk, LogRow::new(entry, self.expiry(entry, now)))?).await
+    }
+
+    /// Adds an entry, reported at `now`, whose id alone, whenever it is reported, stands for it.
+    ///
+    /// The key holds the time as well, so a marker beside the entry makes the id unique. It expires with the entry.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when it exists already and has not expired.
+    pub async fn insert_once(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
+        let pk = keys::error_log(&entry.id);
+        let expiry = self.expiry(entry, now);
+        let mut marker = key(&pk, keys::UNIQUE);
+        marker.extend(expiry.map(|at| (EXPIRES_AT.to_owned(), AttributeValue::N(at.to_string()))));
+        let mut transaction = Transaction::new();
+        transaction.insert_unless_alive(self.table.name(), marker, EXPIRES_AT, now.timestamp())?;
+        transaction.insert(self.table.name(), encode(&pk, LogRow::new(entry, expiry))?)?;
+        transaction.commit(self.table.db()).await
+    }
+
+    fn expiry(&self, entry: &LogEntry, now: Instant) -> Option<i64> {
+        entry.expires_at(now, self.retention).map(|at| at.timestamp())
+    }
+
+    /// Reads an entry as it is now.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn load(&self, id: &LogId) -> Result<Option<LogEntry>, StoreError> {
+        let pk = keys::error_log(id);
+        let query =
+            Query { partition: (keys::PK, pk.clone()), newest_first: true, consistent: true, ..Query::default() };
+        let (items, _) = self.table.query_page(&query, None, Some(1)).await?;
+        // The marker may outlive its entry by the days that DynamoDB takes to delete what has expired.
+        let is_entry = |item: &Item| item.get(keys::SK) != Some(&AttributeValue::S(keys::UNIQUE.to_owned()));
+        let entry = items.into_iter().find(is_entry);
+        entry.map(|item| decode::<LogRow>(&pk, item).map(LogRow::into_entry)).transpose()
+    }
+
+    /// Writes a changed entry. When it expires stays as it was.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
+    pub async fn save(&self, entry: &LogEntry) -> Result<(), StoreError> {
+        let update = change(entry, None)?.build(self.table.name(), entry_key(entry))?;
+        self.table.update(update).await
+    }
+
+    /// Writes an entry that was handled at `now`, and when it expires from then on.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
+    pub async fn save_handled(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
+        let expiry = self.expiry(entry, now);
+        // The marker must not expire before its entry. An entry without one gets one, which does no harm.
+        let marker = match expiry {
+            Some(at) => UpdateExpression::new().set(EXPIRES_AT, AttributeValue::N(at.to_string())),
+            None => UpdateExpression::new().remove(EXPIRES_AT),
+        };
+        let mut transaction = Transaction::new();
+        transaction.update(change(entry, expiry)?.build(self.table.name(), entry_key(entry))?);
+        transaction.update(marker.build(self.table.name(), key(&keys::error_log(&entry.id), keys::UNIQUE))?);
+        transaction.commit(self.table.db()).await
+    }
+
+    /// Lists entries that have not expired at `now`, newest first. Without any filter those that are OPEN.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn list(
+        &self,
+        filter: &ErrorLogFilter,
+        page: &PageRequest,
+        now: Instant,
+    ) -> Result<Page<LogEntry>, StoreError> {
+        let list = format!("error logs {filter:?}");
+        let decode = |item| {
+            let row: LogRow = decode("error log", item)?;
+            let alive = row.expires_at.is_none_or(|at| at > now.timestamp());
+            Ok((alive, row.into_entry()))
+        };
+        let keep = |(alive, entry): &(bool, LogEntry)| *alive && filter.matches(entry);
+        let page = self.table.list_sharded(&self.query(filter), &list, page, decode, keep).await?;
+        Ok(Page { items: page.items.into_iter().map(|(_, entry)| entry).collect(), next_token: page.next_token })
+    }
+
+    fn query<'a>(&'a self, filter: &'a ErrorLogFilter) -> ShardedQuery<'a> {
+        let (index, attribute, value) = match filter {
+            ErrorLogFilter { service: Some(service), .. } => (keys::SERVICE_INDEX, "serviceShard", service.as_str()),
+            ErrorLogFilter { level: Some(level), .. } => (keys::LEVEL_INDEX, "levelShard", level.name()),
+            ErrorLogFilter { status, .. } => {
+                (keys::STATUS_INDEX, "statusShard", status.unwrap_or(LogStatus::Open).name())
+            }
+        };
+        ShardedQuery { index, attribute, value, sort: keys::SK, between: None }
+    }
+}
+
+impl ErrorLogFilter {
+    fn matches(&self, entry: &LogEntry) -> bool {
+        let any = self.level.is_none() && self.service.is_none() && self.status.is_none();
+        (!any || entry.status == LogStatus::Open)
+            && self.level.is_none_or(|level| entry.level == level)
+            && self.service.as_ref().is_none_or(|service| entry.service == *service)
+            && self.status.is_none_or(|status| entry.status == status)
+    }
+}
+
+fn entry_key(entry: &LogEntry) -> Item {
+    key(&keys::error_log(&entry.id), &time::text(&entry.occurred_at))
+}
+
+fn change(entry: &LogEntry, expiry: Option<i64>) -> Result<UpdateExpression, StoreError> {
+    let mut row: Item = encode(&keys::error_log(&entry.id), LogRow::new(entry, expiry))?;
+    row.remove(keys::PK);
+    row.remove(keys::SK);
+    Ok(UpdateExpression::new().set_all(row, &[]).only_version(entry.version - 1))
+}
+
+impl LogRow {
+    fn new(entry: &LogEntry, expires_at: Option<i64>) -> Self {
+        let shard = entry.id.shard(keys::SHARDS);
+        Self {
+            level_shard: keys::sharded(entry.level.name(), shard),
+            service_shard: keys::sharded(&entry.service, shard),
+            status_shard: keys::sharded(entry.status.name(), shard),
+            pk: keys::error_log(&entry.id),
+            sk: entry.occurred_at,
+            level: entry.level,
+            service: entry.service.clone(),
+            message: entry.message.clone(),
+            status: entry.status,
+            correlation_id: entry.correlation_id.clone(),
+            handled_by: entry.handled_by.clone(),
+            handled_at: entry.handled_at,
+            published: entry.published,
+            version: entry.version,
+            expires_at,
+        }
+    }
+
+    fn into_entry(self) -> LogEntry {
+        LogEntry {
+            id: LogId::new(keys::id_of(&self.pk)).unwrap_or_else(|_| uuid::Uuid::nil().into()),
+            occurred_at: self.sk,
+            level: self.level,
+            service: self.service,
+            message: self.message,
+            status: self.status,
+            correlation_id: self.correlation_id,
+            handled_by: self.handled_by,
+            handled_at: self.handled_at,
+            published: self.published,
+            version: self.version,
+        }
+    }
+}

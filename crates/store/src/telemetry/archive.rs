@@ -1,0 +1,434 @@
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::Object;
+use chrono::{NaiveDate, SecondsFormat};
+use domain::Instant;
+use domain::error::DomainError;
+use domain::id::StationId;
+use domain::telemetry::archive::{BatchKey, PROMPT, Place, batch_prefixes, messages_prefix};
+use domain::telemetry::{Message, Reading, RejectedMessage};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::dynamodb::{Page, PageRequest, resume, token};
+use crate::error::StoreError;
+
+/// Objects read or written at the same time.
+const PARALLEL: usize = 16;
+/// Batches read for one page of a history. What is not complete after them is left to the next page.
+const BATCHES_A_PAGE: u64 = 400;
+/// As [`BATCHES_A_PAGE`], in bytes once unpacked: twice what so many usual batches are.
+const BYTES_A_PAGE: u64 = 64 * MIB;
+/// Pages of keys listed for one page of a history.
+const LISTS_A_PAGE: u64 = 100;
+/// A page that cannot end at its bounds, because everything read overlaps its beginning, is given up at so many times
+/// the bounds.
+const GIVEN_UP_AT: u64 = 4;
+/// Packed bytes held at the same time, unless a single batch is larger.
+const BYTES_AT_ONCE: u64 = 8 * MIB;
+/// No batch of ours comes near it once unpacked: 500 messages of at most 128 KB.
+const LARGEST_BATCH: u64 = 64 * MIB;
+const MIB: u64 = 1024 * 1024;
+
+/// The raw telemetry, in an S3 bucket: what was accepted and what was rejected.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    client: Client,
+    bucket: String,
+    requests: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    puts: AtomicU64,
+    gets: AtomicU64,
+    lists: AtomicU64,
+}
+
+/// Requests made since the archive was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveRequests {
+    /// Objects written.
+    pub puts: u64,
+    /// Objects read.
+    pub gets: u64,
+    /// Pages of keys listed.
+    pub lists: u64,
+}
+
+/// What a history's token says: go on behind this place.
+#[derive(Serialize, Deserialize)]
+struct After {
+    at: Instant,
+    id: Uuid,
+}
+
+/// A message of a history, before its page is known.
+enum Row {
+    /// In an object of its own, to be read when it is on the page.
+    Object,
+    /// From a batch.
+    Message(Value),
+}
+
+impl Archive {
+    /// In this bucket.
+    #[must_use]
+    pub fn new(client: Client, bucket: impl Into<String>) -> Self {
+        Self { client, bucket: bucket.into(), requests: Arc::default() }
+    }
+
+    /// The requests made so far.
+    #[must_use]
+    pub fn requests(&self) -> ArchiveRequests {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters { puts, gets, lists } = &*self.requests;
+        ArchiveRequests { puts: get(puts), gets: get(gets), lists: get(lists) }
+    }
+
+    /// Keeps one message in an object of its own. The same message again is the same object.
+    ///
+    /// # Errors
+    /// When the bucket cannot be written.
+    pub async fn keep(&self, message: &Message) -> Result<(), StoreError> {
+        self.put(&message.key(), "application/json", message.line.clone().into_bytes()).await
+    }
+
+    /// Keeps the messages of a batch, all of one UTC day, in one object: a gzipped line each, in order of their time.
+    /// The same messages again are the same object; one that is there twice is written once.
+    ///
+    /// # Errors
+    /// When the bucket cannot be written.
+    pub async fn keep_batch(&self, messages: &[&Message]) -> Result<(), StoreError> {
+        let ordered: BTreeMap<(Instant, Uuid), &Message> =
+            messages.iter().map(|message| (message.order(), *message)).collect();
+        let places = ordered.values().map(|message| Place::new(message.reading.timestamp, message.id));
+        let Some(key) = BatchKey::new(places) else { return Ok(()) };
+        let body = pack(ordered.values().map(|message| message.line.as_str()));
+        let body = body.map_err(|error| StoreError::corrupt(&key.key, error))?;
+        // No content encoding: a client that undoes it by itself would hand out something else than the name says.
+        self.put(&key.key, "application/gzip", body).await
+    }
+
+    /// Keeps a rejected message with the reason.
+    ///
+    /// # Errors
+    /// When the bucket cannot be written.
+    pub async fn keep_rejected(&self, rejected: &RejectedMessage) -> Result<(), StoreError> {
+        let key = rejected.key();
+        let json = serde_json::to_vec_pretty(rejected).map_err(|error| StoreError::corrupt(&key, error))?;
+        self.put(&key, "application/json", json).await
+    }
+
+    /// The messages of a station of one UTC day, by their time in whole seconds, each once, as they were sent.
+    ///
+    /// A page may be short, even empty, and have a next one: it ends where so many batches or bytes have been read, or
+    /// where `has_time` says no.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; a conflict when the day's objects must be restored first, or when
+    /// too many of them overlap; otherwise when the bucket cannot be read, or not in time.
+    pub async fn history(
+        &self,
+        station: &StationId,
+        day: NaiveDate,
+        page: &PageRequest,
+        has_time: impl Fn() -> bool,
+    ) -> Result<Page<Value>, StoreError> {
+        let list = format!("telemetry {station} {day}");
+        let after: Option<After> = resume(&list, page.next_token.as_deref())?;
+        let after = after.map_or(Place::START, |after| Place { at: after.at, id: after.id });
+        let mut rows: BTreeMap<Place, Row> = BTreeMap::new();
+        for place in self.messages_after(station, day, after, page.limit + 1).await? {
+            rows.insert(place, Row::Object);
+        }
+        let unread = self.add_batches(station, day, after, (page.limit, has_time), &mut rows).await?;
+        // From the first batch on that was not read, rows may be missing.
+        let unread = unread.map(|at| Place { at, id: Uuid::nil() });
+        if let Some(unread) = &unread {
+            rows.split_off(unread);
+        }
+        let rest = rows.keys().nth(page.limit).copied().map(|beyond| rows.split_off(&beyond));
+        let next = match rest {
+            Some(_) => rows.keys().next_back().copied(),
+            None => unread,
+        };
+        let next_token = next.map(|Place { at, id }| token(&list, After { at, id })).transpose()?;
+        Ok(Page { items: self.read_rows(station, rows).await?, next_token })
+    }
+
+    /// The places of the messages in objects of their own, the first `limit` behind `after`.
+    async fn messages_after(
+        &self,
+        station: &StationId,
+        day: NaiveDate,
+        after: Place,
+        limit: usize,
+    ) -> Result<Vec<Place>, StoreError> {
+        let prefix = messages_prefix(station, day);
+        let mut places = Vec::new();
+        let mut start = (after != Place::START).then(|| after.key(station));
+        while places.len() < limit {
+            let keys = self.list(&prefix, start).await?;
+            let Some((last, _)) = keys.last() else { break };
+            start = Some(last.clone());
+            // A place behind `after` may have a key before it: a batch's message can lie in the same second.
+            places
+                .extend(keys.iter().filter_map(|(key, _)| Place::of_key(station, key)).filter(|place| *place > after));
+        }
+        Ok(places)
+    }
+
+    /// Adds what batches hold of a station behind `after`, as far as a page of `limit` needs it. Answers from when on
+    /// batches were not read.
+    async fn add_batches(
+        &self,
+        station: &StationId,
+        day: NaiveDate,
+        after: Place,
+        (limit, has_time): (usize, impl Fn() -> bool),
+        rows: &mut BTreeMap<Place, Row>,
+    ) -> Result<Option<Instant>, StoreError> {
+        let mut batches = Batches::open(self, day, after).await?;
+        let (mut read, mut bytes) = (0, 0);
+        loop {
+            let Some(frontier) = batches.frontier(self).await? else { return Ok(None) };
+            let known = rows.range(..Place { at: frontier, id: Uuid::nil() }).count();
+            let is_spent = |times: u64| read >= BATCHES_A_PAGE * times || bytes >= BYTES_A_PAGE * times;
+            let is_late = read > 0 && !has_time();
+            // At least what lies at `after` is read, so that every page goes on.
+            if known > limit || ((is_spent(1) || is_late) && frontier > after.at) {
+                return Ok(Some(frontier));
+            }
+            if is_spent(GIVEN_UP_AT) {
+                return Err(too_many(day));
+            }
+            if is_late {
+                return Err(StoreError::Unavailable(format!("{day}: {read} batches took all the time there was")));
+            }
+            let chunk = batches.take(self, PARALLEL, BYTES_AT_ONCE).await?;
+            read += chunk.len() as u64;
+            let found = stream::iter(chunk).map(|batch| async move { self.read_batch(station, &batch.key).await });
+            let found: Vec<(Vec<(Place, Value)>, u64)> = found.buffer_unordered(PARALLEL).try_collect().await?;
+            bytes += found.iter().map(|(_, bytes)| bytes).sum::<u64>();
+            let found = found.into_iter().flat_map(|(found, _)| found);
+            rows.extend(found.filter(|(place, _)| *place > after).map(|(place, sent)| (place, Row::Message(sent))));
+        }
+    }
+
+    async fn read_rows(&self, station: &StationId, rows: BTreeMap<Place, Row>) -> Result<Vec<Value>, StoreError> {
+        let read = stream::iter(rows).map(|(place, row)| async move {
+            match row {
+                Row::Message(message) => Ok(Some(message)),
+                Row::Object => {
+                    let key = place.key(station);
+                    let Some(bytes) = self.get(&key).await? else { return Ok(None) };
+                    serde_json::from_slice(&bytes).map(Some).map_err(|error| StoreError::corrupt(key, error))
+                }
+            }
+        });
+        let read: Vec<Option<Value>> = read.buffered(PARALLEL).try_collect().await?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    /// A station's messages in a batch, and the size of the batch once unpacked.
+    async fn read_batch(&self, station: &StationId, key: &str) -> Result<(Vec<(Place, Value)>, u64), StoreError> {
+        let Some(bytes) = self.get(key).await? else { return Ok((Vec::new(), 0)) };
+        // Line by line: what it unpacks to need not fit into memory.
+        let mut lines = BufReader::new(GzDecoder::new(bytes.as_slice()).take(LARGEST_BATCH));
+        // Lines are written by us, without spaces: most of other stations need not be parsed.
+        let hint = format!("\"station_id\":\"{station}\"");
+        let (mut found, mut unpacked, mut line) = (Vec::new(), 0, String::new());
+        loop {
+            line.clear();
+            let read = lines.read_line(&mut line).map_err(|error| StoreError::corrupt(key, error))?;
+            if read == 0 {
+                return Ok((found, unpacked));
+            }
+            unpacked += read as u64;
+            if line.contains(&hint) {
+                found.extend(place_of(station, &line).map_err(|error| StoreError::corrupt(key, error))?);
+            }
+        }
+    }
+
+    async fn put(&self, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), StoreError> {
+        self.requests.puts.fetch_add(1, Ordering::Relaxed);
+        let put = self.client.put_object().bucket(&self.bucket).key(key).content_type(content_type);
+        put.body(ByteStream::from(body)).send().await.map_err(|error| classify(key, &error))?;
+        Ok(())
+    }
+
+    /// An object's content, if it is there.
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.requests.gets.fetch_add(1, Ordering::Relaxed);
+        let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+            Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => return Ok(None),
+            answer => answer.map_err(|error| classify(key, &error))?,
+        };
+        let body = answer.body.collect().await.map_err(|error| StoreError::Unavailable(format!("{key}: {error}")))?;
+        Ok(Some(body.to_vec()))
+    }
+
+    /// One page of keys in their order, behind `start`, with the sizes of their objects.
+    async fn list(&self, prefix: &str, start: Option<String>) -> Result<Vec<(String, u64)>, StoreError> {
+        self.requests.lists.fetch_add(1, Ordering::Relaxed);
+        let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).set_start_after(start);
+        let answer = list.send().await.map_err(|error| classify(prefix, &error))?;
+        let size = |object: &Object| object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        let objects = answer.contents.unwrap_or_default().into_iter();
+        Ok(objects.filter_map(|object| Some((object.key.clone()?, size(&object)))).collect())
+    }
+}
+
+/// The batches of a day that may hold something behind a place, in order of their first messages.
+struct Batches {
+    ahead: BTreeSet<Listed>,
+    /// Prompt batches that were listed and not taken; further ones are listed when these run out.
+    prompt: VecDeque<Listed>,
+    prefix: String,
+    start: Option<String>,
+    /// Batches that end before it have nothing to give.
+    from: Instant,
+    listed: bool,
+    day: NaiveDate,
+    lists: u64,
+}
+
+/// A batch, and the size of its object.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Listed {
+    batch: BatchKey,
+    bytes: u64,
+}
+
+impl Batches {
+    async fn open(archive: &Archive, day: NaiveDate, after: Place) -> Result<Self, StoreError> {
+        let [prompt, late] = batch_prefixes(day);
+        let (mut ahead, mut lists) = (BTreeSet::new(), 0);
+        let mut start = None;
+        loop {
+            if lists >= LISTS_A_PAGE {
+                return Err(too_many(day));
+            }
+            lists += 1;
+            let keys = archive.list(&late, start).await?;
+            let Some((last, _)) = keys.last() else { break };
+            start = Some(last.clone());
+            ahead.extend(reaching(&keys, after.at));
+        }
+        let start = (after != Place::START).then(|| {
+            // A prompt batch that reaches `after` begins no earlier than this.
+            let from = (after.at - PROMPT).to_rfc3339_opts(SecondsFormat::Secs, true);
+            format!("{prompt}{from}")
+        });
+        let from = after.at;
+        Ok(Self { ahead, prompt: VecDeque::new(), prefix: prompt, start, from, listed: false, day, lists })
+    }
+
+    async fn fill(&mut self, archive: &Archive) -> Result<(), StoreError> {
+        while self.prompt.is_empty() && !self.listed {
+            if self.lists >= LISTS_A_PAGE {
+                return Err(too_many(self.day));
+            }
+            self.lists += 1;
+            let keys = archive.list(&self.prefix, self.start.take()).await?;
+            self.start = keys.last().map(|(key, _)| key.clone());
+            self.listed = keys.is_empty();
+            self.prompt.extend(reaching(&keys, self.from));
+        }
+        Ok(())
+    }
+
+    /// When the first message of the next batch was measured.
+    async fn frontier(&mut self, archive: &Archive) -> Result<Option<Instant>, StoreError> {
+        self.fill(archive).await?;
+        let fronts = [self.ahead.first(), self.prompt.front()];
+        Ok(fronts.into_iter().flatten().map(|listed| listed.batch.first).min())
+    }
+
+    /// The next batches: at most `count`, and no further one once they have so many bytes.
+    async fn take(&mut self, archive: &Archive, count: usize, bytes: u64) -> Result<Vec<BatchKey>, StoreError> {
+        let (mut taken, mut sum) = (Vec::new(), 0);
+        while taken.len() < count && sum < bytes {
+            self.fill(archive).await?;
+            let next = match (self.ahead.first(), self.prompt.front()) {
+                (Some(late), Some(prompt)) if late.batch.first <= prompt.batch.first => self.ahead.pop_first(),
+                (Some(_), None) => self.ahead.pop_first(),
+                _ => self.prompt.pop_front(),
+            };
+            let Some(next) = next else { break };
+            sum += next.bytes;
+            taken.push(next.batch);
+        }
+        Ok(taken)
+    }
+}
+
+/// The batches with these keys that do not end before `from`.
+fn reaching(keys: &[(String, u64)], from: Instant) -> impl Iterator<Item = Listed> {
+    let listed = keys.iter().filter_map(|(key, bytes)| Some(Listed { batch: BatchKey::parse(key)?, bytes: *bytes }));
+    listed.filter(move |listed| listed.batch.last >= from)
+}
+
+fn too_many(day: NaiveDate) -> StoreError {
+    let message = format!(
+        "{day} has more batches of the whole fleet than can be searched for one station: query the archive with Athena"
+    );
+    DomainError::conflict(message).into()
+}
+
+/// Where a line of a batch belongs in the history of `station`, if it is of that.
+fn place_of(station: &StationId, line: &str) -> Result<Option<(Place, Value)>, serde_json::Error> {
+    let sent: Value = serde_json::from_str(line)?;
+    let reading: Reading = serde_json::from_value(sent.clone())?;
+    if reading.station_id != *station {
+        return Ok(None);
+    }
+    let message = Message::new(reading, &sent);
+    Ok(Some((Place::new(message.reading.timestamp, message.id), sent)))
+}
+
+fn pack<'a>(lines: impl Iterator<Item = &'a str>) -> std::io::Result<Vec<u8>> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    for line in lines {
+        gzip.write_all(line.as_bytes())?;
+        gzip.write_all(b"\n")?;
+    }
+    gzip.finish()
+}
+
+const BUSY: [&str; 5] = ["SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling"];
+
+fn classify<E, R>(key: &str, error: &SdkError<E, R>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    match error {
+        SdkError::ServiceError(service) => match service.err().code().unwrap_or("unknown") {
+            "InvalidObjectState" => {
+                let message = "telemetry of that day is in cold storage: restore the day's objects first";
+                DomainError::conflict(message).into()
+            }
+            code if BUSY.contains(&code) => StoreError::Unavailable(format!("{key}: {code}")),
+            code => StoreError::Rejected(format!("{key}: {code}: {}", service.err().message().unwrap_or_default())),
+        },
+        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
+            StoreError::Unavailable(format!("{key}: {}", DisplayErrorContext(error)))
+        }
+        _ => StoreError::Rejected(format!("{key}: {}", DisplayErrorContext(error))),
+    }
+}

@@ -1,0 +1,308 @@
+mod archive;
+
+pub use archive::{Archive, ArchiveRequests};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use backon::Retryable;
+use domain::Instant;
+use domain::event::Event;
+use domain::id::StationId;
+use domain::telemetry::{Message, Reading, Rejections, SwapStationStatus, TelemetryRejected, Verdict};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::dynamodb::{
+    Db, Item, Page, PageRequest, Query, Table, UpdateExpression, backoff, decode, encode, outbox, time,
+};
+use crate::error::StoreError;
+use crate::{EventContext, keys};
+
+const TIMESTAMP: &str = "timestamp";
+const MESSAGE_ID: &str = "message_id";
+const SILENT: &str = "silent";
+const ROUND: &str = "round";
+/// What was rejected of a station is forgotten after a day without more, s. DynamoDB's time to live does that.
+const FORGET_AFTER: i64 = 86_400;
+
+/// The latest state of every battery-swap station, in the telemetry table.
+#[derive(Clone, Debug)]
+pub struct TelemetryStore {
+    table: Table,
+}
+
+/// The latest state of a battery-swap station.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StationState {
+    /// Its latest reading, by the device's clock.
+    pub reading: Reading,
+    /// When we received it.
+    pub received_at: Instant,
+    /// Whether it was reported that the station is silent, and not yet that it is back: since which reading.
+    pub silent_since: Option<Instant>,
+}
+
+/// A walk through the whole fleet, page by page, by one run after another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// When its first run began.
+    #[serde(with = "time")]
+    pub began_at: Instant,
+    /// Stations found silent so far.
+    pub silent: usize,
+    /// The page of [`TelemetryStore::list`] with which it goes on; none for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+impl Round {
+    /// A round that begins now, with the first page.
+    #[must_use]
+    pub fn begun(now: Instant) -> Self {
+        Self { began_at: now, silent: 0, next_token: None }
+    }
+}
+
+/// Attributes keep the names of the devices' fields.
+#[derive(Debug, Serialize, Deserialize)]
+struct StateRow {
+    station_id: StationId,
+    fleet: String,
+    battery_available: u32,
+    battery_charging: u32,
+    temperature: f64,
+    humidity: f64,
+    status: SwapStationStatus,
+    #[serde(with = "time")]
+    timestamp: Instant,
+    message_id: Uuid,
+    #[serde(with = "time")]
+    received_at: Instant,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::option")]
+    silent: Option<Instant>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RoundRow {
+    #[serde(default)]
+    round: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RejectionsRow {
+    station_id: String,
+    recent: Vec<(Instant, Uuid)>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::option")]
+    reported_at: Option<Instant>,
+    version: u64,
+    expires_at: i64,
+}
+
+impl TelemetryStore {
+    /// Stations in `table`.
+    #[must_use]
+    pub fn new(db: Db, table: impl Into<String>) -> Self {
+        Self { table: Table::new(db, table) }
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Makes a message its station's latest state, unless that is of a later one. Answers whether it did.
+    ///
+    /// One write unit, of the table alone: no attribute of an index changes but with a station's first message.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub async fn record(&self, message: &Message, received_at: Instant) -> Result<bool, StoreError> {
+        let reading = &message.reading;
+        let row = StateRow::new(message, received_at);
+        let mut item: Item = encode(reading.station_id.as_str(), row)?;
+        item.remove(keys::TELEMETRY_STATION);
+        let order = (TIMESTAMP, AttributeValue::S(time::text(&reading.timestamp)));
+        let tie = (MESSAGE_ID, AttributeValue::S(message.id.to_string()));
+        let update = UpdateExpression::new()
+            .set_all(item, &[keys::OUTBOX])
+            .only_if_later(order, tie)
+            .build(self.table.name(), key(reading.station_id.as_str()))?;
+        match self.table.update(update).await {
+            Err(error) if error.is_stale() => Ok(false),
+            written => written.map(|()| true),
+        }
+    }
+
+    /// Reads a station's latest state.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn load(&self, station: &StationId) -> Result<Option<StationState>, StoreError> {
+        let row: Option<StateRow> = self.table.get_key(key(station.as_str()), true).await?;
+        Ok(row.map(StateRow::into_state))
+    }
+
+    /// Lists stations by id.
+    ///
+    /// # Errors
+    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    pub async fn list(&self, page: &PageRequest) -> Result<Page<StationState>, StoreError> {
+        let query = Query {
+            index: Some(keys::FLEET_INDEX),
+            partition: ("fleet", keys::FLEET.to_owned()),
+            sort: keys::TELEMETRY_STATION,
+            ..Query::default()
+        };
+        let decode = |item| decode::<StateRow>("station state", item).map(StateRow::into_state);
+        self.table.list(&query, "telemetry stations", page, decode, |_| true).await
+    }
+
+    /// Notes that a station fell silent, or is back, with the event that says so, if it is still as it was read.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] when a newer message came meanwhile, or somebody else noted it.
+    pub async fn set_silent(
+        &self,
+        state: &StationState,
+        silent: bool,
+        event: impl Into<Event>,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
+        let station = &state.reading.station_id;
+        let seen = time::text(&state.reading.timestamp);
+        // Of each reading it is said at most once that it is the last, and that it is the first again.
+        let version = state.reading.timestamp.timestamp_millis().unsigned_abs() * 2 + u64::from(silent);
+        let events = outbox(&format!("TELEMETRY#{station}"), "STATE", version, [event], context)?.unwrap_or_default();
+        let change = UpdateExpression::new()
+            .set(keys::OUTBOX, AttributeValue::S(events))
+            .only_if(TIMESTAMP, AttributeValue::S(seen.clone()));
+        let change = match (silent, &state.silent_since) {
+            (true, _) => change.set(SILENT, AttributeValue::S(seen)).only_without(SILENT),
+            (false, Some(since)) => change.remove(SILENT).only_if(SILENT, AttributeValue::S(time::text(since))),
+            (false, None) => return Err(StoreError::ConditionFailed(station.to_string())),
+        };
+        self.table.update(change.build(self.table.name(), key(station.as_str()))?).await
+    }
+
+    /// The round through the fleet that the last run left unfinished, if it left one.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn round(&self) -> Result<Option<Round>, StoreError> {
+        let row: Option<RoundRow> = self.table.get_key(key(keys::FLEET_ROUND), true).await?;
+        // A row that is not understood is of another version: a new round begins.
+        Ok(row.and_then(|row| row.round).and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// Keeps an unfinished round for the next run, or that there is none.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub async fn keep_round(&self, round: Option<&Round>) -> Result<(), StoreError> {
+        let change = match round {
+            Some(round) => {
+                let text = serde_json::to_string(round);
+                let text = text.map_err(|error| StoreError::corrupt(keys::FLEET_ROUND, error))?;
+                UpdateExpression::new().set(ROUND, AttributeValue::S(text))
+            }
+            None => UpdateExpression::new().remove(ROUND),
+        };
+        self.table.update(change.build(self.table.name(), key(keys::FLEET_ROUND))?).await
+    }
+
+    /// Counts the rejection of a station's message; `report` makes the event when there were too many of late.
+    ///
+    /// # Errors
+    /// When the table cannot be read or written.
+    pub async fn note_rejection(
+        &self,
+        station: &StationId,
+        delivery: Uuid,
+        limit: usize,
+        report: impl Fn(usize) -> TelemetryRejected,
+        context: &EventContext,
+    ) -> Result<Verdict, StoreError> {
+        let attempt = || async {
+            let pk = keys::rejections(station);
+            let row: Option<RejectionsRow> = self.table.get_key(key(&pk), true).await?;
+            let mut rejections = row.map(RejectionsRow::into_rejections).unwrap_or_default();
+            let before = rejections.version;
+            let verdict = rejections.note(delivery, context.now, limit);
+            let events = match verdict {
+                Verdict::Known => return Ok(verdict),
+                Verdict::Counted => None,
+                Verdict::TooMany(count) => outbox(&pk, "REJECTIONS", rejections.version, [report(count)], context)?,
+            };
+            self.save_rejections(&pk, rejections, before, events).await.map(|()| verdict)
+        };
+        attempt.retry(backoff()).when(StoreError::is_stale).await
+    }
+
+    async fn save_rejections(
+        &self,
+        pk: &str,
+        rejections: Rejections,
+        before: u64,
+        events: Option<String>,
+    ) -> Result<(), StoreError> {
+        let mut item: Item = encode(pk, RejectionsRow::new(pk, rejections))?;
+        item.remove(keys::TELEMETRY_STATION);
+        item.extend(events.map(|events| (keys::OUTBOX.to_owned(), AttributeValue::S(events))));
+        let change = UpdateExpression::new().set_all(item, &["reported_at", keys::OUTBOX]);
+        let change = if before == 0 { change.only_without("version") } else { change.only_version(before) };
+        self.table.update(change.build(self.table.name(), key(pk))?).await
+    }
+}
+
+fn key(station: &str) -> Item {
+    Item::from([(keys::TELEMETRY_STATION.to_owned(), AttributeValue::S(station.to_owned()))])
+}
+
+impl StateRow {
+    fn new(message: &Message, received_at: Instant) -> Self {
+        let reading = message.reading.clone();
+        Self {
+            station_id: reading.station_id,
+            fleet: keys::FLEET.to_owned(),
+            battery_available: reading.battery_available,
+            battery_charging: reading.battery_charging,
+            temperature: reading.temperature,
+            humidity: reading.humidity,
+            status: reading.status,
+            timestamp: reading.timestamp,
+            message_id: message.id,
+            received_at,
+            silent: None,
+        }
+    }
+
+    fn into_state(self) -> StationState {
+        let reading = Reading {
+            station_id: self.station_id,
+            battery_available: self.battery_available,
+            battery_charging: self.battery_charging,
+            temperature: self.temperature,
+            humidity: self.humidity,
+            status: self.status,
+            timestamp: self.timestamp,
+        };
+        StationState { reading, received_at: self.received_at, silent_since: self.silent }
+    }
+}
+
+impl RejectionsRow {
+    fn new(pk: &str, rejections: Rejections) -> Self {
+        let latest = rejections.recent.iter().map(|(at, _)| *at).chain(rejections.reported_at).max();
+        Self {
+            station_id: pk.to_owned(),
+            recent: rejections.recent,
+            reported_at: rejections.reported_at,
+            version: rejections.version,
+            expires_at: latest.map_or(0, |at| at.timestamp()) + FORGET_AFTER,
+        }
+    }
+
+    fn into_rejections(self) -> Rejections {
+        Rejections { recent: self.recent, reported_at: self.reported_at, version: self.version }
+    }
+}
