@@ -93,7 +93,7 @@ impl<F: Function> Door<F> {
         let event: Result<ApiGatewayV2httpRequest, Failure> = parse(payload);
         let id = event.as_ref().ok().and_then(http_api::correlation_id);
         let context = self.context(lambda, id);
-        let request = event.and_then(|event| http_api::request(&event, F::ROUTES, context.clone()));
+        let request = event.and_then(|event| http_api::request(&event, F::ACTIONS, context.clone()));
         let result = match request {
             Ok(request) => self.answer(request).await,
             Err(failure) => Err(failure),

@@ -5,31 +5,14 @@ use std::collections::HashMap;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
 use domain::actor::{Actor, Role};
+use domain::error::DomainError;
 use domain::id::UserId;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Map, Value};
 
-use crate::request::{Answer, Context, Request, RouteAction};
+use crate::action::Action;
+use crate::request::{Answer, Context, Request};
 use crate::{Failure, payload};
-
-/// A route of the HTTP API and the action it stands for.
-#[derive(Clone, Copy)]
-pub struct Route {
-    /// As API Gateway names it, e.g. `GET /stations/{stationId}`.
-    pub key: &'static str,
-    /// What it asks for.
-    pub action: RouteAction,
-    /// Reads a parameter of the path or the query as the JSON that the action's command wants.
-    parameter: fn(&str, &str) -> Result<Value, Failure>,
-}
-
-impl Route {
-    /// The route `key` stands for `action`, whose arguments are a `C`.
-    #[must_use]
-    pub const fn new<C: crate::Command>(key: &'static str, action: RouteAction) -> Self {
-        Self { key, action, parameter: |name, text| Ok(crate::command::contract::<C>()?.query_value(name, text)) }
-    }
-}
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -42,25 +25,37 @@ pub(crate) fn correlation_id(event: &ApiGatewayV2httpRequest) -> Option<String> 
 }
 
 /// The request in an HTTP event.
-pub(crate) fn request(event: &ApiGatewayV2httpRequest, routes: &[Route], context: Context) -> Result<Request, Failure> {
-    let key = event.route_key.as_deref().unwrap_or_default();
-    let route = routes.iter().find(|route| route.key == key);
-    let route = route.ok_or_else(|| domain::error::DomainError::not_found("route", key))?;
+pub(crate) fn request<F>(
+    event: &ApiGatewayV2httpRequest,
+    actions: &[Action<F>],
+    context: Context,
+) -> Result<Request, Failure> {
     let mut arguments = body(event)?;
-    for (name, text) in event.query_string_parameters.iter() {
-        arguments.insert(name.to_owned(), (route.parameter)(name, text)?);
-    }
-    for (name, text) in &event.path_parameters {
-        arguments.insert(name.clone(), (route.parameter)(name, text)?);
+    let query = event.query_string_parameters.iter();
+    let path = event.path_parameters.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let parameters: Vec<(&str, &str)> = query.chain(path).collect();
+    let to = parameters.iter().rfind(|(name, _)| *name == "to").map(|(_, text)| *text);
+    let to = to.or_else(|| arguments.get("to").and_then(Value::as_str));
+    let action = find(actions, event.route_key.as_deref().unwrap_or_default(), to)?;
+    for (name, text) in parameters {
+        arguments.insert(name.to_owned(), action.parameter(name, text)?);
     }
     if let Some(key) = event.headers.get(IDEMPOTENCY_KEY) {
         let key = key.to_str().map_err(|_| Failure::invalid("Idempotency-Key", "must be printable ASCII"))?;
         arguments.insert("idempotencyKey".to_owned(), Value::String(key.to_owned()));
     }
-    let actor = actor(event)?;
-    let arguments = Value::Object(arguments);
-    let action = route.action.resolve(&arguments)?.to_owned();
-    Ok(Request { action, arguments, actor, context })
+    Ok(Request { action: action.name.to_owned(), arguments: Value::Object(arguments), actor: actor(event)?, context })
+}
+
+/// The action of a route. Where several actions share the route, `to` selects one.
+fn find<'a, F>(actions: &'a [Action<F>], key: &str, to: Option<&str>) -> Result<&'a Action<F>, Failure> {
+    let mut candidates = actions.iter().filter(|action| action.is_at(key)).peekable();
+    if candidates.peek().is_none() {
+        return Err(DomainError::not_found("route", key).into());
+    }
+    let states: Vec<&str> = candidates.clone().filter_map(Action::selected_by).collect();
+    let selected = candidates.find(|action| action.selected_by().is_none_or(|state| Some(state) == to));
+    selected.ok_or_else(|| Failure::invalid("to", format!("must be one of {}", states.join(", "))))
 }
 
 /// The body as a JSON object; no body is an empty one. `actor` and `action` are not the body's to say.

@@ -1,8 +1,9 @@
 //! What every function shares.
 //!
-//! A function implements [`Function`]: it names its routes and answers [`Request`]s, whichever door they came through,
-//! and [`Trigger`]s. [`run`] does the rest: configuration, clients, logs, metrics, errors.
+//! A function implements [`Function`]: a table of [`Action`]s answers [`Request`]s, whichever door they came through, and
+//! `trigger` handles [`Trigger`]s. [`run`] does the rest: configuration, clients, logs, metrics, errors.
 
+mod action;
 mod batch;
 mod bootstrap;
 mod command;
@@ -17,17 +18,17 @@ mod redelivery;
 mod request;
 mod retry;
 
+pub use action::{Action, Handler, Route};
 pub use batch::{OBJECTIVE, drive_batch, drive_events, drive_sqs};
 pub use bootstrap::{BootError, run};
 pub use command::{Command, validate};
 pub use config::{ConfigError, Env};
 pub use door::{Clock, Door};
 pub use failure::{Code, Failure};
-pub use http_api::Route;
 pub use payload::Payload;
 pub use peer::Peer;
 pub use redelivery::Redelivery;
-pub use request::{Answer, Context, Function, PageArguments, Request, RouteAction, Trigger};
+pub use request::{Answer, Context, Function, ListOf, PageArguments, Request, Trigger};
 pub use retry::decide;
 
 /// The event types of the triggers.

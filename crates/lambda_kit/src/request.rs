@@ -8,22 +8,28 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{EventContext, Page, PageRequest};
 
+use crate::action::Action;
 use crate::command::{Command, validate};
 use crate::events::{EventBridgeEvent, SqsEvent, StreamEvent};
-use crate::http_api::Route;
 use crate::{Code, Failure};
 
 /// A Lambda function, as the doors see it.
-pub trait Function: Send + Sync + 'static {
+pub trait Function: Sized + Send + Sync + 'static {
     /// Its name, which is its binary's.
     const NAME: &'static str;
-    /// The HTTP routes it answers.
-    const ROUTES: &'static [Route] = &[];
+    /// What the function can be asked for.
+    const ACTIONS: &'static [Action<Self>] = &[];
     /// The action of a direct invocation that names none.
     const DEFAULT_ACTION: Option<&'static str> = None;
 
     /// Answers a request, whichever door it came through.
-    fn handle(&self, request: Request) -> impl Future<Output = Result<Answer, Failure>> + Send;
+    fn handle(&self, request: Request) -> impl Future<Output = Result<Answer, Failure>> + Send {
+        async move {
+            let action = Self::ACTIONS.iter().find(|action| action.name == request.action);
+            let action = action.ok_or_else(|| request.unknown_action(Self::ACTIONS))?;
+            action.handle(self, &request).await
+        }
+    }
 
     /// Works off a trigger that is not a request.
     fn trigger(&self, trigger: Trigger, context: Context) -> impl Future<Output = Result<Value, Failure>> + Send {
@@ -104,10 +110,12 @@ impl Request {
         })
     }
 
-    /// A failure for an action that the function does not have.
-    #[must_use]
-    pub fn unknown_action(&self, known: &[&str]) -> Failure {
+    fn unknown_action<F>(&self, known: &[Action<F>]) -> Failure {
         let name: String = self.action.chars().take(64).collect();
+        if known.is_empty() {
+            return Failure::invalid("action", format!("{name:?} is unknown: this function takes events alone"));
+        }
+        let known: Vec<&str> = known.iter().map(|action| action.name).collect();
         Failure::invalid("action", format!("{name:?} is none of {}", known.join(", ")))
     }
 }
@@ -151,6 +159,18 @@ impl Answer {
     }
 }
 
+/// A page of a list, as [`Answer::page`] answers it.
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListOf<T> {
+    /// How many items the page has.
+    pub count: usize,
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins; null on the last page.
+    pub next_token: Option<String>,
+}
+
 /// Which page of a list is asked for.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -168,35 +188,6 @@ pub struct PageArguments {
 impl From<PageArguments> for PageRequest {
     fn from(arguments: PageArguments) -> Self {
         Self { limit: arguments.limit.unwrap_or(25).into(), next_token: arguments.next_token }
-    }
-}
-
-/// Which action a route stands for.
-#[derive(Clone, Copy, Debug)]
-pub enum RouteAction {
-    /// Always this one.
-    Is(&'static str),
-    /// The one that goes with the body's `to`.
-    To(&'static [(&'static str, &'static str)]),
-}
-
-impl RouteAction {
-    /// The action for these arguments.
-    ///
-    /// # Errors
-    /// A validation failure when `to` is missing or names no transition of the route.
-    pub fn resolve(self, arguments: &Value) -> Result<&'static str, Failure> {
-        match self {
-            Self::Is(action) => Ok(action),
-            Self::To(transitions) => {
-                let to = arguments["to"].as_str();
-                let found = transitions.iter().find(|(state, _)| Some(*state) == to);
-                found.map(|(_, action)| *action).ok_or_else(|| {
-                    let states: Vec<&str> = transitions.iter().map(|(state, _)| *state).collect();
-                    Failure::invalid("to", format!("must be one of {}", states.join(", ")))
-                })
-            }
-        }
     }
 }
 

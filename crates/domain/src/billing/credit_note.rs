@@ -11,7 +11,7 @@ use crate::charging::tariff::VatLine;
 use crate::error::{Checks, DomainError};
 use crate::id::{CreditNoteId, InvoiceId, SessionId, UserId};
 use crate::machine::State;
-use crate::money::{Currency, amount_schema, optional_amount_schema};
+use crate::money::{Currency, amount_schema, decimal_schema, optional_amount_schema};
 
 /// A line of an invoice that is to be credited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,19 +27,21 @@ pub struct CreditLine {
 }
 
 /// A credited line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreditedLine {
     /// Its number on the invoice, from 1.
     pub line: u32,
     /// Excluding VAT.
+    #[schemars(schema_with = "amount_schema")]
     pub net_amount: Decimal,
     /// VAT, %.
+    #[schemars(schema_with = "decimal_schema")]
     pub vat_rate: Decimal,
 }
 
 /// A correction of a sealed invoice. Its amounts are what is given back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreditNote {
     /// Its id.
@@ -55,10 +57,13 @@ pub struct CreditNote {
     /// VAT per rate.
     pub vat: Vec<VatLine>,
     /// Sum of the lines.
+    #[schemars(schema_with = "amount_schema")]
     pub total_excl_vat: Decimal,
     /// Sum of the lines and of the VAT.
+    #[schemars(schema_with = "amount_schema")]
     pub total_incl_vat: Decimal,
     /// What went back to the wallet: the total for an invoice that was paid, nothing for one that was not.
+    #[schemars(schema_with = "amount_schema")]
     pub refunded: Decimal,
     /// When it was issued.
     pub issued_at: Instant,

@@ -16,7 +16,7 @@ pub use events::OcmSyncCompleted;
 pub use record::{LARGEST_RECORD, Record, RecordError, id_of, time_of};
 
 /// A place with charging equipment, as OpenChargeMap knows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Poi {
     /// What a search answers.
     #[serde(flatten)]
@@ -27,7 +27,7 @@ pub struct Poi {
 }
 
 /// What a search answers of a POI. Ids of operators, connection types and the like are those of the reference data.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PoiSummary {
     /// OpenChargeMap's id.
@@ -73,7 +73,7 @@ pub struct PoiSummary {
 }
 
 /// What is known of a POI beyond its summary.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)] // OpenChargeMap's own names
 pub struct PoiDetails {
@@ -115,7 +115,7 @@ pub struct PoiDetails {
 }
 
 /// Connections of one kind at a POI.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Connection {
     /// OpenChargeMap's id.

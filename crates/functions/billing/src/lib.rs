@@ -24,7 +24,7 @@ use domain::machine::State;
 use domain::money::Currency;
 use futures::future::try_join_all;
 use lambda_kit::{
-    Answer, Context, Failure, Function, Redelivery, Request, Route, RouteAction, Trigger, decide, drive_events,
+    Action, Answer, Context, Failure, Function, ListOf, Redelivery, Request, Trigger, action, decide, drive_events,
 };
 use serde_json::Value;
 use store::{BillingStore, EventContext, LoadedInvoice, TopUp};
@@ -32,17 +32,6 @@ use uuid::Uuid;
 
 pub use view::{EntryView, HoldView, InvoiceView, WalletView};
 
-const ACTIONS: [&str; 9] = [
-    "getInvoice",
-    "listInvoices",
-    "getWallet",
-    "topUpWallet",
-    "listLedger",
-    "createCreditNote",
-    "payInvoice",
-    "holdFunds",
-    "releaseFunds",
-];
 /// Messages of a batch worked at the same time.
 const PARALLEL_MESSAGES: usize = 10;
 
@@ -57,30 +46,46 @@ pub struct Billing {
 
 impl Function for Billing {
     const NAME: &'static str = "billing";
-    const ROUTES: &'static [Route] = &[
-        Route::new::<ListInvoices>("GET /invoices", RouteAction::Is("listInvoices")),
-        Route::new::<InvoiceRef>("GET /invoices/{invoiceId}", RouteAction::Is("getInvoice")),
-        Route::new::<InvoiceRef>("POST /invoices/{invoiceId}/payments", RouteAction::Is("payInvoice")),
-        Route::new::<CreateCreditNote>("POST /invoices/{invoiceId}/credit-notes", RouteAction::Is("createCreditNote")),
-        Route::new::<WalletRef>("GET /wallet", RouteAction::Is("getWallet")),
-        Route::new::<ListLedger>("GET /wallet/ledger", RouteAction::Is("listLedger")),
-        Route::new::<TopUpWallet>("POST /wallet/top-ups", RouteAction::Is("topUpWallet")),
+    const ACTIONS: &'static [Action<Self>] = &[
+        action!("getInvoice", InvoiceRef => InvoiceView, Self::get_invoice)
+            .by("its user, staff")
+            .about("Answers an invoice with its lines and credit notes.")
+            .at("GET /invoices/{invoiceId}"),
+        action!("listInvoices", ListInvoices => ListOf<InvoiceView>, Self::list_invoices)
+            .by("users their own, staff any")
+            .about("Lists invoices, newest first. Staff name a user or a status.")
+            .at("GET /invoices"),
+        action!("payInvoice", InvoiceRef => InvoiceView, Self::pay_invoice)
+            .by("its user, staff")
+            .about("Pays an OPEN invoice from the wallet. A PAID invoice is answered as it is.")
+            .at("POST /invoices/{invoiceId}/payments"),
+        action!("createCreditNote", CreateCreditNote => CreditNote, Self::create_credit_note)
+            .by("ADMIN")
+            .about("Credits lines of an invoice, or all that is left of it.")
+            .at("POST /invoices/{invoiceId}/credit-notes")
+            .creates(),
+        action!("getWallet", WalletRef => WalletView, Self::get_wallet)
+            .by("users their own, staff `userId`")
+            .about("Answers a wallet: its balance, and what prepaid sessions hold of it.")
+            .at("GET /wallet"),
+        action!("topUpWallet", TopUpWallet => WalletView, Self::top_up_wallet)
+            .by("staff, SYSTEM")
+            .about(
+                "Adds money that a cash desk received to the wallet of `userId`, and pays open invoices, oldest first.",
+            )
+            .at("POST /wallet/top-ups")
+            .creates(),
+        action!("listLedger", ListLedger => ListOf<EntryView>, Self::list_ledger)
+            .by("users their own, staff `userId`")
+            .about("Lists the entries of a wallet's ledger, newest first.")
+            .at("GET /wallet/ledger"),
+        action!("holdFunds", HoldFunds => HoldView, Self::hold_funds)
+            .by("SYSTEM")
+            .about("Holds what a prepaid session may cost. The same arguments give the same hold."),
+        action!("releaseFunds", ReleaseFunds => WalletView, Self::release_funds)
+            .by("SYSTEM")
+            .about("Gives up what is held for a session that did not start."),
     ];
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match request.action.as_str() {
-            "getInvoice" => self.get_invoice(&request).await,
-            "listInvoices" => self.list_invoices(&request).await,
-            "getWallet" => self.get_wallet(&request).await,
-            "topUpWallet" => self.top_up_wallet(&request).await,
-            "listLedger" => self.list_ledger(&request).await,
-            "createCreditNote" => self.create_credit_note(&request).await,
-            "payInvoice" => self.pay_invoice(&request).await,
-            "holdFunds" => self.hold_funds(&request).await,
-            "releaseFunds" => self.release_funds(&request).await,
-            _ => Err(request.unknown_action(&ACTIONS)),
-        }
-    }
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let Trigger::Sqs(batch) = trigger else {
@@ -152,38 +157,33 @@ impl Billing {
         Ok(wallet.in_currency_until_used(self.currency))
     }
 
-    async fn get_invoice(&self, request: &Request) -> Result<Answer, Failure> {
-        let InvoiceRef { invoice_id } = request.command()?;
+    async fn get_invoice(&self, InvoiceRef { invoice_id }: InvoiceRef, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         let loaded = self.load(&invoice_id).await?;
         actor.may_see(&loaded.invoice.user_id, &format!("invoice {invoice_id}"))?;
         Answer::ok(InvoiceView::from(&loaded))
     }
 
-    async fn list_invoices(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: ListInvoices = request.command()?;
+    async fn list_invoices(&self, command: ListInvoices, request: &Request) -> Result<Answer, Failure> {
         let filter = command.filter(request.actor()?)?;
         let page = command.page.clone().into();
         let page = self.store.invoices(&filter, &page, |status| command.keeps(status)).await?;
         Answer::page(page, |invoice| InvoiceView::from(&invoice))
     }
 
-    async fn get_wallet(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: WalletRef = request.command()?;
+    async fn get_wallet(&self, command: WalletRef, request: &Request) -> Result<Answer, Failure> {
         let user = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
         let now = request.context.now;
         Answer::ok(WalletView::new(&self.wallet_of(&user, now).await?, now))
     }
 
-    async fn list_ledger(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: ListLedger = request.command()?;
+    async fn list_ledger(&self, command: ListLedger, request: &Request) -> Result<Answer, Failure> {
         let user = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
         let page = self.store.ledger(&user, &command.page.into()).await?;
         Answer::page(page, |entry| EntryView::from(&entry))
     }
 
-    async fn top_up_wallet(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: TopUpWallet = request.command()?;
+    async fn top_up_wallet(&self, command: TopUpWallet, request: &Request) -> Result<Answer, Failure> {
         let user = command.user(request.actor()?)?;
         let entry = decide(|| self.top_up_or_repeat(&command, &user, &request.context)).await?;
         // A repetition settles as well: the first attempt may have ended before it did.
@@ -258,8 +258,7 @@ impl Billing {
         Ok(Ok(invoice))
     }
 
-    async fn pay_invoice(&self, request: &Request) -> Result<Answer, Failure> {
-        let InvoiceRef { invoice_id } = request.command()?;
+    async fn pay_invoice(&self, InvoiceRef { invoice_id }: InvoiceRef, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         let LoadedInvoice { invoice, .. } = self.load(&invoice_id).await?;
         actor.may_see(&invoice.user_id, &format!("invoice {invoice_id}"))?;
@@ -279,8 +278,7 @@ impl Billing {
         }
     }
 
-    async fn hold_funds(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: HoldFunds = request.command()?;
+    async fn hold_funds(&self, command: HoldFunds, request: &Request) -> Result<Answer, Failure> {
         for_the_platform(request)?;
         let asked = command.request();
         let hold = decide(|| self.hold_or_repeat(&command.user_id, &asked, request.context.now)).await?;
@@ -305,8 +303,7 @@ impl Billing {
         Ok(hold)
     }
 
-    async fn release_funds(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: ReleaseFunds = request.command()?;
+    async fn release_funds(&self, command: ReleaseFunds, request: &Request) -> Result<Answer, Failure> {
         for_the_platform(request)?;
         let context = request.context.event_context();
         decide(|| self.release(&command, context.now)).await?;
@@ -323,8 +320,7 @@ impl Billing {
         Ok(())
     }
 
-    async fn create_credit_note(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: CreateCreditNote = request.command()?;
+    async fn create_credit_note(&self, command: CreateCreditNote, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         if actor.role != Role::Admin {
             return Err(DomainError::Forbidden("credit notes are for role ADMIN".to_owned()).into());

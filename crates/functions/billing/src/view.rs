@@ -1,13 +1,14 @@
 use domain::Instant;
 use domain::billing::{CreditNote, EntryKind, Hold, Invoice, InvoiceStatus, LedgerEntry, Wallet};
 use domain::charging::tariff::Bill;
-use domain::money::Currency;
+use domain::money::{Currency, amount_schema, decimal_schema};
 use rust_decimal::Decimal;
+use schemars::JsonSchema;
 use serde::Serialize;
 use store::LoadedInvoice;
 
 /// An invoice as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InvoiceView {
     invoice_id: String,
@@ -18,10 +19,13 @@ pub struct InvoiceView {
     #[serde(flatten)]
     bill: Bill,
     /// What is still to be paid.
+    #[schemars(schema_with = "amount_schema")]
     due: Decimal,
     /// Credited so far, including VAT.
+    #[schemars(schema_with = "amount_schema")]
     credited: Decimal,
     /// kWh.
+    #[schemars(schema_with = "decimal_schema")]
     energy_kwh: Decimal,
     started_at: Instant,
     ended_at: Instant,
@@ -60,17 +64,19 @@ impl From<&LoadedInvoice> for InvoiceView {
 }
 
 /// A wallet as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WalletView {
     user_id: String,
+    #[schemars(schema_with = "amount_schema")]
     balance: Decimal,
     currency: Currency,
     /// What prepaid sessions hold of the balance, where they do.
-    #[serde(skip_serializing_if = "Decimal::is_zero")]
+    #[serde(default, skip_serializing_if = "Decimal::is_zero")]
+    #[schemars(schema_with = "amount_schema")]
     held: Decimal,
     /// Which sessions those are.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holds: Vec<HoldView>,
     /// The entry that a top-up made.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,10 +105,11 @@ impl WalletView {
 }
 
 /// What is held for a session, as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldView {
     session_id: String,
+    #[schemars(schema_with = "amount_schema")]
     amount: Decimal,
     currency: Currency,
     /// Until when it is held at most.
@@ -121,13 +128,15 @@ impl From<&Hold> for HoldView {
 }
 
 /// An entry of a ledger as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryView {
     sequence: u64,
     kind: EntryKind,
     /// Negative for what went out.
+    #[schemars(schema_with = "amount_schema")]
     amount: Decimal,
+    #[schemars(schema_with = "amount_schema")]
     balance_after: Decimal,
     currency: Currency,
     /// Id of the invoice, the credit note or the top-up.

@@ -18,7 +18,7 @@ use domain::error::DomainError;
 use domain::id::{InvoiceId, SessionId, UserId};
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt, stream};
-use lambda_kit::{Answer, Context, Failure, Function, Peer, Request, Trigger};
+use lambda_kit::{Action, Answer, Context, Failure, Function, Peer, Request, Trigger, action};
 use ledger::LedgerCheck;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ pub struct Audit {
 }
 
 /// What an audit found, or as much of it as there was time for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditAnswer {
     /// From here …
@@ -82,7 +82,7 @@ pub struct AuditAnswer {
 }
 
 /// Something wrong in the books.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Defect {
     /// What kind.
@@ -94,7 +94,7 @@ pub struct Defect {
 }
 
 /// The kinds of defects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum DefectKind {
     /// A billable session ended and has no invoice.
@@ -119,21 +119,10 @@ pub struct BillingAudit {
 
 impl Function for BillingAudit {
     const NAME: &'static str = "billing_audit";
+    const ACTIONS: &'static [Action<Self>] = &[action!("audit", Audit => AuditAnswer, Self::handle_audit)
+        .by("whoever may invoke billing_audit")
+        .about("Compares ended sessions, invoices and wallets.")];
     const DEFAULT_ACTION: Option<&'static str> = Some("audit");
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match request.action.as_str() {
-            "audit" => {
-                let audit: Audit = request.command()?;
-                let answer = self.audit(&audit, &request.context).await?;
-                if audit.goes_on {
-                    self.go_on(&answer, &request.context).await?;
-                }
-                Answer::ok(answer)
-            }
-            _ => Err(request.unknown_action(&["audit"])),
-        }
-    }
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let Trigger::Event(_) = trigger else {
@@ -150,6 +139,14 @@ impl BillingAudit {
     #[must_use]
     pub fn new(sessions: SessionStore, billing: BillingStore, notifications: Peer, itself: Peer) -> Self {
         Self { sessions, billing, notifications, itself }
+    }
+
+    async fn handle_audit(&self, audit: Audit, request: &Request) -> Result<Answer, Failure> {
+        let answer = self.audit(&audit, &request.context).await?;
+        if audit.goes_on {
+            self.go_on(&answer, &request.context).await?;
+        }
+        Answer::ok(answer)
     }
 
     /// Hands what is left to another invocation.

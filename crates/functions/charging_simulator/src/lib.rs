@@ -9,7 +9,7 @@ use chrono::{DurationRound, TimeDelta};
 use domain::Instant;
 use domain::id::StationId;
 use futures::{StreamExt, TryStreamExt, stream};
-use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger, drive_sqs, validate};
+use lambda_kit::{Action, Answer, Context, Failure, Function, Request, Trigger, action, drive_sqs, validate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -46,7 +46,7 @@ pub struct Tick {
 }
 
 /// What a tick did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TickAnswer {
     /// The instant that was advanced to.
@@ -83,14 +83,10 @@ pub struct ChargingSimulator {
 
 impl Function for ChargingSimulator {
     const NAME: &'static str = "charging_simulator";
+    const ACTIONS: &'static [Action<Self>] = &[action!("tick", Tick => TickAnswer, Self::handle_tick)
+        .by("whoever may invoke charging_simulator")
+        .about("Advances active sessions to `tickAt`.")];
     const DEFAULT_ACTION: Option<&'static str> = Some("tick");
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match request.action.as_str() {
-            "tick" => Answer::ok(self.tick(&request.command()?, &request.context).await?),
-            _ => Err(request.unknown_action(&["tick"])),
-        }
-    }
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let time = TimeBudget::new(&self.clock, &context);
@@ -127,6 +123,10 @@ impl ChargingSimulator {
     #[must_use]
     pub fn timed_by(self, clock: MonotonicClock) -> Self {
         Self { clock, ..self }
+    }
+
+    async fn handle_tick(&self, tick: Tick, request: &Request) -> Result<Answer, Failure> {
+        Answer::ok(self.tick(&tick, &request.context).await?)
     }
 
     /// Advances what is active.

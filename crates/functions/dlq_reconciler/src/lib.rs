@@ -14,7 +14,7 @@ use domain::dead_letter::{Consumer, QuarantinedLetter, REPLAYS_ATTRIBUTE, Verdic
 use domain::event::Event;
 use domain::id::SessionId;
 use lambda_kit::events::SqsMessage;
-use lambda_kit::{Answer, Context, Failure, Function, Redelivery, Request, Trigger, drive_sqs};
+use lambda_kit::{Context, Failure, Function, Redelivery, Trigger, drive_sqs};
 use serde::Deserialize;
 use serde_json::Value;
 use store::BillingStore;
@@ -65,10 +65,6 @@ pub struct DlqReconciler {
 
 impl Function for DlqReconciler {
     const NAME: &'static str = "dlq_reconciler";
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        Err(request.unknown_action(&["none: it takes the messages of dead-letter queues"]))
-    }
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let Trigger::Sqs(batch) = trigger else {

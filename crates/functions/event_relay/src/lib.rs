@@ -18,7 +18,7 @@ use domain::Instant;
 use domain::dead_letter::UnpublishedEvents;
 use domain::event::Envelope;
 use lambda_kit::events::{StreamBatchResponse, StreamEvent, StreamItemFailure, StreamRecord};
-use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger};
+use lambda_kit::{Context, Failure, Function, Trigger};
 use serde_dynamo::AttributeValue;
 use serde_json::Value;
 
@@ -53,10 +53,6 @@ struct Outgoing {
 
 impl Function for EventRelay {
     const NAME: &'static str = "event_relay";
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        Err(request.unknown_action(&["none: it relays the batches of table streams"]))
-    }
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let Trigger::Stream(batch) = trigger else {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant as Stopwatch};
 
 use futures::future::join_all;
-use lambda_kit::{Answer, Failure, Function, Request, Route, RouteAction};
+use lambda_kit::{Action, Answer, Failure, Function, Request, action};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -26,7 +26,7 @@ pub struct HealthCheck {
 }
 
 /// How the platform is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Everything that it is told of can be reached.
@@ -38,7 +38,7 @@ pub enum Status {
 }
 
 /// A dependency as it was found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dependency {
     name: String,
@@ -49,7 +49,7 @@ pub struct Dependency {
 }
 
 /// What is answered.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     status: Status,
@@ -67,18 +67,11 @@ struct Check {}
 
 impl Function for HealthCheck {
     const NAME: &'static str = "health_check";
-    const ROUTES: &'static [Route] = &[Route::new::<Check>("GET /health", RouteAction::Is("health"))];
+    const ACTIONS: &'static [Action<Self>] = &[action!("health", Check => Health, Self::health)
+        .by("anyone, without a token")
+        .about("Answers whether tables and bus can be reached. The answer is at most ten seconds old.")
+        .open_at("GET /health")];
     const DEFAULT_ACTION: Option<&'static str> = Some("health");
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        if request.action != "health" {
-            return Err(request.unknown_action(&["health"]));
-        }
-        let Check {} = request.command()?;
-        let health = self.current(request.context.now).await;
-        let status = if health.status == Status::Unhealthy { 503 } else { 200 };
-        Ok(Answer { status, ..Answer::ok(health)? })
-    }
 }
 
 impl HealthCheck {
@@ -91,6 +84,12 @@ impl HealthCheck {
         eventbridge: aws_sdk_eventbridge::Client,
     ) -> Self {
         Self { tables, bus, dynamodb, eventbridge, last: Mutex::new(None) }
+    }
+
+    async fn health(&self, Check {}: Check, request: &Request) -> Result<Answer, Failure> {
+        let health = self.current(request.context.now).await;
+        let status = if health.status == Status::Unhealthy { 503 } else { 200 };
+        Ok(Answer { status, ..Answer::ok(health)? })
     }
 
     /// The health at `now`, at most ten seconds old.

@@ -69,7 +69,7 @@ impl ListLogs {
 }
 
 /// A log entry as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LogView {
     id: String,

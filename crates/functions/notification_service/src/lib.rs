@@ -18,14 +18,15 @@ use domain::id::{LogId, derive};
 use domain::machine::State;
 use domain::notifications::{Level, LogEntry, LogStatus};
 use domain::telemetry::TelemetryStale;
-use lambda_kit::{Answer, Context, Failure, Function, Redelivery, Request, Route, RouteAction, Trigger, drive_events};
+use lambda_kit::{
+    Action, Answer, Context, Failure, Function, ListOf, Redelivery, Request, Trigger, action, drive_events,
+};
 use serde_json::Value;
 use store::{ErrorLogStore, StoreError};
 use uuid::Uuid;
 
 pub use topics::{Audience, Recipient, Topics};
 
-const ACTIONS: [&str; 4] = ["notify", "listLogs", "acknowledgeLog", "resolveLog"];
 /// Messages of a batch worked at the same time.
 const PARALLEL_MESSAGES: usize = 10;
 
@@ -39,23 +40,24 @@ pub struct NotificationService {
 
 impl Function for NotificationService {
     const NAME: &'static str = "notification_service";
-    const ROUTES: &'static [Route] = &[
-        Route::new::<ListLogs>("GET /error-logs", RouteAction::Is("listLogs")),
-        Route::new::<LogRef>(
-            "POST /error-logs/{id}/transitions",
-            RouteAction::To(&[("ACKNOWLEDGED", "acknowledgeLog"), ("RESOLVED", "resolveLog")]),
-        ),
+    const ACTIONS: &'static [Action<Self>] = &[
+        action!("notify", Notify => LogView, Self::notify)
+            .by("staff")
+            .about("Writes a log entry and publishes it. The same `deduplicationKey` gives the same entry.")
+            .creates(),
+        action!("listLogs", ListLogs => ListOf<LogView>, Self::list)
+            .by("staff")
+            .about("Lists log entries by `level`, `service` and `status` (default OPEN), newest first.")
+            .at("GET /error-logs"),
+        action!("acknowledgeLog", LogRef => LogView, Self::acknowledge)
+            .by("TECH_SUPPORT, ADMIN")
+            .about("Marks a log entry as ACKNOWLEDGED.")
+            .at_transition("POST /error-logs/{id}/transitions", "ACKNOWLEDGED"),
+        action!("resolveLog", LogRef => LogView, Self::resolve)
+            .by("TECH_SUPPORT, ADMIN")
+            .about("Marks a log entry as RESOLVED.")
+            .at_transition("POST /error-logs/{id}/transitions", "RESOLVED"),
     ];
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match request.action.as_str() {
-            "notify" => self.notify(&request).await,
-            "listLogs" => self.list(&request).await,
-            "acknowledgeLog" => self.transition(&request, LogStatus::Acknowledged).await,
-            "resolveLog" => self.transition(&request, LogStatus::Resolved).await,
-            _ => Err(request.unknown_action(&ACTIONS)),
-        }
-    }
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let Trigger::Sqs(batch) = trigger else {
@@ -76,8 +78,7 @@ impl NotificationService {
         Self { logs, topics, redelivery }
     }
 
-    async fn notify(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: Notify = request.command()?;
+    async fn notify(&self, command: Notify, request: &Request) -> Result<Answer, Failure> {
         staff_only(request)?;
         let to = command.recipient()?;
         let id = match &command.deduplication_key {
@@ -106,17 +107,23 @@ impl NotificationService {
         Answer::created(format!("/error-logs/{}", entry.id), LogView::new(&entry))
     }
 
-    async fn list(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: ListLogs = request.command()?;
+    async fn list(&self, command: ListLogs, request: &Request) -> Result<Answer, Failure> {
         staff_only(request)?;
         let page = self.logs.list(&command.filter(), &command.page.into(), request.context.now).await?;
         Answer::page(page, |entry| LogView::new(&entry))
     }
 
-    async fn transition(&self, request: &Request, to: LogStatus) -> Result<Answer, Failure> {
-        let LogRef { id } = request.command()?;
+    async fn acknowledge(&self, command: LogRef, request: &Request) -> Result<Answer, Failure> {
+        self.transition(&command.id, LogStatus::Acknowledged, request).await
+    }
+
+    async fn resolve(&self, command: LogRef, request: &Request) -> Result<Answer, Failure> {
+        self.transition(&command.id, LogStatus::Resolved, request).await
+    }
+
+    async fn transition(&self, id: &LogId, to: LogStatus, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
-        let mut entry = self.load(&id).await?;
+        let mut entry = self.load(id).await?;
         entry.transition(to, actor, request.context.now)?;
         self.logs.save_handled(&entry, request.context.now).await?;
         Answer::ok(LogView::new(&entry))

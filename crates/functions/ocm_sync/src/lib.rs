@@ -8,7 +8,7 @@ mod source;
 mod sync;
 
 use domain::poi::OcmSyncCompleted;
-use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger};
+use lambda_kit::{Action, Answer, Context, Failure, Function, Request, Trigger, action};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,7 +32,7 @@ pub struct Synchronise {
 
 /// What became of it: the payload of `OCM_SYNC_COMPLETED`, which is published where something was written, and how it
 /// ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SyncAnswer {
     /// The payload.
     #[serde(flatten)]
@@ -50,14 +50,10 @@ pub struct OcmSync {
 
 impl Function for OcmSync {
     const NAME: &'static str = "ocm_sync";
+    const ACTIONS: &'static [Action<Self>] = &[action!("sync", Synchronise => SyncAnswer, Self::handle_sync)
+        .by("whoever may invoke ocm_sync")
+        .about("Brings the OpenChargeMap mirror up to date.")];
     const DEFAULT_ACTION: Option<&'static str> = Some("sync");
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match request.action.as_str() {
-            "sync" => Answer::ok(self.synchronise(&request.command()?, &request.context).await?),
-            _ => Err(request.unknown_action(&["sync"])),
-        }
-    }
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let Trigger::Event(_) = trigger else {
@@ -72,6 +68,10 @@ impl OcmSync {
     #[must_use]
     pub fn new(store: PoiStore, source: Source) -> Self {
         Self { store, source }
+    }
+
+    async fn handle_sync(&self, command: Synchronise, request: &Request) -> Result<Answer, Failure> {
+        Answer::ok(self.synchronise(&command, &request.context).await?)
     }
 
     /// Brings the mirror up to date, as far as the invocation's time allows.

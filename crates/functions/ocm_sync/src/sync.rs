@@ -15,6 +15,7 @@ use domain::poi::mirror::{ANONYMOUS, Lease, Manifest, Plan, Run, SourceStatus, S
 use domain::poi::{Poi, Record, RecordError, id_of, reference};
 use futures::{StreamExt, TryStreamExt, stream};
 use lambda_kit::{Context, Failure};
+use schemars::JsonSchema;
 use serde::Serialize;
 use store::{LoadedState, PoiStore, StoreError};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -36,7 +37,7 @@ const KEPT_ASIDE: usize = 8 * 1024;
 const LARGEST_REFERENCE: usize = 350 * 1024;
 
 /// How an invocation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Outcome {
     /// The mirror is up to date.

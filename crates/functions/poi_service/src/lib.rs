@@ -5,13 +5,12 @@
 use domain::error::DomainError;
 use domain::geo::{Location, MAX_RADIUS_KM};
 use domain::poi::{Poi, PoiFilter, PoiSummary, reference};
-use lambda_kit::{Answer, Failure, Function, PageArguments, Request, Route, RouteAction};
+use lambda_kit::{Action, Answer, Failure, Function, PageArguments, Request, action};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Page, PoiStore};
 
-const ACTIONS: [&str; 3] = ["findPois", "getPoi", "getReferenceData"];
 /// Unless the request says another, km.
 const DEFAULT_RADIUS_KM: f64 = 10.0;
 
@@ -60,7 +59,7 @@ pub struct GetReferenceData {
 }
 
 /// A POI that was found, and how far it is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Found {
     #[serde(flatten)]
@@ -70,11 +69,43 @@ struct Found {
 }
 
 /// A POI with whose data it is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Attributed {
     #[serde(flatten)]
     poi: Poi,
-    attribution: Value,
+    attribution: Attribution,
+}
+
+/// A page of the POIs that were found, as it is answered.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct FoundPois {
+    count: usize,
+    items: Vec<Found>,
+    next_token: Option<String>,
+    attribution: Attribution,
+}
+
+/// One kind of the reference data, as it is answered.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ReferenceData {
+    kind: String,
+    count: usize,
+    items: Vec<Value>,
+    attribution: Attribution,
+}
+
+/// The source of the data and its licence, which everybody who shows the data must name.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Attribution {
+    text: &'static str,
+    url: &'static str,
+    licence: &'static str,
+    licence_url: &'static str,
+    /// `OpenChargeMap`'s record of the data provider, whose licence may differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_provider: Option<Value>,
 }
 
 /// What is searched.
@@ -91,20 +122,20 @@ pub struct PoiService {
 
 impl Function for PoiService {
     const NAME: &'static str = "poi_service";
-    const ROUTES: &'static [Route] = &[
-        Route::new::<FindPois>("GET /pois", RouteAction::Is("findPois")),
-        Route::new::<GetPoi>("GET /pois/{ocmId}", RouteAction::Is("getPoi")),
-        Route::new::<GetReferenceData>("GET /pois/reference-data/{kind}", RouteAction::Is("getReferenceData")),
+    const ACTIONS: &'static [Action<Self>] = &[
+        action!("findPois", FindPois => FoundPois, Self::find)
+            .by("anyone")
+            .about("Finds POIs of the OpenChargeMap mirror near a place, nearest first, or those of a country.")
+            .at("GET /pois"),
+        action!("getPoi", GetPoi => Attributed, Self::get)
+            .by("anyone")
+            .about("Answers a POI of the OpenChargeMap mirror.")
+            .at("GET /pois/{ocmId}"),
+        action!("getReferenceData", GetReferenceData => ReferenceData, Self::reference_data)
+            .by("anyone")
+            .about("Answers one kind of OpenChargeMap reference data.")
+            .at("GET /pois/reference-data/{kind}"),
     ];
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match request.action.as_str() {
-            "findPois" => self.find(request.command()?).await,
-            "getPoi" => self.get(request.command()?).await,
-            "getReferenceData" => self.reference_data(request.command()?).await,
-            _ => Err(request.unknown_action(&ACTIONS)),
-        }
-    }
 }
 
 impl PoiService {
@@ -114,7 +145,7 @@ impl PoiService {
         Self { pois }
     }
 
-    async fn find(&self, command: FindPois) -> Result<Answer, Failure> {
+    async fn find(&self, command: FindPois, _: &Request) -> Result<Answer, Failure> {
         let search = command.search()?;
         let FindPois { filter, page, .. } = command;
         let page = match search {
@@ -129,20 +160,15 @@ impl PoiService {
                 Page { items: items.collect(), next_token }
             }
         };
-        let attribution = attribution();
-        Answer::ok(json!({
-            "count": page.items.len(), "items": page.items, "nextToken": page.next_token, "attribution": attribution
-        }))
+        let Page { items, next_token } = page;
+        Answer::ok(FoundPois { count: items.len(), items, next_token, attribution: Attribution::OPEN_CHARGE_MAP })
     }
 
-    async fn get(&self, GetPoi { ocm_id }: GetPoi) -> Result<Answer, Failure> {
+    async fn get(&self, GetPoi { ocm_id }: GetPoi, _: &Request) -> Result<Answer, Failure> {
         let poi = self.pois.load(ocm_id).await?;
         let poi = poi.ok_or_else(|| DomainError::not_found("POI", ocm_id))?;
-        let mut attribution = attribution();
-        // What was taken from somebody else's data may have another licence than the rest.
-        if let Some(provider) = self.provider(poi.summary.data_provider_id).await? {
-            attribution["dataProvider"] = provider;
-        }
+        let data_provider = self.provider(poi.summary.data_provider_id).await?;
+        let attribution = Attribution { data_provider, ..Attribution::OPEN_CHARGE_MAP };
         Answer::ok(Attributed { poi, attribution })
     }
 
@@ -152,14 +178,18 @@ impl PoiService {
         Ok(providers.into_iter().find(|provider| provider["id"] == json!(id)))
     }
 
-    async fn reference_data(&self, GetReferenceData { kind }: GetReferenceData) -> Result<Answer, Failure> {
+    async fn reference_data(
+        &self,
+        GetReferenceData { kind }: GetReferenceData,
+        _: &Request,
+    ) -> Result<Answer, Failure> {
         if !reference::KINDS.contains(&kind.as_str()) {
             return Err(Failure::invalid("kind", format!("must be one of {}", reference::KINDS.join(", "))));
         }
         let entries = self.pois.reference(&kind).await?;
         let entries = entries.ok_or_else(|| DomainError::not_found("reference data of kind", &kind))?;
-        let attribution = attribution();
-        Answer::ok(json!({ "kind": kind, "count": entries.len(), "items": entries, "attribution": attribution }))
+        let attribution = Attribution::OPEN_CHARGE_MAP;
+        Answer::ok(ReferenceData { kind, count: entries.len(), items: entries, attribution })
     }
 }
 
@@ -183,14 +213,14 @@ impl FindPois {
     }
 }
 
-/// Whose the data is.
-fn attribution() -> Value {
-    json!({
-        "text": "Open Charge Map contributors",
-        "url": "https://openchargemap.org",
-        "licence": "CC BY-SA 4.0",
-        "licenceUrl": "https://creativecommons.org/licenses/by-sa/4.0/"
-    })
+impl Attribution {
+    const OPEN_CHARGE_MAP: Self = Self {
+        text: "Open Charge Map contributors",
+        url: "https://openchargemap.org",
+        licence: "CC BY-SA 4.0",
+        licence_url: "https://creativecommons.org/licenses/by-sa/4.0/",
+        data_provider: None,
+    };
 }
 
 /// To the metre.

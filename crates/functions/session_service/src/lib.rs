@@ -14,16 +14,13 @@ use domain::charging::tariff::{ChargingPeriod, PeriodState, price};
 use domain::error::DomainError;
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
-use lambda_kit::{Answer, Context, Failure, Function, Peer, Request, Route, RouteAction, decide};
+use lambda_kit::{Action, Answer, Context, Failure, Function, ListOf, Peer, Request, action, decide};
 use rust_decimal::Decimal;
 use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
 use uuid::Uuid;
 
 use prepayment::Prepayment;
 pub use view::{QuoteView, SessionView};
-
-const ACTIONS: [&str; 7] =
-    ["startSession", "stopSession", "failSession", "getSession", "listSessions", "quote", "republishEnd"];
 
 /// The function.
 #[derive(Debug)]
@@ -45,26 +42,38 @@ struct Asked<'a> {
 
 impl Function for SessionService {
     const NAME: &'static str = "session_service";
-    const ROUTES: &'static [Route] = &[
-        Route::new::<StartSession>("POST /sessions", RouteAction::Is("startSession")),
-        Route::new::<ListSessions>("GET /sessions", RouteAction::Is("listSessions")),
-        Route::new::<SessionRef>("GET /sessions/{sessionId}", RouteAction::Is("getSession")),
-        Route::new::<SessionRef>("PATCH /sessions/{sessionId}/stop", RouteAction::Is("stopSession")),
-        Route::new::<Quote>("POST /quotes", RouteAction::Is("quote")),
+    const ACTIONS: &'static [Action<Self>] = &[
+        action!("startSession", StartSession => SessionView, Self::start)
+            .by("anyone for themselves, staff for `userId`")
+            .about("Starts a session at a FREE port. The same idempotency key gives the same session.")
+            .at("POST /sessions")
+            .creates(),
+        action!("stopSession", SessionRef => SessionView, Self::stop)
+            .by("its user, staff")
+            .about("Stops a session with the energy delivered up to now.")
+            .at("PATCH /sessions/{sessionId}/stop"),
+        action!("failSession", FailSession => SessionView, Self::fail)
+            .by("TECH_SUPPORT, ADMIN, SYSTEM")
+            .about("Fails a session and its port. A FAILED session is not billed."),
+        action!("getSession", SessionRef => SessionView, Self::get)
+            .by("its user, staff")
+            .about("Answers a session with its energy and cost.")
+            .at("GET /sessions/{sessionId}"),
+        action!("listSessions", ListSessions => ListOf<SessionView>, Self::list)
+            .by("users their own, staff any")
+            .about(
+                "Lists sessions, newest first. Staff name a user, a station or a status. `changedFrom` and \
+                 `changedTo` bound the time at which a session entered its status.",
+            )
+            .at("GET /sessions"),
+        action!("quote", Quote => QuoteView, Self::quote)
+            .by("anyone")
+            .about("Prices a hypothetical session at a station.")
+            .at("POST /quotes"),
+        action!("republishEnd", SessionRef => SessionView, Self::republish_end)
+            .by("staff")
+            .about("Publishes the SESSION_ENDED event of an ended session again."),
     ];
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match request.action.as_str() {
-            "startSession" => self.start(&request).await,
-            "stopSession" => self.stop(&request).await,
-            "failSession" => self.fail(&request).await,
-            "getSession" => self.get(&request).await,
-            "listSessions" => self.list(&request).await,
-            "quote" => self.quote(&request).await,
-            "republishEnd" => self.republish_end(&request).await,
-            _ => Err(request.unknown_action(&ACTIONS)),
-        }
-    }
 }
 
 impl SessionService {
@@ -74,8 +83,7 @@ impl SessionService {
         Self { charging, users, billing }
     }
 
-    async fn start(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: StartSession = request.command()?;
+    async fn start(&self, command: StartSession, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         let user = command.user(actor)?;
         let fingerprint = command.fingerprint();
@@ -158,8 +166,7 @@ impl SessionService {
         }
     }
 
-    async fn stop(&self, request: &Request) -> Result<Answer, Failure> {
-        let SessionRef { session_id } = request.command()?;
+    async fn stop(&self, SessionRef { session_id }: SessionRef, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         let stopped = decide(|| async {
             let loaded = self.load(&session_id).await?;
@@ -170,8 +177,11 @@ impl SessionService {
         Answer::ok(SessionView::new(&ended.session, &ended.terms))
     }
 
-    async fn fail(&self, request: &Request) -> Result<Answer, Failure> {
-        let FailSession { session_id, reason } = request.command()?;
+    async fn fail(
+        &self,
+        FailSession { session_id, reason }: FailSession,
+        request: &Request,
+    ) -> Result<Answer, Failure> {
         let role = request.actor()?.role;
         let reason = reason.as_deref().unwrap_or("its session was failed by an operator");
         let failed = decide(|| async {
@@ -204,8 +214,7 @@ impl SessionService {
         Ok(LoadedSession { session: ended.clone(), terms })
     }
 
-    async fn get(&self, request: &Request) -> Result<Answer, Failure> {
-        let SessionRef { session_id } = request.command()?;
+    async fn get(&self, SessionRef { session_id }: SessionRef, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         let LoadedSession { session, terms } = self.load(&session_id).await?;
         session.may_see(actor)?;
@@ -214,8 +223,7 @@ impl SessionService {
 
     /// Sends the end of a session to its consumers again, which know it by its id: the remedy for an end that was lost
     /// on the way, which `billing_audit` finds.
-    async fn republish_end(&self, request: &Request) -> Result<Answer, Failure> {
-        let SessionRef { session_id } = request.command()?;
+    async fn republish_end(&self, SessionRef { session_id }: SessionRef, request: &Request) -> Result<Answer, Failure> {
         if !request.actor()?.role.is_staff() {
             return Err(DomainError::Forbidden("republishing is for roles TECH_SUPPORT and ADMIN".to_owned()).into());
         }
@@ -230,16 +238,14 @@ impl SessionService {
         Answer::ok(SessionView::new(&session, &terms))
     }
 
-    async fn list(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: ListSessions = request.command()?;
+    async fn list(&self, command: ListSessions, request: &Request) -> Result<Answer, Failure> {
         let filter = command.filter(request.actor()?)?;
         let page = command.page.clone().into();
         let page = self.charging.sessions.list_loaded(&filter, &page, |session| command.keeps(session)).await?;
         Answer::page(page, |LoadedSession { session, terms }| SessionView::new(&session, &terms))
     }
 
-    async fn quote(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: Quote = request.command()?;
+    async fn quote(&self, command: Quote, request: &Request) -> Result<Answer, Failure> {
         let station = self.station(&command.station_id).await?.station;
         let tariff = station
             .tariff

@@ -1,14 +1,15 @@
 use domain::Instant;
 use domain::charging::session::{EndReason, Limits, Session, SessionStatus, SessionTerms, Vehicle};
 use domain::charging::tariff::Bill;
-use domain::money::Currency;
+use domain::money::{Currency, amount_schema};
 use rust_decimal::Decimal;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::commands::Quote;
 
 /// A session as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
     session_id: String,
@@ -27,6 +28,7 @@ pub struct SessionView {
     /// Of the billable register, kWh with three decimals at most.
     energy_kwh: f64,
     /// What an invoice issued now would say, including VAT.
+    #[schemars(schema_with = "amount_schema")]
     cost: Decimal,
     currency: Currency,
     started_at: Instant,
@@ -68,7 +70,7 @@ impl SessionView {
 }
 
 /// A quote as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QuoteView {
     station_id: String,
@@ -76,6 +78,7 @@ pub struct QuoteView {
     minutes: f64,
     start_at: Instant,
     /// Including VAT, as a session's cost is.
+    #[schemars(schema_with = "amount_schema")]
     cost: Decimal,
     #[serde(flatten)]
     bill: Bill,

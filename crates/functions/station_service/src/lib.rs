@@ -8,23 +8,11 @@ use domain::charging::site::{Changes, Site};
 use domain::charging::station::{self, Port};
 use domain::error::DomainError;
 use domain::id::{PortId, StationId};
-use lambda_kit::{Answer, Context, Failure, Function, Request, Route, RouteAction, decide};
+use lambda_kit::{Action, Answer, Context, Failure, Function, ListOf, Request, action, decide};
 use store::{ChargingStore, LoadedStation, StationFilter};
 
+use view::{DeletedStation, RemovedPort};
 pub use view::{PortView, StationView};
-
-const ACTIONS: [&str; 10] = [
-    "createStation",
-    "getStation",
-    "listStations",
-    "updateStation",
-    "deleteStation",
-    "transitionStation",
-    "addPort",
-    "removePort",
-    "failPort",
-    "resetPort",
-];
 
 /// The function.
 #[derive(Debug)]
@@ -34,35 +22,52 @@ pub struct StationService {
 
 impl Function for StationService {
     const NAME: &'static str = "station_service";
-    const ROUTES: &'static [Route] = &[
-        Route::new::<CreateStation>("POST /stations", RouteAction::Is("createStation")),
-        Route::new::<ListStations>("GET /stations", RouteAction::Is("listStations")),
-        Route::new::<StationRef>("GET /stations/{stationId}", RouteAction::Is("getStation")),
-        Route::new::<UpdateStation>("PATCH /stations/{stationId}", RouteAction::Is("updateStation")),
-        Route::new::<StationRef>("DELETE /stations/{stationId}", RouteAction::Is("deleteStation")),
-        Route::new::<TransitionStation>("POST /stations/{stationId}/transitions", RouteAction::Is("transitionStation")),
-        Route::new::<AddPort>("POST /stations/{stationId}/ports", RouteAction::Is("addPort")),
-        Route::new::<FailPort>(
-            "POST /stations/{stationId}/ports/{portId}/transitions",
-            RouteAction::To(&[("ERROR", "failPort"), ("FREE", "resetPort")]),
-        ),
+    const ACTIONS: &'static [Action<Self>] = &[
+        action!("createStation", CreateStation => StationView, Self::create)
+            .by("ADMIN")
+            .about("Creates a station, status NEW, with its ports.")
+            .at("POST /stations")
+            .creates(),
+        action!("getStation", StationRef => StationView, Self::get)
+            .by("anyone")
+            .about("Answers a station with its ports.")
+            .at("GET /stations/{stationId}"),
+        action!("listStations", ListStations => ListOf<StationView>, Self::list)
+            .by("anyone")
+            .about(
+                "Lists stations by `status` (default ACTIVE), or those within `radiusKm` (default 10) of a \
+                 place, nearest first.",
+            )
+            .at("GET /stations"),
+        action!("updateStation", UpdateStation => StationView, Self::update)
+            .by("ADMIN")
+            .about("Changes what is given. `powerKw` and `chargingModel` change only while no session runs.")
+            .at("PATCH /stations/{stationId}"),
+        action!("deleteStation", StationRef => DeletedStation, Self::delete)
+            .by("ADMIN")
+            .about("Deletes a station at which no session runs.")
+            .at("DELETE /stations/{stationId}"),
+        action!("transitionStation", TransitionStation => StationView, Self::transition)
+            .by("ADMIN, TECH_SUPPORT")
+            .about("Brings a station to the status `to`. ADMIN commissions a NEW station.")
+            .at("POST /stations/{stationId}/transitions"),
+        action!("addPort", AddPort => PortView, Self::add_port)
+            .by("ADMIN")
+            .about("Adds a port to a station.")
+            .at("POST /stations/{stationId}/ports")
+            .creates(),
+        action!("removePort", PortRef => RemovedPort, Self::remove_port)
+            .by("ADMIN")
+            .about("Removes a port that does not charge."),
+        action!("failPort", FailPort => PortView, Self::fail_port)
+            .by("TECH_SUPPORT, ADMIN, SYSTEM")
+            .about("Brings a charging port to ERROR. The session at the port fails.")
+            .at_transition("POST /stations/{stationId}/ports/{portId}/transitions", "ERROR"),
+        action!("resetPort", PortRef => PortView, Self::reset_port)
+            .by("TECH_SUPPORT, ADMIN")
+            .about("Brings a port from ERROR back to FREE.")
+            .at_transition("POST /stations/{stationId}/ports/{portId}/transitions", "FREE"),
     ];
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match request.action.as_str() {
-            "createStation" => self.create(&request).await,
-            "getStation" => self.get(&request).await,
-            "listStations" => self.list(&request).await,
-            "updateStation" => self.update(&request).await,
-            "deleteStation" => self.delete(&request).await,
-            "transitionStation" => self.transition(&request).await,
-            "addPort" => self.add_port(&request).await,
-            "removePort" => self.remove_port(&request).await,
-            "failPort" => self.fail_port(&request).await,
-            "resetPort" => self.reset_port(&request).await,
-            _ => Err(request.unknown_action(&ACTIONS)),
-        }
-    }
 }
 
 impl StationService {
@@ -72,8 +77,7 @@ impl StationService {
         Self { charging }
     }
 
-    async fn create(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: CreateStation = request.command()?;
+    async fn create(&self, command: CreateStation, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         station::may_configure(actor)?;
         let (station, ports) = command.station(request.context.now)?;
@@ -87,14 +91,12 @@ impl StationService {
         Answer::created(location, StationView::new(&station, Some(&ports)))
     }
 
-    async fn get(&self, request: &Request) -> Result<Answer, Failure> {
-        let StationRef { station_id } = request.command()?;
+    async fn get(&self, StationRef { station_id }: StationRef, _: &Request) -> Result<Answer, Failure> {
         let loaded = self.load(&station_id).await?;
         Answer::ok(StationView::new(&loaded.station, Some(&loaded.ports)))
     }
 
-    async fn list(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: ListStations = request.command()?;
+    async fn list(&self, command: ListStations, _: &Request) -> Result<Answer, Failure> {
         let filter = command.filter()?;
         let page = self.charging.stations.list(&filter, &command.page.into()).await?;
         Answer::page(page, |station| match &filter {
@@ -105,8 +107,7 @@ impl StationService {
         })
     }
 
-    async fn update(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: UpdateStation = request.command()?;
+    async fn update(&self, command: UpdateStation, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         let updated = decide(|| async {
             let site = self.site(&command.station_id).await?;
@@ -117,8 +118,7 @@ impl StationService {
         Answer::ok(StationView::new(&site.station, Some(&site.ports)))
     }
 
-    async fn delete(&self, request: &Request) -> Result<Answer, Failure> {
-        let StationRef { station_id } = request.command()?;
+    async fn delete(&self, StationRef { station_id }: StationRef, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         station::may_configure(actor)?;
         let deleted = decide(|| async {
@@ -127,11 +127,10 @@ impl StationService {
             Ok(self.charging.stations.delete(&loaded).await?)
         });
         deleted.await?;
-        Answer::ok(serde_json::json!({ "stationId": station_id, "deleted": true }))
+        Answer::ok(DeletedStation { station_id, deleted: true })
     }
 
-    async fn transition(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: TransitionStation = request.command()?;
+    async fn transition(&self, command: TransitionStation, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         let transitioned = decide(|| async {
             let site = self.site(&command.station_id).await?;
@@ -142,8 +141,7 @@ impl StationService {
         Answer::ok(StationView::new(&site.station, Some(&site.ports)))
     }
 
-    async fn add_port(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: AddPort = request.command()?;
+    async fn add_port(&self, command: AddPort, request: &Request) -> Result<Answer, Failure> {
         station::may_configure(request.actor()?)?;
         let added = decide(|| async {
             let mut loaded = self.load(&command.station_id).await?;
@@ -159,8 +157,11 @@ impl StationService {
         Answer::created(location, PortView::new(&port))
     }
 
-    async fn remove_port(&self, request: &Request) -> Result<Answer, Failure> {
-        let PortRef { station_id, port_id } = request.command()?;
+    async fn remove_port(
+        &self,
+        PortRef { station_id, port_id }: PortRef,
+        request: &Request,
+    ) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         station::may_configure(actor)?;
         let removed = decide(|| async {
@@ -170,11 +171,10 @@ impl StationService {
             Ok(self.charging.stations.remove_port(&loaded.station, port).await?)
         });
         removed.await?;
-        Answer::ok(serde_json::json!({ "stationId": station_id, "portId": port_id, "removed": true }))
+        Answer::ok(RemovedPort { station_id, port_id, removed: true })
     }
 
-    async fn fail_port(&self, request: &Request) -> Result<Answer, Failure> {
-        let command: FailPort = request.command()?;
+    async fn fail_port(&self, command: FailPort, request: &Request) -> Result<Answer, Failure> {
         let role = request.actor()?.role;
         let reason = command.reason.as_deref().unwrap_or("reported by an operator");
         let failed = decide(|| async {
@@ -198,8 +198,7 @@ impl StationService {
         Ok(site)
     }
 
-    async fn reset_port(&self, request: &Request) -> Result<Answer, Failure> {
-        let PortRef { station_id, port_id } = request.command()?;
+    async fn reset_port(&self, PortRef { station_id, port_id }: PortRef, request: &Request) -> Result<Answer, Failure> {
         let role = request.actor()?.role;
         let reset = decide(|| async {
             let loaded = self.load(&station_id).await?;

@@ -3,10 +3,12 @@ use domain::battery::ModelConfig;
 use domain::charging::connector::ConnectorType;
 use domain::charging::station::{Port, PortStatus, Station, StationStatus};
 use domain::charging::tariff::Tariff;
+use domain::id::{PortId, StationId};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A station as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StationView {
     station_id: String,
@@ -33,7 +35,7 @@ pub struct StationView {
 }
 
 /// A port as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PortView {
     port_id: String,
@@ -43,6 +45,23 @@ pub struct PortView {
     status: PortStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<String>,
+}
+
+/// The answer to the deletion of a station.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletedStation {
+    pub station_id: StationId,
+    pub deleted: bool,
+}
+
+/// The answer to the removal of a port.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedPort {
+    pub station_id: StationId,
+    pub port_id: PortId,
+    pub removed: bool,
 }
 
 impl StationView {

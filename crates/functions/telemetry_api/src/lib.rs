@@ -7,13 +7,12 @@ use domain::Instant;
 use domain::error::DomainError;
 use domain::id::StationId;
 use domain::telemetry::{Reading, Silence};
-use lambda_kit::{Answer, Failure, Function, PageArguments, Request, Route, RouteAction};
+use lambda_kit::{Action, Answer, Failure, Function, PageArguments, Request, action};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value;
 use store::{Archive, StationState, TelemetryStore};
 
-const ACTIONS: [&str; 3] = ["listStations", "getStation", "getHistory"];
 /// Kept back from the invocation's time: for the batches under way, and for the answer.
 const RESERVE: Duration = Duration::from_secs(10);
 
@@ -42,7 +41,7 @@ struct GetHistory {
 }
 
 /// A station's latest state as it is answered: the device's own fields, and what we know of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct StateView {
     #[serde(flatten)]
     reading: Reading,
@@ -50,6 +49,26 @@ struct StateView {
     received_at: Instant,
     /// Whether the station has been silent for more than three of its intervals.
     stale: bool,
+}
+
+/// A page of the fleet, as it is answered.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct StationStates {
+    count: usize,
+    stations: Vec<StateView>,
+    next_token: Option<String>,
+}
+
+/// The messages of a station's day, as they are answered.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct History {
+    station_id: StationId,
+    date: NaiveDate,
+    count: usize,
+    items: Vec<Value>,
+    next_token: Option<String>,
 }
 
 /// The function.
@@ -62,20 +81,23 @@ pub struct TelemetryApi {
 
 impl Function for TelemetryApi {
     const NAME: &'static str = "telemetry_api";
-    const ROUTES: &'static [Route] = &[
-        Route::new::<ListStations>("GET /telemetry/stations", RouteAction::Is("listStations")),
-        Route::new::<GetStation>("GET /telemetry/stations/{stationId}", RouteAction::Is("getStation")),
-        Route::new::<GetHistory>("GET /telemetry/stations/{stationId}/history", RouteAction::Is("getHistory")),
+    const ACTIONS: &'static [Action<Self>] = &[
+        action!("listStations", ListStations => StationStates, Self::list)
+            .by("anyone")
+            .about(
+                "Lists the latest state of each battery-swap station. `stale` is true after three silent \
+                 intervals.",
+            )
+            .at("GET /telemetry/stations"),
+        action!("getStation", GetStation => StateView, Self::get)
+            .by("anyone")
+            .about("Answers the latest state of a battery-swap station.")
+            .at("GET /telemetry/stations/{stationId}"),
+        action!("getHistory", GetHistory => History, Self::history)
+            .by("anyone")
+            .about("Answers the messages that a battery-swap station sent on a UTC day, in order of time.")
+            .at("GET /telemetry/stations/{stationId}/history"),
     ];
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match request.action.as_str() {
-            "listStations" => self.list(&request).await,
-            "getStation" => self.get(&request).await,
-            "getHistory" => self.history(&request).await,
-            _ => Err(request.unknown_action(&ACTIONS)),
-        }
-    }
 }
 
 impl TelemetryApi {
@@ -85,30 +107,29 @@ impl TelemetryApi {
         Self { states, archive, silence }
     }
 
-    async fn list(&self, request: &Request) -> Result<Answer, Failure> {
-        let ListStations { page } = request.command()?;
+    async fn list(&self, ListStations { page }: ListStations, request: &Request) -> Result<Answer, Failure> {
         let page = self.states.list(&page.into()).await?;
         let stations: Vec<StateView> =
             page.items.into_iter().map(|state| self.view(state, request.context.now)).collect();
-        Answer::ok(json!({ "count": stations.len(), "stations": stations, "nextToken": page.next_token }))
+        Answer::ok(StationStates { count: stations.len(), stations, next_token: page.next_token })
     }
 
-    async fn get(&self, request: &Request) -> Result<Answer, Failure> {
-        let GetStation { station_id } = request.command()?;
+    async fn get(&self, GetStation { station_id }: GetStation, request: &Request) -> Result<Answer, Failure> {
         let state = self.states.load(&station_id).await?;
         let state = state.ok_or_else(|| DomainError::not_found("telemetry of station", &station_id))?;
         Answer::ok(self.view(state, request.context.now))
     }
 
-    async fn history(&self, request: &Request) -> Result<Answer, Failure> {
-        let GetHistory { station_id, date, page } = request.command()?;
+    async fn history(
+        &self,
+        GetHistory { station_id, date, page }: GetHistory,
+        request: &Request,
+    ) -> Result<Answer, Failure> {
         let watch = Stopwatch::now();
         let has_time = || watch.elapsed() < request.context.time_left().saturating_sub(RESERVE);
         let page = self.archive.history(&station_id, date, &page.into(), has_time).await?;
-        Answer::ok(json!({
-            "stationId": station_id, "date": date, "count": page.items.len(), "items": page.items,
-            "nextToken": page.next_token
-        }))
+        let count = page.items.len();
+        Answer::ok(History { station_id, date, count, items: page.items, next_token: page.next_token })
     }
 
     fn view(&self, state: StationState, now: Instant) -> StateView {

@@ -15,7 +15,7 @@ use futures::future::{join, join3};
 use futures::{StreamExt, stream};
 use intake::{Delivery, Judged, judge};
 use lambda_kit::events::SqsMessage;
-use lambda_kit::{Answer, Context, Failure, Function, Redelivery, Request, Trigger, drive_batch};
+use lambda_kit::{Action, Answer, Context, Failure, Function, Redelivery, Request, Trigger, action, drive_batch};
 use serde_json::{Value, json};
 use store::{Archive, TelemetryStore};
 use uuid::Uuid;
@@ -34,19 +34,10 @@ pub struct TelemetryHandler {
 
 impl Function for TelemetryHandler {
     const NAME: &'static str = "telemetry_handler";
+    const ACTIONS: &'static [Action<Self>] = &[action!("ingest", Value => Value, Self::handle_ingest)
+        .by("whoever may invoke telemetry_handler")
+        .about("Takes one message of a battery-swap station, with `topic_station_id`.")];
     const DEFAULT_ACTION: Option<&'static str> = Some("ingest");
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        if request.action != "ingest" {
-            return Err(request.unknown_action(&["ingest"]));
-        }
-        let mut message = request.arguments;
-        if let Value::Object(fields) = &mut message {
-            fields.remove("action");
-            fields.remove("actor");
-        }
-        Answer::ok(self.ingest(message, &request.context).await?)
-    }
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         match trigger {
@@ -68,6 +59,14 @@ impl TelemetryHandler {
     #[must_use]
     pub fn new(states: TelemetryStore, archive: Archive, redelivery: Redelivery, rejected_limit: usize) -> Self {
         Self { states, archive, redelivery, rejected_limit }
+    }
+
+    async fn handle_ingest(&self, mut message: Value, request: &Request) -> Result<Answer, Failure> {
+        if let Value::Object(fields) = &mut message {
+            fields.remove("action");
+            fields.remove("actor");
+        }
+        Answer::ok(self.ingest(message, &request.context).await?)
     }
 
     /// Takes one message. The archive and the state are written side by side; whichever fails fails the invocation, and

@@ -10,8 +10,9 @@ use domain::event::Event;
 use domain::telemetry::Silence;
 use domain::telemetry::TelemetryStale;
 use futures::{StreamExt, TryStreamExt, stream};
-use lambda_kit::{Answer, Context, Failure, Function, Request, Trigger};
-use serde::Serialize;
+use lambda_kit::{Action, Answer, Context, Failure, Function, Request, Trigger, action};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{PageRequest, Round, StationState, TelemetryStore};
 
@@ -30,7 +31,7 @@ pub struct TelemetryMonitor {
 }
 
 /// What a run found at the stations that it looked at.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Watched {
     /// Stations looked at.
@@ -52,16 +53,16 @@ enum Change {
     CameBack,
 }
 
+/// The arguments of the action: none.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Watch {}
+
 impl Function for TelemetryMonitor {
     const NAME: &'static str = "telemetry_monitor";
+    const ACTIONS: &'static [Action<Self>] = &[action!("watch", Watch => Watched, Self::handle_watch)
+        .by("whoever may invoke telemetry_monitor")
+        .about("Reports battery-swap stations that fell silent or came back.")];
     const DEFAULT_ACTION: Option<&'static str> = Some("watch");
-
-    async fn handle(&self, request: Request) -> Result<Answer, Failure> {
-        match request.action.as_str() {
-            "watch" => Answer::ok(self.watch(&request.context).await?),
-            _ => Err(request.unknown_action(&["watch"])),
-        }
-    }
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let Trigger::Event(_) = trigger else {
@@ -76,6 +77,10 @@ impl TelemetryMonitor {
     #[must_use]
     pub fn new(states: TelemetryStore, silence: Silence) -> Self {
         Self { states, silence }
+    }
+
+    async fn handle_watch(&self, Watch {}: Watch, request: &Request) -> Result<Answer, Failure> {
+        Answer::ok(self.watch(&request.context).await?)
     }
 
     /// Looks at the fleet from where the last run stopped, as far as the time lasts but at least at one page, and
