@@ -1,0 +1,60 @@
+//! docs/openapi.json and the table of docs/API.md, made from the functions' tables of actions; and those tables against
+//! the routes of the template.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod document;
+mod examples;
+mod operations;
+mod reference;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+fn project(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// Compares a generated file with what it should be, or writes it where the environment asks for that.
+fn check(path: &str, expected: &str) {
+    let file = project(path);
+    if std::env::var_os("EVOKE_WRITE_CONTRACTS").is_some() {
+        std::fs::write(&file, expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == expected, "{path} has drifted from the actions: run `make schema` and review the change");
+}
+
+#[tokio::test]
+async fn the_openapi_document_is_that_of_the_actions() {
+    let document = document::document(&operations::all(), &examples::record().await);
+    check("docs/openapi.json", &(serde_json::to_string_pretty(&document).unwrap() + "\n"));
+}
+
+#[test]
+fn the_table_of_api_md_is_that_of_the_actions() {
+    let page = std::fs::read_to_string(project("docs/API.md")).unwrap();
+    check("docs/API.md", &reference::with_table(&page, &operations::all()));
+}
+
+#[test]
+fn the_template_has_the_routes_of_the_actions() {
+    let template = std::fs::read_to_string(project("infrastructure/template.yaml")).unwrap();
+    let deployed: BTreeSet<&str> = template
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("RouteKey: "))
+        .map(|key| key.trim_matches('"'))
+        .collect();
+    let operations = operations::all();
+    let declared: BTreeSet<&str> = operations.iter().filter_map(|operation| Some(operation.route?.key)).collect();
+    assert_eq!(deployed, declared);
+    assert!(declared.len() > 25);
+}
+
+#[test]
+fn every_action_is_documented() {
+    for operation in operations::all() {
+        assert!(!operation.by.is_empty() && operation.about.ends_with('.'), "{}", operation.id());
+    }
+    let ids: Vec<String> = operations::all().iter().map(operations::Operation::id).collect();
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "ids are unique");
+}
