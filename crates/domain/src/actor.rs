@@ -1,4 +1,4 @@
-//! Who asks.
+//! Actors: who makes a request, and in which role.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,64 +6,65 @@ use serde::{Deserialize, Serialize};
 use crate::error::DomainError;
 use crate::id::UserId;
 
-/// What an actor may do.
+/// Role of an actor, which determines what the actor may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
     /// Runs the network.
     Admin,
-    /// Keeps stations working.
+    /// Maintains the stations.
     TechSupport,
     /// Charges a vehicle.
     User,
-    /// The platform itself: schedules, event consumers.
+    /// The platform itself: schedules and event consumers.
     System,
 }
 
 impl Role {
     /// Every role.
     pub const ALL: [Self; 4] = [Self::Admin, Self::TechSupport, Self::User, Self::System];
-    /// Those who see and act on everybody's behalf.
+    /// The roles that may see and do everything on behalf of any user.
     pub const STAFF: &'static [Self] = &[Self::Admin, Self::TechSupport, Self::System];
 
-    /// ADMIN, `TECH_SUPPORT` or SYSTEM.
+    /// Returns whether the role is ADMIN, `TECH_SUPPORT` or SYSTEM.
     #[must_use]
     pub fn is_staff(self) -> bool {
         self != Self::User
     }
 }
 
-/// Who asks: a user in a role. Direct invocations are trusted to state it, HTTP requests prove it with a token.
+/// The actor of a request: a user in a role. Direct invocations are trusted to state their actor; HTTP requests prove
+/// it with a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Actor {
-    /// The user's id (over HTTP the token's `sub`).
+    /// Id of the user. For HTTP requests it is the `sub` of the token.
     pub user_id: UserId,
-    /// The role the user acts in.
+    /// Role in which the user acts.
     pub role: Role,
 }
 
 impl Actor {
-    /// The platform acting by itself.
+    /// Returns the actor that stands for the platform itself.
     #[must_use]
     pub fn system() -> Self {
         Self { user_id: UserId::system(), role: Role::System }
     }
 
-    /// For whom the actor acts: for itself unless `user` is named, which for another user is staff's.
+    /// Returns the user this request acts for: the actor, unless `user` names someone else, which only staff may do.
     ///
     /// # Errors
-    /// Forbidden for a user who names another.
+    /// `Forbidden` if an actor with role USER names another user.
     pub fn on_behalf_of(&self, user: Option<&UserId>) -> Result<UserId, DomainError> {
         let user = user.unwrap_or(&self.user_id);
         self.may_see(user, &format!("what is user {user}'s"))?;
         Ok(user.clone())
     }
 
-    /// Whether the actor may see `what`, which is `owner`'s.
+    /// Checks that the actor may see `what`, which belongs to `owner`.
     ///
     /// # Errors
-    /// Forbidden for a user whose it is not.
+    /// `Forbidden` if an actor with role USER is not the owner.
     pub fn may_see(&self, owner: &UserId, what: &str) -> Result<(), DomainError> {
         if self.role.is_staff() || self.user_id == *owner {
             return Ok(());

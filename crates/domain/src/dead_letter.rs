@@ -1,4 +1,4 @@
-//! Dead letters: messages that their consumer could not handle, and what is to become of each.
+//! Dead letters: messages that their consumer could not handle, and the decision what to do with each.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,44 +13,44 @@ use crate::id::SessionId;
 use crate::machine::State;
 use crate::telemetry::TOPIC_STATION;
 
-/// Message attribute that counts how often a letter has gone back to its queue.
+/// Message attribute that counts how often a dead letter was returned to its queue.
 pub const REPLAYS_ATTRIBUTE: &str = "replays";
 
-/// Beginning of the keys of quarantined letters.
+/// Key prefix of quarantined letters.
 pub const QUARANTINE_PREFIX: &str = "dead-letters/";
 
-/// Whose messages a dead-letter queue holds.
+/// The consumer whose messages a dead-letter queue holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Consumer {
     /// Ends of sessions that were not billed.
     Billing,
-    /// Events that nobody was told of.
+    /// Events that were not notified to anyone.
     Notification,
     /// Messages of battery-swap stations that were not archived.
     Telemetry,
-    /// Positions of stream batches that were not relayed to the bus, and events that the bus refuses for good.
+    /// Positions of stream batches that were not relayed to the event bus, and events that the bus rejects permanently.
     Relay,
-    /// Runs of a schedule, or their parts. The next run does what they did not.
+    /// Scheduled runs or parts of them. The next run does the work that they did not do.
     Schedule,
 }
 
-/// What is to become of a dead letter.
+/// The decision on a dead letter.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Nothing is wrong with it, so its consumer or what that depends on was ill: back to its queue.
+    /// The letter is valid, so its consumer or a dependency of the consumer failed. It goes back to its queue.
     Retry {
-        /// What goes there: the letter itself, or the message that it encloses.
+        /// The message to send: the letter itself, or the message that it contains.
         message: String,
     },
-    /// No try can succeed: quarantine.
+    /// No retry can succeed. The letter goes to quarantine.
     Poison {
-        /// What is wrong with it.
+        /// Why the letter cannot be handled.
         reason: String,
-        /// The session that cannot be billed because of it.
+        /// Id of the session that cannot be billed because of this letter.
         unbilled: Option<SessionId>,
     },
-    /// A later run of its schedule has done, or will do, what it asked for.
+    /// A later run of the schedule has done, or will do, the work.
     Superseded,
 }
 
@@ -58,49 +58,49 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QuarantinedLetter {
-    /// Of the message.
+    /// Id of the message.
     pub message_id: String,
-    /// Whose message it was.
+    /// The consumer of the message.
     pub consumer: Consumer,
     /// Name of the dead-letter queue.
     pub queue: String,
-    /// Why it is here.
+    /// Why the letter is in quarantine.
     pub reason: String,
-    /// How often it had gone back to its queue before.
+    /// How often the letter was returned to its queue before.
     pub replays: u32,
-    /// The session that cannot be billed because of it.
+    /// Id of the session that cannot be billed because of this letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unbilled: Option<SessionId>,
-    /// When it was quarantined.
+    /// When the letter was quarantined.
     pub quarantined_at: Instant,
-    /// The message itself, as it was.
+    /// The unchanged message.
     pub body: String,
 }
 
 impl QuarantinedLetter {
-    /// Its key in the quarantine bucket: the same for every delivery of the same message.
+    /// Returns the key in the quarantine bucket. It is the same for every delivery of the same message.
     #[must_use]
     pub fn key(&self) -> String {
         format!("{QUARANTINE_PREFIX}{}/{}.json", self.queue, self.message_id)
     }
 }
 
-/// Events that rode on a write and that no try can publish, as the relay sets them aside.
+/// Events from the outbox of an item that no retry can publish, in the form in which the relay sets them aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnpublishedEvents {
-    /// Why the bus does not take them.
+    /// Why the event bus rejects the events.
     pub unpublished: String,
-    /// The item on whose write they rode: its key's parts, joined by `/`.
+    /// The item whose outbox held the events: the parts of its key, joined by `/`.
     pub item: String,
-    /// Of the stream's record.
+    /// Sequence number of the stream record.
     pub sequence_number: String,
     /// The events as they were written.
     pub outbox: String,
 }
 
 impl UnpublishedEvents {
-    /// The session that cannot be billed because its end is among the events.
+    /// Returns the session that cannot be billed because its end is among the events.
     fn unbilled(&self) -> Option<SessionId> {
         let events: Vec<Value> = serde_json::from_str(&self.outbox).ok()?;
         let billable = |event: &&Value| {
@@ -111,8 +111,8 @@ impl UnpublishedEvents {
     }
 }
 
-/// Judges a dead letter by its body alone; it has gone back to its queue `replays` times already, of at most
-/// `max_replays`.
+/// Decides on a dead letter from its body alone. `replays` counts how often the letter was returned to its queue,
+/// `max_replays` is the limit.
 #[must_use]
 pub fn judge(consumer: Consumer, body: &str, replays: u32, max_replays: u32) -> Verdict {
     match consumer {
@@ -131,7 +131,7 @@ pub fn judge(consumer: Consumer, body: &str, replays: u32, max_replays: u32) -> 
     Verdict::Retry { message }
 }
 
-/// The message that its consumer could not handle, as its queue takes it.
+/// Returns the message that the consumer could not handle, in the form that its queue accepts.
 fn enclosed(consumer: Consumer, body: &str) -> Result<String, String> {
     if consumer == Consumer::Telemetry {
         return telemetry(body);
@@ -153,10 +153,10 @@ fn unpublished(body: &str) -> Verdict {
     }
 }
 
-/// The event in a message that a rule of the bus made.
+/// Returns the event in a message that an event bus rule created.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of what is wrong with the message.
 pub fn event(body: &str) -> Result<Envelope, String> {
     #[derive(Deserialize)]
     struct Message {
@@ -167,10 +167,11 @@ pub fn event(body: &str) -> Result<Envelope, String> {
         .map_err(|error| format!("no event of ours: {error}"))
 }
 
-/// The device's message in a letter: the letter itself from the queue, the payload in the record of a failed
-/// invocation, or the original payload in what the IoT rule's error action writes.
+/// Returns the device's message from a letter. It is the letter itself if it comes from the queue, the payload in the
+/// record of a failed invocation, or the original payload in the message that the IoT rule's error action writes.
 ///
-/// What the rule marked with its topic is the device's own, whatever other fields the device put into it.
+/// A letter that the IoT rule marked with its topic is the device's own message, whatever other fields the device put
+/// into it.
 fn telemetry(body: &str) -> Result<String, String> {
     let letter: Value = serde_json::from_str(body).map_err(|error| format!("is not JSON: {error}"))?;
     if letter.get(TOPIC_STATION).is_some() {
@@ -199,8 +200,8 @@ fn billable(envelope: &Envelope) -> Result<(), String> {
     Invoice::for_session(ended, envelope.occurred_at).map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// The session that a message to billing is about, as far as that can be read out of it. A FAILED session is not billed:
-/// its end only releases what was held for it, which a time to live does as well.
+/// Returns the session of a message to billing, as far as it can be read from the message. A FAILED session is not
+/// billed: its end only releases the money held for it, and the time to live of the hold does that too.
 fn unbilled(consumer: Consumer, body: &str) -> Option<SessionId> {
     let message: Value = serde_json::from_str(body).ok()?;
     if message["detail"]["status"] == SessionStatus::Failed.name() {

@@ -1,8 +1,8 @@
-//! What can be wrong with a command, in the vocabulary every door speaks.
+//! The errors of commands, in the vocabulary that all entry points (HTTP, direct invocation, events) share.
 
 use serde::{Deserialize, Serialize};
 
-/// One field of a request that is wrong, and what would be right.
+/// A wrong field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
     /// Path of the field as the caller wrote it, e.g. `vehicle.batteryCapacityKwh` or `ports[1].maxPowerKw`.
@@ -12,41 +12,41 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// An error about `field`.
+    /// Creates an error about `field`.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
 }
 
-/// A command refused by the rules.
+/// The refusal of a command by the business rules.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DomainError {
-    /// The request itself is wrong; every failing field is listed.
+    /// The request itself is wrong. The error lists every failing field.
     #[error("{}", list(.0))]
     Validation(Vec<FieldError>),
-    /// The actor's role or identity does not allow it.
+    /// The actor's role or identity does not allow the command.
     #[error("{0}")]
     Forbidden(String),
-    /// There is no such thing.
+    /// The requested item does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// It contradicts the present state.
+    /// The command conflicts with the current state.
     #[error("{0}")]
     Conflict(Conflict),
 }
 
 impl DomainError {
-    /// A validation error about one field.
+    /// Creates a validation error about one field.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Validation(vec![FieldError::new(field, message)])
     }
 
-    /// A conflict that is no illegal transition.
+    /// Creates a conflict that is not an illegal transition.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::Conflict(Conflict { message: message.into(), transition: None })
     }
 
-    /// `what` named `id` does not exist.
+    /// Creates the error for a `what` with id `id` that does not exist.
     pub fn not_found(what: &str, id: impl std::fmt::Display) -> Self {
         Self::NotFound(format!("there is no {what} {id}"))
     }
@@ -57,39 +57,39 @@ fn list(errors: &[FieldError]) -> String {
     parts.join("; ")
 }
 
-/// Why a command contradicts the present state.
+/// Why a command conflicts with the current state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Conflict {
-    /// What contradicts what.
+    /// Description of the conflict.
     pub message: String,
-    /// The transition that was refused, where it was one.
+    /// The refused transition, if the conflict is an illegal transition.
     pub transition: Option<IllegalTransition>,
 }
 
 /// A transition that the state machine does not have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct IllegalTransition {
-    /// The present state.
+    /// The current state.
     pub from: &'static str,
-    /// The state asked for.
+    /// The requested state.
     pub to: &'static str,
     /// The states that can be reached from `from`.
     pub allowed: Vec<&'static str>,
 }
 
-/// Collects the failing fields of a request so that all of them are reported, not just the first.
+/// Collects the failing fields of a request so that all of them are reported, not only the first.
 #[derive(Debug, Default)]
 pub struct Checks(Vec<FieldError>);
 
 impl Checks {
-    /// Nothing checked yet.
+    /// Creates an empty collection.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Records `message` about `field` unless `ok`.
+    /// Records `message` about `field` unless `ok` is true.
     pub fn require(&mut self, ok: bool, field: impl Into<String>, message: impl Into<String>) -> &mut Self {
         if !ok {
             self.0.push(FieldError::new(field, message));
@@ -97,10 +97,11 @@ impl Checks {
         self
     }
 
-    /// Records the field errors of a failed part, and hands out what a successful one made.
+    /// Records the field errors of a failed result, or returns the value of a successful one.
     ///
     /// # Errors
-    /// Never for validation errors, which are kept for [`Checks::finish`]; any other error is passed on.
+    /// Any error other than `Validation`. Validation errors are recorded for [`Checks::finish`] instead, and the result
+    /// is `None`.
     pub fn take<T>(&mut self, result: Result<T, DomainError>) -> Result<Option<T>, DomainError> {
         match result {
             Ok(value) => Ok(Some(value)),
@@ -112,7 +113,7 @@ impl Checks {
         }
     }
 
-    /// All checks passed, or every failing field.
+    /// Returns `Ok` if no check failed.
     ///
     /// # Errors
     /// [`DomainError::Validation`] with every recorded field.

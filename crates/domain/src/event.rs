@@ -1,7 +1,8 @@
-//! Event contracts: what the contexts tell each other over the bus.
+//! Event contracts: the messages that the contexts exchange over the event bus.
 //!
-//! A detail is flat: the envelope's fields and the payload's side by side. Within a version fields are only added;
-//! consumers ignore what they do not know. JSON Schemas and examples under `events/` are generated from these types.
+//! The detail of an event is flat: the fields of the envelope and of the payload are side by side. Within a schema
+//! version, fields are only added, and consumers must ignore fields they do not know. The JSON Schemas and examples
+//! under `events/` are generated from these types.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,32 +18,32 @@ use crate::id;
 use crate::poi::OcmSyncCompleted;
 use crate::telemetry::{TelemetryRejected, TelemetryStale};
 
-/// What every event carries beside its payload.
+/// The fields that every event has in addition to its payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope {
-    /// The same for every delivery of this event.
+    /// Id of the event. It is the same for every delivery of the event.
     pub event_id: Uuid,
-    /// Version of the payload's contract.
+    /// Version of the payload's schema.
     pub schema_version: u32,
-    /// When it happened.
+    /// When the event occurred.
     pub occurred_at: Instant,
-    /// Of the request that brought it about.
+    /// Correlation id of the request that caused the event.
     pub correlation_id: String,
-    /// What happened.
+    /// Type and payload of the event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What happened. `eventType` names it, and is the detail-type on the bus.
+/// Payload of the event. The field `eventType` names its type, which is also the detail-type on the event bus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "eventType", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Event {
-    /// A session began to charge.
+    /// A charging session started.
     SessionStarted(SessionStarted),
-    /// A session ended; carries all that billing needs.
+    /// A charging session ended. The event has all data that billing needs.
     SessionEnded(Box<SessionEnded>),
-    /// A station changed its state.
+    /// A station changed its status.
     StationStatusChanged(StationStatusChanged),
     /// A port failed.
     PortFailed(PortFailed),
@@ -52,11 +53,11 @@ pub enum Event {
     PaymentCompleted(PaymentCompleted),
     /// An invoice could not be paid and waits for money.
     PaymentFailed(PaymentFailed),
-    /// An invoice was credited, wholly or in part.
+    /// An invoice was credited, in full or in part.
     CreditNoteIssued(CreditNoteIssued),
-    /// A session cannot be billed as its end was reported.
+    /// A session could not be billed from the report of its end.
     BillingFailed(BillingFailed),
-    /// A battery-swap station fell silent, or is back.
+    /// A battery-swap station stopped reporting, or reports again.
     TelemetryStale(TelemetryStale),
     /// Too many messages of a battery-swap station were rejected.
     TelemetryRejected(TelemetryRejected),
@@ -65,7 +66,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// `eventType`, which is the detail-type on the bus.
+    /// Returns the `eventType`, which is also the detail-type on the event bus.
     #[must_use]
     pub fn event_type(&self) -> &'static str {
         match self {
@@ -84,7 +85,7 @@ impl Event {
         }
     }
 
-    /// The source on the bus: `evoke.` and the context.
+    /// Returns the source of the event on the event bus: `evoke.` followed by the context.
     #[must_use]
     pub fn source(&self) -> &'static str {
         match self {
@@ -100,7 +101,7 @@ impl Event {
         }
     }
 
-    /// Version of the payload's contract.
+    /// Returns the version of the payload's schema.
     #[must_use]
     pub fn schema_version(&self) -> u32 {
         1
@@ -146,9 +147,10 @@ impl From<PaymentOutcome> for Event {
     }
 }
 
-/// Seals the events that ride on one write of an item. Their ids are derived from the item, its version, the instant
-/// and their index, so they stay the same however often they are relayed. The instant tells the events of an item from
-/// those of an item with the same key that was deleted before: the versions of both begin at 1.
+/// Creates the envelopes of the events that are written together with one write of an item (outbox). The event ids are
+/// derived from the item, its version, the instant and the index of the event, so they stay the same no matter how
+/// often the events are relayed. The instant distinguishes the events of an item from those of a deleted item with the
+/// same key, because the versions of both start at 1.
 #[must_use]
 pub fn seal(
     item: &str,

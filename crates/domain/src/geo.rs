@@ -1,6 +1,6 @@
-//! Places on the globe, and the cells by which they are indexed.
+//! Positions on the globe, and the cells by which they are indexed.
 //!
-//! Cells are H3 hexagons (Uber H3, `h3o`): they have no seams at the antimeridian or the poles.
+//! Cells are H3 hexagons (Uber H3, `h3o`): they have no seams at the antimeridian or at the poles.
 
 use h3o::{CellIndex, LatLng, Resolution};
 use schemars::JsonSchema;
@@ -11,45 +11,45 @@ use crate::units::zero_if_negligible;
 
 /// Mean radius of the Earth, km (IUGG R1).
 const EARTH_RADIUS_KM: f64 = 6371.0088;
-/// Size of the cells: hexagons with an edge of some 10 km, so that a search in a city reads few places beyond those near
-/// it, and one of 100 km without any place reads some 150 cells.
+/// Size of the cells. The edge of a hexagon is about 10 km, so a search in a city reads few places that are too far
+/// away, and a search of 100 km that finds nothing reads about 150 cells.
 const RESOLUTION: Resolution = Resolution::Five;
-/// No two neighbouring cells have centres closer than this, km.
+/// Lower bound of the distance between the centres of neighbouring cells, km.
 const SPACING_KM: f64 = 9.4;
-/// A cell's corners are its farthest points from its centre. So much is added for rounding.
+/// Factor on the distance from a cell's centre to its corners, which are its farthest points. It allows for rounding.
 const MARGIN: f64 = 1.02;
 
-/// An index cell, and how far its places can be from the place that was searched from.
+/// An index cell, with bounds of the distance from the search position to the places in the cell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
-    /// Its name in the index.
+    /// Id of the cell in the index.
     pub id: String,
-    /// No place in it is nearer, km.
+    /// Lower bound of the distance to the places in the cell, km.
     pub nearest_km: f64,
-    /// No place in it is farther, km.
+    /// Upper bound of the distance to the places in the cell, km.
     pub farthest_km: f64,
 }
 
-/// The largest radius that can be searched, km.
+/// The largest search radius, km.
 pub const MAX_RADIUS_KM: f64 = 100.0;
 
-/// A place.
+/// A geographic position.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Location {
-    /// Degrees north, -90 to 90.
+    /// Latitude, degrees north: -90 to 90.
     #[schemars(range(min = -90.0, max = 90.0))]
     pub latitude: f64,
-    /// Degrees east, -180 to 180.
+    /// Longitude, degrees east: -180 to 180.
     #[schemars(range(min = -180.0, max = 180.0))]
     pub longitude: f64,
 }
 
 impl Location {
-    /// Checks and takes a place.
+    /// Creates a position from valid coordinates.
     ///
     /// # Errors
-    /// Validation errors for coordinates out of range.
+    /// `Validation` for every coordinate out of range.
     pub fn new(latitude: f64, longitude: f64) -> Result<Self, DomainError> {
         let mut checks = Checks::new();
         checks.require((-90.0..=90.0).contains(&latitude), "latitude", "must be from -90 to 90").require(
@@ -61,7 +61,7 @@ impl Location {
         Ok(Self { latitude: zero_if_negligible(latitude), longitude: zero_if_negligible(longitude) })
     }
 
-    /// Great-circle distance, km (haversine).
+    /// Returns the great-circle distance, km (haversine formula).
     #[must_use]
     pub fn distance_km(&self, other: &Self) -> f64 {
         let (from, to) = (self.latitude.to_radians(), other.latitude.to_radians());
@@ -71,13 +71,13 @@ impl Location {
         2.0 * EARTH_RADIUS_KM * h.sqrt().min(1.0).asin()
     }
 
-    /// The index cell this place lies in.
+    /// Returns the id of the index cell that contains this position.
     #[must_use]
     pub fn cell(&self) -> String {
         self.h3().map(|cell| cell.to_string()).unwrap_or_default()
     }
 
-    /// Every index cell that could hold a place within `radius_km` of this one, nearest first.
+    /// Returns every index cell that could contain a place within `radius_km` of this position, nearest first.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn cells_within(&self, radius_km: f64) -> Vec<Cell> {

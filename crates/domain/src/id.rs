@@ -1,4 +1,4 @@
-//! Identifiers: opaque strings, each with a type of its own.
+//! Identifiers: opaque strings, each kind with its own type.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,16 +9,17 @@ use uuid::Uuid;
 
 use crate::error::DomainError;
 
-/// The longest identifier, in characters. Keys of several identifiers and the 1 KB of an active session depend on it.
+/// The maximum length of an identifier, in characters. Keys made of several identifiers and the 1 KB limit of an active
+/// session depend on it.
 pub const MAX_LENGTH: usize = 48;
 
-/// What an identifier may look like. `#` is left out because it separates the parts of a key.
+/// The allowed form of an identifier. `#` is not allowed because it separates the parts of a key.
 const PATTERN: &str = "^[A-Za-z0-9._:@|-]{1,48}$";
 
-/// Namespace of the identifiers derived from something that must not repeat (UUID version 5).
+/// Namespace of the identifiers (UUID version 5) that are derived from data that must not be repeated.
 const NAMESPACE: Uuid = Uuid::from_u128(0x65766f6b_6520_4a1f_9c3e_000000000001);
 
-/// A UUID derived from `parts`: the same parts give the same UUID, always.
+/// Derives a UUID from `parts`. The same parts always give the same UUID.
 #[must_use]
 pub fn derive(parts: &[&str]) -> Uuid {
     Uuid::new_v5(&NAMESPACE, parts.join("\u{1f}").as_bytes())
@@ -40,17 +41,17 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// Checks and takes `value`.
+            /// Creates an id from a valid `value`.
             ///
             /// # Errors
-            /// A validation error when it is empty, too long or has a character that ids do not have.
+            /// `Validation` if the value is empty, is too long, or contains a character that is not allowed in ids.
             pub fn new(value: impl Into<String>) -> Result<Self, DomainError> {
                 let value = value.into();
                 check(&value).map_err(|message| DomainError::invalid($field, message))?;
                 Ok(Self(value))
             }
 
-            /// The id as text.
+            /// Returns the id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -95,44 +96,44 @@ macro_rules! id {
 }
 
 id!(
-    /// A charging station.
+    /// Id of a station.
     StationId,
     "stationId"
 );
 id!(
-    /// A port (connector) of a station; unique within its station.
+    /// Id of a port (connector) of a station. It is unique within its station.
     PortId,
     "portId"
 );
 id!(
-    /// A charging session.
+    /// Id of a charging session.
     SessionId,
     "sessionId"
 );
 id!(
-    /// A user of the network; over HTTP the `sub` of the token.
+    /// Id of a user of the network. For HTTP requests it is the `sub` of the token.
     UserId,
     "userId"
 );
 id!(
-    /// An entry of the error log.
+    /// Id of an entry of the error log.
     LogId,
     "logId"
 );
 
 id!(
-    /// An invoice; derived from its session, so that a session has one.
+    /// Id of an invoice. It is derived from the session, so that a session has only one invoice.
     InvoiceId,
     "invoiceId"
 );
 id!(
-    /// A credit note.
+    /// Id of a credit note.
     CreditNoteId,
     "creditNoteId"
 );
 
 impl UserId {
-    /// The platform acting by itself.
+    /// Returns the user id of the platform itself.
     #[must_use]
     pub fn system() -> Self {
         Self("system".to_owned())
@@ -140,7 +141,7 @@ impl UserId {
 }
 
 impl SessionId {
-    /// The session that `user`'s `idempotency_key` stands for: the same pair gives the same id.
+    /// Returns the id of the session that `user` requests with `idempotency_key`. The same pair gives the same id.
     #[must_use]
     pub fn for_key(user: &UserId, idempotency_key: &str) -> Self {
         derive(&["session", user.as_str(), idempotency_key]).into()
@@ -148,7 +149,7 @@ impl SessionId {
 }
 
 impl InvoiceId {
-    /// The invoice of `session`: however often it is billed, under this id.
+    /// Returns the id of the invoice of `session`. It is the same no matter how often the session is billed.
     #[must_use]
     pub fn of(session: &SessionId) -> Self {
         derive(&["invoice", session.as_str()]).into()
@@ -156,7 +157,7 @@ impl InvoiceId {
 }
 
 impl CreditNoteId {
-    /// The credit note on `invoice` that `idempotency_key` stands for.
+    /// Returns the id of the credit note on `invoice` that is requested with `idempotency_key`.
     #[must_use]
     pub fn for_key(invoice: &InvoiceId, idempotency_key: &str) -> Self {
         derive(&["credit note", invoice.as_str(), idempotency_key]).into()
@@ -164,7 +165,7 @@ impl CreditNoteId {
 }
 
 impl StationId {
-    /// The shard (0 to `shards` - 1) in which all sessions of this station are simulated together.
+    /// Returns the shard (0 to `shards` - 1) in which all sessions of this station are simulated together.
     #[must_use]
     pub fn shard(&self, shards: u32) -> u32 {
         shard(self.as_str(), shards)
@@ -172,14 +173,14 @@ impl StationId {
 }
 
 impl LogId {
-    /// The shard (0 to `shards` - 1) in which this entry is listed.
+    /// Returns the shard (0 to `shards` - 1) in which this entry is listed.
     #[must_use]
     pub fn shard(&self, shards: u32) -> u32 {
         shard(self.as_str(), shards)
     }
 }
 
-/// A shard by hash of `id`: evenly spread, and the same for ever.
+/// Returns the shard of `id` by hash. Shards are evenly filled, and the shard of an id never changes.
 fn shard(id: &str, shards: u32) -> u32 {
     let hash = derive(&["shard", id]).as_u128();
     u32::try_from(hash % u128::from(shards.max(1))).unwrap_or_default()

@@ -1,8 +1,8 @@
-//! The rules of Evoke, and nothing else: state machines, the charging model, tariffs and their prices, invoices,
-//! wallets, telemetry, the mirror of OpenChargeMap, event contracts.
+//! The business rules of Evoke: state machines, the charging model, tariffs and their prices, invoices, wallets,
+//! telemetry, the mirror of OpenChargeMap, and event contracts.
 //!
-//! Everything here is pure. There is no clock (time is an argument), no environment, no network and no async runtime:
-//! what a function of this crate answers depends on its arguments alone. `tests/invariants.rs` holds that.
+//! Everything in this crate is pure. There is no clock (time is an argument), no environment, no network and no async
+//! runtime: the result of a function depends on its arguments alone. `tests/invariants.rs` checks this.
 
 pub mod accounts;
 pub mod actor;
@@ -22,5 +22,5 @@ pub mod rotation;
 pub mod telemetry;
 pub mod units;
 
-/// An instant, UTC.
+/// A point in time, in UTC.
 pub type Instant = chrono::DateTime<chrono::Utc>;

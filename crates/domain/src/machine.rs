@@ -1,32 +1,32 @@
-//! State machines as tables: which state leads to which, and who may take the step.
+//! State machines as tables: the transitions of every state, and the roles that may command them.
 
 use crate::actor::Role;
 use crate::error::{Conflict, DomainError, IllegalTransition};
 
-/// A state of a machine whose transitions are a table.
+/// A state of a state machine whose transitions are a table.
 pub trait State: Copy + Eq + Sized + 'static {
-    /// What is in these states, for messages: `station`, `port` …
+    /// Name of the thing that has these states, for error messages: `station`, `port` and so on.
     const WHAT: &'static str;
 
     /// Every state.
     const ALL: &'static [Self];
 
-    /// The name in contracts.
+    /// Returns the name of the state in contracts.
     fn name(self) -> &'static str;
 
-    /// The transitions out of this state, each with the roles that may command it.
+    /// Returns the transitions from this state, each with the roles that may command it.
     fn transitions(self) -> &'static [(Self, &'static [Role])];
 
-    /// The states that can be reached from this one.
+    /// Returns the names of the states that can be reached from this one.
     fn allowed(self) -> Vec<&'static str> {
         self.transitions().iter().map(|(to, _)| to.name()).collect()
     }
 
-    /// Whether `role` may go from this state to `to`.
+    /// Checks that `role` may move from this state to `to`.
     ///
     /// # Errors
-    /// Forbidden when the role may never bring about `to`, or not from here; a conflict that names the transitions
-    /// allowed when the machine has no such step.
+    /// `Forbidden` if the role may not command the transition, neither from this state nor from any other; `Conflict`,
+    /// naming the allowed transitions, if the state machine has no such transition.
     fn transition(self, to: Self, role: Role) -> Result<(), DomainError> {
         let ever = Self::ALL
             .iter()

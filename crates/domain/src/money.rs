@@ -1,4 +1,4 @@
-//! Money: exact decimals, a currency, and the one place where amounts are rounded.
+//! Money: exact decimals, a currency, and the only place where amounts are rounded.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 pub struct Currency(iso_currency::Currency);
 
 impl Currency {
-    /// Decimal places of the minor unit: 2 for EUR, 0 for JPY, 3 for KWD.
+    /// Returns the number of decimal places of the minor unit: 2 for EUR, 0 for JPY, 3 for KWD.
     #[must_use]
     pub fn minor_digits(self) -> u32 {
         self.0.exponent().unwrap_or(2).into()
     }
 
-    /// Rounds to the minor unit, half away from zero (EN 16931), and writes all its digits.
+    /// Rounds `amount` to the minor unit, half away from zero (EN 16931). The result always has all digits of the minor
+    /// unit.
     #[must_use]
     pub fn round(self, amount: Decimal) -> Decimal {
         let digits = self.minor_digits();
@@ -80,7 +81,7 @@ impl JsonSchema for Currency {
     }
 }
 
-/// JSON form of a decimal that requests may write as a number or as a string. Answers write strings.
+/// Returns the JSON Schema of a decimal. Requests may write it as a number or as a string; responses write a string.
 #[must_use]
 pub fn decimal_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -91,7 +92,7 @@ pub fn decimal_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// As [`decimal_schema`], or null.
+/// Returns the schema of [`decimal_schema`] that also allows null.
 #[must_use]
 pub fn optional_decimal_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -102,13 +103,13 @@ pub fn optional_decimal_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// JSON form of an amount in contracts: a decimal string.
+/// Returns the JSON Schema of an amount in contracts: a decimal string.
 #[must_use]
 pub fn amount_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": "^-?[0-9]+(\\.[0-9]+)?$" })
 }
 
-/// As [`decimal_schema`] for an amount that may be negative, or null.
+/// Returns the schema of [`decimal_schema`] that also allows null and negative amounts.
 #[must_use]
 pub fn optional_amount_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -1,21 +1,21 @@
-//! Fair turns: where in a circle of work a run begins, if its time may not suffice for all of it.
+//! Fair rotation: where a run begins in a circular list of work, if its time may not be enough for the whole list.
 
 use crate::Instant;
 
-/// 2^64 divided by the golden ratio, rounded to an odd number: one step of the sequence below.
+/// One step of the sequence below: 2^64 divided by the golden ratio, rounded to an odd number.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The place, from 0 to `count` - 1, at which the run of the minute of `at` begins; 0 if there is nothing to do.
+/// Returns the place, from 0 to `count` - 1, at which the run of the minute of `at` begins; 0 if the list is empty.
 ///
-/// The places of successive minutes are a Kronecker sequence with the golden ratio. By the three-distance theorem any
-/// `n` of them in a row leave no gap on the circle wider than 1.9 / `n` of it. So if every run gets through at least
-/// `m` places from where it begins, any ceil(2 `count` / `m`) runs of successive minutes together cover the circle:
-/// at most twice as many as a run that remembers where the last one stopped would need, with nothing to remember.
+/// The places of successive minutes are a Kronecker sequence with the golden ratio. By the three-distance theorem, any
+/// `n` successive places leave no gap on the circle wider than 1.9 / `n` of it. So if every run handles at least `m`
+/// places, any ceil(2 `count` / `m`) runs of successive minutes together cover the circle. A run that remembers where
+/// the last one stopped would need at least half as many runs, but would have to store that place.
 #[must_use]
 pub fn first(at: Instant, count: usize) -> usize {
     let minute = at.timestamp().div_euclid(60).cast_unsigned();
     let turn = u128::from(minute.wrapping_mul(STEP));
-    // The upper half of the product: `turn` / 2^64 is the share of the circle, below 1.
+    // The upper half of the product is needed: `turn` / 2^64 is the share of the circle, below 1.
     usize::try_from((turn * count as u128) >> 64).unwrap_or_default()
 }
 
@@ -27,9 +27,9 @@ mod tests {
         Instant::from_timestamp(number * 60, 0).unwrap_or_default()
     }
 
-    /// The promise: whatever the size of the circle, a run's share of it and the minute at which one starts to look.
+    /// Tests the guarantee for every size of the circle, every number of places per run, and several first minutes.
     #[test]
-    fn every_place_has_its_turn_within_twice_as_many_runs_as_needed() {
+    fn every_place_is_covered_within_twice_the_minimal_number_of_runs() {
         let starts = [0, 1, 29_500_000, 29_523_517, 29_611_111, -3];
         for count in 1..=120_usize {
             for share in 1..=count {
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_has_one_place_and_an_empty_circle_none() {
+    fn a_minute_maps_to_one_place_and_an_empty_circle_to_zero() {
         let at: Instant = "2026-03-03T10:15:00Z".parse().unwrap_or_default();
         assert_eq!(first(at, 1000), first(at + chrono::TimeDelta::milliseconds(59_999), 1000));
         assert_ne!(first(at, 1000), first(at + chrono::TimeDelta::minutes(1), 1000));

@@ -1,4 +1,5 @@
-//! Credit notes on random invoices: whatever is credited first, the notes on a whole invoice add up to it, to the cent.
+//! Credit notes on random invoices: in any order of crediting, the credit notes on a whole invoice add up to it
+//! exactly.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 #[path = "../../testkit/src/random.rs"]
@@ -23,14 +24,14 @@ fn at(text: &str) -> domain::Instant {
     text.parse().unwrap()
 }
 
-/// A bound of the price in cents, and VAT on it in percent, where it is stated.
+/// A price bound in cents, and the VAT on it in percent if it is stated.
 type CentsAndVat = Option<(u32, Option<u32>)>;
 
 fn bound() -> impl Strategy<Value = CentsAndVat> {
     prop::option::weighted(0.3, (1..4000u32, prop::option::of(prop::sample::select(vec![0, 7, 12, 19, 40]))))
 }
 
-/// An invoice for half an hour at prices in tenths of a cent, with three rates of VAT and bounds of the price.
+/// An invoice for half an hour, with prices in tenths of a cent, three VAT rates, and price bounds.
 fn invoice(prices: [u32; 3], rates: [u32; 3], watt_hours: u32, min: CentsAndVat, max: CentsAndVat) -> Invoice {
     let component = |kind: &str, n: usize| json!({ "type": kind, "price": Decimal::new(prices[n].into(), 3), "vat": Decimal::from(rates[n]), "step_size": 1 });
     let components = [component("FLAT", 0), component("ENERGY", 1), component("TIME", 2)];
@@ -87,7 +88,7 @@ proptest! {
     #![proptest_config(seeded(1000))]
 
     #[test]
-    fn notes_on_a_whole_invoice_add_up_to_it(
+    fn credit_notes_on_a_whole_invoice_add_up_to_it(
         prices in [1..5000u32, 1..900u32, 1..3000u32],
         rates in [prop::sample::select(vec![7, 19]), prop::sample::select(vec![0, 19]), prop::sample::select(vec![7, 19, 25])],
         watt_hours in 1..90_000u32,
@@ -96,7 +97,7 @@ proptest! {
         parts in prop::collection::vec((any::<Index>(), 1..100u32), 0..8),
     ) {
         let now = at("2026-02-22T11:00:00Z");
-        // A minimum above the maximum is no tariff.
+        // A tariff with a minimum price above its maximum price is not valid.
         let max = max.map(|(cents, vat)| (cents + min.map_or(0, |(min, _)| min * 2), vat));
         let invoice = invoice(prices, rates, watt_hours, min, max);
         let whole_lines = invoice.bill.lines.iter().all(|line| line.net_amount.is_sign_positive());
@@ -122,14 +123,14 @@ proptest! {
             let number = line.index(invoice.bill.lines.len());
             let part = invoice.bill.lines[number].net_amount * Decimal::from(share) / Decimal::ONE_HUNDRED;
             let line = CreditLine { line: u32::try_from(number + 1).unwrap(), net_amount: Some(invoice.bill.currency.round(part)) };
-            // What is more than is left is refused, and changes nothing.
+            // Crediting more than is left is refused and changes nothing.
             let (unchanged, count) = (invoice.clone(), notes.len());
             if credit(&mut invoice, &mut notes, Some(vec![line])).is_err() {
                 prop_assert_eq!((&invoice, notes.len()), (&unchanged, count));
             }
         }
         if invoice.status != InvoiceStatus::Credited {
-            prop_assert!(credit(&mut invoice, &mut notes, None).is_ok(), "what is left can be credited: {:?} {:?}", invoice, notes);
+            prop_assert!(credit(&mut invoice, &mut notes, None).is_ok(), "the rest can be credited: {:?} {:?}", invoice, notes);
         }
         prop_assert_eq!(invoice.status, InvoiceStatus::Credited);
         prop_assert_eq!(invoice.credited, invoice.bill.total_incl_vat);
@@ -137,7 +138,7 @@ proptest! {
         prop_assert_eq!(credited, vat(&invoice.bill), "VAT, rate by rate");
         let nets = by_rate(notes.iter().flat_map(|note| note.lines.iter().map(|line| (line.vat_rate, line.net_amount))));
         prop_assert_eq!(nets, by_rate(invoice.bill.lines.iter().map(|line| (line.vat_rate, line.net_amount))), "net, rate by rate");
-        // A line that a bound lowered need not be credited beyond what was asked for.
+        // A line that a price bound lowered need not be credited beyond the amount that was charged.
         for (number, line) in (1..).zip(&invoice.bill.lines).filter(|_| whole_lines) {
             let net: Decimal = notes.iter().flat_map(|note| &note.lines).filter(|credited| credited.line == number).map(|credited| credited.net_amount).sum();
             prop_assert_eq!(net, line.net_amount);
@@ -147,6 +148,6 @@ proptest! {
             prop_assert_eq!(note.total_incl_vat, note.total_excl_vat + note.vat.iter().map(|vat| vat.amount).sum::<Decimal>());
             prop_assert!(note.total_incl_vat > Decimal::ZERO);
         }
-        prop_assert_eq!(wallet.balance, before, "what was paid came back, and no more");
+        prop_assert_eq!(wallet.balance, before, "the paid amount was refunded exactly");
     }
 }

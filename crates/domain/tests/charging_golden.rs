@@ -1,4 +1,4 @@
-//! The charging model against values computed independently, with exact rationals and 40-digit arithmetic.
+//! Compares the charging model with independently computed values (exact rationals and 40-digit arithmetic).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use domain::battery::{Battery, CurvePoint, MeasuredCurve, ModelConfig, Occupant, StationRun, TwoStageLinear};
@@ -67,7 +67,7 @@ fn step_taper_and_shared_power() {
 
 #[test]
 fn two_stage_linear() {
-    // The golden values are the bare formula's: without the cut-off that ends its approach to 100 %.
+    // The golden values come from the bare formula, without the cut-off that ends its approach to 100 %.
     let model = ModelConfig::TwoStageLinear(TwoStageLinear { transition_percent: 80.0, cutoff_kw: 0.0 });
     for case in golden()["twoStageLinear"].as_array().unwrap() {
         let mut battery = Battery {
@@ -107,7 +107,7 @@ fn measured_curve() {
 }
 
 #[test]
-fn a_measured_curve_caps_the_offer() {
+fn a_measured_curve_caps_the_offered_power() {
     let points = [(0.0, 50.0), (100.0, 10.0)].map(|(percent, power_kw)| CurvePoint { percent, power_kw });
     let model = ModelConfig::MeasuredCurve(MeasuredCurve { points: points.to_vec() });
     let battery = Battery { capacity_kwh: 100.0, percent: 0.0, stop_percent: 50.0 };

@@ -1,4 +1,4 @@
-//! What holds for any vehicles, any model and any way of cutting time.
+//! Properties that hold for any vehicles, any model and any sequence of ticks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -18,7 +18,7 @@ fn sessions(cars: &[Car], power_kw: f64, model: &domain::battery::ModelConfig) -
     (1_u32..).zip(cars).map(|(number, car)| session(car, number, &mut station)).collect()
 }
 
-/// Advances those that have arrived and still run, as ticks do.
+/// Advances the sessions that have arrived and are still running, as ticks do.
 fn tick(sessions: &mut [Session], minute: i64) {
     tick_at(sessions, start() + Duration::minutes(minute));
 }
@@ -37,7 +37,7 @@ proptest! {
     #![proptest_config(seeded(1000))]
 
     #[test]
-    fn cutting_the_interval_changes_nothing(
+    fn advancing_in_several_ticks_gives_the_same_result(
         cars in proptest::collection::vec(car(), 1..6),
         model in model(),
         power in 10.0..400.0_f64,
@@ -79,7 +79,7 @@ proptest! {
             let kwh = (stretch.percent - percent) * battery.capacity_kwh / 100.0;
             let mean_kw = kwh / (stretch.to - stretch.from);
             percent = stretch.percent;
-            // A stretch that took next to no time says little about its power.
+            // The mean power of a very short stretch is dominated by rounding.
             if kwh < 1e-4 {
                 continue;
             }
@@ -108,23 +108,23 @@ proptest! {
                 prop_assert!(after.charge_percent >= before.charge_percent);
                 prop_assert!(after.charge_percent <= car.target);
                 let model_kwh = (after.charge_percent - car.percent) * car.capacity_kwh / 100.0;
-                prop_assert!(after.register().kwh_f64() <= model_kwh + 1e-6, "never more than the model delivered");
+                prop_assert!(after.register().kwh_f64() <= model_kwh + 1e-6, "no more than the model delivered");
                 prop_assert!(model_kwh <= car.capacity_kwh + 1e-9);
-                prop_assert!(after.register().kwh_f64() + 0.001_001 >= model_kwh, "less than a Wh is not yet counted");
+                prop_assert!(after.register().kwh_f64() + 0.001_001 >= model_kwh, "at most one Wh is not yet counted");
                 prop_assert!(car.max_energy_kwh.is_none_or(|max| model_kwh <= max + 1e-9));
                 prop_assert!(after.meter.readings().len() <= MAX_READINGS);
                 let readings = after.meter.readings();
                 prop_assert!(readings.windows(2).all(|w| w[0].offset_ms <= w[1].offset_ms && w[0].register <= w[1].register));
                 delivered_kwh += (after.charge_percent - before.charge_percent) * car.capacity_kwh / 100.0;
             }
-            // A session that arrives between two ticks is metered from its arrival on, so the first tick spans an hour.
+            // A session that arrives between two ticks is metered from its arrival, so the first tick can span an hour.
             let hours = f64::from(i32::try_from(step).unwrap()) / 60.0;
             prop_assert!(delivered_kwh <= power * hours * (1.0 + 1e-9) + 1e-9, "{delivered_kwh} kWh in {hours} h of {power} kW");
         }
     }
 
     #[test]
-    fn a_tick_again_or_late_changes_nothing(
+    fn a_repeated_or_late_tick_changes_nothing(
         cars in proptest::collection::vec(car(), 1..6),
         model in model(),
         power in 10.0..400.0_f64,
@@ -140,7 +140,7 @@ proptest! {
 }
 
 #[test]
-fn the_least_station_power_counts_in_any_order_and_ended_sessions_take_none() {
+fn the_lowest_station_power_applies_in_any_order_and_ended_sessions_take_none() {
     let car = Car {
         capacity_kwh: 100.0,
         max_kw: 100.0,
@@ -170,7 +170,7 @@ fn the_least_station_power_counts_in_any_order_and_ended_sessions_take_none() {
 }
 
 #[test]
-fn the_reason_of_an_end_is_the_bound_that_was_met() {
+fn the_end_reason_names_the_limit_that_was_reached() {
     let car = |target, max_energy_kwh| Car {
         capacity_kwh: 50.0,
         max_kw: 50.0,

@@ -1,6 +1,6 @@
-//! The event contracts under `events/` against the types: JSON Schema and example of each.
+//! Compares the event contracts under `events/` (a JSON Schema and an example of each event) with the types.
 //!
-//! `make schema` writes them anew after a deliberate change; everything else fails this test.
+//! `make schema` rewrites them after a deliberate change; any other difference fails these tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::BTreeMap;
@@ -179,7 +179,7 @@ fn synchronised() -> Event {
 fn assert_file(name: &str, content: &Value) {
     let path = contracts().join(name);
     let text = serde_json::to_string_pretty(content).unwrap() + "\n";
-    #[allow(clippy::disallowed_methods)] // the switch by which `make schema` writes them
+    #[allow(clippy::disallowed_methods)] // the switch that lets `make schema` write the files
     if std::env::var_os("EVOKE_WRITE_CONTRACTS").is_some() {
         fs::create_dir_all(contracts()).unwrap();
         fs::write(&path, &text).unwrap();
@@ -188,7 +188,7 @@ fn assert_file(name: &str, content: &Value) {
     assert!(on_disk == text, "{} has drifted from the types: run `make schema` and review the change", path.display());
 }
 
-/// The schema of one event: the envelope with the payload's alternative that has its type.
+/// Returns the schema of one event: the envelope, with only the payload alternative that has this type.
 fn schema(event_type: &str) -> Value {
     let mut schema = schemars::schema_for!(Envelope).to_value();
     let alternatives = schema["oneOf"].as_array().unwrap().clone();
@@ -199,7 +199,7 @@ fn schema(event_type: &str) -> Value {
     schema
 }
 
-/// Drops the definitions that only other events need, so that a new event changes no other contract.
+/// Drops the definitions that only other events need, so that a new event does not change any other contract.
 fn keep_what_is_referred_to(schema: &mut Value) {
     loop {
         let text = schema.to_string();
@@ -213,7 +213,7 @@ fn keep_what_is_referred_to(schema: &mut Value) {
 }
 
 #[test]
-fn schemas_and_examples_are_those_of_the_types() {
+fn schemas_and_examples_match_the_types() {
     for example in examples() {
         let name = example.event.event_type();
         assert_file(&format!("{name}.v{}.schema.json", example.schema_version), &schema(name));
@@ -225,7 +225,7 @@ fn schemas_and_examples_are_those_of_the_types() {
 }
 
 #[test]
-fn examples_satisfy_their_schemas_and_no_other() {
+fn each_example_satisfies_only_its_own_schema() {
     for example in examples() {
         let instance = serde_json::to_value(&example).unwrap();
         for other in examples() {
@@ -237,7 +237,7 @@ fn examples_satisfy_their_schemas_and_no_other() {
 }
 
 #[test]
-fn details_are_flat_and_survive_what_consumers_do_not_know() {
+fn details_are_flat_and_unknown_fields_are_ignored() {
     for example in examples() {
         let mut json = serde_json::to_value(&example).unwrap();
         assert_eq!(json["eventType"], example.event.event_type());
@@ -260,9 +260,9 @@ fn event_ids_are_derived_from_item_version_and_index() {
     assert_eq!(all.len(), 6);
 }
 
-/// What battery-swap stations send: their fields keep their names.
+/// Battery-swap stations send these messages, so the names of the fields must not change.
 #[test]
-fn the_schema_and_the_example_of_a_reading_are_those_of_the_type() {
+fn schema_and_example_of_a_reading_match_the_type() {
     let mut schema = schemars::schema_for!(Reading).to_value();
     schema["title"] = Value::String("TELEMETRY_READING".to_owned());
     assert_file("TELEMETRY_READING.v1.schema.json", &schema);
@@ -276,7 +276,7 @@ fn the_schema_and_the_example_of_a_reading_are_those_of_the_type() {
     assert_file("TELEMETRY_READING.v1.example.json", &example);
 }
 
-/// The table that docs/telemetry.md gives to Athena has a reading's fields, no more and no fewer.
+/// The Athena table in docs/telemetry.md must have exactly the fields of a reading.
 #[test]
 fn athena_reads_every_field_of_a_reading() {
     let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/telemetry.md");

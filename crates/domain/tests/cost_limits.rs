@@ -1,4 +1,4 @@
-//! Where a cost limit stops a session: for any vehicles, any model, any tariff and any way of cutting time.
+//! Tests where a cost limit stops a session, for any vehicles, any model, any tariff and any sequence of ticks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -37,7 +37,7 @@ fn limited(cars: &[(Car, Decimal)], power_kw: f64, model: &ModelConfig, terms: &
     sessions.collect()
 }
 
-/// How long sessions take and how much they draw, for restrictions that matter.
+/// The scale of a test: how long sessions take and how much energy they draw, so that the restrictions matter.
 #[derive(Clone, Copy)]
 struct Scale {
     seconds: u32,
@@ -46,11 +46,11 @@ struct Scale {
     times: [&'static str; 3],
     energy_steps: [u32; 4],
     time_steps: [u32; 4],
-    /// Prices are such that a session costs some ten units, however short.
+    /// Factor on the prices, so that even a short session costs about ten units of the currency.
     dearer: u32,
 }
 
-/// Minutes to hours, tens of kWh.
+/// Sessions of minutes to hours, and tens of kWh.
 const LONG: Scale = Scale {
     seconds: 10_000,
     watt_hours: 40_000,
@@ -59,7 +59,7 @@ const LONG: Scale = Scale {
     time_steps: [1, 1, 60, 900],
     dearer: 1,
 };
-/// A few seconds around a full minute, some 100 Wh.
+/// Sessions of a few seconds around a full minute, and about 100 Wh.
 const SHORT: Scale = Scale {
     seconds: 3,
     watt_hours: 150,
@@ -132,7 +132,8 @@ fn tariff(scale: Scale) -> impl Strategy<Value = SessionTerms> {
             }
             elements.push(last);
             if max_price.is_some() {
-                // With several rates of VAT the gross price can fall while `max_price` holds: the named exception.
+                // With several VAT rates the gross price can fall while `max_price` applies. This is the documented
+                // exception.
                 for components in elements.iter_mut().filter_map(|element| element["price_components"].as_array_mut()) {
                     for component in components {
                         component["vat"] = json!("19");
@@ -143,7 +144,7 @@ fn tariff(scale: Scale) -> impl Strategy<Value = SessionTerms> {
         })
 }
 
-/// What the tariff charges at least: a lower limit is refused at the start of a session.
+/// Returns the least price of the tariff. A lower limit is refused at the start of a session.
 fn least(terms: &SessionTerms) -> Decimal {
     Bill::new(&price(&terms.tariff, terms.time_zone, &[]), terms.tariff.currency).total_incl_vat
 }
@@ -152,7 +153,7 @@ proptest! {
     #![proptest_config(seeded(500))]
 
     #[test]
-    fn limits_do_not_depend_on_the_ticks_and_hold(
+    fn cost_limits_hold_and_do_not_depend_on_the_ticks(
         cars in proptest::collection::vec((common::car(), (1_i64..4000).prop_map(|cents| Decimal::new(cents, 2))), 1..6),
         model in model(),
         power in 10.0..400.0_f64,
@@ -170,7 +171,7 @@ proptest! {
             let at = start() + Duration::milliseconds(ms);
             let mut here: Vec<Session> =
                 cut.iter().filter(|s| s.status.is_active() && s.started_at <= at).cloned().collect();
-            // A read answers in any order.
+            // A read returns items in any order.
             here.reverse();
             tick(&mut here, at, &terms);
             for after in here {
@@ -189,7 +190,7 @@ proptest! {
     }
 }
 
-/// The oracle: the station millisecond by millisecond, its meters and costs without any search.
+/// The oracle: it simulates the station millisecond by millisecond, with its meters and costs, without any search.
 struct Oracle<'a> {
     terms: &'a SessionTerms,
     power_kw: f64,
@@ -200,7 +201,7 @@ struct Oracle<'a> {
 struct OracleCar<'a> {
     session: &'a Session,
     battery: Battery,
-    /// Offset in ms, register in Wh, power in W.
+    /// Readings: offset in ms, register in Wh, power in W.
     readings: Vec<(i64, u64, i64)>,
     end: Option<(i64, EndReason)>,
 }
@@ -220,7 +221,8 @@ impl<'a> Oracle<'a> {
         Self { terms, power_kw: sessions[0].station_power_kw, cars: cars.collect() }
     }
 
-    /// The cars that charge from one instant to another (hours), and when one of them was full in between.
+    /// Returns the cars after charging from one instant to another (hours), the cars that became full in between with
+    /// the instant, and the power of each car.
     fn charge(&self, from: f64, to: f64, who: &[usize]) -> (Vec<OracleCar<'a>>, Vec<(usize, f64)>, Vec<f64>) {
         let mut cars = self.cars.clone();
         let occupants = who.iter().map(|index| Occupant {
@@ -241,7 +243,7 @@ impl<'a> Oracle<'a> {
         (cars, full, powers)
     }
 
-    /// The millisecond that ends at `ms`.
+    /// Simulates the millisecond that ends at `ms`.
     fn millisecond(&mut self, ms: i64) {
         let hours = |ms: i64| f64::from(i32::try_from(ms).unwrap()) / 3_600_000.0;
         let mut who: Vec<usize> = (0..self.cars.len()).filter(|index| self.cars[*index].end.is_none()).collect();
@@ -267,7 +269,8 @@ impl<'a> Oracle<'a> {
             for index in &exceeding {
                 self.cars[*index].end = Some((ms - 1, EndReason::CostLimit));
             }
-            // A neighbour that was full within the millisecond was so beside them: they leave at that instant.
+            // A car that became full within the millisecond did so while the stopped cars were still charging. So the
+            // stopped cars leave at that instant.
             let before = full.iter().filter(|(index, at)| !exceeding.contains(index) && *at < hours(ms));
             let leave_at = before.map(|(_, at)| *at).fold(from, f64::max);
             let (charged, ..) = self.charge(from, leave_at, &who);
@@ -283,8 +286,8 @@ impl<'a> Oracle<'a> {
 }
 
 impl OracleCar<'_> {
-    /// Reads the meter by the rules of the log: one reading for each power and each side of a boundary of the tariff,
-    /// eight at most, of which the last is never merged.
+    /// Reads the meter by the rules of the log: one reading for each power and for each side of a tariff boundary, at
+    /// most eight readings, and the last one is never merged.
     fn read(&mut self, ms: i64, power_kw: f64, terms: &SessionTerms) {
         let kwh = (self.battery.percent - self.session.start_percent) * self.battery.capacity_kwh / 100.0;
         let register = WattHours::register(kwh).0;
@@ -325,7 +328,7 @@ impl OracleCar<'_> {
     }
 }
 
-/// Whether a boundary of the tariff lies after `from` and not after `to` (offset in ms, register in Wh).
+/// Returns whether a boundary of the tariff lies after `from` and not after `to` (offset in ms, register in Wh).
 fn reached(session: &Session, terms: &SessionTerms, from: (i64, u64), to: (i64, u64)) -> bool {
     terms.tariff.elements.iter().filter_map(|element| element.restrictions.as_ref()).any(|restrictions| {
         let energies = [restrictions.min_kwh, restrictions.max_kwh].into_iter().flatten();
@@ -346,7 +349,7 @@ proptest! {
     #![proptest_config(seeded(100))]
 
     #[test]
-    fn a_limit_stops_at_the_last_millisecond_before_the_cost_first_exceeds_it(
+    fn a_cost_limit_stops_at_the_last_millisecond_before_the_cost_first_exceeds_it(
         cars in proptest::collection::vec(
             (common::car(), 0.1..60.0_f64, 200_i64..2500),
             1..4,
@@ -359,7 +362,8 @@ proptest! {
         let cars: Vec<(Car, Decimal)> = cars
             .into_iter()
             .map(|(car, gap, cents)| {
-                // At least 30 kW into small batteries: within the time they go through curves and get full.
+                // At least 30 kW into small batteries, so that they follow their curves and become full within the
+                // simulated time.
                 let capacity_kwh = car.capacity_kwh / 20.0;
                 let (max_kw, port_kw) = (car.max_kw.max(30.0), car.port_kw.max(30.0));
                 let target = (car.percent + gap).min(100.0);
@@ -367,7 +371,7 @@ proptest! {
                 (car, Decimal::new(cents, 2))
             })
             .collect();
-        // Some seconds before a full minute.
+        // Start 1.5 s before a full minute.
         let at = start() + Duration::milliseconds(58_500);
         let mut sessions = limited(&cars, power, &model, &terms);
         for session in &mut sessions {
@@ -398,8 +402,8 @@ proptest! {
     }
 }
 
-/// Where a session at `power_kw` under `tariff` is stopped by `limit`, ms after its start, and at which register, Wh,
-/// for several ways of cutting an hour.
+/// Returns where a session at `power_kw` under `tariff` is stopped by `limit`, for several sequences of ticks within an
+/// hour: the reason, the time since the start (ms) and the register (Wh).
 fn stops(tariff: Value, power_kw: f64, limit: &str) -> Vec<(Option<EndReason>, i64, u64)> {
     let terms = with(tariff);
     let car = Car {
@@ -428,8 +432,9 @@ fn stops(tariff: Value, power_kw: f64, limit: &str) -> Vec<(Option<EndReason>, i
 }
 
 #[test]
-fn a_price_that_falls_behind_an_energy_bound_stops_a_session_before_it() {
-    // The first 3 kWh are billed in steps of 10 kWh: 10.00. From there the step is one Wh at 0.10: the price falls.
+fn a_session_stops_before_an_energy_bound_that_lowers_the_price() {
+    // The first 3 kWh are billed in steps of 10 kWh: 10.00. From then on the step is one Wh at 0.10 per kWh, so the
+    // price falls.
     let tariff = json!({
         "currency": "EUR",
         "elements": [
@@ -443,9 +448,9 @@ fn a_price_that_falls_behind_an_energy_bound_stops_a_session_before_it() {
 }
 
 #[test]
-fn a_price_that_falls_with_the_first_energy_of_a_period_stops_a_session_before_it() {
-    // At 3.6 kW 10 Wh in the first ten seconds, in steps of 100 Wh: 100.00. Then every second costs 10.00, and with the
-    // first Wh after a second the smaller step counts: 10 Wh cost 10.00.
+fn a_session_stops_before_the_first_energy_of_a_period_lowers_the_price() {
+    // At 3.6 kW, the first ten seconds give 10 Wh, billed in steps of 100 Wh: 100.00. After that every second costs
+    // 10.00, and from the first Wh after such a second the smaller step applies: 10 Wh cost 10.00.
     let tariff = json!({
         "currency": "EUR",
         "elements": [
@@ -464,8 +469,9 @@ fn a_price_that_falls_with_the_first_energy_of_a_period_stops_a_session_before_i
 }
 
 #[test]
-fn a_price_that_falls_within_the_millisecond_of_an_energy_bound_stops_a_session_before_it() {
-    // At 5,000 kW the register shows 1, 2 and 4 Wh after as many milliseconds: it passes the bound inside the third.
+fn a_session_stops_before_an_energy_bound_passed_within_a_millisecond_lowers_the_price() {
+    // At 5,000 kW the register shows 1, 2 and 4 Wh after 1, 2 and 3 ms: it passes the bound within the third
+    // millisecond.
     let tariff = json!({
         "currency": "EUR",
         "elements": [
@@ -478,8 +484,8 @@ fn a_price_that_falls_within_the_millisecond_of_an_energy_bound_stops_a_session_
 }
 
 #[test]
-fn a_price_that_falls_behind_its_maximum_stops_a_session_before_it() {
-    // 9.00 and 27 % VAT, and 1.00 a kWh without any. From 10.00 net on the maximum holds.
+fn a_session_stops_before_the_maximum_price_lowers_the_gross_price() {
+    // 9.00 with 27 % VAT, and 1.00 per kWh without VAT. The maximum price applies from 10.00 net.
     let tariff = json!({
         "currency": "EUR",
         "elements": [{ "price_components": [
@@ -488,12 +494,12 @@ fn a_price_that_falls_behind_its_maximum_stops_a_session_before_it() {
         ] }],
         "max_price": { "excl_vat": "10.00" },
     });
-    // 11.43 and 0.574 are 12.00, with 575 Wh 12.01. At 36 kW a Wh takes 100 ms.
+    // 11.43 + 0.574 rounds to 12.00; with 575 Wh the sum is 12.01. At 36 kW a Wh takes 100 ms.
     assert_eq!(stops(tariff, 36.0, "12"), [(Some(EndReason::CostLimit), 57_499, 574); 4]);
 }
 
 #[test]
-fn forty_limits_in_one_tick() {
+fn forty_cost_limits_are_reached_in_one_tick() {
     let points = (0..16).map(|n| CurvePoint { percent: f64::from(n) * 6.25, power_kw: 120.0 - f64::from(n) * 6.0 });
     let model = ModelConfig::MeasuredCurve(MeasuredCurve { points: points.collect() });
     let terms = terms();
@@ -518,8 +524,8 @@ fn forty_limits_in_one_tick() {
     println!("40 cost limits in one tick of 20 minutes: {:?}", before.elapsed());
     let mut ends: Vec<DateTime<Utc>> = all.iter().filter_map(|session| session.ended_at).collect();
     ends.dedup();
-    assert_eq!(ends.len(), 40, "each stops by itself");
-    assert!(ends.is_sorted(), "in the order of the limits");
+    assert_eq!(ends.len(), 40, "every session stops at its own instant");
+    assert!(ends.is_sorted(), "the sessions stop in the order of their limits");
     for session in &all {
         assert_eq!(session.end_reason, Some(EndReason::CostLimit), "{session:?}");
         // One Wh costs less than half a cent.

@@ -1,4 +1,4 @@
-//! The index cells find every place within a radius: at the poles, across the antimeridian, anywhere.
+//! The index cells find every place within a radius: at the poles, across the antimeridian, and anywhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 #[path = "../../testkit/src/random.rs"]
@@ -8,7 +8,7 @@ use domain::geo::{Location, MAX_RADIUS_KM};
 use proptest::prelude::*;
 use random::seeded;
 
-/// A place `km` away from `from` in direction `bearing` (radians).
+/// Returns the place at a distance of `km` from `from` in direction `bearing` (radians).
 fn travel(from: Location, km: f64, bearing: f64) -> Location {
     let (angle, lat, lon) = (km / 6371.0088, from.latitude.to_radians(), from.longitude.to_radians());
     let to_lat = (lat.sin() * angle.cos() + lat.cos() * angle.sin() * bearing.cos()).clamp(-1.0, 1.0).asin();
@@ -43,7 +43,7 @@ proptest! {
 }
 
 #[test]
-fn distances_are_those_of_the_great_circle() {
+fn distances_follow_the_great_circle() {
     let berlin = Location::new(52.520_008, 13.404_954).unwrap();
     let paris = Location::new(48.856_613, 2.352_222).unwrap();
     assert!((berlin.distance_km(&paris) - 877.46).abs() < 0.5, "{}", berlin.distance_km(&paris));

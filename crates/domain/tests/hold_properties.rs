@@ -1,5 +1,5 @@
-//! What sessions hold of a wallet, whatever is asked for in whatever order: never more than there is, never what another
-//! session holds, and as much as a plain account of promises says.
+//! Holds of a wallet under random requests in random order: the held amounts never exceed the balance, a session never
+//! takes what another session holds, and the amounts match a simple reference model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 #[path = "../../testkit/src/random.rs"]
@@ -40,7 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-/// A promise as it is kept by hand.
+/// A hold in the reference model.
 struct Promise {
     amount: Decimal,
     max_cost: Option<Decimal>,
@@ -64,11 +64,12 @@ proptest! {
     #![proptest_config(seeded(2000))]
 
     #[test]
-    fn promises_are_kept(steps in steps()) {
+    fn held_amounts_match_a_simple_model(steps in steps()) {
         let mut now: Instant = "2026-02-22T10:00:00Z".parse().unwrap();
         let (mut wallet, euro) = wallet(now);
         let mut promises: BTreeMap<u8, Promise> = BTreeMap::new();
-        // Attempts that rely on a promise, even if its time is over; those that have given up; sessions that have ended.
+        // Attempts that rely on a hold, even if it has expired; attempts that have given their hold up; and ended
+        // sessions.
         let mut relying: BTreeMap<u8, BTreeSet<String>> = BTreeMap::new();
         let (mut gone, mut ended) = (BTreeSet::new(), BTreeSet::new());
         for (number, step) in steps.into_iter().enumerate() {
@@ -97,7 +98,7 @@ proptest! {
                     let standing = standing.map(|hold| hold.amount);
                     prop_assert_eq!(standing, promises.get(&number).map(|promise| promise.amount));
                     if standing.is_some() {
-                        // The store notes the attempt; the next one joins by the same rule.
+                        // The store records the attempt; the next attempt joins the hold by the same rule.
                         let hold = wallet.holds.iter_mut().find(|hold| hold.session_id == session(number)).unwrap();
                         hold.attempts.insert(attempt.clone(), true);
                         relying.entry(number).or_default().insert(attempt);
@@ -125,7 +126,7 @@ proptest! {
                 }
                 Step::End { session: number } => {
                     let end = wallet.end_hold(&session(number), now);
-                    prop_assert_eq!(end.is_some(), ended.insert(number), "once");
+                    prop_assert_eq!(end.is_some(), ended.insert(number), "a hold ends only once");
                     prop_assert_eq!(end.is_some_and(|end| end.freed), promises.remove(&number).is_some());
                 }
                 Step::Days(days) => now += Duration::days(days),
@@ -135,7 +136,7 @@ proptest! {
 }
 
 #[test]
-fn a_request_that_is_repeated_for_ever_does_not_grow_its_hold() {
+fn repeated_requests_do_not_grow_the_hold() {
     let now: Instant = "2026-02-22T10:00:00Z".parse().unwrap();
     let (mut wallet, euro) = wallet(now);
     wallet.top_up(money(1000), euro, "t".to_owned(), now).unwrap();
@@ -145,7 +146,7 @@ fn a_request_that_is_repeated_for_ever_does_not_grow_its_hold() {
         assert_eq!(wallet.standing_hold(&asked, now).unwrap(), None);
         assert_eq!(wallet.hold(&asked, Decimal::ZERO, now).unwrap().amount, money(1000));
         assert!(wallet.give_up_hold(&session(1), Some(&attempt), now).unwrap().freed);
-        assert!(wallet.standing_hold(&asked, now).is_err(), "a late repetition");
+        assert!(wallet.standing_hold(&asked, now).is_err(), "a late repetition is refused");
     }
     assert_eq!((wallet.holds.len(), wallet.holds[0].attempts.len()), (1, 32));
 }

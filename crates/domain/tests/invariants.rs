@@ -1,4 +1,4 @@
-//! The architecture's invariants that a test can hold: what depends on what.
+//! Tests of the architecture's invariants: which crate may depend on which.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Workspace crates and what each depends on, outside of tests, by its manifest.
+/// Returns the workspace crates with their dependencies outside of tests, according to their manifests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline", "--manifest-path"])
@@ -45,7 +45,7 @@ fn the_domain_is_pure() {
     }
 }
 
-/// The Rust files under a folder.
+/// Returns the Rust files under a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let (folders, others): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
@@ -84,7 +84,7 @@ fn dependencies_point_inward() {
             "store" | "fleet" => vec!["domain"],
             "e2e" => vec!["domain", "fleet"],
             "lambda_kit" => vec!["domain", "store"],
-            // The benches drive the simulator, billing, telemetry and the mirror in process.
+            // The benches run the simulator, billing, telemetry and the mirror in one process.
             "evoke" => vec![
                 "domain",
                 "store",

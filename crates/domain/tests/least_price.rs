@@ -1,4 +1,4 @@
-//! A limit below the least that a tariff charges is refused at the start.
+//! A cost limit below the least price of the tariff is refused at the start of a session.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -58,22 +58,22 @@ fn within(max_cost: &str) -> Limits {
 }
 
 #[test]
-fn a_limit_below_the_minimum_price_is_refused_by_name() {
+fn a_cost_limit_below_the_least_price_is_refused_with_the_price() {
     let Err(DomainError::Validation(errors)) = begin(&minimum(), within("5.94")) else {
-        panic!("a session that costs 5.95 at the least was started within 5.94");
+        panic!("a session with a least price of 5.95 was started with a limit of 5.94");
     };
     assert_eq!(errors[0].field, "limits.maxCost");
     assert!(errors[0].message.contains("5.95 EUR"), "{}", errors[0].message);
     assert!(begin(&minimum(), Limits::default()).is_ok());
 }
 
-/// The least price is within reach: a session that is stopped by such a limit costs no more.
+/// A session that is stopped by a limit equal to the least price costs no more than the limit.
 #[test]
-fn a_limit_of_the_least_price_holds() {
+fn a_cost_limit_equal_to_the_least_price_holds() {
     for tariff in [
         minimum(),
         tariff(json!([{ "price_components": [component("FLAT", "2.00"), component("ENERGY", "1.00")] }]), json!({})),
-        // A whole hour is due from the first millisecond on.
+        // A whole hour is due from the first millisecond.
         tariff(
             json!([{ "price_components": [{ "type": "TIME", "price": "9.00", "step_size": 3600 }, component("FLAT", "1.00")] }]),
             json!({}),
@@ -91,22 +91,22 @@ fn a_limit_of_the_least_price_holds() {
 }
 
 #[test]
-fn the_least_price_is_that_of_the_moment_at_the_station() {
+fn the_least_price_depends_on_the_local_time_of_the_start() {
     let fee = |restrictions: Value| {
         let night = json!({ "price_components": [component("FLAT", "1.00")], "restrictions": restrictions });
         least_price(&tariff(json!([night]), json!({})), BERLIN, start()).to_string()
     };
-    // 2026-03-03, 10:00 UTC is 11:00 in Berlin, a Tuesday.
+    // 2026-03-03, 10:00 UTC is 11:00 in Berlin, on a Tuesday.
     assert_eq!(fee(json!({ "start_time": "11:00", "end_time": "12:00" })), "1.19");
     assert_eq!(fee(json!({ "start_time": "10:00", "end_time": "11:00" })), "0.00");
     assert_eq!(fee(json!({ "day_of_week": ["TUESDAY"] })), "1.19");
     assert_eq!(fee(json!({ "day_of_week": ["MONDAY"] })), "0.00");
-    // A fee that comes later, or with more power, is one that a limit avoids.
+    // A fee that applies only later, or only with more energy or power, can be avoided by a limit.
     assert_eq!(fee(json!({ "min_duration": 1 })), "0.00");
     assert_eq!(fee(json!({ "min_kwh": "0.001" })), "0.00");
     assert_eq!(fee(json!({ "min_power": "1" })), "0.00");
     assert_eq!(fee(json!({ "max_power": "22" })), "1.19");
-    // A maximum below the fee bounds it.
+    // A maximum price below the fee caps the fee.
     let bounded = tariff(
         json!([{ "price_components": [component("FLAT", "9.00")] }]),
         json!({ "max_price": { "excl_vat": "4.00" } }),

@@ -1,4 +1,4 @@
-//! Commands on a whole site: what is given, the command, and what must follow. No database takes part.
+//! Commands on a whole site: the initial state, the command, and the expected result. The tests need no database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -25,7 +25,7 @@ fn actor(role: Role) -> Actor {
     Actor { user_id: UserId::new("u-1").unwrap(), role }
 }
 
-/// A car that charges at 50 kW for as long as these tests take, or until `energy_kwh` is reached.
+/// A car that charges at 50 kW for the whole duration of these tests, or until `energy_kwh` is reached.
 fn steady(energy_kwh: Option<f64>) -> Car {
     Car {
         capacity_kwh: 1000.0,
@@ -38,7 +38,7 @@ fn steady(energy_kwh: Option<f64>) -> Car {
     }
 }
 
-/// A site as tables hold it: changes are applied as the store writes them.
+/// The items of a site as the tables hold them. Changes are applied as the store writes them.
 struct Tables {
     station: Station,
     ports: Vec<Port>,
@@ -64,12 +64,12 @@ impl Tables {
         self.sessions.values().filter(|session| session.status.is_active()).cloned().collect()
     }
 
-    /// Writes `changes` under the conditions that the store writes them under, which must hold.
+    /// Applies `changes`, and asserts the conditions under which the store writes them.
     fn commit(&mut self, changes: Changes) -> Vec<Event> {
         let mut events = Vec::new();
         for session in changes.advanced.into_iter().chain(changes.ended) {
             let old = self.sessions.insert(session.id.clone(), session.clone()).expect("it ran");
-            assert_eq!(session.version, old.version + 1, "one write is one version");
+            assert_eq!(session.version, old.version + 1, "one write raises the version by one");
         }
         for change in changes.ports {
             match change {
@@ -118,7 +118,7 @@ impl Tables {
             assert!(session.is_none_or(|session| session.status.is_active() && session.port_id == port.id), "{port:?}");
         }
         let charging = self.ports.iter().filter(|port| port.status == PortStatus::Charging).count();
-        assert_eq!(self.running().len(), charging, "no session without its port");
+        assert_eq!(self.running().len(), charging, "every running session has a port");
         assert_eq!(usize::try_from(self.station.charging_ports).unwrap(), charging);
     }
 
@@ -149,11 +149,11 @@ fn port_id(number: u32) -> PortId {
     PortId::new(format!("port-{number}")).unwrap()
 }
 
-/// A command, decided by an actor.
+/// A command by an actor.
 type Decide = fn(&mut Site, &Actor) -> Result<Changes, DomainError>;
 
 #[test]
-fn every_command_lets_an_end_stand_that_lies_before_it() {
+fn every_command_keeps_a_natural_end_before_its_instant() {
     let admin = actor(Role::Admin);
     let commands: [(&str, Decide, PortStatus, SessionStatus); 7] = [
         ("stop it", |site, by| site.stop(&id(1), by, after(60)), PortStatus::Free, SessionStatus::InProgress),
@@ -193,14 +193,14 @@ fn every_command_lets_an_end_stand_that_lies_before_it() {
         assert_eq!((due.status, due.end_reason), (SessionStatus::Interrupted, Some(EndReason::EnergyLimit)), "{what}");
         assert_eq!((due.ended_at, due.register().0), (Some(after(36)), 500), "{what}");
         assert_eq!(tables.ports[0].status, port, "{what}");
-        // 36 s at 50 kW, and 24 s at 100 kW.
+        // 36 s at 50 kW, then 24 s at 100 kW.
         let neighbour = tables.session(2);
         assert_eq!((neighbour.status, neighbour.register().0), (other, 1166), "{what}");
     }
 }
 
 #[test]
-fn an_end_by_a_command_brings_the_neighbour_up_to_it() {
+fn ending_a_session_meters_the_other_sessions_up_to_the_instant() {
     let admin = actor(Role::Admin);
     let commands: [(&str, Decide); 3] = [
         ("stop", |site, by| site.stop(&id(1), by, after(59))),
@@ -213,31 +213,37 @@ fn an_end_by_a_command_brings_the_neighbour_up_to_it() {
         tables.commit(changes);
         let changes = tick(&tables.station.id, tables.running(), HashMap::new(), after(60));
         tables.commit(changes);
-        // 59 s at 50 kW, and 1 s at 100 kW.
+        // 59 s at 50 kW, then 1 s at 100 kW.
         assert_eq!((tables.session(1).register().0, tables.session(2).register().0), (819, 847), "{what}");
     }
 }
 
 #[test]
-fn only_what_the_roles_and_states_allow_is_decided() {
+fn commands_that_roles_or_states_forbid_are_refused() {
     let user = Actor { user_id: UserId::new("u-2").unwrap(), role: Role::User };
     let tables = two_cars(None);
     let forbidden = |result: Result<Changes, DomainError>| matches!(result, Err(DomainError::Forbidden(_)));
     let conflict = |result: Result<Changes, DomainError>| matches!(result, Err(DomainError::Conflict(_)));
     let missing = |result: Result<Changes, DomainError>| matches!(result, Err(DomainError::NotFound(_)));
-    assert!(forbidden(tables.load().stop(&id(1), &user, after(1))), "another's session");
+    assert!(forbidden(tables.load().stop(&id(1), &user, after(1))), "a session of another user");
     assert!(forbidden(tables.load().fail_session(&id(1), "test", Role::User, after(1))));
     assert!(forbidden(tables.load().fail_port(&port_id(1), "test", Role::User, after(1))));
     assert!(forbidden(tables.load().transition(StationStatus::OutOfOrder, &user, after(1))));
     assert!(forbidden(tables.load().update(StationUpdate::default(), &user, after(1))));
-    assert!(conflict(tables.load().stop(&id(9), &actor(Role::Admin), after(1))), "it does not run here");
+    assert!(conflict(tables.load().stop(&id(9), &actor(Role::Admin), after(1))), "the session does not run here");
     assert!(missing(tables.load().fail_port(&port_id(9), "test", Role::Admin, after(1))));
     assert!(missing(tables.load().start(request(3, &steady(None)), &port_id(9), Role::User, after(1))));
-    assert!(conflict(tables.load().start(request(3, &steady(None)), &port_id(1), Role::User, after(1))), "not free");
+    assert!(
+        conflict(tables.load().start(request(3, &steady(None)), &port_id(1), Role::User, after(1))),
+        "the port is not free"
+    );
     let faster = StationUpdate { power_kw: Some(150.0), ..StationUpdate::default() };
     assert!(conflict(tables.load().update(faster.clone(), &actor(Role::Admin), after(1))), "sessions run");
     let mut free = Tables::new(100.0, ModelConfig::StepTaper, &[50.0]);
-    assert!(conflict(free.load().fail_port(&port_id(1), "test", Role::Admin, after(1))), "nothing charges there");
+    assert!(
+        conflict(free.load().fail_port(&port_id(1), "test", Role::Admin, after(1))),
+        "no session is running at the port"
+    );
     let changes = free.load().update(faster, &actor(Role::Admin), after(1)).unwrap();
     free.commit(changes);
     assert!((free.station.power_kw - 150.0).abs() < f64::EPSILON);
@@ -247,7 +253,7 @@ fn only_what_the_roles_and_states_allow_is_decided() {
 }
 
 #[test]
-fn out_of_order_leaves_no_port_charging_even_where_a_session_is_missing() {
+fn out_of_order_fails_every_charging_port_even_without_its_session() {
     let mut tables = two_cars(None);
     tables.sessions.remove(&id(2));
     let changes = tables.load().transition(StationStatus::OutOfOrder, &actor(Role::Admin), after(1)).unwrap();
@@ -257,7 +263,7 @@ fn out_of_order_leaves_no_port_charging_even_where_a_session_is_missing() {
 }
 
 #[test]
-fn two_changes_at_one_instant_are_two_configurations() {
+fn updates_at_one_instant_get_different_updated_at_values() {
     let mut tables = Tables::new(100.0, ModelConfig::StepTaper, &[50.0]);
     let mut seen = vec![tables.station.updated_at];
     for _ in 0..3 {
@@ -295,10 +301,10 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(seeded(500))]
 
-    /// Whatever is commanded when, the rows fit together, every item is written once, and no more energy is metered
-    /// than the station had.
+    /// For any history of commands, the rows stay consistent, every change raises an item's version by one, and no more
+    /// energy is metered than the station could deliver.
     #[test]
-    fn histories_of_a_site_fit_together(
+    fn random_histories_keep_station_ports_and_sessions_consistent(
         power_kw in 20.0..300.0_f64, model in model(), cars in prop::collection::vec(car(), 12),
         steps in prop::collection::vec((step(), 1..600_i64), 1..25),
     ) {

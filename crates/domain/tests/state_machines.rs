@@ -1,4 +1,4 @@
-//! Every state x state x role of every machine, written out as a table.
+//! Tests every state x state x role of every state machine against a table.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use domain::accounts::UserStatus;
@@ -12,8 +12,8 @@ use domain::notifications::LogStatus;
 
 const ALL: &[Role] = &[Admin, TechSupport, User, System];
 
-/// Whatever is not in `table` must be refused: as forbidden to a role that can never bring that state about, and
-/// otherwise as a conflict that names the transitions allowed.
+/// Checks that every transition that is not in `table` is refused: as forbidden if the role can never command the
+/// target state, and otherwise as a conflict that names the allowed transitions.
 fn check<S: State + std::fmt::Debug>(table: &[(S, S, &[Role])]) {
     let ever = |to: S, role: Role| table.iter().any(|(_, target, roles)| *target == to && roles.contains(&role));
     let reachable = |to: S| table.iter().any(|(_, target, _)| *target == to);
@@ -105,7 +105,7 @@ fn log_entries() {
 }
 
 #[test]
-fn names_are_those_of_the_contracts() {
+fn state_names_match_their_serialised_form() {
     fn names<S: State + serde::Serialize>() {
         for state in S::ALL {
             assert_eq!(serde_json::to_value(state).unwrap(), state.name());

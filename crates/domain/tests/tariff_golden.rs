@@ -1,5 +1,5 @@
-//! The price engine against the examples of the OCPI 2.2.1-d2 specification, totals recomputed exactly, and against
-//! cases of our own: bounds without VAT, prices that change inside a period, steps.
+//! Compares the price engine with the examples of the OCPI 2.2.1-d2 specification (totals recomputed exactly) and with
+//! cases of Evoke: bounds without VAT, prices that change within a period, and steps.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use chrono::{Duration, NaiveDateTime, TimeZone};
@@ -56,7 +56,7 @@ fn totals_are_exact() {
 }
 
 #[test]
-fn bills_are_sums_of_what_they_print_and_close_to_the_exact_price() {
+fn bill_totals_are_sums_of_printed_amounts_and_close_to_the_exact_price() {
     let golden = golden();
     let tz: Tz = golden["timeZone"].as_str().unwrap().parse().unwrap();
     for case in golden["cases"].as_array().unwrap() {
@@ -66,14 +66,14 @@ fn bills_are_sums_of_what_they_print_and_close_to_the_exact_price() {
         let vat: Decimal = bill.vat.iter().map(|line| line.amount).sum();
         assert_eq!(bill.total_excl_vat, net, "{}", case["name"]);
         assert_eq!(bill.total_incl_vat, net + vat, "{}", case["name"]);
-        // Each line and each rate rounds once, by half a cent at most.
+        // Each line and each VAT rate rounds once, by at most half a cent.
         let most = Decimal::new(5, 3) * Decimal::from(bill.lines.len() + bill.vat.len() + 1);
         assert!((bill.total_incl_vat - price.incl_vat).abs() <= most, "{}: {bill:?}", case["name"]);
     }
 }
 
 #[test]
-fn a_bound_that_holds_is_a_line_of_the_bill() {
+fn a_price_bound_that_applies_is_a_line_of_the_bill() {
     let golden = golden();
     let tz: Tz = golden["timeZone"].as_str().unwrap().parse().unwrap();
     let find =
@@ -90,7 +90,7 @@ fn a_bound_that_holds_is_a_line_of_the_bill() {
 }
 
 #[test]
-fn bounds_without_vat_cuts_and_steps_are_as_computed_by_hand() {
+fn prices_with_bounds_splits_and_steps_match_hand_computed_values() {
     let golden: Value = serde_json::from_str(include_str!("golden/tariff-bounds-and-cuts.json")).unwrap();
     let tz: Tz = golden["timeZone"].as_str().unwrap().parse().unwrap();
     let cases = golden["cases"].as_array().unwrap();
@@ -115,7 +115,7 @@ fn bounds_without_vat_cuts_and_steps_are_as_computed_by_hand() {
 }
 
 #[test]
-fn bounds_that_contradict_themselves_are_refused_by_name() {
+fn inconsistent_price_bounds_are_refused_with_the_field() {
     let refused = |min: Value, max: Value| {
         let energy =
             json!([{ "price_components": [{ "type": "ENERGY", "price": "1.00", "vat": "19", "step_size": 1 }] }]);
@@ -152,7 +152,7 @@ fn rounding_is_half_away_from_zero_to_the_minor_unit() {
 }
 
 #[test]
-fn a_restriction_follows_the_local_clock_through_both_changes_of_the_year() {
+fn a_restriction_follows_the_local_clock_through_both_dst_changes() {
     let tariff: Tariff = serde_json::from_value(serde_json::json!({
         "currency": "EUR",
         "elements": [
@@ -175,8 +175,10 @@ fn a_restriction_follows_the_local_clock_through_both_changes_of_the_year() {
         };
         price(&tariff, tz, &[period]).excl_vat.to_string()
     };
-    // 2026-03-29: 01:00 CET to 05:00 CEST is three hours; 02:30 does not exist, 03:00 to 04:00 is the dear hour.
+    // 2026-03-29: 01:00 CET to 05:00 CEST is three hours; 02:30 does not exist, and 03:00 to 04:00 is the expensive
+    // hour.
     assert_eq!(cost("2026-03-29T00:00:00Z", 3), "7.2");
-    // 2026-10-25: 02:00 CEST to 04:00 CET is three hours; 02:30 to 03:00 happens twice, then the hour to 04:00.
+    // 2026-10-25: 02:00 CEST to 04:00 CET is three hours; 02:30 to 03:00 happens twice, followed by the hour until
+    // 04:00.
     assert_eq!(cost("2026-10-25T00:00:00Z", 3), "12.6");
 }

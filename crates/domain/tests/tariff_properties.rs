@@ -1,4 +1,4 @@
-//! Random tariffs and sessions: the price engine and the bill against an independent oracle in integers.
+//! Random tariffs and sessions: compares the price engine and the bill with an independent integer oracle.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod oracle;
@@ -43,7 +43,7 @@ fn component(dimension: &'static str) -> impl Strategy<Value = Value> {
     })
 }
 
-/// Components of some dimensions, of at least one.
+/// Components of one or more dimensions.
 fn components() -> impl Strategy<Value = Vec<Value>> {
     let chosen = select(vec![
         vec!["ENERGY"],
@@ -57,7 +57,7 @@ fn components() -> impl Strategy<Value = Vec<Value>> {
     chosen.prop_flat_map(|dimensions| dimensions.into_iter().map(component).collect::<Vec<_>>())
 }
 
-/// A lower and an upper limit, either of them optional.
+/// A lower limit, an upper limit, or both.
 fn limits(name: &'static str, most: i64, write: fn(i64) -> Value) -> impl Strategy<Value = Map<String, Value>> {
     (0..most, 1..most, select(vec!["min", "max", "both"])).prop_map(move |(low, width, which)| {
         let mut limits = Map::new();
@@ -94,7 +94,7 @@ fn days() -> impl Strategy<Value = Map<String, Value>> {
 }
 
 fn restrictions() -> impl Strategy<Value = Value> {
-    // Down to a tenth of a Wh: registers pass such a limit at the next whole one.
+    // Limits are as fine as a tenth of a Wh: a register passes such a limit at the next whole Wh.
     let energy = limits("kwh", 300_000, |wh| json!(decimal(wh, 4)));
     let power = limits("power", 100, |kw| json!(decimal(kw, 0)));
     let duration = limits("duration", 7200, |seconds| json!(seconds));
@@ -112,7 +112,7 @@ fn restrictions() -> impl Strategy<Value = Value> {
         })
 }
 
-/// Bounds in minor units, with and without VAT, and with a VAT that fits the tariff's rates or does not.
+/// Price bounds in minor units, with and without VAT. The VAT may or may not fit the rates of the tariff.
 fn bounds(digits: u32) -> impl Strategy<Value = Map<String, Value>> {
     let incl = move |units: i64| {
         prop_oneof![
@@ -158,7 +158,7 @@ fn tariff() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A session of 2026, cut into periods: some end between two seconds, some without time or without energy.
+/// A session in 2026, cut into periods. Some periods end between two seconds, and some have no duration or no energy.
 fn periods() -> impl Strategy<Value = Vec<Period>> {
     let ms = prop_oneof![
         4 => (1..2400_i64).prop_map(|seconds| seconds * 1000),
@@ -167,14 +167,14 @@ fn periods() -> impl Strategy<Value = Vec<Period>> {
     ];
     let power = prop::option::of(0..120_000_i64);
     let period = (ms, 0..30_000_i64, power, 0..120_i64);
-    // Half of the sessions are near a change of the clocks: 29 March and 25 October, 01:00 UTC.
+    // Half of the sessions are near a clock change: 29 March and 25 October, 01:00 UTC.
     let start = prop_oneof![0..31_000_000_i64, 7_500_000..7_522_000_i64, 25_643_000..25_665_000_i64];
     (start, 0..1000_i64, prop::collection::vec(period, 1..8), 0..3_000_i64).prop_map(
         |(second, ms, periods, parked_seconds)| {
             let mut at = 1_767_225_600_000 + second * 1000 + if ms < 700 { 0 } else { ms };
             let mut session = Vec::new();
             for (ms, wh, power_w, gap) in periods {
-                // A megawatt at most, so that no two Wh meet in one millisecond.
+                // At most one megawatt, so that two Wh never fall into one millisecond.
                 let wh = if ms == 0 { wh.min(3) } else { wh.min(ms / 4) };
                 session.push(Period { start_ms: at, end_ms: at + ms, charging: true, wh, power_w });
                 at += ms + if gap < 100 { 0 } else { gap * 1000 };
@@ -213,7 +213,7 @@ fn price_of(tariff: &Value, periods: &[Period]) -> (Tariff, Price) {
     (tariff, price)
 }
 
-/// Wh on the ENERGY lines, which are whole ones.
+/// Returns the total of the ENERGY lines, which must be whole Wh.
 fn energy_wh(price: &Price) -> i128 {
     let lines = price.lines.iter().filter(|line| line.dimension == Dimension::Energy);
     let quantities = lines.map(|line| line.quantity * Decimal::ONE_THOUSAND);
@@ -223,7 +223,7 @@ fn energy_wh(price: &Price) -> i128 {
 proptest! {
     #![proptest_config(seeded(5000))]
 
-    /// Where energy always has a price, what is billed is the register, rounded up by a step once.
+    /// If energy always has a price, the billed energy is the register, rounded up to a step once.
     #[test]
     fn billed_energy_is_the_register_rounded_up_once(
         mut tariff in tariff(),
@@ -243,9 +243,9 @@ proptest! {
         prop_assert_eq!(energy_wh(&price), (register + step - 1) / step * step, "{:?}", price.lines);
     }
 
-    /// Any tariff, any session, any cuts: lines, VAT and totals are the oracle's.
+    /// For any tariff, any session and any periods, the lines, VAT and totals match the oracle.
     #[test]
-    fn a_bill_is_what_the_oracle_computes(tariff in tariff(), periods in periods()) {
+    fn a_bill_matches_the_oracle(tariff in tariff(), periods in periods()) {
         let (read, price) = price_of(&tariff, &periods);
         let expected = oracle::invoice(&tariff, &periods, &offset_seconds, read.currency.minor_digits());
         let energy = expected.lines.iter().filter(|line| line.dimension == "ENERGY");
@@ -257,7 +257,7 @@ proptest! {
         let net: Decimal = bill.lines.iter().map(|line| line.net_amount).sum();
         let vat: Decimal = bill.vat.iter().map(|vat| vat.amount).sum();
         prop_assert_eq!((bill.total_excl_vat, bill.total_incl_vat), (net, net + vat), "totals are sums");
-        // What is paid is within what is published.
+        // The total to pay is within the published bounds.
         if let Some(most) = &read.max_price {
             prop_assert!(bill.total_excl_vat <= read.currency.round(most.excl_vat));
             prop_assert!(most.incl_vat.is_none_or(|incl| bill.total_incl_vat <= read.currency.round(incl)));

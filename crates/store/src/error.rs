@@ -4,39 +4,39 @@ use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use domain::error::DomainError;
 
-/// Why a read or write did not happen.
+/// Why a read or a write did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The rules refuse it, for example a token that is not ours.
+    /// The business rules refuse the request, for example because of a token that this service did not issue.
     #[error(transparent)]
     Domain(#[from] DomainError),
-    /// The item is not as it was read; read it again and decide anew.
+    /// The item has changed since it was read. The caller should read it again and repeat the decision.
     #[error("the condition of {0} does not hold any more")]
     ConditionFailed(String),
-    /// Throttled, contended or out of reach; a later try may succeed.
+    /// The table is throttled, contended or cannot be reached. A later try may succeed.
     #[error("the table cannot be reached or is busy: {0}")]
     Unavailable(String),
-    /// An item that this version cannot read.
+    /// An item that this version of the code cannot read.
     #[error("item {item} cannot be read: {reason}")]
     Corrupt {
         /// Key of the item.
         item: String,
-        /// What is wrong with it.
+        /// Why the item cannot be read.
         reason: String,
     },
-    /// Anything else: a missing table, a missing permission, a bug.
+    /// Any other failure: a missing table, a missing permission, a bug.
     #[error("the table refused the request: {0}")]
     Rejected(String),
 }
 
 impl StoreError {
-    /// Whether the same call may succeed a moment later.
+    /// Returns whether the same call may succeed a moment later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
 
-    /// Whether the item changed since it was read.
+    /// Returns whether the item has changed since it was read.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::ConditionFailed(_))
@@ -58,7 +58,7 @@ const BUSY: [&str; 8] = [
     "TransactionInProgressException",
 ];
 
-/// Sorts an SDK error about `what` into the few kinds that callers tell apart.
+/// Classifies an SDK error about `what` into the few kinds that callers distinguish.
 pub(crate) fn classify<E>(what: &str, error: &SdkError<E, HttpResponse>) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,

@@ -1,8 +1,8 @@
-//! Persistence, in `DynamoDB` and the telemetry archive in S3.
+//! Persistence: the tables in `DynamoDB` and the telemetry archive in S3.
 //!
-//! Each context has a module with the stores of its aggregates. `keys` formats every key and names the attributes of the
-//! indexes. `dynamodb` has what all stores need. Every write is conditional or repeatable. The rules that decide what
-//! may happen are in `domain`; this crate makes sure that it happens exactly once.
+//! Each context has a module with the stores of its aggregates. `keys` formats every key and names the attributes of
+//! the indexes. `dynamodb` has the parts that all stores share. Every write is either conditional or safe to repeat.
+//! The rules that decide what may happen are in `domain`; this crate makes sure that it happens exactly once.
 
 mod accounts;
 mod billing;
@@ -29,10 +29,10 @@ pub use telemetry::{Archive, ArchiveRequests, Round, StationState, TelemetryStor
 pub use aws_sdk_dynamodb::Client;
 pub use aws_sdk_s3::Client as S3Client;
 
-/// The correlation id that events written by an operation carry, and when it happened.
+/// The context of a write: the correlation id that its events carry, and when the change happens.
 #[derive(Clone, Debug)]
 pub struct EventContext {
-    /// Correlation id of the request or event being worked on.
+    /// Correlation id of the request or event that is being processed.
     pub correlation_id: String,
     /// When the change happens.
     pub now: domain::Instant,

@@ -1,5 +1,5 @@
-//! A list equals a look at every item, whatever is filtered and however long its pages are; and no page reads more than
-//! a fixed number of items.
+//! A list returns the same items as an examination of every item, for any filter and any page length, and no page reads
+//! more than a fixed number of items.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -21,7 +21,7 @@ use testkit::{EmbeddedDynamoDb, seeded};
 
 const ITEMS: u32 = 2500;
 
-/// Levels, services and states of which some are rare and lie together.
+/// Log entries with levels, services and states of which some are rare and adjacent.
 fn logs() -> Vec<LogEntry> {
     let entry = |number: u32| {
         let level = match number {
@@ -67,7 +67,7 @@ fn accepts(filter: &ErrorLogFilter, entry: &LogEntry) -> bool {
 }
 
 #[test]
-fn a_filtered_list_is_what_a_look_at_every_item_finds() {
+fn a_filtered_list_returns_every_matching_item() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let entries = logs();
     let dynamodb = runtime.block_on(async {
@@ -86,7 +86,8 @@ fn a_filtered_list_is_what_a_look_at_every_item_finds() {
     result.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// The station of each session of one user, in order of their starts: some are rare and lie together.
+/// Returns the station of each session of one user, in order of the session starts. Some stations are rare and
+/// adjacent.
 fn station_of(number: u32) -> &'static str {
     if number < 40 { "early" } else { ["a", "b", "c"][(number % 3) as usize] }
 }
@@ -101,7 +102,7 @@ async fn put_sessions(dynamodb: &EmbeddedDynamoDb) {
 }
 
 #[test]
-fn a_filtered_list_of_sessions_is_what_a_look_at_every_session_finds_in_few_calls() {
+fn a_filtered_list_of_sessions_returns_every_matching_session_in_few_calls() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dynamodb = runtime.block_on(async {
         let dynamodb = EmbeddedDynamoDb::start().await;
@@ -112,7 +113,7 @@ fn a_filtered_list_of_sessions_is_what_a_look_at_every_session_finds_in_few_call
     let sessions = charging_by(client).sessions;
     let of_user = SessionFilter::User(UserId::new("u-1").unwrap());
     let mut runner = TestRunner::new(seeded(32));
-    // Pages of one where few are found: each of them looks at up to a thousand sessions.
+    // Pages of one item where few items match: each page examines up to a thousand sessions.
     let few = (prop_oneof![Just("early"), Just("nobody")], 1_usize..=100);
     let many = (prop_oneof![Just("a"), Just("b")], 20_usize..=100);
     let cases = prop_oneof![few, many];
@@ -158,7 +159,7 @@ async fn a_page_of_a_filtered_country_makes_few_calls_and_is_complete() {
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_is_left_out_of_its_list() {
+async fn a_row_that_cannot_be_decoded_is_left_out_of_its_list() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let at = Location::new(52.5, 13.4).unwrap();
     let put = async |table: &str, item: &[(&str, &str)]| {

@@ -1,5 +1,5 @@
-//! Busy tables and lost answers: a call that the table refused for a moment is made again, and a write whose answer was
-//! lost is neither made twice nor taken for somebody else's.
+//! Busy tables and lost responses: a call that the table refused temporarily is retried, and a write whose response was
+//! lost is neither made twice nor mistaken for the write of another writer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -19,7 +19,7 @@ fn staff() -> Actor {
     Actor { user_id: UserId::new("t-1").unwrap(), role: Role::TechSupport }
 }
 
-/// Lets `fault` happen to the first three calls of `work`.
+/// Makes `fault` happen to the first three calls of `work`.
 async fn thrice<T>(http: &FaultyHttp, fault: Fault, work: impl Future<Output = Result<T, StoreError>>) -> T {
     http.plan((0..3).map(|call| (call, fault)).collect());
     let answer = work.await.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
@@ -28,7 +28,7 @@ async fn thrice<T>(http: &FaultyHttp, fault: Fault, work: impl Future<Output = R
 }
 
 #[tokio::test]
-async fn what_contention_refused_is_tried_again_by_every_kind_of_call() {
+async fn every_kind_of_call_is_retried_after_contention() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let (http, client) = faulty(&dynamodb);
     let db = store::Db::new(client.clone());
@@ -54,7 +54,7 @@ async fn what_contention_refused_is_tried_again_by_every_kind_of_call() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_has_been_made_and_is_no_conflict() {
+async fn a_write_whose_response_was_lost_succeeds_without_a_conflict() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let (http, client) = faulty(&dynamodb);
     let logs = logs_by(store::Db::new(client.clone()));
@@ -78,7 +78,7 @@ async fn a_write_whose_answer_was_lost_has_been_made_and_is_no_conflict() {
 }
 
 #[tokio::test]
-async fn a_write_by_somebody_else_is_still_a_conflict() {
+async fn a_write_by_another_writer_is_still_a_conflict() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let (http, db) = faulty_db(&dynamodb);
     let logs = logs_by(db);
@@ -92,7 +92,7 @@ async fn a_write_by_somebody_else_is_still_a_conflict() {
     };
     logs.save(&by("t-1")).await.unwrap();
     let same = logs.save(&by("t-1")).await;
-    assert!(same.as_ref().is_err_and(StoreError::is_stale), "who decided the same a moment later did not write it");
+    assert!(same.as_ref().is_err_and(StoreError::is_stale), "an equal write a moment later is a conflict");
     for fault in [None, Some(Fault::LostAnswer), Some(Fault::Conflict), Some(Fault::Throttle)] {
         http.plan(fault.map(|fault| (0, fault)).into_iter().collect());
         let second = logs.save(&by("t-2")).await;
@@ -106,7 +106,7 @@ async fn a_write_by_somebody_else_is_still_a_conflict() {
 }
 
 #[tokio::test]
-async fn terms_that_an_eventual_read_does_not_see_yet_are_read_again() {
+async fn terms_missed_by_an_eventually_consistent_read_are_read_again() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let id = put_session(&dynamodb.charging(), "x-1", "u-1", "s-1", 0).await;
     let (http, client) = faulty(&dynamodb);

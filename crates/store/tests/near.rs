@@ -1,5 +1,5 @@
-//! Searches for stations near a place: what they find is what lies within the radius, nearest first, and a page reads
-//! no more than the surroundings.
+//! Searches for stations near a place: they find the stations within the radius, nearest first, and a page reads only
+//! the surroundings.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -19,7 +19,7 @@ async fn put(dynamodb: &EmbeddedDynamoDb, stations: &[Station]) {
     puts.buffer_unordered(32).try_collect::<()>().await.unwrap();
 }
 
-/// A look at every station.
+/// Finds the expected stations by examining every station.
 fn by_hand(stations: &[Station], at: Location, radius_km: f64, status: Option<StationStatus>) -> Vec<&Station> {
     let mut near: Vec<(f64, &Station)> = stations
         .iter()
@@ -43,7 +43,7 @@ struct Case {
 fn case() -> impl Strategy<Value = Case> {
     places().prop_flat_map(|home| {
         let near = move |spread| places_around(home, spread);
-        // Some stand at the very same place.
+        // Some stations are at exactly the same place.
         let place = prop_oneof![4 => near(1.0), 1 => Just(home)];
         let stations = prop::collection::vec((place, any::<bool>()), 0..60);
         (stations, near(0.3), 0.0..=100.0_f64, any::<bool>(), 1_usize..30).prop_map(
@@ -68,14 +68,14 @@ async fn search_equals_a_look_at_all(case: &Case) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn what_is_found_is_what_lies_within_the_radius_nearest_first() {
+fn a_search_finds_all_stations_within_the_radius_nearest_first() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut runner = TestRunner::new(seeded(96));
     let result = runner.run(&case(), |case| runtime.block_on(search_equals_a_look_at_all(&case)));
     result.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// 4,900 stations in a square of 150 km, one in a hundred of them out of order.
+/// 4,900 stations in a square of 150 km; one in a hundred is out of order.
 fn country() -> Vec<Station> {
     let status = |n| if n % 100 == 0 { StationStatus::OutOfOrder } else { StationStatus::Active };
     let at = |n: u32| (51.8 + f64::from(n % 70) * 0.02, 12.3 + f64::from(n / 70) * 0.031);
@@ -83,7 +83,7 @@ fn country() -> Vec<Station> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_reads_the_surroundings_and_not_the_country() {
+async fn a_page_of_a_nearby_search_reads_only_the_surroundings() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let stations = country();
     put(&dynamodb, &stations).await;
@@ -92,10 +92,10 @@ async fn a_page_reads_the_surroundings_and_not_the_country() {
     let store = dynamodb.charging().stations;
     let page = store.list(&wide, &first(25)).await.unwrap();
     assert_eq!(page.items.len(), 25);
-    // Half a unit is the least a station costs to read: all of them would be 2,450.
+    // Reading a station costs at least half a unit, so reading all stations would cost 2,450.
     let units = store.table().db().capacity().units().read;
     assert!(units < 400.0, "{units} read units for 25 of {} stations", stations.len());
-    // What few pass is not searched to the end in one request, and is complete at the end.
+    // A search with a rare match does not search everything in one request, and is complete at its end.
     let broken = StationFilter::Near(at, 100.0, Some(StationStatus::OutOfOrder));
     let (http, client) = faulty(&dynamodb);
     let store = charging_by(client).stations;

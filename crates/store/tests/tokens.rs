@@ -1,4 +1,5 @@
-//! A `nextToken` that is none of ours is a validation error, whatever is in it; never an error of the platform.
+//! A `nextToken` that this service did not issue is a validation error, whatever it contains. It is never an error of
+//! the platform.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -29,7 +30,7 @@ fn page<T>(page: Page<T>) -> (usize, Option<String>) {
     (page.items.len(), page.next_token)
 }
 
-/// Three items of everything that is listed.
+/// A database with three items of everything that can be listed.
 async fn world() -> EmbeddedDynamoDb {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let charging = dynamodb.charging();
@@ -68,7 +69,7 @@ async fn world() -> EmbeddedDynamoDb {
     dynamodb
 }
 
-/// Every list that hands out tokens.
+/// Every list that issues tokens.
 fn lists(dynamodb: &EmbeddedDynamoDb) -> Vec<List<'_>> {
     let (charging, billing) = (dynamodb.charging(), dynamodb.billing());
     let (user, at) = (UserId::new("u-1").unwrap(), Location::new(52.5, 13.4).unwrap());
@@ -148,7 +149,7 @@ fn lists(dynamodb: &EmbeddedDynamoDb) -> Vec<List<'_>> {
     lists
 }
 
-/// Every value that a part of a token could be changed to.
+/// Every value to which a part of a token could be changed.
 fn wrong_values() -> Vec<Value> {
     vec![
         json!(null),
@@ -166,7 +167,7 @@ fn wrong_values() -> Vec<Value> {
     ]
 }
 
-/// `value` with one of its parts changed, removed or added.
+/// Returns copies of `value`, each with one of its parts changed, removed or added.
 fn forgeries(value: &Value) -> Vec<Value> {
     let mut all = wrong_values();
     match value {
@@ -209,7 +210,7 @@ async fn a_forged_token_is_a_validation_error_of_every_list() {
         let (found, token) = list(PageRequest { limit: 1, next_token: None }).await.unwrap();
         let token = token.unwrap_or_else(|| panic!("{name} has {found} items"));
         let next = list(PageRequest { limit: 1, next_token: Some(token.clone()) }).await.unwrap();
-        assert_eq!(next.0, 1, "{name}: a token of ours is taken");
+        assert_eq!(next.0, 1, "{name}: an issued token is accepted");
         let real: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&token).unwrap()).unwrap();
         let mut refused = 0;
         for from in forgeries(&real["from"]) {
@@ -217,7 +218,7 @@ async fn a_forged_token_is_a_validation_error_of_every_list() {
             forged["from"] = from.clone();
             let token = URL_SAFE_NO_PAD.encode(forged.to_string());
             match list(PageRequest { limit: 1, next_token: Some(token) }).await {
-                // A place in the same list that the caller may see anyway.
+                // The forged token is a position in the same list, which the caller may see anyway.
                 Ok(_) => {}
                 Err(StoreError::Domain(DomainError::Validation(fields))) if fields[0].field == "nextToken" => {
                     refused += 1;

@@ -12,10 +12,10 @@ use crate::machine::State;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum UserStatus {
-    /// May start sessions.
+    /// The user may start sessions.
     #[default]
     Active,
-    /// May not, until an ADMIN lifts the block.
+    /// The user may not start sessions until an ADMIN lifts the block.
     Blocked,
 }
 
@@ -39,10 +39,10 @@ impl State for UserStatus {
 }
 
 impl UserStatus {
-    /// Whether `user`, being in this state, may start a session.
+    /// Checks that `user`, who has this status, may start a session.
     ///
     /// # Errors
-    /// Forbidden for a blocked user.
+    /// `Forbidden` if the user is blocked.
     pub fn may_charge(self, user: &UserId) -> Result<(), DomainError> {
         match self {
             Self::Active => Ok(()),

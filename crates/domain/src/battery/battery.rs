@@ -7,26 +7,27 @@ pub struct Battery {
     pub capacity_kwh: f64,
     /// State of charge, % (0 to 100).
     pub percent: f64,
-    /// State of charge at which charging stops, % (to 100).
+    /// State of charge at which charging stops, % (at most 100).
     pub stop_percent: f64,
 }
 
-/// A part of the way that a battery went through: on it the power is linear in the state of charge, and stays between
-/// two whole kilowatts unless it is constant.
+/// A piece of a charge over which the power is linear in the state of charge. The power is constant or stays between
+/// two successive whole kilowatts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Piece {
-    /// How long it took, hours.
+    /// Duration of the piece, hours.
     pub hours: f64,
-    /// State of charge at its end, %.
+    /// State of charge at the end of the piece, %.
     pub percent: f64,
-    /// Mean power of the band it lies in, kW: the constant power, or the mean over time between the two whole kilowatts.
-    /// A piece that covers only a part of its band has the mean power of the whole band.
+    /// Mean power of the band that contains the piece, kW: the constant power, or the mean over time between the two
+    /// whole kilowatts. A piece that covers only a part of its band has the mean power of the whole band.
     pub band_kw: f64,
     line: Line,
 }
 
 impl Piece {
-    /// State of charge after `hours` of the piece, %: exact, and its last one from its end on.
+    /// Returns the exact state of charge after `hours` of the piece, %. After the end of the piece it stays at the last
+    /// value.
     #[must_use]
     pub fn percent_after(&self, hours: f64) -> f64 {
         if hours >= self.hours {
@@ -37,9 +38,9 @@ impl Piece {
 }
 
 impl Battery {
-    /// Charges for `hours` at most while `offered_kw` is offered, and answers the pieces of the way.
+    /// Charges for at most `hours` while `offered_kw` is offered, and returns the pieces of the charge.
     ///
-    /// They add up to less than `hours` when the battery reached `stop_percent` or takes nothing any more.
+    /// The pieces add up to less than `hours` if the battery reached `stop_percent` or accepts no more energy.
     pub fn charge(&mut self, model: &impl ChargingModel, offered_kw: f64, hours: f64) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut left = hours;
@@ -55,7 +56,7 @@ impl Battery {
         pieces
     }
 
-    /// Hours until charging ends by itself while `offered_kw` is offered.
+    /// Returns the hours until charging ends by itself while `offered_kw` is offered.
     #[must_use]
     pub fn hours_to_end(&self, model: &impl ChargingModel, offered_kw: f64) -> f64 {
         let mut battery = *self;
@@ -71,7 +72,7 @@ impl Battery {
         hours
     }
 
-    /// Whether nothing more will be taken.
+    /// Returns whether the battery takes no more energy.
     pub fn is_done(&self, model: &impl ChargingModel, offered_kw: f64) -> bool {
         self.percent >= self.stop_percent || model.segment(self.percent, offered_kw).is_none()
     }
@@ -80,7 +81,8 @@ impl Battery {
         let line = Line::new(self, segment);
         let band = Band::of(segment);
         let band_end = band.end_kw.map_or(segment.until_percent, |kw| line.percent_at(kw));
-        // On a curve so steep that a kilowatt is less than a float can tell, the band ends with the segment.
+        // On a very steep curve a kilowatt can be less than floating point can resolve. The band then ends with the
+        // segment.
         let band_end = if band_end > self.percent { band_end } else { segment.until_percent };
         let until = band_end.min(segment.until_percent).min(self.stop_percent);
         let needed = line.hours_to(until);
@@ -93,16 +95,16 @@ impl Battery {
     }
 }
 
-/// The part of a segment between two whole kilowatts that contains its start.
+/// The part of a segment between two whole kilowatts that contains the start of the segment.
 struct Band {
-    /// The whole kilowatt at which it ends, where that is not the segment's end.
+    /// The whole kilowatt at which the band ends; `None` if the band ends with the segment.
     end_kw: Option<f64>,
     /// Mean power over time, kW.
     mean_kw: f64,
 }
 
 impl Band {
-    /// Forgives the rounding of a power that is a whole number of kilowatts.
+    /// Tolerance for the rounding error of a power that is a whole number of kilowatts, kW.
     const SNAP_KW: f64 = 1e-9;
 
     fn of(segment: Segment) -> Self {
@@ -118,7 +120,8 @@ impl Band {
         Self { end_kw: None, mean_kw: start_kw }
     }
 
-    /// The mean over time of a power that is linear in the energy is the logarithmic mean of its ends.
+    /// Creates a band between two powers. The mean over time of a power that is linear in the energy is the logarithmic
+    /// mean of the two powers.
     fn between(low: f64, high: f64, end_kw: Option<f64>) -> Self {
         let growth = (high - low) / low;
         let mean_kw = if growth > 1e-9 { (high - low) / growth.ln_1p() } else { low };
@@ -126,14 +129,14 @@ impl Band {
     }
 }
 
-/// `p(s) = start_kw + slope * (s - start)`, the power on a segment.
+/// The power on a segment: `p(s) = start_kw + slope * (s - start)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Line {
     start: f64,
     start_kw: f64,
-    /// kW per %.
+    /// Slope of the power, kW per %.
     slope: f64,
-    /// kWh per %.
+    /// Energy per state of charge, kWh per %.
     kwh_per_percent: f64,
 }
 
@@ -148,12 +151,13 @@ impl Line {
         }
     }
 
-    /// Where the power is `kw`, on a line that is not level.
+    /// Returns the state of charge at which the power is `kw`, %. The line must not be level.
     fn percent_at(&self, kw: f64) -> f64 {
         self.start + (kw - self.start_kw) / self.slope
     }
 
-    /// `t = C/b * ln(p(s) / p(s0))`, which is `C * (s - s0) / p` for constant power.
+    /// Returns the hours until `percent` is reached: `t = C/b * ln(p(s) / p(s0))`, which is `C * (s - s0) / p` for
+    /// constant power.
     fn hours_to(&self, percent: f64) -> f64 {
         let ratio = self.slope * (percent - self.start) / self.start_kw;
         if ratio.abs() < 1e-12 {
@@ -162,7 +166,8 @@ impl Line {
         self.kwh_per_percent / self.slope * ratio.ln_1p()
     }
 
-    /// `s = s0 + p0/b * (exp(b*t/C) - 1)`, the inverse of [`Line::hours_to`].
+    /// Returns the state of charge after `hours`, %: `s = s0 + p0/b * (exp(b*t/C) - 1)`, the inverse of
+    /// [`Line::hours_to`].
     fn percent_after(&self, hours: f64) -> f64 {
         let exponent = self.slope * hours / self.kwh_per_percent;
         if exponent.abs() < 1e-12 {

@@ -12,21 +12,22 @@ pub struct CurvePoint {
     /// State of charge, %.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub percent: f64,
-    /// Power the vehicle takes there, kW.
+    /// Power that the vehicle draws at this state of charge, kW.
     #[schemars(range(min = LEAST_POWER_KW, max = 5000.0))]
     pub power_kw: f64,
 }
 
-/// A measured curve: piecewise linear between its points, constant beyond the first and the last. It caps the offer.
+/// A measured charging curve. It is linear between its points, constant beyond the first and the last point, and caps
+/// the offered power.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeasuredCurve {
-    /// The points in rising order of the state of charge. Not more than 16, so that an active session stays small.
+    /// Points in rising order of the state of charge, at most 16. The limit keeps the stored session small.
     #[schemars(length(min = 1, max = 16))]
     pub points: Vec<CurvePoint>,
 }
 
-/// The most points a curve may have.
+/// The maximum number of points of a curve.
 const MAX_POINTS: usize = 16;
 
 impl MeasuredCurve {
@@ -81,10 +82,10 @@ impl ChargingModel for MeasuredCurve {
         if start_kw >= offered_kw && end_kw >= offered_kw {
             return Some(Segment::constant(to.percent, offered_kw));
         }
-        // The curve crosses the offer inside the stretch: it ends there.
+        // The curve crosses the offered power within the range: the segment ends at the crossing.
         let crossing = from.percent + (offered_kw - from.power_kw) / slope;
         if crossing <= percent {
-            // The rounded crossing lies behind: what begins here is the other side of it.
+            // Rounding puts the crossing at or before `percent`, so the segment begins on the far side of the crossing.
             let until_percent = to.percent;
             return Some(if end_kw > offered_kw {
                 Segment::constant(until_percent, offered_kw)

@@ -1,11 +1,12 @@
-//! The charging model: how much power a vehicle takes at a state of charge, integrated in closed form.
+//! The charging model: the power that a vehicle draws at a state of charge, integrated in closed form.
 //!
-//! A [`ChargingModel`] says, for a state of charge and an offered power, over which stretch of the battery the power is
-//! a linear function of the state of charge ([`Segment`]). On such a stretch `ds/dt = p(s) / C` has an exact solution,
-//! so [`Battery`] never steps: cutting an interval in two changes nothing.
+//! A [`ChargingModel`] returns, for a state of charge and an offered power, a range of the state of charge over which
+//! the power is linear in the state of charge ([`Segment`]). Over such a range `ds/dt = p(s) / C` has an exact
+//! solution, so [`Battery`] needs no time steps: cutting an interval in two changes nothing.
 //!
-//! Where the power is not constant, [`Battery::charge`] cuts it at whole kilowatts. Those cuts are fixed points of the
-//! curve, so whoever reads a meter between them sees the same readings whenever the simulation was asked.
+//! Where the power is not constant, [`Battery::charge`] cuts the charge at whole kilowatts. These cuts are fixed points
+//! of the curve. A meter that is read between them therefore shows the same readings no matter when the simulation was
+//! advanced.
 
 mod battery;
 mod measured_curve;
@@ -24,53 +25,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DomainError;
 
-/// A stretch of the battery on which the charging power is linear in the state of charge.
+/// A range of the state of charge over which the charging power is linear in the state of charge.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Segment {
-    /// Where the stretch ends, % (above the state of charge asked for, at most 100).
+    /// State of charge at the end of the range, %. It is above the requested state of charge and at most 100.
     pub until_percent: f64,
-    /// Power at the state of charge asked for, kW (above 0).
+    /// Power at the requested state of charge, kW (above 0).
     pub start_kw: f64,
-    /// Power at `until_percent`, kW (0 or more; 0 is approached, never reached).
+    /// Power at `until_percent`, kW (0 or more). A power of 0 is approached but never reached.
     pub end_kw: f64,
-    /// Power where the linear stretch that contains the state of charge began, kW. It is the same wherever on the
-    /// stretch the model is asked.
+    /// Power at the beginning of the linear range that contains the requested state of charge, kW. It is the same for
+    /// every state of charge within the range.
     pub from_kw: f64,
 }
 
 impl Segment {
-    /// Constant power up to `until_percent`.
+    /// Creates a segment of constant power up to `until_percent`.
     #[must_use]
     pub fn constant(until_percent: f64, kw: f64) -> Self {
         Self { until_percent, start_kw: kw, end_kw: kw, from_kw: kw }
     }
 }
 
-/// How a vehicle's battery takes power.
+/// The way in which a vehicle's battery draws power.
 pub trait ChargingModel {
-    /// The stretch that begins at `percent` (0 to below 100) while `offered_kw` (above 0) is offered: the share of
-    /// the station's power, within the limits of port and vehicle. `None` when the battery takes nothing any more.
+    /// Returns the segment that begins at `percent` (0 to below 100) while `offered_kw` (above 0) is offered. The offer
+    /// is the share of the station's power, within the limits of the port and the vehicle. Returns `None` if the
+    /// battery accepts no more energy.
     fn segment(&self, percent: f64, offered_kw: f64) -> Option<Segment>;
 }
 
-/// A charging model as a station is configured with it.
+/// Charging model of a station: how vehicles draw power there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ModelConfig {
-    /// Multiplies what the port offers: 1.0 below 70 %, 0.6 below 90 %, 0.3 above.
+    /// Multiplies the power that the port offers by a factor: 1.0 below 70 %, 0.6 below 90 %, 0.3 above.
     #[default]
     StepTaper,
-    /// Caps it as ACN-Sim's two-stage linear battery does.
+    /// Caps the offered power as ACN-Sim's two-stage linear battery does.
     TwoStageLinear(TwoStageLinear),
-    /// Caps it by a measured curve.
+    /// Caps the offered power by a measured charging curve.
     MeasuredCurve(MeasuredCurve),
 }
 
 impl ModelConfig {
-    /// Whether the parameters make sense, named below `field`.
+    /// Checks the parameters. `field` is the path of the model in the request; the errors name the fields below it.
     ///
     /// # Errors
-    /// Validation errors for every parameter out of range.
+    /// `Validation` for every parameter that is out of range.
     pub fn validate(&self, field: &str) -> Result<(), DomainError> {
         match self {
             Self::StepTaper => Ok(()),
@@ -79,7 +81,7 @@ impl ModelConfig {
         }
     }
 
-    /// The model for a vehicle that takes `vehicle_max_kw` at most.
+    /// Returns the model for a vehicle that draws at most `vehicle_max_kw`.
     #[must_use]
     pub fn for_vehicle(&self, vehicle_max_kw: f64) -> VehicleModel<'_> {
         VehicleModel { config: self, vehicle_max_kw }

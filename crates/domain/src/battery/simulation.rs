@@ -1,38 +1,38 @@
 use super::{Battery, ChargingModel as _, ModelConfig, Piece};
 
-/// A session as the simulation of its station sees it. Instants are hours from an origin that the caller chooses.
+/// A session as the simulation of its station sees it. Instants are in hours from an origin that the caller chooses.
 #[derive(Clone, Debug)]
 pub struct Occupant<'a> {
-    /// When it began to take its share, hours.
+    /// When the session began to take its share of the power, hours.
     pub present_from: f64,
-    /// Up to when it has been advanced, hours (not before `present_from`).
+    /// The instant up to which the session has been advanced, hours (not before `present_from`).
     pub advanced_to: f64,
-    /// Its battery at `advanced_to`.
+    /// The battery at `advanced_to`.
     pub battery: Battery,
-    /// The lower of the port's and the vehicle's limit, kW.
+    /// The lower of the power limits of the port and the vehicle, kW.
     pub limit_kw: f64,
-    /// The most the vehicle takes, kW.
+    /// Maximum power of the vehicle, kW.
     pub vehicle_max_kw: f64,
-    /// How its battery takes power.
+    /// The charging model of the battery.
     pub model: &'a ModelConfig,
 }
 
-/// What a run made of one session.
+/// The result of a run for one session.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Advance {
     /// State of charge at the end, %.
     pub percent: f64,
-    /// Power at the end, kW; 0 when it ended.
+    /// Power at the end, kW. It is 0 if charging has ended.
     pub power_kw: f64,
     /// When charging ended by itself, hours from the origin.
     pub ended_at: Option<f64>,
-    /// The stretches it went through.
+    /// The stretches of the charge.
     pub stretches: Vec<Stretch>,
 }
 
 impl Advance {
-    /// State of charge at an instant of the run, hours from the origin: exact, and the last one from its end on.
-    /// None before the run began.
+    /// Returns the exact state of charge at `hours` from the origin, %. After the end of the run it stays at the last
+    /// value. Returns `None` before the beginning of the run.
     #[must_use]
     pub fn percent_at(&self, hours: f64) -> Option<f64> {
         let index = self.stretches.partition_point(|stretch| stretch.from <= hours);
@@ -40,36 +40,37 @@ impl Advance {
     }
 }
 
-/// A stretch of an advance, with its place in time. Its power is constant, or lies between two whole kilowatts.
+/// A piece of a charge with its place in time. Its power is constant or lies between two successive whole kilowatts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stretch {
-    /// When it began, hours from the origin.
+    /// When the stretch began, hours from the origin.
     pub from: f64,
-    /// When it ended, hours from the origin.
+    /// When the stretch ended, hours from the origin.
     pub to: f64,
-    /// State of charge at its end, %.
+    /// State of charge at the end of the stretch, %.
     pub percent: f64,
-    /// Its power, kW: the constant one, or the mean between the two whole kilowatts, however much of the way between
-    /// them the stretch covers.
+    /// Power of the stretch, kW: the constant power, or the mean power between the two whole kilowatts, even if the
+    /// stretch covers only a part of the band.
     pub power_kw: f64,
     piece: Piece,
 }
 
 impl Stretch {
-    /// State of charge at an instant of the stretch, hours from the origin: exact, and the last one from its end on.
+    /// Returns the exact state of charge at `hours` from the origin, %. After the end of the stretch it stays at the
+    /// last value.
     #[must_use]
     pub fn percent_at(&self, hours: f64) -> f64 {
         if hours >= self.to { self.percent } else { self.piece.percent_after(hours - self.from).min(self.percent) }
     }
 }
 
-/// A station whose power is divided evenly among the ports that charge.
+/// The simulation of a station whose power is divided evenly among the ports that charge.
 ///
-/// A share that a port cannot use is not given to the others; a session that ends inside the interval gives up its
-/// share from that instant on.
+/// The part of a share that a port cannot use is not given to the other ports. A session that ends within the interval
+/// gives up its share from that instant on.
 ///
-/// A run goes from event to event: somebody arrives, ends, or has been advanced up to there. Between two events the
-/// shares are constant, and a step can be shortened to an instant inside it.
+/// A run goes from event to event: a session arrives, ends, or reaches the instant up to which it was already advanced.
+/// Between two events the shares are constant. A step can be shortened to an instant within it.
 #[derive(Clone, Debug)]
 pub struct StationRun<'a> {
     station_power_kw: f64,
@@ -80,14 +81,14 @@ pub struct StationRun<'a> {
     step: Step,
 }
 
-/// What the last step began with.
+/// The state at the beginning of the last step.
 #[derive(Clone, Debug, Default)]
 struct Step {
     from: f64,
     charging: Vec<Before>,
 }
 
-/// A session that charged in a step, as it was before.
+/// A session that charged in a step, as it was before the step.
 #[derive(Clone, Copy, Debug)]
 struct Before {
     index: usize,
@@ -96,7 +97,7 @@ struct Before {
 }
 
 impl<'a> StationRun<'a> {
-    /// A run of the station that offers `station_power_kw` to `occupants`.
+    /// Creates a run of a station that offers `station_power_kw` to `occupants`.
     #[must_use]
     pub fn new(station_power_kw: f64, occupants: Vec<Occupant<'a>>) -> Self {
         let advances = occupants.iter().map(|o| Advance { percent: o.battery.percent, ..Advance::default() }).collect();
@@ -107,14 +108,16 @@ impl<'a> StationRun<'a> {
         run
     }
 
-    /// Advances every session to `until` (hours from the origin) and answers what became of each, in their order.
+    /// Advances every session to `until` (hours from the origin) and returns the result for each, in the order of the
+    /// occupants.
     #[must_use]
     pub fn advance(mut self, until: f64) -> Vec<Advance> {
         while self.step(until) {}
         self.finish()
     }
 
-    /// Advances every session to the next event, at most to `until`, and answers whether there was any way to go.
+    /// Advances every session to the next event, but not beyond `until`. Returns false if the run had already reached
+    /// `until`.
     pub fn step(&mut self, until: f64) -> bool {
         self.step = Step { from: self.now, charging: Vec::new() };
         // A run without sessions begins at infinity.
@@ -128,26 +131,28 @@ impl<'a> StationRun<'a> {
         true
     }
 
-    /// How far the run has come, hours from the origin.
+    /// Returns the instant that the run has reached, hours from the origin.
     #[must_use]
     pub fn now(&self) -> f64 {
         self.now
     }
 
-    /// What became of the session at `index` so far.
+    /// Returns the result so far for the session at `index`.
     #[must_use]
     pub fn so_far(&self, index: usize) -> &Advance {
         &self.advances[index]
     }
 
-    /// The stretches of the session at `index` in the last step: none when it did not charge in it.
+    /// Returns the stretches of the session at `index` in the last step. They are empty if the session did not charge
+    /// in that step.
     #[must_use]
     pub fn last_stretches(&self, index: usize) -> &[Stretch] {
         let before = self.step.charging.iter().find(|before| before.index == index);
         before.map_or(&[], |before| &self.advances[index].stretches[before.stretches..])
     }
 
-    /// Shortens the last step to `at` (hours from the origin): to nothing where `at` is not after its beginning.
+    /// Shortens the last step so that it ends at `at` (hours from the origin). If `at` is not after the beginning of
+    /// the step, nothing is left of the step.
     pub fn shorten(&mut self, at: f64) {
         let at = at.max(self.step.from);
         if at >= self.now {
@@ -169,12 +174,12 @@ impl<'a> StationRun<'a> {
         }
     }
 
-    /// Takes the session at `index` off its port now.
+    /// Removes the session at `index` from its port at the current instant.
     pub fn leave(&mut self, index: usize) {
         self.left[index] = true;
     }
 
-    /// What became of each session, in their order.
+    /// Returns the result for each session, in the order of the occupants.
     #[must_use]
     pub fn finish(mut self) -> Vec<Advance> {
         self.read_power();
@@ -189,14 +194,15 @@ impl<'a> StationRun<'a> {
         self.is_present(index) && self.occupants[index].advanced_to <= self.now
     }
 
-    /// What each charging port is offered now, before its own limit, kW.
+    /// Returns the power that each charging port is offered at the current instant, before the port's own limit, kW.
     #[allow(clippy::cast_precision_loss)]
     fn share_kw(&self) -> f64 {
         let present = (0..self.occupants.len()).filter(|index| self.is_present(*index)).count();
         self.station_power_kw / present.max(1) as f64
     }
 
-    /// The next instant at which shares change: somebody arrives, ends, or is due to be advanced.
+    /// Returns the next instant at which the shares change: a session arrives, ends, or has to be advanced from then
+    /// on.
     fn next_event(&self) -> f64 {
         let share = self.share_kw();
         let mut next = f64::INFINITY;
@@ -239,7 +245,8 @@ impl<'a> StationRun<'a> {
         }
     }
 
-    /// Ends those that are done at this instant. The snap forgives the rounding of an event's instant.
+    /// Ends the sessions that are done at this instant. The tolerance allows for the rounding error of an event's
+    /// instant.
     fn end_finished(&mut self) {
         const SNAP_PERCENT: f64 = 1e-10;
         let share = self.share_kw();

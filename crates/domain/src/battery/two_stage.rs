@@ -4,24 +4,25 @@ use serde::{Deserialize, Serialize};
 use super::Segment;
 use crate::error::{Checks, DomainError};
 
-/// ACN-Sim's two-stage linear battery: the vehicle's maximum up to a transition, then linear to zero at 100 %.
+/// ACN-Sim's two-stage linear battery: the vehicle's maximum power up to a transition, then a linear decrease to zero
+/// at 100 %.
 ///
 /// Source: caltech-netlab/acnportal, `acnsim/models/battery.py`, `Linear2StageBattery` (without its noise term). The
 /// second stage approaches 100 % without reaching it, so a cut-off power ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TwoStageLinear {
-    /// Where the second stage begins, % (0 to below 100).
+    /// State of charge at which the second stage begins, % (0 to 99).
     #[serde(default = "default_transition")]
     #[schemars(range(min = 0.0, max = 99.0))]
     pub transition_percent: f64,
-    /// Charging is over when the vehicle takes no more than this, kW.
+    /// Cut-off power, kW. Charging ends when the vehicle draws no more than this.
     #[serde(default = "default_cutoff")]
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub cutoff_kw: f64,
 }
 
-/// The lowest cut-off power, kW: without one a session would approach 100 % for ever.
+/// The lowest cut-off power, kW. Without it a session would approach 100 % for ever.
 const LEAST_CUTOFF_KW: f64 = 1e-7;
 
 fn default_transition() -> f64 {
@@ -51,7 +52,7 @@ impl TwoStageLinear {
         checks.finish()
     }
 
-    /// The stretch from `percent` for a vehicle that takes `vehicle_max_kw` below the transition.
+    /// Returns the segment from `percent` for a vehicle that draws `vehicle_max_kw` below the transition.
     pub(super) fn segment_for(&self, percent: f64, offered_kw: f64, vehicle_max_kw: f64) -> Option<Segment> {
         let span = 100.0 - self.transition_percent;
         let cap = |at: f64| vehicle_max_kw * ((100.0 - at) / span).min(1.0);
@@ -68,7 +69,7 @@ impl TwoStageLinear {
         if cap(percent) <= offered_kw && percent >= self.transition_percent {
             return Some(falling());
         }
-        // The cap meets the offer where 100 - s = span * offered / maximum.
+        // The cap meets the offered power where 100 - s = span * offered / maximum.
         let meets = 100.0 - span * (offered_kw / vehicle_max_kw).min(1.0);
         if percent < meets {
             return Some(Segment::constant(meets.min(full), offered_kw.min(vehicle_max_kw)));

@@ -17,10 +17,10 @@ use crate::money::{Currency, amount_schema, decimal_schema, optional_amount_sche
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreditLine {
-    /// Its number on the invoice, from 1.
+    /// Number of the line on the invoice, from 1.
     #[schemars(range(min = 1, max = 100))]
     pub line: u32,
-    /// How much of its net amount; all that is left of it unless it is said.
+    /// Net amount to credit. If absent, everything that is left of the line is credited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_amount_schema")]
     pub net_amount: Option<Decimal>,
@@ -30,54 +30,54 @@ pub struct CreditLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreditedLine {
-    /// Its number on the invoice, from 1.
+    /// Number of the line on the invoice, from 1.
     pub line: u32,
-    /// Excluding VAT.
+    /// Credited amount excluding VAT.
     #[schemars(schema_with = "amount_schema")]
     pub net_amount: Decimal,
-    /// VAT, %.
+    /// VAT rate, %.
     #[schemars(schema_with = "decimal_schema")]
     pub vat_rate: Decimal,
 }
 
-/// A correction of a sealed invoice. Its amounts are what is given back.
+/// A credit note: a correction of a sealed invoice. Its amounts are what is given back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreditNote {
-    /// Its id.
+    /// Id of the credit note.
     pub credit_note_id: CreditNoteId,
-    /// What it corrects.
+    /// Id of the invoice that is corrected.
     pub invoice_id: InvoiceId,
-    /// Why.
+    /// Why the invoice is corrected.
     pub reason: String,
-    /// Of every amount.
+    /// Currency of every amount.
     pub currency: Currency,
-    /// What is credited of which line.
+    /// Credited lines of the invoice, with the amount credited of each.
     pub lines: Vec<CreditedLine>,
-    /// VAT per rate.
+    /// VAT amounts, one per rate.
     pub vat: Vec<VatLine>,
-    /// Sum of the lines.
+    /// Sum of the lines' net amounts.
     #[schemars(schema_with = "amount_schema")]
     pub total_excl_vat: Decimal,
-    /// Sum of the lines and of the VAT.
+    /// Sum of the lines' net amounts and of the VAT amounts.
     #[schemars(schema_with = "amount_schema")]
     pub total_incl_vat: Decimal,
-    /// What went back to the wallet: the total for an invoice that was paid, nothing for one that was not.
+    /// Amount paid back to the wallet: the total if the invoice was paid, otherwise zero.
     #[schemars(schema_with = "amount_schema")]
     pub refunded: Decimal,
-    /// When it was issued.
+    /// When the credit note was issued.
     pub issued_at: Instant,
 }
 
 impl Invoice {
-    /// Credits `wanted` lines, or all that `earlier` notes left, and answers the note.
+    /// Credits the `wanted` lines, or everything that `earlier` credit notes left, and returns the credit note.
     ///
-    /// VAT is rounded once per rate as on the invoice; the note that credits the last of a rate takes all that is left
-    /// of its VAT, so that notes on a whole invoice add up to it, to the cent.
+    /// VAT is rounded once per rate, as on the invoice. The credit note that credits the last amount of a rate takes
+    /// all VAT that is left of that rate. Credit notes for a whole invoice therefore add up to it exactly.
     ///
     /// # Errors
-    /// Forbidden but for ADMIN; a conflict when it is credited already; validation errors for lines it does not have or
-    /// amounts beyond what is left.
+    /// `Forbidden` unless the role is ADMIN; `Conflict` if the invoice has already been credited in full; `Validation`
+    /// if the invoice has no such line or an amount is above what is left.
     pub fn credit(
         &mut self,
         id: CreditNoteId,
@@ -120,26 +120,30 @@ impl Invoice {
     }
 }
 
-/// An invoice was credited.
+/// An invoice was credited, in full or in part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
 pub struct CreditNoteIssued {
+    /// Id of the credit note.
     pub credit_note_id: CreditNoteId,
+    /// Id of the credited invoice.
     pub invoice_id: InvoiceId,
+    /// Id of the session that the invoice bills.
     pub session_id: SessionId,
+    /// Id of the user who owns the invoice.
     pub user_id: UserId,
-    /// What was credited, including VAT.
+    /// Credited amount, including VAT.
     #[schemars(schema_with = "amount_schema")]
     pub amount: Decimal,
-    /// What of it went back to the wallet.
+    /// Part of the credited amount that was paid back to the wallet.
     #[schemars(schema_with = "amount_schema")]
     pub refunded: Decimal,
+    /// Currency of both amounts.
     pub currency: Currency,
 }
 
 impl CreditNote {
-    /// The event that says it was issued.
+    /// Returns the event of the credit note's issue.
     #[must_use]
     pub fn issued_event(&self, invoice: &Invoice) -> CreditNoteIssued {
         CreditNoteIssued {
@@ -154,12 +158,12 @@ impl CreditNote {
     }
 }
 
-/// What earlier notes left of an invoice.
+/// The amounts that earlier credit notes left of an invoice.
 struct Left<'a> {
     invoice: &'a Invoice,
-    /// Net, per line.
+    /// Net amount left of each line.
     net: Vec<Decimal>,
-    /// VAT, per rate.
+    /// VAT left of each rate.
     vat: BTreeMap<Decimal, Decimal>,
 }
 
@@ -220,8 +224,9 @@ impl<'a> Left<'a> {
         CreditedLine { line, net_amount: self.invoice.bill.currency.round(net_amount), vat_rate }
     }
 
-    /// Refuses to credit more at a rate of VAT than is left of all lines at it: a line that a bound of the price lowered
-    /// shows more than was asked for. So nothing is ever left that is negative, and what is left can be credited.
+    /// Refuses to credit more at a VAT rate than is left of all lines at that rate. A line that a price bound lowered
+    /// shows more than was charged. The amount left is therefore never negative, and everything that is left can be
+    /// credited.
     fn allow(&self, lines: &[CreditedLine]) -> Result<(), DomainError> {
         let mut left: BTreeMap<Decimal, Decimal> = BTreeMap::new();
         for (line, net) in self.invoice.bill.lines.iter().zip(&self.net) {

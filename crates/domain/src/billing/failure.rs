@@ -3,14 +3,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::SessionId;
 
-/// A session cannot be billed: the report of its end is kept in quarantine.
+/// A session could not be billed. The report of its end is kept in quarantine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
 pub struct BillingFailed {
+    /// Id of the session.
     pub session_id: SessionId,
-    /// What is wrong with the report.
+    /// Why the report cannot be billed.
     pub reason: String,
-    /// Where in the quarantine bucket the report is.
+    /// Key of the report in the quarantine bucket.
     pub quarantine_key: String,
 }

@@ -9,61 +9,64 @@ use crate::error::DomainError;
 use crate::id::SessionId;
 use crate::money::Currency;
 
-/// How long a hold lasts whose session's end never reaches billing. Longer than a session: 100 kWh at 2.3 kW take less
-/// than three days. What is left is for the audit, which finds a lost end within a week.
+/// How long a hold lasts if the end of its session never reaches billing. It must be longer than a session: charging
+/// 100 kWh at 2.3 kW takes less than three days. The rest is for the audit, which finds a lost session end within a
+/// week.
 const LIFETIME: Duration = Duration::days(14);
-/// How long a hold that is over is remembered, so that a late repetition of its request does not make it anew.
+/// How long a hold that is over is remembered, so that a late repetition of its request does not create it again.
 const REMEMBERED: Duration = Duration::days(1);
-/// Attempts of one session that are remembered. Only retries under one idempotency key make more than one.
+/// The number of attempts that are remembered per session. Only retries with the same idempotency key make more than
+/// one.
 const ATTEMPTS: usize = 32;
 
-/// The attempt of a caller who names none, and so makes but one.
+/// The attempt of a caller that names no attempt and therefore makes only one.
 pub const SOLE_ATTEMPT: &str = "-";
 
-/// Money of a wallet that one prepaid session alone may spend.
+/// Money of a wallet that is reserved for one prepaid session.
 ///
-/// It begins before the session does and ends with the session's invoice, its failure, or its lifetime. Starts that are
-/// repeated under one idempotency key are attempts at one session: they share the hold, and it is given back when the
-/// last of them has given it up.
+/// A hold begins before its session and ends with the session's invoice, with the session's failure, or with the hold's
+/// lifetime. Starts that are repeated with the same idempotency key are attempts at one session. They share the hold,
+/// and it is given back when the last attempt has given it up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hold {
-    /// The session that may spend it.
+    /// Id of the session that may spend the money.
     pub session_id: SessionId,
-    /// How much is held; zero once it was given back or has ended.
+    /// Held amount. It is zero after the hold was given back or has ended.
     pub amount: Decimal,
-    /// Of the amount.
+    /// Currency of the amount.
     pub currency: Currency,
-    /// The most that was asked for; without it all that was available.
+    /// Maximum amount that was requested. `None` requests all the money that is available.
     pub max_cost: Option<Decimal>,
-    /// Attempts at starting the session: whether each still relies on the hold, or has given it up.
+    /// Attempts at starting the session. The value is true while the attempt relies on the hold, and false after it has
+    /// given the hold up.
     pub attempts: BTreeMap<String, bool>,
-    /// Whether the session has ended, so that nothing is held for it again.
+    /// Whether the session has ended, so that no money may be held for it again.
     pub ended: bool,
-    /// From here on it counts for nothing.
+    /// When the hold expires. From then on it holds no money.
     pub expires_at: Instant,
-    /// Counts its changes; 0 before it is first written.
+    /// Number of the hold's last change; 0 before the hold is first written.
     pub version: u64,
 }
 
 /// A request to hold money for a session that is about to start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HoldRequest {
-    /// The session.
+    /// Id of the session.
     pub session_id: SessionId,
-    /// Which attempt at starting the session asks.
+    /// The attempt at starting the session that makes the request.
     pub attempt: String,
-    /// The currency of the station's tariff.
+    /// Currency of the station's tariff.
     pub currency: Currency,
-    /// The most that the session may cost; without it all that is available.
+    /// Maximum cost of the session. `None` requests all the money that is available.
     pub max_cost: Option<Decimal>,
 }
 
-/// A hold that was given back or has ended, to be written.
+/// A hold that was given back or has ended and has to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HoldEnd {
-    /// The hold as it is now.
+    /// The hold after the change.
     pub hold: Hold,
-    /// Whether its end made money available, so that the wallet has changed.
+    /// Whether the end made money available, so that the wallet has changed too.
     pub freed: bool,
 }
 
@@ -81,7 +84,7 @@ impl Hold {
         }
     }
 
-    /// Whether money is held at `now`.
+    /// Returns whether the hold holds money at `now`.
     #[must_use]
     pub fn is_live(&self, now: Instant) -> bool {
         self.amount > Decimal::ZERO && now < self.expires_at
@@ -91,7 +94,7 @@ impl Hold {
         self.currency == request.currency && self.max_cost == request.max_cost
     }
 
-    /// Ends it; answers whether money was held up to now.
+    /// Empties the hold and returns whether it held money until now.
     fn empty(&mut self, now: Instant) -> bool {
         let freed = self.is_live(now);
         self.amount = self.currency.round(Decimal::ZERO);
@@ -100,7 +103,7 @@ impl Hold {
         freed
     }
 
-    /// Notes an attempt, and forgets the oldest that were given up: their ids sort by time.
+    /// Records an attempt, and forgets the oldest attempts that gave the hold up. Attempt ids sort by time.
     fn note(&mut self, attempt: &str, relies: bool) {
         self.attempts.insert(attempt.to_owned(), relies);
         while self.attempts.len() > ATTEMPTS {
@@ -112,23 +115,24 @@ impl Hold {
 }
 
 impl Wallet {
-    /// What sessions hold of the balance at `now`.
+    /// Returns the total amount that sessions hold of the balance at `now`.
     #[must_use]
     pub fn held(&self, now: Instant) -> Decimal {
         self.currency.round(self.holds.iter().filter(|hold| hold.is_live(now)).map(|hold| hold.amount).sum())
     }
 
-    /// What may be spent at `now`: the balance without what sessions hold.
+    /// Returns the amount that may be spent at `now`: the balance less the held amounts.
     #[must_use]
     pub fn available(&self, now: Instant) -> Decimal {
         self.balance - self.held(now)
     }
 
-    /// The hold that stands for this request already, of this attempt or of another one at the same session.
+    /// Returns the hold that already exists for this request, made by this attempt or by another attempt at the same
+    /// session.
     ///
     /// # Errors
-    /// A conflict when the session has ended, when the attempt has given the hold up, and when the hold was made by
-    /// another request.
+    /// `Conflict` if the session has ended, if the attempt has given the hold up, or if the hold was made for a request
+    /// with another currency or maximum cost.
     pub fn standing_hold(&self, request: &HoldRequest, now: Instant) -> Result<Option<&Hold>, DomainError> {
         let session = &request.session_id;
         let Some(hold) = self.holds.iter().find(|hold| hold.session_id == *session) else { return Ok(None) };
@@ -152,12 +156,12 @@ impl Wallet {
         Ok(Some(hold))
     }
 
-    /// Holds money for a session for which none is held: `request.max_cost`, or as much of it as is available. What is
-    /// due on OPEN invoices, `due` in the wallet's currency, is not available to a new session.
+    /// Holds money for a session that holds none: `request.max_cost`, or as much of it as is available. `due` is the
+    /// amount due on OPEN invoices in the wallet's currency; it is not available to a new session.
     ///
     /// # Errors
-    /// A conflict when nothing is available, or when the wallet is in another currency than the tariff; a validation
-    /// error for a `max_cost` below the currency's minor unit.
+    /// `Conflict` if no money is available or if the wallet and the tariff have different currencies; `Validation` if
+    /// `max_cost` is below the currency's minor unit.
     pub fn hold(&mut self, request: &HoldRequest, due: Decimal, now: Instant) -> Result<Hold, DomainError> {
         let (own, asked) = (self.currency, request.currency);
         let digits = asked.minor_digits();
@@ -192,7 +196,7 @@ impl Wallet {
         (hold.currency, hold.max_cost) = (own, request.max_cost);
         hold.expires_at = (now + LIFETIME).trunc_subsecs(0);
         hold.version += 1;
-        // Attempts that relied on a hold that has expired have come to nothing.
+        // Attempts that relied on an expired hold did not start the session.
         hold.attempts.values_mut().for_each(|relies| *relies = false);
         hold.note(&request.attempt, true);
         self.holds.push(hold.clone());
@@ -200,9 +204,9 @@ impl Wallet {
         Ok(hold)
     }
 
-    /// Gives up what an attempt at starting a session holds, or what all of its attempts hold; what was held is available
-    /// again once no attempt relies on the hold. A request of this attempt that comes later gets nothing. None when there
-    /// is nothing to change.
+    /// Gives up the hold for one attempt at starting a session or, if `attempt` is `None`, for all attempts. The money
+    /// is available again once no attempt relies on the hold. A later request by the same attempt gets no money.
+    /// Returns `None` if nothing changes.
     pub fn give_up_hold(&mut self, session: &SessionId, attempt: Option<&str>, now: Instant) -> Option<HoldEnd> {
         let hold = self.hold_of(session);
         let relied_on = attempt.is_none() && hold.attempts.values().any(|relies| *relies);
@@ -224,8 +228,8 @@ impl Wallet {
         Some(HoldEnd { hold: hold.clone(), freed })
     }
 
-    /// Ends the hold of a session that has ended, and remembers it for a while, whether there was one or not. None when
-    /// that has been done.
+    /// Ends the hold of a session that has ended, and remembers for a while that it has ended, even if there was no
+    /// hold. Returns `None` if the hold has already been ended.
     pub fn end_hold(&mut self, session: &SessionId, now: Instant) -> Option<HoldEnd> {
         let hold = self.hold_of(session);
         if hold.ended {
@@ -236,7 +240,7 @@ impl Wallet {
         Some(HoldEnd { hold: hold.clone(), freed })
     }
 
-    /// Whether anything is known of a hold of this session.
+    /// Returns whether the wallet knows a hold of this session.
     #[must_use]
     pub fn knows_hold(&self, session: &SessionId) -> bool {
         self.holds.iter().any(|hold| hold.session_id == *session)
@@ -252,7 +256,7 @@ impl Wallet {
     }
 }
 
-/// The refusal of a hold for a session that has ended.
+/// Returns the error that refuses a hold for a session that has ended.
 #[must_use]
 pub fn session_has_ended(session: &SessionId) -> DomainError {
     DomainError::conflict(format!("session {session} has ended: nothing is held for it any more"))

@@ -1,7 +1,7 @@
-//! Billing: invoices, credit notes, wallets with their ledger and what prepaid sessions hold of them.
+//! Billing: invoices, credit notes, wallets with their ledgers, and the amounts that prepaid sessions hold of a wallet.
 //!
-//! A wallet's balance is the sum of its ledger, and never negative; what sessions hold of it is never above it. An
-//! invoice is sealed when it is issued: it is paid and credited, but never edited.
+//! The balance of a wallet is the sum of its ledger entries and is never negative. The amounts that sessions hold of it
+//! are never above the balance. An invoice is sealed when it is issued: it can be paid and credited, but never edited.
 
 mod credit_note;
 mod failure;

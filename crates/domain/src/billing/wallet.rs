@@ -10,53 +10,54 @@ use crate::error::{Checks, DomainError};
 use crate::id::{InvoiceId, UserId};
 use crate::money::Currency;
 
-/// What a user has paid in and not yet spent.
+/// A user's wallet: the money that the user has paid in and not yet spent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wallet {
-    /// Whose it is.
+    /// Id of the user who owns the wallet.
     pub user_id: UserId,
-    /// Of every amount in it. The network's until the first money comes in, which decides it for ever.
+    /// Currency of every amount in the wallet. It is the currency of the network until the first money comes in; that
+    /// money sets the currency for good.
     pub currency: Currency,
-    /// The sum of its ledger; never negative.
+    /// Balance: the sum of the ledger entries. It is never negative.
     pub balance: Decimal,
-    /// Entries of its ledger, which are numbered from 1.
+    /// Number of ledger entries. They are numbered from 1.
     pub entries: u64,
-    /// When it was opened.
+    /// When the wallet was opened.
     pub opened_at: Instant,
-    /// What sessions hold of the balance, with holds that are over and remembered for a while.
+    /// Amounts that sessions hold of the balance. Holds that are over are remembered here for a while.
     pub holds: Vec<Hold>,
-    /// Counts its changes; 0 before it is first written.
+    /// Number of the wallet's last change; 0 before the wallet is first written.
     pub version: u64,
 }
 
-/// Why money moved.
+/// Why money was moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum EntryKind {
-    /// Paid in.
+    /// The user paid money in.
     TopUp,
-    /// Paid an invoice.
+    /// The wallet paid an invoice.
     Invoice,
-    /// Refunded by a credit note.
+    /// A credit note refunded money.
     CreditNote,
 }
 
-/// An entry of a wallet's ledger. Entries are only ever added.
+/// An entry of a wallet's ledger. The ledger is append-only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LedgerEntry {
-    /// Its number in the ledger, from 1, without gaps.
+    /// Number of the entry in the ledger: from 1, without gaps.
     pub sequence: u64,
-    /// Why money moved.
+    /// Why the money was moved.
     pub kind: EntryKind,
-    /// What came in; negative for what went out.
+    /// Amount of the entry: positive for money that came in, negative for money that went out.
     pub amount: Decimal,
-    /// The balance with it.
+    /// Balance after the entry.
     pub balance_after: Decimal,
-    /// Of both amounts.
+    /// Currency of both amounts.
     pub currency: Currency,
-    /// Id of the invoice or credit note, or of the top-up.
+    /// Id of the invoice, the credit note or the top-up.
     pub reference: String,
-    /// When it was made.
+    /// When the entry was made.
     pub created_at: Instant,
 }
 
@@ -64,9 +65,9 @@ pub struct LedgerEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PaymentRefusal {
-    /// The balance, without what prepaid sessions hold of it, is below what is due.
+    /// The balance, less the amounts that prepaid sessions hold, is below the amount due.
     InsufficientFunds,
-    /// The wallet holds another currency, and nothing is ever converted.
+    /// The wallet has another currency. Amounts are never converted.
     CurrencyMismatch,
 }
 
@@ -80,14 +81,14 @@ impl fmt::Display for PaymentRefusal {
 }
 
 impl Wallet {
-    /// An empty wallet.
+    /// Creates an empty wallet.
     #[must_use]
     pub fn open(user_id: UserId, currency: Currency, now: Instant) -> Self {
         let balance = currency.round(Decimal::ZERO);
         Self { user_id, currency, balance, entries: 0, opened_at: now, holds: Vec::new(), version: 0 }
     }
 
-    /// The wallet in `currency` if no money has ever been in it, else as it is.
+    /// Returns the wallet with its currency set to `currency` if no money has ever been in it, and unchanged otherwise.
     #[must_use]
     pub fn in_currency_until_used(mut self, currency: Currency) -> Self {
         if self.entries == 0 {
@@ -96,11 +97,12 @@ impl Wallet {
         self
     }
 
-    /// Pays `amount` in; `reference` names the top-up. The first money that comes in decides the wallet's currency.
+    /// Pays `amount` into the wallet. `reference` names the top-up. The first money that comes in sets the currency of
+    /// the wallet.
     ///
     /// # Errors
-    /// Validation errors for an amount that is not positive or finer than the currency's minor unit; a conflict for
-    /// another currency than that of the money that is or was in the wallet.
+    /// `Validation` if the amount is not positive or has more decimals than the currency's minor unit; `Conflict` if
+    /// the currency is not the one of the money that is or was in the wallet.
     pub fn top_up(
         &mut self,
         amount: Decimal,
@@ -127,10 +129,10 @@ impl Wallet {
         Ok(self.post(EntryKind::TopUp, amount, reference, now))
     }
 
-    /// Pays an invoice of `amount` from what is available at `now`.
+    /// Pays an invoice of `amount` from the money that is available at `now`.
     ///
     /// # Errors
-    /// Why it cannot; the wallet is then as it was.
+    /// The reason why the wallet cannot pay. The wallet then stays unchanged.
     pub fn pay(
         &mut self,
         invoice: &InvoiceId,
@@ -147,13 +149,13 @@ impl Wallet {
         Ok(self.post(EntryKind::Invoice, -amount, invoice.to_string(), now))
     }
 
-    /// Takes back what a credit note refunds.
+    /// Pays the refund of a credit note into the wallet.
     pub fn refund(&mut self, credit_note: String, amount: Decimal, now: Instant) -> LedgerEntry {
         self.post(EntryKind::CreditNote, amount, credit_note, now)
     }
 
-    /// Notes that an invoice waits for money, or that money is held or is no longer. The ledger stays as it is, but
-    /// whoever decided on the wallet as it was before has to decide anew.
+    /// Raises the version, because an invoice waits for money, or money is held or no longer held. The ledger does not
+    /// change, but any decision that was based on the wallet before must be made again.
     pub fn touch(&mut self) {
         self.version += 1;
     }

@@ -1,9 +1,9 @@
-//! Connector standards, by the names OCPI 2.2.1 gives them (`ConnectorType`).
+//! Connector standards, with the names of OCPI 2.2.1 (`ConnectorType`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Every name that is understood, OCPI's and the short ones.
+/// Every accepted name: the names of OCPI and the common short names.
 const NAMES: [&str; 28] = [
     "CHADEMO",
     "CHAdeMO",
@@ -35,10 +35,11 @@ const NAMES: [&str; 28] = [
     "TESLA_S",
 ];
 
-/// The socket or plug of a port. The common short names are understood; OCPI's are answered.
+/// The socket or plug of a port. Requests may use the name in OCPI or a common short name; responses use the name in
+/// OCPI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("enum" = NAMES))]
-#[allow(missing_docs)] // the variants are OCPI's own names
+#[allow(missing_docs)] // the variants are named as in OCPI
 pub enum ConnectorType {
     #[serde(rename = "CHADEMO", alias = "CHAdeMO")]
     Chademo,

@@ -1,4 +1,4 @@
-//! Entries of the error log: what operators should know, until somebody has dealt with it.
+//! Entries of the error log: problems that operators should know about until somebody has resolved them.
 
 use chrono::TimeDelta;
 use schemars::JsonSchema;
@@ -10,13 +10,13 @@ use crate::error::DomainError;
 use crate::id::{LogId, UserId};
 use crate::machine::State;
 
-/// How bad it is.
+/// Severity of a log entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Level {
-    /// Worth knowing.
+    /// For information.
     Info,
-    /// Worth a look.
+    /// Should be looked at.
     Warning,
     /// Something failed.
     Error,
@@ -25,7 +25,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The name in contracts.
+    /// Returns the name of the level in contracts.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -37,15 +37,15 @@ impl Level {
     }
 }
 
-/// What has been done about it.
+/// Handling status of a log entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum LogStatus {
-    /// Nothing yet.
+    /// Nothing has been done yet.
     Open,
-    /// Somebody looks into it.
+    /// Somebody is looking into it.
     Acknowledged,
-    /// Dealt with.
+    /// The problem has been resolved.
     Resolved,
 }
 
@@ -75,45 +75,46 @@ impl State for LogStatus {
 /// An entry of the error log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogEntry {
-    /// Derived from what it reports, so that a second report of the same makes no second entry.
+    /// Id derived from the reported problem, so that a second report of the same problem creates no second entry.
     pub id: LogId,
-    /// When it happened.
+    /// When the problem occurred.
     pub occurred_at: Instant,
-    /// How bad it is.
+    /// Severity.
     pub level: Level,
-    /// The function or context that reports it.
+    /// The function or context that reports the problem.
     pub service: String,
-    /// What happened, without personal data.
+    /// Description of the problem, without personal data.
     pub message: String,
-    /// What has been done about it.
+    /// Handling status.
     pub status: LogStatus,
-    /// Correlation id of the request or event it came from.
+    /// Correlation id of the request or event that caused the entry.
     pub correlation_id: Option<String>,
-    /// Who acknowledged or resolved it last.
+    /// The user who last acknowledged or resolved the entry.
     pub handled_by: Option<UserId>,
-    /// When that was.
+    /// When the entry was last acknowledged or resolved.
     pub handled_at: Option<Instant>,
-    /// Whether it has been published to its topic.
+    /// Whether the entry has been published to its topic.
     pub published: bool,
-    /// Counts its changes.
+    /// Number of the entry's last change.
     pub version: u64,
 }
 
 impl LogEntry {
-    /// When the entry may be forgotten: `retention` after `changed_at`, at which it was reported or handled last.
+    /// Returns when the entry may be deleted: `retention` after `changed_at`, the time at which it was last reported or
+    /// handled.
     ///
-    /// A CRITICAL entry that is not resolved is never forgotten: it may be the only place that says which session was
-    /// not billed.
+    /// A CRITICAL entry that is not resolved is never deleted (`None`), because it may be the only record of a session
+    /// that was not billed.
     #[must_use]
     pub fn expires_at(&self, changed_at: Instant, retention: TimeDelta) -> Option<Instant> {
         let must_be_dealt_with = self.level == Level::Critical && self.status != LogStatus::Resolved;
         (!must_be_dealt_with).then(|| changed_at + retention)
     }
 
-    /// Brings the entry to `to`.
+    /// Moves the entry to status `to`.
     ///
     /// # Errors
-    /// Forbidden or conflict by the state machine.
+    /// `Forbidden` or `Conflict` if the state machine does not allow the transition.
     pub fn transition(&mut self, to: LogStatus, actor: &Actor, now: Instant) -> Result<(), DomainError> {
         self.status.transition(to, actor.role)?;
         self.status = to;

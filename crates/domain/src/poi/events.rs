@@ -9,18 +9,18 @@ use crate::Instant;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OcmSyncCompleted {
-    /// Where the POIs come from.
+    /// Name of the source of the POIs.
     pub source: String,
-    /// When the first run of this synchronisation began; one that runs out of time is continued by the next.
+    /// When the first run of this synchronisation began. If a run does not finish in time, the next run continues it.
     pub started_at: Instant,
-    /// When the last one ended.
+    /// When the last run of this synchronisation ended.
     pub finished_at: Instant,
-    /// Records looked at.
+    /// Number of records read.
     pub processed: u64,
-    /// POIs written because they are new or different.
+    /// Number of POIs written because they were new or had changed.
     pub updated: u64,
-    /// POIs removed because the source has them no more.
+    /// Number of POIs removed because the source no longer has them.
     pub removed: u64,
-    /// Records that cannot be understood, and were kept aside.
+    /// Number of records that could not be parsed and were set aside.
     pub failed: u64,
 }

@@ -1,5 +1,5 @@
-//! The mirror of OpenChargeMap: what a point of interest (POI) is there and here, which records have changed, and how
-//! far a synchronisation has come.
+//! The mirror of OpenChargeMap: the points of interest (POIs) of the source and of the mirror, which records have
+//! changed, and how far a synchronisation has come.
 
 mod events;
 pub mod mirror;
@@ -15,27 +15,28 @@ use crate::geo::Location;
 pub use events::OcmSyncCompleted;
 pub use record::{LARGEST_RECORD, Record, RecordError, id_of, time_of};
 
-/// A place with charging equipment, as OpenChargeMap knows it.
+/// A place with charging equipment, as recorded by OpenChargeMap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Poi {
-    /// What a search answers.
+    /// The fields that a search returns.
     #[serde(flatten)]
     pub summary: PoiSummary,
-    /// The rest.
+    /// The other fields.
     #[serde(flatten)]
     pub details: PoiDetails,
 }
 
-/// What a search answers of a POI. Ids of operators, connection types and the like are those of the reference data.
+/// The fields of a POI that a search returns. Ids of operators, connection types and the like refer to the reference
+/// data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PoiSummary {
-    /// OpenChargeMap's id.
+    /// OpenChargeMap's id of the POI.
     pub ocm_id: u32,
-    /// Its name.
+    /// Name of the POI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Street and number.
+    /// Street and house number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Town.
@@ -44,38 +45,39 @@ pub struct PoiSummary {
     /// Postcode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postcode: Option<String>,
-    /// Country.
+    /// Id of the country.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country_id: Option<u32>,
-    /// Where it is. Without it, or at 0° 0°, where no charger is, it can be found by its id alone.
+    /// Geographic position. A POI without a position, or at 0° 0°, where there is no charger, can be found only by its
+    /// id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
-    /// Who runs it.
+    /// Id of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator_id: Option<u32>,
-    /// Who may use it.
+    /// Id of the usage type, which says who may use the POI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_type_id: Option<u32>,
-    /// Whether it works.
+    /// Id of the status type, which says whether the POI works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_type_id: Option<u32>,
-    /// Charging points.
+    /// Number of charging points.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number_of_points: Option<i32>,
-    /// Power of its strongest connection, kW, as far as that is known.
+    /// Power of the strongest connection, kW, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_power_kw: Option<f64>,
-    /// Types of its connections, each once.
+    /// Ids of the connection types, each once.
     pub connection_type_ids: Vec<u32>,
-    /// Who provided the data, which says under which licence.
+    /// Id of the provider of the data. It determines the licence of the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_provider_id: Option<u32>,
 }
 
-/// What is known of a POI beyond its summary.
+/// The fields of a POI that are not in its summary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)] // OpenChargeMap's own names
+#[allow(missing_docs)] // the fields are named as in OpenChargeMap
 pub struct PoiDetails {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
@@ -118,61 +120,61 @@ pub struct PoiDetails {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Connection {
-    /// OpenChargeMap's id.
+    /// OpenChargeMap's id of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u32>,
-    /// Kind of plug.
+    /// Id of the connection type: the kind of plug.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_type_id: Option<u32>,
-    /// Alternating or direct current.
+    /// Id of the current type: alternating or direct current.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_type_id: Option<u32>,
-    /// Charging level.
+    /// Id of the charging level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level_id: Option<u32>,
-    /// Whether it works.
+    /// Id of the status type, which says whether the connection works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_type_id: Option<u32>,
-    /// A.
+    /// Current, A.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amps: Option<f64>,
-    /// V.
+    /// Voltage, V.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voltage: Option<f64>,
-    /// kW.
+    /// Power, kW.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power_kw: Option<f64>,
-    /// How many of them.
+    /// Number of connections of this kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantity: Option<i32>,
-    /// The operator's own name of it.
+    /// The operator's own name of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// In words.
+    /// Comments as free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comments: Option<String>,
 }
 
-/// What a search asks of a POI beyond lying near.
+/// Conditions of a search in addition to the distance.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PoiFilter {
-    /// At least one connection of this power, kW.
+    /// Minimum power, kW: the POI must have a connection with at least this power.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 10_000.0))]
     pub min_power_kw: Option<f64>,
-    /// At least one connection of this type.
+    /// Id of a connection type: the POI must have at least one connection of this type.
     #[serde(default)]
     #[schemars(range(max = 2_147_483_647))]
     pub connection_type_id: Option<u32>,
-    /// Run by this operator.
+    /// Id of an operator: the POI must be run by this operator.
     #[serde(default)]
     #[schemars(range(max = 2_147_483_647))]
     pub operator_id: Option<u32>,
 }
 
 impl PoiFilter {
-    /// Whether a POI is what is asked for. Where its power is not known, it has none.
+    /// Returns whether a POI satisfies the conditions. A POI with unknown power does not satisfy a minimum power.
     #[must_use]
     pub fn accepts(&self, poi: &PoiSummary) -> bool {
         self.min_power_kw.is_none_or(|least| poi.max_power_kw.is_some_and(|power| power >= least))
@@ -182,7 +184,8 @@ impl PoiFilter {
 }
 
 impl Poi {
-    /// When the source says it was last changed; what does not say it is as old as can be.
+    /// Returns when the POI was last changed according to the source. A POI without such a time counts as the oldest
+    /// possible.
     #[must_use]
     pub fn modified_at(&self) -> Instant {
         self.details.date_last_status_update.or(self.details.date_created).unwrap_or(Instant::UNIX_EPOCH)

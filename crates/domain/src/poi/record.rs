@@ -8,32 +8,32 @@ use super::{Connection, Poi, PoiDetails, PoiSummary};
 use crate::Instant;
 use crate::geo::Location;
 
-/// A record larger than this is none of a POI, bytes: `DynamoDB` takes items of 400 KB.
+/// The maximum size of a record, bytes. `DynamoDB` accepts items of up to 400 KB; no POI is larger than this limit.
 pub const LARGEST_RECORD: usize = 256 * 1024;
-/// Ids above this are no POI's: OpenChargeMap counts in positive `int`s.
+/// The largest valid id. OpenChargeMap's ids are positive `int`s.
 const LARGEST_ID: u32 = i32::MAX as u32;
 
-/// Why a record is not understood.
+/// Why a record cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// It is no JSON, or a field is of another type than the API's.
+    /// The record is not JSON, or a field does not have the type that the API gives it.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    /// Its id is none.
+    /// The id is not valid.
     #[error("ID: must be from 1 to 2147483647, not {0}")]
     Id(u32),
-    /// It is too large to be kept.
+    /// The record is too large to be stored.
     #[error("is larger than 256 KB")]
     TooLarge,
 }
 
-/// A record of OpenChargeMap's API, as much of it as is mirrored. Compact and verbose answers read the same: what is
-/// null is missing, nested reference data is left out.
+/// A record of OpenChargeMap's API, with the fields that are mirrored. Compact and verbose answers give the same
+/// record: null fields are treated as missing, and nested reference data is ignored.
 ///
 /// <https://openchargemap.org/site/develop/api>
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Record<'a> {
-    /// OpenChargeMap's id.
+    /// OpenChargeMap's id of the POI.
     #[serde(rename = "ID")]
     pub id: u32,
     #[serde(rename = "UUID", borrow)]
@@ -129,16 +129,16 @@ struct ConnectionInfo<'a> {
     comments: Option<Text<'a>>,
 }
 
-/// Text that lies in the body where it has no escapes. (An `Option<Cow<str>>` would always be copied.)
+/// Text that borrows from the response body if it contains no escapes. (An `Option<Cow<str>>` would always be copied.)
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Record<'a> {
-    /// Reads one element of the API's array.
+    /// Parses one element of the API's array.
     ///
     /// # Errors
-    /// What is not understood, and where.
+    /// A [`RecordError`] that says what cannot be parsed, and where.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, RecordError> {
         if bytes.len() > LARGEST_RECORD {
             return Err(RecordError::TooLarge);
@@ -150,17 +150,17 @@ impl<'a> Record<'a> {
         Ok(record)
     }
 
-    /// A hash of all that is mirrored (XXH3, 64 bits): two records with the same are the same POI. `scratch` is room
-    /// to work in.
+    /// Returns a hash of all mirrored fields (XXH3, 64 bits). Records with the same hash are the same POI. `scratch` is
+    /// a buffer that the function reuses.
     #[must_use]
     pub fn hash(&self, scratch: &mut Vec<u8>) -> u64 {
         scratch.clear();
-        // Writing to memory cannot fail, and all of the fields are JSON's own types.
+        // Writing to memory cannot fail, and all fields are types that JSON has.
         let _ = serde_json::to_writer(&mut *scratch, self);
         xxh3_64(scratch)
     }
 
-    /// The POI it describes.
+    /// Converts the record to a POI.
     #[must_use]
     pub fn into_poi(self) -> Poi {
         let connections: Vec<Connection> =
@@ -227,7 +227,7 @@ impl ConnectionInfo<'_> {
     }
 }
 
-/// The id of a record that is not understood otherwise, where it has one.
+/// Returns the id of a record that cannot be parsed, if at least the id can be read.
 #[must_use]
 pub fn id_of(bytes: &[u8]) -> Option<u32> {
     #[derive(Deserialize)]
@@ -239,7 +239,7 @@ pub fn id_of(bytes: &[u8]) -> Option<u32> {
     (1..=LARGEST_ID).contains(&only.id).then_some(only.id)
 }
 
-/// Trimmed, as the editors of the data leave blanks behind; nothing where nothing is left.
+/// Trims the text, because the data often has trailing blanks. Returns `None` if no text is left.
 fn owned(text: Option<Text<'_>>) -> Option<String> {
     text.map(|text| text.0.trim().to_owned()).filter(|text| !text.is_empty())
 }
@@ -255,7 +255,7 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Instant>, D
     time_of(&text).map(Some).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no time")))
 }
 
-/// A time as the API writes it, with or without a zone; without one it is UTC.
+/// Parses a time as the API writes it, with or without a time zone. A time without a zone is in UTC.
 #[must_use]
 pub fn time_of(text: &str) -> Option<Instant> {
     let with_zone = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());

@@ -1,8 +1,8 @@
-//! OpenChargeMap's reference data: what the ids in its POIs stand for.
+//! OpenChargeMap's reference data, which explains the ids in its POIs.
 
 use serde_json::{Map, Value};
 
-/// The kinds that are mirrored, by the API's names.
+/// The kinds of reference data that are mirrored, with their names in the API.
 pub const KINDS: [&str; 9] = [
     "ConnectionTypes",
     "CurrentTypes",
@@ -15,8 +15,9 @@ pub const KINDS: [&str; 9] = [
     "Countries",
 ];
 
-/// What is kept of one kind: of each entry the fields that are text, numbers or truths, but no person's address or
-/// number. Names begin in lower case, as ours do. Nothing, where the answer has none of that kind.
+/// Returns the mirrored entries of one kind, or `None` if the API's answer does not contain the kind. Of each entry
+/// only text, numbers and booleans are kept, and no email addresses or phone numbers. Field names begin in lower case,
+/// as in Evoke's own API.
 #[must_use]
 pub fn entries(answer: &Value, kind: &str) -> Option<Vec<Value>> {
     let list = answer.get(kind)?.as_array()?;
@@ -30,7 +31,7 @@ fn kept(entry: &Map<String, Value>) -> Map<String, Value> {
     fields.map(|(name, value)| (lower(name), value.clone())).collect()
 }
 
-/// `ID` becomes `id`, `ISOCode` `isoCode`, `WebsiteURL` `websiteURL`.
+/// Converts a field name: `ID` becomes `id`, `ISOCode` becomes `isoCode`, `WebsiteURL` becomes `websiteURL`.
 fn lower(name: &str) -> String {
     let capitals = name.chars().take_while(char::is_ascii_uppercase).count();
     let all = capitals == name.chars().count();
@@ -44,7 +45,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn entries_keep_what_is_plain_and_nobodys() {
+    fn entries_keep_plain_fields_without_personal_data() {
         let answer = json!({ "Countries": [
             { "ID": 87, "ISOCode": "DE", "ContinentCode": "EU", "Title": "Germany", "Nested": { "ID": 1 }, "Nothing": null },
             { "ID": 1, "WebsiteURL": "https://example.com", "ContactEmail": "a@example.com", "PhonePrimaryContact": "1" },

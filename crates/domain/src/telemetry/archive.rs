@@ -1,8 +1,8 @@
-//! The archive's layout: where in the bucket a message is, and what an object's key says of its content.
+//! The layout of the archive: the key of a message in the bucket, and what an object's key says about its content.
 //!
-//! Every object lies in the partition of its messages' UTC day, so that one table reads both kinds:
-//! `telemetry/year=2024/month=01/day=15/station-01_2024-01-15T14:23:45Z_UUID.json` holds one message,
-//! `telemetry/year=2024/month=01/day=15/batch_FIRST_LAST_UUID.ndjson.gz` those of a batch, one a line.
+//! Every object lies in the partition of the UTC day of its messages, so that one table reads both kinds of objects.
+//! `telemetry/year=2024/month=01/day=15/station-01_2024-01-15T14:23:45Z_UUID.json` holds one message.
+//! `telemetry/year=2024/month=01/day=15/batch_FIRST_LAST_UUID.ndjson.gz` holds the messages of a batch, one per line.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound, TimeDelta};
 use uuid::Uuid;
@@ -10,12 +10,12 @@ use uuid::Uuid;
 use crate::Instant;
 use crate::id::{StationId, derive};
 
-/// Beginning of the keys of what was accepted.
+/// Key prefix of accepted messages.
 pub const ACCEPTED: &str = "telemetry/";
-/// Beginning of the keys of what was rejected.
+/// Key prefix of rejected messages.
 pub const REJECTED: &str = "rejected/";
-/// Batches whose messages lie further apart than this are named apart, so that a reader of a stretch of time need not
-/// look through all of the day's.
+/// Batches whose messages are further apart than this have a different name, so that a reader of a time range need not
+/// look through all batches of the day.
 pub const PROMPT: TimeDelta = TimeDelta::minutes(5);
 
 const SECOND: &str = "%Y-%m-%dT%H:%M:%SZ";
@@ -24,56 +24,57 @@ const LATE_BATCHES: &str = "late_";
 const MESSAGE_SUFFIX: &str = ".json";
 const BATCH_SUFFIX: &str = ".ndjson.gz";
 
-/// The partition of a UTC day.
+/// Returns the key prefix of a UTC day's partition.
 #[must_use]
 pub fn partition(day: NaiveDate) -> String {
     format!("{ACCEPTED}{}", day.format("year=%Y/month=%m/day=%d/"))
 }
 
-/// The key of one message.
+/// Returns the key of one message.
 #[must_use]
 pub fn message_key(station: &StationId, at: Instant, id: Uuid) -> String {
     format!("{}{station}_{}_{id}{MESSAGE_SUFFIX}", partition(at.date_naive()), at.format(SECOND))
 }
 
-/// What all keys of a station's messages of a day begin with.
+/// Returns the key prefix of a station's messages on one day.
 #[must_use]
 pub fn messages_prefix(station: &StationId, day: NaiveDate) -> String {
     format!("{}{station}_{}T", partition(day), day.format("%Y-%m-%d"))
 }
 
-/// What the keys of a day's batches begin with: those whose messages lie close together, and the others.
+/// Returns the key prefixes of a day's batches: those whose messages lie close together, and the others.
 #[must_use]
 pub fn batch_prefixes(day: NaiveDate) -> [String; 2] {
     [PROMPT_BATCHES, LATE_BATCHES].map(|kind| format!("{}{kind}", partition(day)))
 }
 
-/// The place of a message in its station's history: in whole seconds, as keys say it, and by id within one.
+/// The position of a message in its station's history: by time in whole seconds, as in the keys, and by id within one
+/// second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// When it was measured, in whole seconds.
+    /// When the values were measured, in whole seconds.
     pub at: Instant,
-    /// Its id.
+    /// Id of the message.
     pub id: Uuid,
 }
 
 impl Place {
-    /// Before everything.
+    /// The position before every message.
     pub const START: Self = Self { at: Instant::MIN_UTC, id: Uuid::nil() };
 
-    /// Of a message.
+    /// Returns the position of a message.
     #[must_use]
     pub fn new(at: Instant, id: Uuid) -> Self {
         Self { at: at.trunc_subsecs(0), id }
     }
 
-    /// The key that a message of this station at this place has.
+    /// Returns the key of the message of this station at this position.
     #[must_use]
     pub fn key(&self, station: &StationId) -> String {
         message_key(station, self.at, self.id)
     }
 
-    /// The place of the message with this key, if it is one of this station's.
+    /// Returns the position of the message with this key, if the key belongs to a message of this station.
     #[must_use]
     pub fn of_key(station: &StationId, key: &str) -> Option<Self> {
         let name = key.rsplit('/').next()?.strip_suffix(MESSAGE_SUFFIX)?;
@@ -83,20 +84,20 @@ impl Place {
     }
 }
 
-/// What a batch's key says: when its first and its last message were measured, in whole seconds.
+/// The content of a batch's key: when the first and the last message were measured, in whole seconds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchKey {
-    /// Of its first message.
+    /// Time of the first message.
     pub first: Instant,
-    /// Of its last message.
+    /// Time of the last message.
     pub last: Instant,
-    /// The key.
+    /// The key itself.
     pub key: String,
 }
 
 impl BatchKey {
-    /// The key of a batch of these messages, all of one day: the same messages, in whatever order, have the same key.
-    /// None for no messages.
+    /// Returns the key of a batch of these messages, which must all be of one day. The same messages in any order give
+    /// the same key. Returns `None` if there are no messages.
     #[must_use]
     pub fn new(places: impl IntoIterator<Item = Place>) -> Option<Self> {
         let mut places: Vec<Place> = places.into_iter().collect();
@@ -110,7 +111,7 @@ impl BatchKey {
         Some(Self { first, last, key })
     }
 
-    /// What an object's key says, if it is a batch's.
+    /// Parses the key of an object, if it is the key of a batch.
     #[must_use]
     pub fn parse(key: &str) -> Option<Self> {
         let name = key.rsplit('/').next()?;
@@ -122,7 +123,7 @@ impl BatchKey {
     }
 }
 
-/// The key of a rejected message: `id` stands for its delivery, `received_at` says the partition.
+/// Returns the key of a rejected message. `id` is the id of its delivery; `received_at` selects the partition.
 #[must_use]
 pub fn rejected_key(station: Option<&StationId>, received_at: Instant, id: Uuid) -> String {
     let station = station.map_or("unknown", StationId::as_str);
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_in_the_partition_of_its_day() {
+    fn the_key_of_a_message_is_in_the_partition_of_its_day() {
         let station = StationId::new("station-01");
         assert!(station.is_ok());
         let Ok(station) = station else { return };
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_named_by_its_content_not_by_its_order() {
+    fn the_key_of_a_batch_depends_on_its_content_and_not_on_the_order() {
         let place = |text: &str, id: &str| Place::new(at(text), derive(&[id]));
         let (a, b) = (place("2024-01-15T14:23:45Z", "a"), place("2024-01-15T14:24:50Z", "b"));
         let key = BatchKey::new([a, b]);

@@ -6,33 +6,32 @@ use serde::{Deserialize, Serialize};
 use crate::Instant;
 use crate::id::StationId;
 
-/// A battery-swap station fell silent, or is back.
+/// A battery-swap station stopped reporting, or reports again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
 pub struct TelemetryStale {
+    /// Id of the battery-swap station.
     pub station_id: StationId,
-    /// Whether it is silent; false when it is back.
+    /// True if the station is silent; false if it reports again.
     pub stale: bool,
-    /// Of its latest reading, by its own clock.
+    /// Time of the station's latest reading, by the station's own clock.
     pub last_seen_at: Instant,
-    /// For how long it has been silent, or was until it came back, s.
+    /// How long the station has been silent or, if it reports again, how long it was silent, s.
     pub silent_seconds: u64,
 }
 
 /// Too many messages of a battery-swap station were rejected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
 pub struct TelemetryRejected {
-    /// The station in whose topic they were published.
+    /// Id of the station in whose topic the messages were published.
     pub station_id: StationId,
-    /// How many.
+    /// Number of rejected messages.
     pub count: u32,
-    /// Within this time, s.
+    /// Length of the window in which the messages were counted, s.
     pub window_seconds: u32,
-    /// What was wrong with the last one.
+    /// Why the last message was rejected.
     pub reason: String,
-    /// Where in the telemetry bucket that one is.
+    /// Key of the last rejected message in the telemetry bucket.
     pub rejected_key: String,
 }

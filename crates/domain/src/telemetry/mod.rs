@@ -1,4 +1,5 @@
-//! Telemetry of battery-swap stations: what a device reports, in which order reports count, when a station is silent.
+//! Telemetry of battery-swap stations: what a device reports, in which order reports count, and when a station is
+//! silent.
 
 pub mod archive;
 mod events;
@@ -19,58 +20,59 @@ use crate::id::{StationId, derive};
 pub use events::{TelemetryRejected, TelemetryStale};
 pub use rejections::{Rejections, Verdict};
 
-/// What the IoT rule adds to a message: the station in whose topic it was published.
+/// The field that the IoT rule adds to a message: the station in whose topic the message was published.
 pub const TOPIC_STATION: &str = "topic_station_id";
 
-/// How far ahead of ours a device's clock may be.
+/// How far a device's clock may be ahead of the server's clock.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
-/// Before this, s since 1970: a device whose clock was never set, not a late message (2000-01-01).
+/// A timestamp before this one (2000-01-01, in s since 1970) comes from a device whose clock was never set. It is not a
+/// late message.
 const NO_CLOCK: i64 = 946_684_800;
-/// A station is silent when nothing came for so many of its intervals.
+/// A station is silent if it has not reported for this many of its intervals.
 const SILENT_INTERVALS: u32 = 3;
 
-/// What a battery-swap station reports. Field names are the devices'.
+/// A report of a battery-swap station. The field names are those of the devices.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reading {
-    /// The station, which is the thing that published it.
+    /// Id of the station, which is also the IoT thing that published the message.
     pub station_id: StationId,
-    /// Batteries that can be taken.
+    /// Number of batteries that can be taken.
     #[schemars(range(min = 0, max = 10000))]
     pub battery_available: u32,
-    /// Batteries that are being charged.
+    /// Number of batteries that are charging.
     #[schemars(range(min = 0, max = 10000))]
     pub battery_charging: u32,
-    /// In the cabinet, °C.
+    /// Temperature in the cabinet, °C.
     #[schemars(range(min = -60, max = 150))]
     pub temperature: f64,
-    /// In the cabinet, relative, %.
+    /// Relative humidity in the cabinet, %.
     #[schemars(range(min = 0, max = 100))]
     pub humidity: f64,
-    /// What the station says of itself.
+    /// Status that the station reports of itself.
     pub status: SwapStationStatus,
-    /// When it was measured, by the device's clock.
+    /// When the values were measured, by the device's clock.
     pub timestamp: Instant,
 }
 
-/// What a battery-swap station says of itself.
+/// The status that a battery-swap station reports of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum SwapStationStatus {
-    /// Swaps batteries.
+    /// The station swaps batteries.
     Operational,
-    /// Swaps batteries, but not all of it works.
+    /// The station swaps batteries, but not everything works.
     Degraded,
-    /// Being worked on.
+    /// The station is under maintenance.
     Maintenance,
-    /// Does not swap batteries: a fault.
+    /// The station does not swap batteries because of a fault.
     Error,
-    /// Going off the network.
+    /// The station is going offline.
     Offline,
 }
 
 impl SwapStationStatus {
-    /// The name in messages.
+    /// Returns the name used in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -84,12 +86,13 @@ impl SwapStationStatus {
 }
 
 impl Reading {
-    /// What a schema cannot say: the station is the topic's, and the clock is neither unset nor far ahead.
+    /// Checks what a schema cannot express: the station is the one of the topic, and the device's clock is neither
+    /// unset nor far ahead.
     ///
-    /// `topic` is the station in whose topic it was published, where it came over MQTT.
+    /// `topic` is the station in whose topic the message was published, if it arrived over MQTT.
     ///
     /// # Errors
-    /// A validation error naming every failing field.
+    /// `Validation`, naming every failing field.
     pub fn check(&self, topic: Option<&str>, now: Instant) -> Result<(), DomainError> {
         let mut checks = Checks::new();
         let own = topic.is_none_or(|topic| topic == self.station_id.as_str());
@@ -103,22 +106,22 @@ impl Reading {
     }
 }
 
-/// A message of a device that was found valid.
+/// A valid message of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// Derived from its content: the same message, however often it arrives, has one id.
+    /// Id derived from the message's content: the same message has the same id no matter how often it arrives.
     pub id: Uuid,
-    /// What it says.
+    /// The reading that the message carries.
     pub reading: Reading,
-    /// The message as it was sent, in one line of JSON.
+    /// The message as it was sent, as one line of JSON.
     pub line: String,
 }
 
 impl Message {
-    /// Of what was read from `sent`, which is the message as it arrived.
+    /// Creates the message from the `reading` that was read from `sent`, the message as it arrived.
     #[must_use]
     pub fn new(mut reading: Reading, sent: &Value) -> Self {
-        // Whole milliseconds, as they are stored: what is compared here is what is compared there.
+        // Timestamps are stored in whole milliseconds, so they are compared in whole milliseconds here too.
         let millis = DateTime::from_timestamp_millis(reading.timestamp.timestamp_millis());
         reading.timestamp = millis.unwrap_or(reading.timestamp);
         let mut own = sent.clone();
@@ -129,52 +132,52 @@ impl Message {
         Self { id: derive(&["telemetry", &line]), reading, line }
     }
 
-    /// The order in which messages of a station count: by their time, and where two have the same, by their ids, so
-    /// that every order of arrival ends in the same state.
+    /// Returns the sort key that decides which of two messages of a station is later: their times, or their ids if the
+    /// times are equal. Every order of arrival therefore leads to the same state.
     #[must_use]
     pub fn order(&self) -> (Instant, Uuid) {
         (self.reading.timestamp, self.id)
     }
 
-    /// Its key in the archive.
+    /// Returns the key of the message in the archive.
     #[must_use]
     pub fn key(&self) -> String {
         archive::message_key(&self.reading.station_id, self.reading.timestamp, self.id)
     }
 }
 
-/// A message that was found invalid, as it is kept.
+/// A rejected message, in the form in which it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RejectedMessage {
-    /// The station in whose topic it was published, as far as that is known.
+    /// Id of the station in whose topic the message was published, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub station_id: Option<StationId>,
-    /// When it was received.
+    /// When the message was received.
     pub received_at: Instant,
-    /// Stands for its delivery: the same for every try of the same one.
+    /// Id of the delivery. It is the same for every try of one delivery.
     pub delivery_id: Uuid,
-    /// Every field that is wrong, and what would be right.
+    /// Every wrong field, with what would be right.
     pub errors: Vec<FieldError>,
-    /// The message as it arrived; text that is not JSON as a string.
+    /// The message as it arrived. Text that is not JSON is kept as a string.
     pub message: Value,
 }
 
 impl RejectedMessage {
-    /// Its key in the archive's bucket.
+    /// Returns the key of the rejected message in the archive bucket.
     #[must_use]
     pub fn key(&self) -> String {
         archive::rejected_key(self.station_id.as_ref(), self.received_at, self.delivery_id)
     }
 
-    /// What is wrong with it, in one line.
+    /// Returns the errors in one line.
     #[must_use]
     pub fn reason(&self) -> String {
         DomainError::Validation(self.errors.clone()).to_string()
     }
 }
 
-/// The latest messages of a batch, one for each station.
+/// Returns the latest message of each station in a batch.
 #[must_use]
 pub fn latest<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<&'a Message> {
     let mut latest = std::collections::BTreeMap::<&StationId, &Message>::new();
@@ -187,20 +190,20 @@ pub fn latest<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<&'a Me
     latest.into_values().collect()
 }
 
-/// When a station counts as silent.
+/// The rule for when a station counts as silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Silence {
     after: Duration,
 }
 
 impl Silence {
-    /// For stations that report every `interval`.
+    /// Creates the rule for stations that report every `interval`.
     #[must_use]
     pub fn of_interval(interval: Duration) -> Self {
         Self { after: interval.saturating_mul(SILENT_INTERVALS) }
     }
 
-    /// Whether a station whose latest reading is of `seen` is silent at `now`.
+    /// Returns whether a station whose latest reading was at `seen` is silent at `now`.
     #[must_use]
     pub fn is_stale(&self, seen: Instant, now: Instant) -> bool {
         (now - seen).to_std().is_ok_and(|silent| silent > self.after)
@@ -212,16 +215,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_station_is_silent_after_three_intervals_and_not_at_them() {
+    fn a_station_is_silent_only_after_more_than_three_intervals() {
         let silence = Silence::of_interval(Duration::from_secs(5));
         let at = |seconds: i64| DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap_or_default();
         assert!(!silence.is_stale(at(0), at(15)));
         assert!(silence.is_stale(at(0), at(15) + TimeDelta::milliseconds(1)));
-        assert!(!silence.is_stale(at(100), at(0)), "a clock that is ahead is not silent");
+        assert!(!silence.is_stale(at(100), at(0)), "a station whose clock is ahead is not silent");
     }
 
     #[test]
-    fn a_message_is_itself_whatever_topic_field_and_order_of_fields_it_arrives_with() {
+    fn the_id_of_a_message_ignores_the_topic_field_and_the_order_of_fields() {
         let sent = r#"{"station_id":"s","battery_available":1,"battery_charging":2,"temperature":20.50,"humidity":4,
             "status":"operational","timestamp":"2024-01-15T14:23:45.1239Z","firmware":{"b":1,"a":2}}"#;
         let other = r#"{"firmware":{"a":2,"b":1},"timestamp":"2024-01-15T14:23:45.1239Z","topic_station_id":"s",

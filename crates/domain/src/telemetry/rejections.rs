@@ -3,36 +3,36 @@ use uuid::Uuid;
 
 use crate::Instant;
 
-/// The messages of one station that were rejected of late.
+/// The recently rejected messages of one station.
 ///
-/// Each delivery is counted once, however often it is tried. When more than a limit fall into five minutes, that is
-/// reported, once in five minutes.
+/// Each delivery is counted once, no matter how often it is tried. When more than a limit fall within five minutes,
+/// this is reported, at most once in five minutes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rejections {
-    /// When each was rejected, by its delivery.
+    /// Time of each rejection, and the id of its delivery.
     pub recent: Vec<(Instant, Uuid)>,
-    /// When it was reported last.
+    /// When too many rejections were last reported.
     pub reported_at: Option<Instant>,
-    /// Counts its changes.
+    /// Number of the record's last change.
     pub version: u64,
 }
 
-/// What a rejection comes to.
+/// The result of counting a rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing to write: it is known, or it was reported a moment ago that there are too many.
+    /// Nothing has to be written: the delivery is already counted, or too many rejections were reported recently.
     Known,
-    /// Counted.
+    /// The rejection was counted.
     Counted,
-    /// Counted, and so many are too many.
+    /// The rejection was counted and the limit is exceeded. The value is the number of rejections.
     TooMany(usize),
 }
 
 impl Rejections {
-    /// Over how long rejected messages are counted.
+    /// The window within which rejected messages are counted.
     pub const WINDOW: TimeDelta = TimeDelta::minutes(5);
 
-    /// Counts the rejection of `delivery` at `at`; more than `limit` within the window are too many.
+    /// Counts the rejection of `delivery` at `at`. More than `limit` rejections within the window are too many.
     pub fn note(&mut self, delivery: Uuid, at: Instant, limit: usize) -> Verdict {
         let is_recent = |other: Instant| (at - other).abs() < Self::WINDOW;
         let reported = self.reported_at.is_some_and(is_recent);
@@ -66,12 +66,12 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_limit_in_five_minutes_are_reported_once() {
+    fn rejections_above_the_limit_in_five_minutes_are_reported_once() {
         let mut rejections = Rejections::default();
         for number in 0..3 {
             assert_eq!(rejections.note(delivery(number), at(number), 3), Verdict::Counted);
         }
-        assert_eq!(rejections.note(delivery(2), at(9), 3), Verdict::Known, "another try of the same delivery");
+        assert_eq!(rejections.note(delivery(2), at(9), 3), Verdict::Known, "a retry of the same delivery");
         assert_eq!(rejections.note(delivery(3), at(10), 3), Verdict::TooMany(4));
         let before = rejections.clone();
         for number in 4..100 {
@@ -81,7 +81,7 @@ mod tests {
         for number in 100..103 {
             assert_eq!(rejections.note(delivery(number), at(311), 3), Verdict::Counted);
         }
-        assert_eq!(rejections.note(delivery(103), at(312), 3), Verdict::TooMany(4), "it goes on, and is told again");
+        assert_eq!(rejections.note(delivery(103), at(312), 3), Verdict::TooMany(4), "a later window is reported again");
     }
 
     #[test]
@@ -89,8 +89,8 @@ mod tests {
         let mut rejections = Rejections::default();
         for number in 0..100 {
             let verdict = rejections.note(delivery(number), at(number * 100), 3);
-            assert_eq!(verdict, Verdict::Counted, "three in any five minutes are not too many");
+            assert_eq!(verdict, Verdict::Counted, "three within five minutes are not too many");
         }
-        assert_eq!(rejections.recent.len(), 3, "what is past is forgotten");
+        assert_eq!(rejections.recent.len(), 3, "rejections outside the window are forgotten");
     }
 }

@@ -1,4 +1,4 @@
-//! Builders and strategies.
+//! Builders and strategies for the tests.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
 
 use chrono::{DateTime, Utc};
@@ -124,7 +124,8 @@ pub fn terms() -> SessionTerms {
     }
 }
 
-/// The same session, but for the rounding of floating point: at the edge of a millisecond or a Wh, one of it.
+/// Asserts that two sessions are the same, apart from floating-point rounding: at the edge of a millisecond or a Wh
+/// they may differ by one.
 pub fn assert_same(a: &Session, b: &Session) -> Result<(), TestCaseError> {
     let ms = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_millis());
     prop_assert_eq!((a.status, a.end_reason), (b.status, b.end_reason), "{:?} {:?}", a, b);

@@ -1,7 +1,7 @@
-//! An independent price of a session: whole watt-hours, milliseconds and minor units, all integers.
+//! An independent calculation of a session's price, only with integers: whole watt-hours, milliseconds and minor units.
 //!
-//! It reads a tariff as JSON and steps through the session minute by minute. It shares no code with the price engine
-//! or the bill, so the tests of both compare two derivations of OCPI 2.2.1 section 11.3.2 and EN 16931.
+//! It reads a tariff as JSON and steps through the session minute by minute. It shares no code with the price engine or
+//! the bill, so the tests of both compare two derivations of OCPI 2.2.1 section 11.3.2 and EN 16931.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
 
 use std::collections::BTreeMap;
@@ -15,54 +15,54 @@ use serde_json::Value;
 /// A charging period as the meter shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Period {
-    /// Milliseconds since the Unix epoch.
+    /// Start, ms since the Unix epoch.
     pub start_ms: i64,
-    /// Milliseconds since the Unix epoch.
+    /// End, ms since the Unix epoch.
     pub end_ms: i64,
-    /// Charging, or plugged in without.
+    /// Whether the vehicle is charging, or only plugged in.
     pub charging: bool,
-    /// What the register gained, Wh.
+    /// Increase of the register, Wh.
     pub wh: i64,
-    /// Power, W; without it energy over time.
+    /// Power, W. If absent, it is the energy divided by the duration.
     pub power_w: Option<i64>,
 }
 
 /// A line that the invoice must have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Line {
-    /// OCPI's name of the dimension.
+    /// Name of the dimension in OCPI.
     pub dimension: String,
-    /// Wh, milliseconds or 1.
+    /// Volume in Wh, in milliseconds, or 1.
     pub volume: i128,
-    /// Excluding VAT, in billionths.
+    /// Price excluding VAT, in billionths.
     pub price: i128,
-    /// VAT in hundredths of a percent.
+    /// VAT rate, in hundredths of a percent.
     pub rate: i128,
-    /// In the minor unit.
+    /// Net amount, in the minor unit.
     pub net: i128,
 }
 
-/// What the invoice must print. Amounts are in the minor unit, rates in hundredths of a percent.
+/// The amounts that the invoice must show. Amounts are in the minor unit, rates in hundredths of a percent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// The lines of the tariff's dimensions, in order.
+    /// Lines of the tariff's dimensions, in order.
     pub lines: Vec<Line>,
-    /// VAT per rate of those lines, before any bound.
+    /// VAT per rate of those lines, before any bound applies.
     pub vat: BTreeMap<i128, i128>,
     /// Sum of those lines.
     pub net: i128,
-    /// Excluding VAT, within the bounds.
+    /// Total excluding VAT, within the bounds.
     pub total_net: i128,
-    /// Including VAT, within the bounds.
+    /// Total including VAT, within the bounds.
     pub total_gross: i128,
 }
 
-/// One billionth.
+/// Billionths per unit.
 const NANO: i128 = 1_000_000_000;
-/// Of an hour.
+/// Milliseconds per hour.
 const MS: i128 = 3_600_000;
 
-/// A decimal string in billionths.
+/// Converts a decimal string to billionths.
 pub fn nano(text: &str) -> i128 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     assert!(fraction.len() <= 9, "{text} has more than nine decimals");
@@ -73,7 +73,7 @@ fn nano_of(value: &Value) -> Option<i128> {
     value.as_str().map(nano)
 }
 
-/// A fraction of non-negative integers, rounded half up.
+/// Divides non-negative integers and rounds half up.
 fn round(numerator: i128, denominator: i128) -> i128 {
     (2 * numerator + denominator) / (2 * denominator)
 }
@@ -95,7 +95,7 @@ fn date(value: &Value) -> Option<NaiveDate> {
     value.as_str().map(|text| text.parse().unwrap())
 }
 
-/// Whether `value`, a fraction, is at least `min` and below `max`.
+/// Returns whether `value`, a fraction, is at least `min` and below `max`.
 fn within(value: (i128, i128), min: Option<i128>, max: Option<i128>) -> bool {
     min.is_none_or(|min| value.0 >= min * value.1) && max.is_none_or(|max| value.0 < max * value.1)
 }
@@ -130,7 +130,7 @@ fn applies(restrictions: &Value, at: &Moment) -> bool {
         && within((i128::from(at.elapsed_ms), 1), seconds("min_duration"), seconds("max_duration"))
 }
 
-/// A component, by the numbers of its element and itself.
+/// Index of a component: (element, component).
 type Place = (usize, usize);
 
 struct Meter<'a> {
@@ -165,14 +165,14 @@ impl Meter<'_> {
         }
     }
 
-    /// The fee for the session, at the first moment at which there is one.
+    /// Charges the fee for the session at the first moment at which one applies.
     fn enter(&mut self, at: &Moment) {
         if !self.last.contains_key("FLAT") {
             self.use_up("FLAT", at, 1);
         }
     }
 
-    /// Rounds the total of `dimension` up, `unit` being what a `step_size` of 1 means.
+    /// Rounds the total of `dimension` up. `unit` is the volume that a `step_size` of 1 stands for.
     fn round_up(&mut self, dimension: &'static str, unit: i128) {
         let Some(place) = self.last.get(dimension).copied() else { return };
         let step = i128::from(self.component(place)["step_size"].as_i64().unwrap()) * unit;
@@ -182,7 +182,7 @@ impl Meter<'_> {
     }
 }
 
-/// The energies at which an element may begin or cease to apply, as the first whole Wh at or beyond them.
+/// Returns the energies at which an element may begin or cease to apply, each as the first whole Wh at or beyond it.
 fn energy_marks(tariff: &Value) -> Vec<i64> {
     let elements = tariff["elements"].as_array().unwrap().iter();
     let limits =
@@ -190,7 +190,7 @@ fn energy_marks(tariff: &Value) -> Vec<i64> {
     limits.flatten().map(|kwh| i64::try_from((kwh + 999_999) / 1_000_000).unwrap()).collect()
 }
 
-/// The milliseconds since the start at which an element may begin or cease to apply.
+/// Returns the milliseconds since the start at which an element may begin or cease to apply.
 fn duration_marks(tariff: &Value) -> Vec<i64> {
     let elements = tariff["elements"].as_array().unwrap().iter();
     let names = ["min_duration", "max_duration"];
@@ -198,7 +198,7 @@ fn duration_marks(tariff: &Value) -> Vec<i64> {
     seconds.flatten().map(|seconds| seconds * 1000).collect()
 }
 
-/// The local time of `at_ms` at a place that is `offset_seconds` ahead of UTC then.
+/// Returns the local time of `at_ms` at a place that is `offset_seconds` ahead of UTC at that time.
 fn local(at_ms: i64, offset_seconds: &dyn Fn(i64) -> i64) -> NaiveDateTime {
     DateTime::from_timestamp_millis(at_ms + 1000 * offset_seconds(at_ms.div_euclid(1000))).unwrap().naive_utc()
 }
@@ -224,7 +224,7 @@ fn meter<'a>(tariff: &'a Value, periods: &[Period], offset_seconds: &dyn Fn(i64)
             wh,
             power,
         };
-        // From `from` to `to`, in which the register goes from `low` to `high`.
+        // Uses up the time from `from` to `to`, during which the register goes from `low` to `high`.
         let mut step = |from: i64, to: i64, low: i64, high: i64| {
             let at = moment(from, low);
             meter.enter(&at);
@@ -247,11 +247,11 @@ fn meter<'a>(tariff: &'a Value, periods: &[Period], offset_seconds: &dyn Fn(i64)
         }
         let mut from = period.start_ms;
         while from < period.end_ms {
-            // Clocks and offsets change at whole minutes.
+            // Clocks and UTC offsets change at whole minutes.
             let minute = from + 60_000 - from.rem_euclid(60_000);
             let durations = durations.iter().map(|ms| session_start + ms).filter(|at| *at > from);
             let to = durations.chain([minute, period.end_ms]).min().unwrap();
-            // Halves, down to the millisecond in which the register passes a mark.
+            // Split in halves, down to the millisecond in which the register passes a mark.
             let mut parts = vec![(from, to)];
             while let Some((from, to)) = parts.pop() {
                 let (low, high) = (register(from), register(to));
@@ -276,11 +276,12 @@ fn hundredths(value: &Value) -> i128 {
     nano_of(value).map_or(0, |rate| rate / 10_000_000)
 }
 
-/// What the invoice of a session with these `periods` must print, `digits` being those of the currency's minor unit.
+/// Returns the amounts that the invoice of a session with these `periods` must show. `digits` is the number of decimals
+/// of the currency's minor unit.
 pub fn invoice(tariff: &Value, periods: &[Period], offset_seconds: &dyn Fn(i64) -> i64, digits: u32) -> Expected {
     let meter = meter(tariff, periods, offset_seconds);
     let minor = 10_i128.pow(digits);
-    // Components of one dimension, price and VAT share a line.
+    // Components with the same dimension, price and VAT share a line.
     let mut volumes: BTreeMap<(&str, i128, Option<i128>), i128> = BTreeMap::new();
     for ((dimension, place), volume) in &meter.used {
         let component = meter.component(*place);
@@ -288,7 +289,8 @@ pub fn invoice(tariff: &Value, periods: &[Period], offset_seconds: &dyn Fn(i64) 
         *volumes.entry((dimension, nano_of(&component["price"]).unwrap(), rate)).or_default() += volume;
     }
     let mut lines = Vec::new();
-    // Exact, net and including VAT, in billionths and hundredths of a percent of an hour's millisecond.
+    // Exact sums, net and including VAT, as integers scaled by billionths, hundredths of a percent and the milliseconds
+    // of an hour.
     let (mut exact_net, mut exact_gross) = (0, 0);
     let mut bases: BTreeMap<i128, i128> = BTreeMap::new();
     for ((dimension, price, rate), volume) in volumes {
@@ -309,7 +311,7 @@ pub fn invoice(tariff: &Value, periods: &[Period], offset_seconds: &dyn Fn(i64) 
     let vat: BTreeMap<i128, i128> = bases.iter().map(|(rate, base)| (*rate, round(base * rate, 10_000))).collect();
     let net: i128 = bases.values().sum();
     let gross = net + vat.values().sum::<i128>();
-    // A session that cost nothing is taxed by the tariff's highest rate.
+    // A session that cost nothing is taxed at the tariff's highest rate.
     if exact_net == 0 {
         let components = tariff["elements"].as_array().unwrap().iter();
         let rates = components.flat_map(|element| element["price_components"].as_array().unwrap());
@@ -327,7 +329,7 @@ pub fn invoice(tariff: &Value, periods: &[Period], offset_seconds: &dyn Fn(i64) 
     if let Some((excl, _)) = most {
         total_net = total_net.min(excl);
     }
-    // The gross amount follows the net one, then has bounds of its own; the upper one has the last word.
+    // The gross amount follows the net amount. Then it has bounds of its own, of which the upper bound is applied last.
     let mut total_gross = if total_net == net { gross } else { with_vat(total_net) };
     if let Some((_, Some(incl))) = least {
         let ceiling = most.map(|(excl, incl)| incl.unwrap_or_else(|| with_vat(excl)));
@@ -339,7 +341,7 @@ pub fn invoice(tariff: &Value, periods: &[Period], offset_seconds: &dyn Fn(i64) 
     Expected { lines, vat, net, total_net, total_gross }
 }
 
-/// OCPI's name of what a line bills; none for the way to a bound.
+/// Returns OCPI's name of the billed dimension, or `None` for the adjustment to a price bound.
 pub fn dimension(of: BillDimension) -> Option<&'static str> {
     match of {
         BillDimension::Flat => Some("FLAT"),
@@ -350,7 +352,7 @@ pub fn dimension(of: BillDimension) -> Option<&'static str> {
     }
 }
 
-/// What must be equal where two things differ.
+/// Fails with a description if `printed` differs from `expected`.
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, printed: &T, expected: &T) -> Result<(), String> {
     if printed == expected { Ok(()) } else { Err(format!("{what}: printed {printed:?}, expected {expected:?}")) }
 }
@@ -360,7 +362,7 @@ fn integer(value: Decimal) -> Result<i128, String> {
 }
 
 impl Expected {
-    /// Compares `bill` with what it must print, and answers what differs.
+    /// Checks `bill` against the expected amounts. The error describes the difference.
     pub fn check(&self, bill: &Bill) -> Result<(), String> {
         self.compare(bill).map_err(|difference| format!("{difference} in {bill:?}"))
     }
@@ -374,7 +376,7 @@ impl Expected {
             let volume = match dimension {
                 "FLAT" => integer(line.quantity)?,
                 "ENERGY" => integer(line.quantity * Decimal::ONE_THOUSAND)?,
-                // Hours have six decimals, which is within two milliseconds.
+                // Hours have six decimals, so they are exact to within two milliseconds.
                 _ => (line.quantity * Decimal::from(3_600_000)).round().to_i128().unwrap(),
             };
             let price = nano(&line.unit_price.to_string());
@@ -403,7 +405,8 @@ impl Expected {
         self.compare_vat(bill)
     }
 
-    /// One entry per rate, of the rate's share of its lines. Where a bound holds, its rounding is in one of them.
+    /// Checks that there is one VAT entry per rate, with the VAT of the rate's lines. If a price bound applies, one
+    /// entry may include its rounding difference.
     fn compare_vat(&self, bill: &Bill) -> Result<(), String> {
         let mut nets: BTreeMap<Decimal, Decimal> = BTreeMap::new();
         for line in &bill.lines {
@@ -420,7 +423,7 @@ impl Expected {
         let mut by_rounding = 0;
         for vat in &bill.vat {
             let net = integer(nets[&vat.rate] * minor)?;
-            // Six significant digits of a rate are enough; those of tariffs have two decimals.
+            // Six significant digits are enough for a stated rate; the rates of tariffs have two decimals.
             let rate = integer((vat.rate * Decimal::from(100_000_000)).trunc())?;
             let amount = integer(vat.amount * minor)?;
             if amount < 0 {
@@ -433,7 +436,7 @@ impl Expected {
         if by_rounding > most { Err(format!("VAT that is {by_rounding} off")) } else { Ok(()) }
     }
 
-    /// Including VAT, before any bound.
+    /// Total including VAT, before any bound applies.
     fn gross(&self) -> i128 {
         self.net + self.vat.values().sum::<i128>()
     }

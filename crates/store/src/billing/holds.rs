@@ -1,4 +1,4 @@
-//! What prepaid sessions hold of a wallet.
+//! The holds of prepaid sessions on a wallet.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::billing::{Hold, Wallet};
@@ -11,10 +11,11 @@ use crate::error::StoreError;
 use crate::keys;
 
 impl BillingStore {
-    /// Holds money of a wallet for a session that has not been billed; all or nothing.
+    /// Holds money of a wallet for a session that has not been billed, in one transaction.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when the wallet or the hold is not as it was read, or the session was billed.
+    /// [`StoreError::ConditionFailed`] if the wallet or the hold has changed since it was read, or if the session has
+    /// been billed.
     pub async fn hold(&self, wallet: &Wallet, hold: &Hold) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         let invoice = keys::invoice(&InvoiceId::of(&hold.session_id));
@@ -24,26 +25,28 @@ impl BillingStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Notes that another attempt at starting its session relies on a hold. Any number of attempts join at once.
+    /// Records that another attempt at starting the session relies on the hold. Any number of attempts can join at the
+    /// same time.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when the hold is over.
+    /// [`StoreError::ConditionFailed`] if the hold is over.
     pub async fn join_hold(&self, user: &UserId, hold: &Hold, attempt: &str) -> Result<(), StoreError> {
         let update = UpdateExpression::new()
             .set_entry("attempts", attempt, AttributeValue::Bool(true))
             .add("version", 1)
             .only_if("amount", AttributeValue::S(hold.amount.to_string()))
             .build(self.table.name(), key(&keys::wallet(user), &keys::hold(&hold.session_id)))?;
-        // A transaction of one write: unlike a bare update it waits for its turn beside other transactions.
+        // This is a transaction with a single write because, unlike a plain update, a transaction waits for conflicting
+        // transactions.
         let mut transaction = Transaction::new();
         transaction.update(update);
         transaction.commit(self.table.db()).await
     }
 
-    /// Writes that a hold was given up or has ended, with the wallet where that made money available; all or nothing.
+    /// Writes that a hold was given up or has ended, in one transaction with the wallet if money became available.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when the hold or the wallet is not as it was read.
+    /// [`StoreError::ConditionFailed`] if the hold or the wallet has changed since it was read.
     pub async fn end_hold(&self, user: &UserId, hold: &Hold, wallet: Option<&Wallet>) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         self.keep_hold(&mut transaction, user, hold)?;
@@ -51,7 +54,7 @@ impl BillingStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Writes a hold as it is now, under the version that it was read with.
+    /// Writes the current state of a hold, on condition of the version at which it was read.
     fn keep_hold(&self, transaction: &mut Transaction, user: &UserId, hold: &Hold) -> Result<(), StoreError> {
         let pk = keys::wallet(user);
         let mut row = encode(&pk, HoldRow::new(&pk, hold))?;
@@ -65,7 +68,8 @@ impl BillingStore {
         Ok(())
     }
 
-    /// Takes a hold away whose session was billed: its invoice says from now on that the session has ended.
+    /// Deletes the hold of a billed session. From then on the existence of the invoice shows that the session has
+    /// ended.
     pub(super) fn forget_hold(
         &self,
         transaction: &mut Transaction,

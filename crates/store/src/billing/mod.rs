@@ -19,63 +19,65 @@ use crate::error::StoreError;
 use crate::{EventContext, keys};
 use rows::{CreditNoteRow, EntryRow, FailureRow, InvoiceRow, LineRow, OpenInvoiceRow, TopUpRow, WalletRow};
 
-/// Invoices, wallets and their ledgers, in the billing table.
+/// Invoices, and wallets with their ledgers and holds, in the billing table.
 #[derive(Clone, Debug)]
 pub struct BillingStore {
     table: Table,
 }
 
-/// An invoice as read, with the credit notes on it.
+/// An invoice as read, with its credit notes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadedInvoice {
     /// The invoice.
     pub invoice: Invoice,
-    /// The notes on it.
+    /// The credit notes on the invoice.
     pub credit_notes: Vec<CreditNote>,
 }
 
-/// A top-up that has been made.
+/// A completed top-up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopUp {
-    /// Derived from the user and the idempotency key.
+    /// Id of the top-up, derived from the user and the idempotency key.
     pub id: Uuid,
-    /// Of the request, to tell a repetition from another request with the same key.
+    /// Fingerprint of the request. It distinguishes a repeated request from another request with the same key.
     pub fingerprint: String,
-    /// Its entry in the ledger.
+    /// Number of the top-up's ledger entry.
     pub sequence: u64,
 }
 
-/// Which invoices are listed, newest first.
+/// Selects the invoices to list, newest first.
 #[derive(Clone, Debug)]
 pub enum InvoiceFilter {
-    /// A user's.
+    /// The invoices of a user.
     User(UserId),
-    /// Those in a state.
+    /// The invoices in a status.
     Status(InvoiceStatus),
-    /// Those in a state that were issued from the first instant to the second.
+    /// The invoices in a status that were issued from the first instant to the second.
     Issued(InvoiceStatus, Instant, Instant),
 }
 
 impl BillingStore {
-    /// The most invoices that [`Self::settle`] takes: three writes each and the wallet's, of a transaction's 100.
+    /// The maximum number of invoices that [`Self::settle`] takes: each needs three writes and the wallet needs one,
+    /// and a transaction is limited to 100 writes.
     pub const SETTLED_TOGETHER: usize = 33;
 
-    /// Everything in `table`.
+    /// Creates the store for `table`.
     #[must_use]
     pub fn new(db: Db, table: impl Into<String>) -> Self {
         Self { table: Table::new(db, table) }
     }
 
-    /// The table.
+    /// Returns the table.
     #[must_use]
     pub fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Reads an invoice with its credit notes, as they are now.
+    /// Reads an invoice with its credit notes (consistent read).
     ///
     /// # Errors
-    /// When the table cannot be read or an item not understood.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read;
+    /// [`StoreError::Corrupt`] if an item cannot be decoded.
     pub async fn invoice(&self, id: &InvoiceId) -> Result<Option<LoadedInvoice>, StoreError> {
         let pk = keys::invoice(id);
         let items = self.table.query_all(&self.partition(&pk, None)).await?;
@@ -85,38 +87,38 @@ impl BillingStore {
         rows::assemble(&pk, items).map(Some)
     }
 
-    /// Whether there is an invoice with this id.
+    /// Returns whether an invoice with this id exists.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn has_invoice(&self, id: &InvoiceId) -> Result<bool, StoreError> {
         let row: Option<InvoiceRow> = self.table.get(&keys::invoice(id), keys::METADATA, true).await?;
         Ok(row.is_some())
     }
 
-    /// Those of `ids` that have an invoice.
+    /// Returns the ids that have an invoice.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn existing(&self, ids: &[InvoiceId]) -> Result<Vec<InvoiceId>, StoreError> {
         let wanted = ids.iter().map(|id| key(&keys::invoice(id), keys::METADATA)).collect();
         let items = self.table.batch_get_keys(wanted, true).await?;
         items.into_iter().map(|item| decode::<InvoiceRow>("invoice", item)?.id()).collect()
     }
 
-    /// Reads a wallet with what sessions hold of it, as it is now.
+    /// Reads a wallet with its holds (consistent read).
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn wallet(&self, user: &UserId) -> Result<Option<Wallet>, StoreError> {
         let (wallet, holds) = self.funds(user).await?;
         Ok(wallet.map(|wallet| Wallet { holds, ..wallet }))
     }
 
-    /// Reads a wallet with what sessions hold of it, as it is now; a new one in `currency` where there is none.
+    /// Reads a wallet with its holds (consistent read). If there is no wallet, returns a new one in `currency`.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn wallet_or_new(&self, user: &UserId, currency: Currency, now: Instant) -> Result<Wallet, StoreError> {
         let (wallet, holds) = self.funds(user).await?;
         let wallet = wallet.unwrap_or_else(|| Wallet::open(user.clone(), currency, now));
@@ -128,11 +130,11 @@ impl BillingStore {
         rows::funds(&pk, self.table.query_all(&self.partition(&pk, Some(keys::BALANCE))).await?)
     }
 
-    /// Puts a new invoice with its lines and events; with what it changed of the wallet: a debit with its entry, or
-    /// just that it waits there for money. All or nothing.
+    /// Writes a new invoice with its lines and events, in one transaction with the changes of the wallet: a debit with
+    /// its ledger entry, or only the record that the invoice waits for the wallet's money.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when it exists already, or the wallet is not as it was read.
+    /// [`StoreError::ConditionFailed`] if the invoice already exists or the wallet has changed since it was read.
     pub async fn issue(&self, issued: &Issued, context: &EventContext) -> Result<(), StoreError> {
         let Issued { invoice, wallet, entry, hold, generated, payment } = issued;
         let pk = keys::invoice(&invoice.id);
@@ -153,11 +155,11 @@ impl BillingStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Writes that invoices, which waited for money, were paid from one wallet; all or nothing. There are
-    /// [`Self::SETTLED_TOGETHER`] at most.
+    /// Writes in one transaction that invoices which waited for money were paid from one wallet. At most
+    /// [`Self::SETTLED_TOGETHER`] invoices fit.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when an invoice or the wallet is not as it was read.
+    /// [`StoreError::ConditionFailed`] if an invoice or the wallet has changed since it was read.
     pub async fn settle(
         &self,
         paid: &[(Invoice, LedgerEntry)],
@@ -174,10 +176,11 @@ impl BillingStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Puts a credit note on an invoice, with the refund where there is one; all or nothing.
+    /// Writes a credit note on an invoice and its refund, if there is one, in one transaction.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when the note exists, or the invoice or the wallet is not as it was read.
+    /// [`StoreError::ConditionFailed`] if the credit note already exists, or if the invoice or the wallet has changed
+    /// since it was read.
     pub async fn credit(
         &self,
         (invoice, was_open): (&Invoice, bool),
@@ -197,10 +200,11 @@ impl BillingStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// The credit note that was made under this id, with the fingerprint of its request.
+    /// Returns the credit note with this id, and the fingerprint of its request.
     ///
     /// # Errors
-    /// When the table cannot be read or the note not understood.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read;
+    /// [`StoreError::Corrupt`] if the credit note cannot be decoded.
     pub async fn find_credit_note(
         &self,
         invoice: &InvoiceId,
@@ -211,10 +215,10 @@ impl BillingStore {
         row.map(CreditNoteRow::into_note).transpose()
     }
 
-    /// Pays into a wallet, once for each top-up's id; all or nothing.
+    /// Pays money into a wallet, once per top-up id, in one transaction.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when the top-up was made before, or the wallet is not as it was read.
+    /// [`StoreError::ConditionFailed`] if the top-up already exists or the wallet has changed since it was read.
     pub async fn top_up(&self, wallet: &Wallet, entry: &LedgerEntry, top_up: &TopUp) -> Result<(), StoreError> {
         let pk = keys::wallet(&wallet.user_id);
         let mut transaction = Transaction::new();
@@ -223,10 +227,11 @@ impl BillingStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// The top-up that was made under this id, with its entry.
+    /// Returns the top-up with this id, and its ledger entry.
     ///
     /// # Errors
-    /// When the table cannot be read, or the entry is missing.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read;
+    /// [`StoreError::Corrupt`] if the ledger entry is missing.
     pub async fn find_top_up(&self, user: &UserId, id: Uuid) -> Result<Option<(TopUp, LedgerEntry)>, StoreError> {
         let pk = keys::wallet(user);
         let Some(row) = self.table.get::<TopUpRow>(&pk, &keys::top_up(id), true).await? else {
@@ -237,11 +242,11 @@ impl BillingStore {
         Ok(Some((TopUp { id, fingerprint: row.fingerprint, sequence: row.sequence }, entry)))
     }
 
-    /// The invoices in `currency` that wait for a wallet's money, oldest first, as they are now. Those from before the
-    /// currency was noted are among them, whatever theirs is.
+    /// Returns the invoices in `currency` that wait for a wallet's money, oldest first (consistent read). Items that
+    /// were written before their currency was stored are included, whatever their currency is.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn open_invoices(&self, user: &UserId, currency: Currency) -> Result<Vec<InvoiceId>, StoreError> {
         let pk = keys::wallet(user);
         let mut open = Vec::new();
@@ -254,10 +259,10 @@ impl BillingStore {
         Ok(open)
     }
 
-    /// What is due, in `currency`, on the invoices that wait for a wallet's money, as it is now.
+    /// Returns the total amount due, in `currency`, on the invoices that wait for a wallet's money (consistent read).
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn due(&self, user: &UserId, currency: Currency) -> Result<Decimal, StoreError> {
         let open = self.open_invoices(user, currency).await?;
         let wanted = open.iter().map(|id| key(&keys::invoice(id), keys::METADATA)).collect();
@@ -269,10 +274,11 @@ impl BillingStore {
         Ok(due)
     }
 
-    /// Lists invoices with their lines, newest first; `keep` filters what the index cannot.
+    /// Lists invoices with their lines, newest first. `keep` filters by what the index cannot filter.
     ///
     /// # Errors
-    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    /// [`StoreError::Domain`] (validation) for a token of another list;
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn invoices(
         &self,
         filter: &InvoiceFilter,
@@ -309,10 +315,11 @@ impl BillingStore {
         Ok(invoices.collect())
     }
 
-    /// A page of a wallet's ledger, newest first.
+    /// Returns a page of a wallet's ledger, newest first.
     ///
     /// # Errors
-    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    /// [`StoreError::Domain`] (validation) for a token of another list;
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn ledger(&self, user: &UserId, page: &PageRequest) -> Result<Page<LedgerEntry>, StoreError> {
         let pk = keys::wallet(user);
         let list = format!("ledger of {user}");
@@ -321,29 +328,29 @@ impl BillingStore {
         self.table.list(&query, &list, page, decode, |_| true).await
     }
 
-    /// An entry of a wallet's ledger.
+    /// Returns an entry of a wallet's ledger.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn entry(&self, user: &UserId, sequence: u64) -> Result<Option<LedgerEntry>, StoreError> {
         let (pk, sk) = (keys::wallet(user), keys::entry(sequence));
         let row: Option<EntryRow> = self.table.get(&pk, &sk, true).await?;
         row.map(EntryRow::into_entry).transpose()
     }
 
-    /// A wallet's whole ledger, oldest first.
+    /// Returns the whole ledger of a wallet, oldest first.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn whole_ledger(&self, user: &UserId) -> Result<Vec<LedgerEntry>, StoreError> {
         let pk = keys::wallet(user);
         rows::entries(&pk, self.table.query_all(&self.partition(&pk, Some(keys::ENTRIES))).await?)
     }
 
-    /// Lists every wallet, newest first, without what sessions hold of it.
+    /// Lists every wallet, newest first, without its holds.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn wallets(&self, page: &PageRequest) -> Result<Page<Wallet>, StoreError> {
         let query = Query {
             index: Some(keys::STATUS_INDEX),
@@ -356,10 +363,10 @@ impl BillingStore {
         self.table.list(&query, "wallets", page, decode, |_| true).await
     }
 
-    /// Notes that a session could not be billed, with the event that says so, once.
+    /// Records, only once, that a session could not be billed, with the event of the failure.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when it is noted already.
+    /// [`StoreError::ConditionFailed`] if the failure is already recorded.
     pub async fn record_failure(
         &self,
         session: &SessionId,
@@ -389,7 +396,7 @@ impl BillingStore {
         }
     }
 
-    /// Writes a wallet that changed, and the entries where money moved.
+    /// Writes a changed wallet, and the ledger entries of the money that moved.
     fn book(
         &self,
         transaction: &mut Transaction,
@@ -413,7 +420,7 @@ impl BillingStore {
         Ok(())
     }
 
-    /// Writes what may change of a sealed invoice: its state, its payment, what was credited.
+    /// Writes the attributes of a sealed invoice that may change: its status, its payment and the credited amount.
     fn change(
         &self,
         transaction: &mut Transaction,

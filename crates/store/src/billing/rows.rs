@@ -16,10 +16,10 @@ use crate::dynamodb::{Item, decode, encode, time};
 use crate::error::StoreError;
 use crate::keys;
 
-/// What a wallet has for a status, so that the status index lists wallets as well.
+/// Value of the status attribute of wallets. It makes the status index list the wallets too.
 pub const WALLET_STATUS: &str = "WALLET";
 
-/// What may change of a sealed invoice.
+/// The attributes of a sealed invoice that may change.
 const CHANGEABLE: [&str; 7] = ["status", "credited", "paidAmount", "paidAt", "ledgerEntry", "version", keys::OUTBOX];
 
 // `createdAt` is when the invoice was issued: the indexes sort by it.
@@ -37,7 +37,7 @@ pub struct InvoiceRow {
     #[serde(with = "time")]
     created_at: Instant,
     currency: Currency,
-    /// How many `LINE#n` items there are.
+    /// Number of `LINE#n` items.
     pub lines: usize,
     vat: Vec<VatLine>,
     total_excl_vat: Decimal,
@@ -69,7 +69,7 @@ pub struct LineRow {
     line: BillLine,
 }
 
-/// A note as one JSON document: it is written once and read as a whole.
+/// A credit note as one JSON document, because it is written once and always read as a whole.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CreditNoteRow {
     #[serde(rename = "PK")]
@@ -96,7 +96,7 @@ pub struct WalletRow {
     version: u64,
 }
 
-// DynamoDB deletes the item after `expiresAt`, which no other item of the table has.
+// DynamoDB deletes the item after `expiresAt`. No other item of the table has this attribute.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldRow {
@@ -140,7 +140,7 @@ pub struct OpenInvoiceRow {
     #[serde(rename = "SK")]
     sk: String,
     pub invoice_id: InvoiceId,
-    /// Of the invoice, so that those which the wallet never pays need not be read.
+    /// Currency of the invoice. It saves reading the invoices that the wallet can never pay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
 }
@@ -169,7 +169,7 @@ pub struct FailureRow {
     pub outbox: Option<String>,
 }
 
-/// A wallet, if there is one, and what sessions hold of it.
+/// Decodes a wallet, if there is one, and its holds.
 pub fn funds(pk: &str, items: Vec<Item>) -> Result<(Option<Wallet>, Vec<Hold>), StoreError> {
     let (mut wallet, mut holds) = (None, Vec::new());
     for item in items {
@@ -182,10 +182,10 @@ pub fn funds(pk: &str, items: Vec<Item>) -> Result<(Option<Wallet>, Vec<Hold>), 
     Ok((wallet, holds))
 }
 
-/// The items of an invoice's partition as what they are.
+/// Decodes the items of an invoice's partition.
 pub fn assemble(pk: &str, items: Vec<Item>) -> Result<LoadedInvoice, StoreError> {
     let (mut row, mut lines, mut credit_notes) = (None, Vec::new(), Vec::new());
-    // Queried by sort key, so lines come in order.
+    // The query returns the items by sort key, so the lines are in order.
     for item in items {
         let sk = item.get(keys::SK).and_then(|sk| sk.as_s().ok()).cloned().unwrap_or_default();
         if sk == keys::METADATA {
@@ -201,7 +201,7 @@ pub fn assemble(pk: &str, items: Vec<Item>) -> Result<LoadedInvoice, StoreError>
     Ok(LoadedInvoice { invoice: row.into_invoice(lines)?, credit_notes })
 }
 
-/// The entries in these items, in their order.
+/// Decodes the ledger entries, in the order of the items.
 pub fn entries(pk: &str, items: Vec<Item>) -> Result<Vec<LedgerEntry>, StoreError> {
     items.into_iter().map(|item| decode::<EntryRow>(pk, item)?.into_entry()).collect()
 }
@@ -234,14 +234,14 @@ impl InvoiceRow {
         }
     }
 
-    /// The attributes that an update of a sealed invoice may touch.
+    /// Returns the attributes that an update of a sealed invoice may change.
     pub fn changeable(self, pk: &str) -> Result<Item, StoreError> {
         let mut item = encode(pk, self)?;
         item.retain(|attribute, _: &mut AttributeValue| CHANGEABLE.contains(&attribute.as_str()));
         Ok(item)
     }
 
-    /// What is due on it while it is OPEN, in its currency.
+    /// Returns the currency and the amount due while the invoice is OPEN.
     pub fn due(&self) -> Option<(Currency, Decimal)> {
         (self.status == InvoiceStatus::Open).then(|| (self.currency, self.total_incl_vat - self.credited))
     }
@@ -331,7 +331,7 @@ impl WalletRow {
 }
 
 impl HoldRow {
-    /// Attributes that a hold may lack.
+    /// Attributes that may be absent from a hold.
     pub const OPTIONAL: [&str; 1] = ["maxCost"];
 
     pub fn new(pk: &str, hold: &Hold) -> Self {

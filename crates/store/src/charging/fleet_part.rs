@@ -2,9 +2,9 @@ use domain::id::StationId;
 
 use crate::keys;
 
-/// A part of the fleet: the stations whose hash falls to `number` when it is dealt out to `count`.
+/// A part of the fleet: the stations whose hash falls to `number` when the fleet is divided into `count` parts.
 ///
-/// A station is in exactly one part, whatever `count` is, and `count` is not stored anywhere: it may be another one at
+/// A station is in exactly one part, whatever `count` is. `count` is not stored anywhere, so it may be different at
 /// every tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FleetPart {
@@ -13,22 +13,22 @@ pub struct FleetPart {
 }
 
 impl FleetPart {
-    /// All stations.
+    /// The whole fleet.
     pub const WHOLE: Self = Self { number: 0, count: 1 };
 
-    /// Part `number`, from 0, of `count`; nothing if there is no such part.
+    /// Creates part `number` (from 0) of `count`, or returns `None` if there is no such part.
     #[must_use]
     pub fn new(number: u32, count: u32) -> Option<Self> {
         (number < count).then_some(Self { number, count })
     }
 
-    /// Whether `station` is in it.
+    /// Returns whether `station` is in the part.
     pub(crate) fn contains(self, station: &StationId) -> bool {
         station.shard(self.count) == self.number
     }
 
-    /// The shards of the active index in which its stations are: the hash that is `number` modulo `count` is, modulo
-    /// [`keys::SHARDS`], what both numbers' greatest common divisor leaves open.
+    /// Returns the shards of the active index that can contain the stations of the part. A hash that is `number` modulo
+    /// `count` is determined modulo [`keys::SHARDS`] only up to the greatest common divisor of the two.
     pub(crate) fn shards(self) -> impl Iterator<Item = u32> {
         let divisor = greatest_common_divisor(self.count, keys::SHARDS);
         (0..keys::SHARDS).filter(move |shard| shard % divisor == self.number % divisor)

@@ -17,7 +17,8 @@ use crate::EventContext;
 use crate::dynamodb::{Db, Transaction};
 use crate::error::StoreError;
 
-/// The charging context: sites are loaded from, and their changes committed to, the tables of stations and sessions.
+/// The store of the charging context. It loads sites from the tables of stations and sessions, and commits their
+/// changes.
 #[derive(Clone, Debug)]
 pub struct ChargingStore {
     /// Stations and their ports.
@@ -26,21 +27,22 @@ pub struct ChargingStore {
     pub sessions: SessionStore,
 }
 
-/// Sessions of one site that are written at the same time.
+/// The number of sessions that are read or written concurrently.
 const PARALLEL_SESSIONS: usize = 8;
 
 impl ChargingStore {
-    /// Over these tables, by this client.
+    /// Creates the store for these tables.
     #[must_use]
     pub fn new(client: Client, stations: impl Into<String>, sessions: impl Into<String>) -> Self {
         let db = Db::new(client);
         Self { stations: StationStore::new(db.clone(), stations), sessions: SessionStore::new(db, sessions) }
     }
 
-    /// Reads a station with its ports and the sessions that run there, as they are now.
+    /// Reads a station with its ports and the sessions that are running there (consistent reads).
     ///
     /// # Errors
-    /// When a table cannot be read or an item not understood.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if a table cannot be read;
+    /// [`StoreError::Corrupt`] if an item cannot be decoded.
     pub async fn load_site(&self, id: &StationId) -> Result<Option<Site>, StoreError> {
         match self.stations.load(id).await? {
             Some(loaded) => self.occupied(loaded).await.map(Some),
@@ -48,11 +50,12 @@ impl ChargingStore {
         }
     }
 
-    /// Reads a site for a start at `port`. The sessions that run there are read only where `port` is occupied: a start at
-    /// a free port settles nobody.
+    /// Reads a site for a start at `port`. The running sessions are read only if `port` is occupied, because a start at
+    /// a free port needs no settlement.
     ///
     /// # Errors
-    /// When a table cannot be read or an item not understood.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if a table cannot be read;
+    /// [`StoreError::Corrupt`] if an item cannot be decoded.
     pub async fn load_site_for_start(&self, id: &StationId, port: &PortId) -> Result<Option<Site>, StoreError> {
         let Some(loaded) = self.stations.load(id).await? else { return Ok(None) };
         let occupied = loaded.ports.iter().any(|other| other.id == *port && other.status == PortStatus::Charging);
@@ -69,11 +72,12 @@ impl ChargingStore {
         Ok(Site::new(station, ports, sessions, terms))
     }
 
-    /// The terms of those sessions that have a cost limit, which settling them needs. Terms that are not understood are
-    /// left out with an error in the log: that limit is not judged, and the others at the site go on.
+    /// Returns the terms of the sessions that have a cost limit. They are needed to settle these sessions. Terms that
+    /// cannot be decoded are left out and logged as an error: the cost limit of that session is not checked, but the
+    /// other sessions of the site continue.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn cost_terms(&self, sessions: &[Session]) -> Result<Terms, StoreError> {
         let limited = sessions.iter().filter(|session| session.limits.max_cost.is_some());
         let mut terms = Terms::new();
@@ -89,13 +93,14 @@ impl ChargingStore {
         Ok(terms)
     }
 
-    /// Writes all that a command changed at a site in one transaction, so that nobody sees one session stopped and its
-    /// neighbours not yet metered up to that instant.
+    /// Writes all changes of a command at a site in one transaction. A reader therefore never sees a stopped session
+    /// beside sessions that have not been metered up to the same instant.
     ///
-    /// Natural ends carry the correlation id of their session's start, everything else that of `context`.
+    /// The event of a natural end carries the correlation id of the session's start. Every other event carries the
+    /// correlation id of `context`.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when an item is not as it was decided on; then nothing was written.
+    /// [`StoreError::ConditionFailed`] if an item has changed since it was read; nothing is written then.
     pub async fn commit(&self, changes: &Changes, context: &EventContext) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         for session in &changes.advanced {
@@ -104,17 +109,18 @@ impl ChargingStore {
         self.commit_with(transaction, changes, context).await
     }
 
-    /// Writes sessions that go on, each by itself, and answers those that somebody else changed first.
+    /// Writes the sessions that continue, each in its own write, and returns the ids of the sessions that another
+    /// writer changed first.
     ///
     /// # Errors
-    /// When the table cannot be written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
     pub async fn save_advanced(&self, sessions: &[Session]) -> Result<Vec<SessionId>, StoreError> {
         let writes: Vec<_> = sessions.iter().map(|session| self.save_tick(session)).collect();
         let stale = stream::iter(writes).buffer_unordered(PARALLEL_SESSIONS);
         stale.try_filter_map(|stale| async move { Ok(stale) }).try_collect().await
     }
 
-    /// Writes a session that goes on, and answers its id if somebody else changed it first.
+    /// Writes a session that continues, and returns its id if another writer changed it first.
     async fn save_tick(&self, session: &Session) -> Result<Option<SessionId>, StoreError> {
         match self.sessions.save_tick(session).await {
             Ok(()) => Ok(None),
@@ -123,11 +129,12 @@ impl ChargingStore {
         }
     }
 
-    /// Writes the ends of a tick in one transaction, after [`ChargingStore::save_advanced`] has written the sessions that
-    /// go on. A crash in between leaves those that end active, so that the next tick still knows whose share was whose.
+    /// Writes the session ends of a tick in one transaction. [`ChargingStore::save_advanced`] must have written the
+    /// sessions that continue before. After a crash in between, the ending sessions are still active, so the next tick
+    /// still knows how the power was shared.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when an item is not as it was decided on; then nothing was written.
+    /// [`StoreError::ConditionFailed`] if an item has changed since it was read; nothing is written then.
     pub async fn commit_ends(&self, changes: &Changes, context: &EventContext) -> Result<(), StoreError> {
         self.commit_with(Transaction::new(), changes, context).await
     }

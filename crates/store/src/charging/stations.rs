@@ -18,7 +18,7 @@ use crate::dynamodb::{
 use crate::error::StoreError;
 use crate::{EventContext, keys};
 
-/// Stations that a page of a search near a place reads: some 500 read units.
+/// The maximum number of stations that a page of a nearby search reads: about 500 read units.
 const MOST_CANDIDATES: usize = 1000;
 
 /// Stations and their ports, in the stations table.
@@ -32,16 +32,16 @@ pub struct StationStore {
 pub struct LoadedStation {
     /// The station.
     pub station: Station,
-    /// Its ports.
+    /// The ports of the station.
     pub ports: Vec<Port>,
 }
 
-/// Which stations are listed.
+/// Selects the stations to list.
 #[derive(Clone, Debug)]
 pub enum StationFilter {
-    /// Those in a state, by id.
+    /// The stations in a status, by id.
     Status(StationStatus),
-    /// Those within a radius (km), nearest first, perhaps only those in a state.
+    /// The stations within a radius (km), nearest first, optionally only those in a status.
     Near(Location, f64, Option<StationStatus>),
 }
 
@@ -74,7 +74,7 @@ struct StationRow {
     outbox: Option<String>,
 }
 
-// `portStatus`, not `status`: the indexes over stations must not see ports.
+// The attribute is `portStatus` and not `status`, because ports must not appear in the indexes of stations.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PortRow {
@@ -95,22 +95,23 @@ struct PortRow {
 }
 
 impl StationStore {
-    /// Stations in `table`.
+    /// Creates the store for `table`.
     #[must_use]
     pub fn new(db: Db, table: impl Into<String>) -> Self {
         Self { table: Table::new(db, table) }
     }
 
-    /// The table.
+    /// Returns the table.
     #[must_use]
     pub fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Reads a station with its ports, as they are now.
+    /// Reads a station with its ports (consistent read).
     ///
     /// # Errors
-    /// When the table cannot be read or an item not understood.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read;
+    /// [`StoreError::Corrupt`] if an item cannot be decoded.
     pub async fn load(&self, id: &StationId) -> Result<Option<LoadedStation>, StoreError> {
         let query = Query { partition: (keys::PK, keys::station(id)), consistent: true, ..Query::default() };
         let mut station = None;
@@ -126,10 +127,10 @@ impl StationStore {
         Ok(station.map(|station| LoadedStation { station, ports }))
     }
 
-    /// Creates a station with its ports, all or nothing.
+    /// Creates a station with its ports in one transaction.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when the id is taken.
+    /// [`StoreError::ConditionFailed`] if the id is taken.
     pub async fn insert(&self, station: &Station, ports: &[Port]) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         transaction.insert(self.table.name(), station_item(station, None)?)?;
@@ -139,10 +140,10 @@ impl StationStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Writes a changed station, with the events of the change, within `transaction`.
+    /// Adds to `transaction` the write of a changed station, with the events of the change.
     ///
     /// # Errors
-    /// When the station cannot be encoded.
+    /// [`StoreError::Corrupt`] if the station cannot be encoded.
     pub fn save_in(
         &self,
         transaction: &mut Transaction,
@@ -162,11 +163,11 @@ impl StationStore {
     /// Deletes a station with its ports.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when the station, the set of its ports or a port changed since it was read.
+    /// [`StoreError::ConditionFailed`] if the station, the set of its ports or a port has changed since it was read.
     pub async fn delete(&self, loaded: &LoadedStation) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         let station = &loaded.station;
-        // Every start and every change of the set of ports changes the station's version.
+        // Every start of a session and every change of the set of ports raises the station's version.
         transaction.delete(delete_if(self.table.name(), station_key(station), "version", number(station.version))?);
         for port in &loaded.ports {
             transaction.delete(delete_if(self.table.name(), port_key(port), "version", number(port.version))?);
@@ -174,10 +175,10 @@ impl StationStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Adds a port.
+    /// Adds a port to a station.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when its id is taken or the station changed since it was read.
+    /// [`StoreError::ConditionFailed`] if the port's id is taken or the station has changed since it was read.
     pub async fn add_port(&self, station: &Station, port: &Port) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         self.bump(&mut transaction, station)?;
@@ -185,10 +186,10 @@ impl StationStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Removes a port.
+    /// Removes a port from a station.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when it or its station changed since it was read.
+    /// [`StoreError::ConditionFailed`] if the port or the station has changed since it was read.
     pub async fn remove_port(&self, station: &Station, port: &Port) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         self.bump(&mut transaction, station)?;
@@ -196,8 +197,8 @@ impl StationStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// A change of the set of ports changes the station's version, so that two such changes at once cannot pass the
-    /// limits on that set together.
+    /// Raises the station's version, because the set of its ports changes. Otherwise two concurrent changes could
+    /// together exceed the limits on that set.
     fn bump(&self, transaction: &mut Transaction, station: &Station) -> Result<(), StoreError> {
         let bump = UpdateExpression::new()
             .set("version", number(station.version + 1))
@@ -207,18 +208,18 @@ impl StationStore {
         Ok(())
     }
 
-    /// Writes a changed port by itself.
+    /// Writes a changed port in its own write.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
+    /// [`StoreError::ConditionFailed`] if another writer changed the port first.
     pub async fn save_port(&self, port: &Port) -> Result<(), StoreError> {
         self.table.update(self.port_change(port, None)?).await
     }
 
-    /// Writes a changed port, with the events of the change, within `transaction`.
+    /// Adds to `transaction` the write of a changed port, with the events of the change.
     ///
     /// # Errors
-    /// When the port cannot be encoded.
+    /// [`StoreError::Corrupt`] if the port cannot be encoded.
     pub fn save_port_in(
         &self,
         transaction: &mut Transaction,
@@ -241,10 +242,11 @@ impl StationStore {
             .build(self.table.name(), port_key(port))
     }
 
-    /// Counts a session in, within `transaction`: only while the station is ACTIVE and configured as it was read.
+    /// Adds to `transaction` the increment of the station's count of charging ports, on condition that the station is
+    /// ACTIVE and its configuration is the one that was read.
     ///
     /// # Errors
-    /// When the update cannot be built.
+    /// [`StoreError::Rejected`] if the update cannot be built.
     pub fn count_in(&self, transaction: &mut Transaction, station: &Station) -> Result<(), StoreError> {
         let update = UpdateExpression::new()
             .add("chargingPorts", 1)
@@ -256,11 +258,11 @@ impl StationStore {
         Ok(())
     }
 
-    /// Counts sessions out at a station that was not read, within `transaction`: only while `running` run there, of
-    /// which `left` are left.
+    /// Adds to `transaction` the decrement of the count of charging ports at a station that was not read, on condition
+    /// that `running` sessions run there. Afterwards `left` sessions run.
     ///
     /// # Errors
-    /// When the update cannot be built.
+    /// [`StoreError::Rejected`] if the update cannot be built.
     pub fn count_out(
         &self,
         transaction: &mut Transaction,
@@ -277,10 +279,10 @@ impl StationStore {
         Ok(())
     }
 
-    /// Frees the port at which `session` charges, within `transaction`, without having read it.
+    /// Adds to `transaction` the update that frees the port where `session` is running, without having read the port.
     ///
     /// # Errors
-    /// When the update cannot be built.
+    /// [`StoreError::Rejected`] if the update cannot be built.
     pub fn free_port(
         &self,
         transaction: &mut Transaction,
@@ -299,10 +301,12 @@ impl StationStore {
         Ok(())
     }
 
-    /// Lists stations (without ports). A page of those near a place can be short, even empty, and still have a next one.
+    /// Lists stations without their ports. A page of a nearby search can be short or even empty and still have a next
+    /// page.
     ///
     /// # Errors
-    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    /// [`StoreError::Domain`] (validation) for a token of another list;
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn list(&self, filter: &StationFilter, page: &PageRequest) -> Result<Page<Station>, StoreError> {
         match filter {
             StationFilter::Status(status) => self.list_by_status(*status, page).await,

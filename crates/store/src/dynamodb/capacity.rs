@@ -1,4 +1,4 @@
-//! How much capacity calls consumed.
+//! The capacity that calls consume.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_sdk_dynamodb::types::ConsumedCapacity;
 use serde::Serialize;
 
-/// Capacity consumed since the counter was made.
+/// Capacity consumed since the counter was created.
 #[derive(Clone, Debug, Default)]
 pub struct Capacity(Arc<Counters>);
 
@@ -18,11 +18,11 @@ struct Counters {
     index_write: AtomicU64,
 }
 
-/// Capacity in `DynamoDB`'s units.
+/// Capacity in the units of `DynamoDB`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Units {
-    /// Read units, of tables and indexes.
+    /// Read units of tables and indexes.
     pub read: f64,
     /// Write units of tables.
     pub table_write: f64,
@@ -30,11 +30,11 @@ pub struct Units {
     pub index_write: f64,
 }
 
-/// Counters hold thousandths: half a read unit is the smallest step.
+/// Factor of the counters, which count thousandths of a unit. The smallest step is half a read unit.
 const MILLI: f64 = 1000.0;
 
 impl Capacity {
-    /// What was consumed so far.
+    /// Returns the capacity consumed so far.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn units(&self) -> Units {

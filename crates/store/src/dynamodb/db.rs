@@ -3,10 +3,10 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 
 use super::capacity::Capacity;
 
-/// A `DynamoDB` client that counts the capacity its calls consume and retries what contention refused.
+/// A `DynamoDB` client that counts the capacity its calls consume and retries calls that failed because of contention.
 ///
-/// It alone retries: the SDK's own retries are turned off, since they leave out conflicts with transactions and multiply
-/// the time that a caller waits.
+/// Only this client retries. The SDK's own retries are turned off, because they do not cover conflicts with
+/// transactions and would multiply the time that a caller waits.
 #[derive(Clone, Debug)]
 pub struct Db {
     client: Client,
@@ -14,7 +14,7 @@ pub struct Db {
 }
 
 impl Db {
-    /// Counts from zero.
+    /// Creates the client wrapper with its counters at zero.
     #[must_use]
     #[allow(clippy::needless_pass_by_value)] // a client is a handle, and every caller has one to give
     pub fn new(client: Client) -> Self {
@@ -22,13 +22,13 @@ impl Db {
         Self { client: Client::from_conf(config.build()), capacity: Capacity::default() }
     }
 
-    /// The client.
+    /// Returns the client.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// What its calls consumed.
+    /// Returns the capacity that the calls consumed.
     #[must_use]
     pub fn capacity(&self) -> &Capacity {
         &self.capacity

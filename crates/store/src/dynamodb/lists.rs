@@ -1,4 +1,4 @@
-//! Lists: a page at a time, in a bounded number of reads.
+//! Lists: one page at a time, with a bounded number of reads.
 
 use std::collections::HashMap;
 
@@ -7,21 +7,21 @@ use super::page::{Page, PageRequest, Position, resume, token};
 use super::table::{Query, Table};
 use crate::error::StoreError;
 
-/// Keys that a list reads at a time, once its first read did not fill the page.
+/// The number of keys per read of a list, after the first read did not fill the page.
 pub(crate) const LIST_READ: usize = 100;
-/// Reads of one page of a list. After these the page ends, however short it is.
+/// The maximum number of reads per page of a list. After these the page ends, however short it is.
 pub(crate) const LIST_READS: usize = 10;
 
 impl Table {
-    /// Lists the items that a query of a keys-only index names, or that a [covering](Query::covering) query reads itself,
-    /// in its order, as far as `keep` accepts them.
+    /// Lists the items that a query finds and `keep` accepts, in the order of the query. The query is of a keys-only
+    /// index, or it is a [covering](Query::covering) query that reads the items itself.
     ///
-    /// `list` describes the list, so that a token of another one is refused. An item that cannot be decoded is left out
-    /// with an error in the log.
+    /// `list` describes the list, so that a token of another list is refused. An item that cannot be decoded is left
+    /// out and logged as an error.
     ///
-    /// A page is read in few reads, however much of it is filtered away. The first read is as long as the page, which is
-    /// all that a list without filter needs. The others have a fixed length. After the last the page ends where it is,
-    /// and its token goes on behind the last item that was looked at.
+    /// A page takes few reads, no matter how many items are filtered out. The first read is as long as the page, which
+    /// is enough for a list without a filter. The other reads have a fixed length. After the last read the page ends,
+    /// and its token continues after the last item that was examined.
     pub(crate) async fn list<T>(
         &self,
         query: &Query<'_>,

@@ -1,4 +1,5 @@
-//! What every aggregate needs of `DynamoDB`: tables, items, queries, lists, transactions, retries and the outbox.
+//! The parts of `DynamoDB` access that every aggregate needs: tables, items, queries, lists, transactions, retries and
+//! the outbox.
 
 mod capacity;
 mod db;

@@ -1,4 +1,4 @@
-//! Searches near a place, by the cells of an index: the nearest first, page by page, in bounded reads.
+//! Nearby searches by the cells of an index: nearest first, page by page, with a bounded number of reads.
 
 use domain::geo::{Cell, Location};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -11,39 +11,40 @@ use super::table::{Query, Table};
 use crate::error::StoreError;
 use crate::keys;
 
-/// Cells of the first read. In a city they are enough; every further read has twice as many.
+/// The number of cells of the first read, which is enough in a city. Every further read has twice as many.
 const FIRST_CELLS: usize = 4;
-/// The most cells that are read at the same time.
+/// The maximum number of cells that are read concurrently.
 const PARALLEL_CELLS: usize = 16;
 
 /// A search in the cell index of a table.
 pub(crate) struct Near<'a> {
     pub table: &'a Table,
-    /// Whether the index has keys only, so that the items behind them must be read.
+    /// Whether the index has only keys, so that the items themselves must be read from the table.
     pub keys_only: bool,
-    /// A page ends after the read with which it has looked at this many items behind its beginning, however short it is.
+    /// A page ends after the read in which it has examined this many items after its beginning, however short it is.
     pub most_items: usize,
     pub at: Location,
     pub radius_km: f64,
-    /// Describes the search, so that a token of another one is refused.
+    /// Description of the search, so that a token of another search is refused.
     pub list: String,
 }
 
-/// A position in a search: all items nearer than `km` were handed out, and of those at that distance all up to `id`.
-/// Tokens have the distance by its bits: a decimal number may come back as another float.
+/// A position in a search: all items nearer than `km` have been returned, and of the items at that distance those up to
+/// `id`. Tokens contain the distance as the bits of the float, because a decimal number may be parsed as another float.
 struct Position<K> {
     km: f64,
     id: Option<K>,
 }
 
 impl Near<'_> {
-    /// Reads a page: the items that have a place and that `keep` accepts, each with its distance, km, nearest first.
+    /// Reads a page: the items that have a place and that `keep` accepts, nearest first, each with its distance in km.
     ///
-    /// Reads the cells from the nearest on, until the page is full with items that are nearer than any cell not yet
-    /// read. Of cells that lie wholly before the page's beginning nothing is read.
+    /// Cells are read from the nearest on, until the page is full of items that are nearer than every unread cell.
+    /// Cells that lie wholly before the beginning of the page are not read.
     ///
     /// # Errors
-    /// A validation error for a token of another search; otherwise when the table cannot be read.
+    /// [`StoreError::Domain`] (validation) for a token of another search;
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn page<T, K>(
         &self,
         page: &PageRequest,
@@ -60,11 +61,11 @@ impl Near<'_> {
         cells.retain(|cell| cell.farthest_km >= begin.km);
         let mut found: Vec<(f64, K, T)> = Vec::new();
         let (mut unread, mut size, mut read) = (&cells[..], FIRST_CELLS, 0);
-        // Everything that is nearer has been read.
+        // Everything nearer than this distance has been read.
         let horizon = |unread: &[Cell]| unread.first().map_or(f64::INFINITY, |cell| cell.nearest_km);
         while !unread.is_empty() {
             let is_full = found.partition_point(|(km, ..)| *km < horizon(unread)) >= page.limit;
-            // A page that ends where it began would be the same for ever.
+            // A page that ends where it began would be returned again and again.
             if is_full || (read >= self.most_items && horizon(unread) > begin.km) {
                 break;
             }
@@ -79,7 +80,7 @@ impl Near<'_> {
                 }
             }
             found.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
-            // One more than the page takes tells that there is a next one.
+            // One item more than the page takes shows that there is a next page.
             found.truncate(page.limit + 1);
             (unread, size) = (later, (size * 2).min(PARALLEL_CELLS));
         }

@@ -3,7 +3,7 @@ use domain::event::{self, Event};
 use crate::EventContext;
 use crate::error::StoreError;
 
-/// The events of a write as the attribute that the streams carry; none, when there are none.
+/// Returns the events of a write as the attribute that the streams carry, or `None` if there are no events.
 pub(crate) fn outbox(
     pk: &str,
     sk: &str,

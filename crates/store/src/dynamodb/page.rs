@@ -12,24 +12,24 @@ use super::table::Query;
 use crate::error::StoreError;
 use crate::keys;
 
-/// The longest sort key that `DynamoDB` takes, bytes.
+/// The maximum length of a sort key in `DynamoDB`, bytes.
 const LONGEST_KEY: usize = 1024;
 
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
-    /// The items on it. A page of a filtered list can be short, even empty, and still have a next one.
+    /// The items of the page. A page of a filtered list can be short or even empty and still have a next page.
     pub items: Vec<T>,
-    /// Where the next page begins; absent on the last.
+    /// The token of the next page; `None` on the last page.
     pub next_token: Option<String>,
 }
 
-/// Which page of a list is asked for.
+/// A request for a page of a list.
 #[derive(Clone, Debug)]
 pub struct PageRequest {
-    /// The most items on it.
+    /// The maximum number of items on the page.
     pub limit: usize,
-    /// The `nextToken` of the page before.
+    /// The `nextToken` of the previous page.
     pub next_token: Option<String>,
 }
 
@@ -40,14 +40,14 @@ struct Token<K> {
     from: K,
 }
 
-/// An opaque token for the rest of the list that `list` describes, after the position `from`.
+/// Returns an opaque token for the rest of the list that `list` describes, after the position `from`.
 pub(crate) fn token<K: Serialize>(list: &str, from: K) -> Result<String, StoreError> {
     let json = serde_json::to_vec(&Token { list: list.to_owned(), from })
         .map_err(|error| StoreError::Rejected(error.to_string()))?;
     Ok(URL_SAFE_NO_PAD.encode(json))
 }
 
-/// The position in a token of the same list.
+/// Returns the position in a token, which must belong to the same list.
 pub(crate) fn resume<K: DeserializeOwned>(list: &str, token: Option<&str>) -> Result<Option<K>, StoreError> {
     let Some(text) = token else { return Ok(None) };
     let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong_token())?;
@@ -58,23 +58,24 @@ pub(crate) fn resume<K: DeserializeOwned>(list: &str, token: Option<&str>) -> Re
     Ok(Some(token.from))
 }
 
-/// The refusal of a token that was not handed out for this list.
+/// Returns the error for a token that does not belong to this list.
 pub(crate) fn wrong_token() -> StoreError {
     DomainError::invalid("nextToken", "must be the nextToken of the page before, of the same list").into()
 }
 
-/// A position in a query: the values of an item's keys, without their names and without the partition. The query
-/// supplies those, so a forged token cannot leave its partition or name another attribute.
+/// A position in a query: the key values of an item, without the names of the attributes and without the partition. The
+/// query supplies those, so a forged token cannot leave its partition or name another attribute.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Position {
-    /// Sort key of the index or table.
+    /// Value of the sort key of the index or table.
     sort: String,
-    /// Primary key of the item in its table, in the order of [`keys::PRIMARY`]; empty in a query of the table itself.
+    /// Values of the item's primary key in its table, in the order of [`keys::PRIMARY`]. Empty in a query of the table
+    /// itself.
     primary: Vec<String>,
 }
 
 impl Position {
-    /// The position of `item`, which the query found.
+    /// Returns the position of `item`, which the query found.
     pub fn of(query: &Query<'_>, item: &Item) -> Result<Self, StoreError> {
         let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
         let sort =
@@ -86,15 +87,15 @@ impl Position {
         Ok(Self { sort, primary })
     }
 
-    /// Its sort key.
+    /// Returns the value of the sort key.
     pub fn sort(&self) -> &str {
         &self.sort
     }
 
-    /// The key after which the query goes on.
+    /// Returns the key after which the query continues.
     ///
     /// # Errors
-    /// A validation error for values that are no keys of the query.
+    /// [`StoreError::Domain`] (validation) for values that cannot be keys of the query.
     pub fn into_key(self, query: &Query<'_>) -> Result<Item, StoreError> {
         let primary: &[&str] = match query.index {
             None => &[],
@@ -105,7 +106,7 @@ impl Position {
         let fits = self.primary.len() == primary.len()
             && self.primary.iter().chain([&self.sort]).all(is_key)
             && query.covers(&self.sort)
-            // Where the index sorts by a part of the primary key, both say the same.
+            // If the index sorts by a part of the primary key, both values must be the same.
             && primary.iter().zip(&self.primary).all(|(name, value)| *name != query.sort || *value == self.sort);
         if !fits {
             return Err(wrong_token());

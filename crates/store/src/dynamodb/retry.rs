@@ -1,4 +1,4 @@
-//! When a call is made again, and how a write whose answer was lost is known.
+//! The rules for when a call is retried, and the detection of writes whose response was lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,10 @@ use backon::{ExponentialBuilder, Retryable};
 
 use crate::error::StoreError;
 
-/// A call that did not succeed within this time is not tried again: its caller, which has 15 s, still answers.
+/// The time after which a failed call is not retried any more. The caller has 15 s and can still respond.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether an attempt at a write ended without an answer: it may have had its effect.
+/// Whether an attempt at a write ended without a response, so that it may have taken effect.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LostAnswer(Arc<AtomicBool>);
 
@@ -43,7 +43,7 @@ impl Intercept for LostAnswer {
     }
 }
 
-/// Jittered pauses between tries: 20 ms to 1 s, 8 times at most.
+/// Returns the jittered pauses between tries: from 20 ms to 1 s, at most 8 times.
 pub(crate) fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_jitter()
@@ -52,7 +52,8 @@ pub(crate) fn backoff() -> ExponentialBuilder {
         .with_max_times(8)
 }
 
-/// Makes a call, and makes it again after a pause while the table is busy, works on a transaction or cannot be reached.
+/// Makes a call, and repeats it after a pause while the table is busy, is processing a transaction or cannot be
+/// reached.
 ///
 /// # Errors
 /// The last error of the call.
@@ -62,6 +63,6 @@ where
 {
     let watch = Stopwatch::now();
     let tries = call.retry(backoff()).when(|error| error.is_retryable() && watch.elapsed() < PATIENCE);
-    // Boxed: the layout of a whole handler's future would exceed the compiler's depth limit.
+    // The future is boxed because the layout of a whole handler's future would exceed the compiler's depth limit.
     Box::pin(tries.into_future()).await
 }

@@ -1,4 +1,4 @@
-//! Lists over an index whose partitions are divided into shards, so that a burst of writes spreads over them.
+//! Lists over an index whose partitions are divided into shards, so that a burst of writes is spread over them.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -15,34 +15,34 @@ use super::time;
 use crate::error::StoreError;
 use crate::keys::{self, SHARDS};
 
-/// Below every timestamp.
+/// Sorts before every timestamp.
 const BEGINNING: &str = "0";
 
-/// A list of one value over all shards of a keys-only index, sorted by a timestamp.
+/// A list of the items with one value over all shards of a keys-only index, sorted by a timestamp.
 #[derive(Clone, Debug)]
 pub(crate) struct ShardedQuery<'a> {
     pub index: &'a str,
-    /// Attribute with the value and the shard: the index's partition key.
+    /// Attribute with the value and the shard: the partition key of the index.
     pub attribute: &'a str,
     /// The value that is listed.
     pub value: &'a str,
-    /// Attribute with the timestamp: the index's sort key.
+    /// Attribute with the timestamp: the sort key of the index.
     pub sort: &'a str,
-    /// Bounds of the timestamp, both within.
+    /// Inclusive bounds of the timestamp.
     pub between: Option<(String, String)>,
 }
 
-/// Where a list goes on: after this key, which is in this shard.
+/// The position at which a list continues: after this key, which is in this shard.
 ///
-/// The list is in order of (time, newest first; shard; key), so one position says enough for all shards: those before
-/// it have shown everything of its instant, those after it nothing.
+/// The list is in order of time (newest first), then shard, then key. So one position is enough for all shards: the
+/// shards before it have returned everything of its instant, and the shards after it have returned nothing of it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Position {
     shard: u32,
     at: page::Position,
 }
 
-/// What is known of a shard: keys that were read and not shown yet, and where to read on.
+/// The state of one shard: the keys that were read and not yet returned, and where to read next.
 struct Head<'a> {
     shard: u32,
     query: Query<'a>,
@@ -57,9 +57,9 @@ enum Next {
 }
 
 impl Table {
-    /// Lists what all shards of a keys-only index find, newest first, as far as `keep` likes it.
+    /// Lists the items that the query finds in all shards of a keys-only index and that `keep` accepts, newest first.
     ///
-    /// `list` describes the list, so that a token of another one is refused.
+    /// `list` describes the list, so that a token of another list is refused.
     pub(crate) async fn list_sharded<T>(
         &self,
         query: &ShardedQuery<'_>,
@@ -96,13 +96,13 @@ impl Table {
         Ok(Page { items: kept, next_token })
     }
 
-    /// The next keys of the list, at most `limit`, each with its shard.
+    /// Returns the next keys of the list, at most `limit`, each with its shard.
     async fn newest(&self, heads: &mut [Head<'_>], sort: &str, limit: usize) -> Result<Vec<(u32, Item)>, StoreError> {
-        // Twice an even share: most pages are filled by one query of each shard.
+        // Twice an even share, so that most pages need only one query per shard.
         let size = i32::try_from(2 * limit.div_ceil(SHARDS as usize)).unwrap_or(i32::MAX);
         let mut found = Vec::with_capacity(limit);
         while found.len() < limit {
-            // Which key comes next is known only while every shard that has more shows its next one.
+            // The next key is known only if every shard that has more keys shows its next one.
             try_join_all(heads.iter_mut().map(|head| self.read_on(head, size))).await?;
             let newest = heads.iter_mut().filter(|head| !head.keys.is_empty());
             let newest =
@@ -129,10 +129,10 @@ impl Table {
 }
 
 impl<'a> ShardedQuery<'a> {
-    /// Every shard, from `position` on.
+    /// Returns every shard, from `position` on.
     ///
     /// # Errors
-    /// A validation error for a position that was not handed out for this list.
+    /// [`StoreError::Domain`] (validation) for a position that does not belong to this list.
     fn heads(&self, position: Option<Position>) -> Result<Vec<Head<'a>>, StoreError> {
         let Some(Position { shard: last, at }) = position else {
             let head = |shard| Head::new(shard, self.shard(shard, self.between.clone()), Next::Beginning);
@@ -144,7 +144,8 @@ impl<'a> ShardedQuery<'a> {
         let key = at.into_key(&self.shard(last, self.between.clone()))?;
         let from = self.between.as_ref().map_or(BEGINNING, |(from, _)| from);
         let head = |shard| {
-            // Shards before it have shown everything of this instant; of those behind it all of it is still to come.
+            // The shards before the position have returned everything of this instant; the shards after it have
+            // returned nothing of it.
             let latest = if shard < last { instant - chrono::TimeDelta::milliseconds(1) } else { instant };
             let between = (from.to_owned(), time::text(&latest));
             let next = if shard == last { Next::After(key.clone()) } else { Next::Beginning };
@@ -153,7 +154,7 @@ impl<'a> ShardedQuery<'a> {
         Ok((0..SHARDS).filter_map(head).collect())
     }
 
-    /// The query of one shard.
+    /// Returns the query of one shard.
     fn shard(&self, shard: u32, between: Option<(String, String)>) -> Query<'a> {
         Query {
             index: Some(self.index),

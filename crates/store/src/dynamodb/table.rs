@@ -15,37 +15,37 @@ use super::transaction::{Update, is_same_item};
 use crate::error::{StoreError, classify};
 use crate::keys;
 
-/// `BatchGetItem`'s limit.
+/// The maximum number of keys in a `BatchGetItem` call.
 const BATCH: usize = 100;
-/// Batches read at the same time.
+/// The number of batches that are read concurrently.
 const PARALLEL_BATCHES: usize = 8;
-/// A table, by its name and the database that it is in.
+/// A table: its name and the database that contains it.
 #[derive(Clone, Debug)]
 pub struct Table {
     db: Db,
     name: String,
 }
 
-/// A query of one partition of a table or index.
+/// A query of one partition of a table or an index.
 #[derive(Default)]
 pub(crate) struct Query<'a> {
     pub index: Option<&'a str>,
     /// Partition key attribute and its value.
     pub partition: (&'a str, String),
-    /// Sort key attribute; lists need it for their tokens.
+    /// Sort key attribute. Lists need it for their tokens.
     pub sort: &'a str,
-    /// Sort key attribute and what it begins with.
+    /// Sort key attribute and its prefix.
     pub prefix: Option<(&'a str, String)>,
-    /// Sort key attribute and its bounds, both within; instead of a prefix.
+    /// Sort key attribute and its inclusive bounds. Cannot be combined with a prefix.
     pub between: Option<(&'a str, String, String)>,
     pub newest_first: bool,
     pub consistent: bool,
-    /// Whether the table or index that is queried has all of an item that is listed, not just its keys.
+    /// Whether the queried table or index contains the whole items, not only their keys.
     pub covering: bool,
 }
 
 impl Query<'_> {
-    /// Whether a sort key lies within the query's bounds.
+    /// Returns whether a sort key lies within the bounds of the query.
     pub fn covers(&self, sort: &str) -> bool {
         self.prefix.as_ref().is_none_or(|(_, prefix)| sort.starts_with(prefix.as_str()))
             && self.between.as_ref().is_none_or(|(_, from, to)| (from.as_str()..=to.as_str()).contains(&sort))
@@ -53,26 +53,27 @@ impl Query<'_> {
 }
 
 impl Table {
-    /// The table `name`.
+    /// Creates the table `name`.
     #[must_use]
     pub fn new(db: Db, name: impl Into<String>) -> Self {
         Self { db, name: name.into() }
     }
 
-    /// The table's name.
+    /// Returns the name of the table.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The database that the table is in.
+    /// Returns the database that contains the table.
     #[must_use]
     pub fn db(&self) -> &Db {
         &self.db
     }
 
-    /// Opens the connection (name resolution, TLS) so that the first request does not wait for it. It reads a key that
-    /// does not exist and need not fit the table. A failure shows at the first request.
+    /// Opens the connection (name resolution, TLS), so that the first request does not have to wait for it. The
+    /// function reads a key that does not exist and that need not fit the table. A failure appears at the first
+    /// request.
     pub async fn warm(&self) {
         let _ = self.get_once(&key("WARM#UP", keys::METADATA), false).await;
     }
@@ -113,7 +114,7 @@ impl Table {
         Ok(answer.item)
     }
 
-    /// One page of a query, from `start`, and the key at which the next begins.
+    /// Reads one page of a query from `start`, and returns the key at which the next page begins.
     pub(crate) async fn query_page(
         &self,
         query: &Query<'_>,
@@ -165,7 +166,7 @@ impl Table {
         Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key.filter(|key| !key.is_empty())))
     }
 
-    /// Every item of a query, page after page.
+    /// Reads every item of a query, page after page.
     pub(crate) async fn query_all(&self, query: &Query<'_>) -> Result<Vec<Item>, StoreError> {
         let (mut items, mut next) = self.query_page(query, None, None).await?;
         while next.is_some() {
@@ -176,12 +177,12 @@ impl Table {
         Ok(items)
     }
 
-    /// The items behind what a keys-only index found, in no order; missing ones are left out.
+    /// Reads the items that a keys-only index found, in no particular order. Missing items are left out.
     pub(crate) async fn behind(&self, found: &[Item]) -> Result<Vec<Item>, StoreError> {
         self.batch_get_keys(found.iter().map(own_key).collect(), false).await
     }
 
-    /// Reads the items with these keys, in no order; missing ones are left out.
+    /// Reads the items with these keys, in no particular order. Missing items are left out.
     pub(crate) async fn batch_get_keys(&self, keys: Vec<Item>, consistent: bool) -> Result<Vec<Item>, StoreError> {
         let batches: Vec<Vec<Item>> = keys.chunks(BATCH).map(<[Item]>::to_vec).collect();
         let read: Vec<Vec<Item>> = stream::iter(batches)
@@ -193,7 +194,7 @@ impl Table {
     }
 
     async fn batch_get_100(&self, batch: Vec<Item>, consistent: bool) -> Result<Vec<Item>, StoreError> {
-        // The keys that are still to be read, and the items that were.
+        // The keys that must still be read, and the items that have been read.
         let progress = std::sync::Mutex::new((batch, Vec::new()));
         let attempt = || async {
             let keys = lock(&progress).0.clone();
@@ -231,11 +232,11 @@ impl Table {
         Ok((items, left.unwrap_or_default()))
     }
 
-    /// Puts an item whose key must not exist yet. After a lost answer an item that is the same counts as put, as in
-    /// [`Db::update`].
+    /// Inserts an item whose key must not exist yet. After a lost response, an equal item counts as inserted, as in
+    /// [`Self::update`].
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when another item has the key.
+    /// [`StoreError::ConditionFailed`] if another item has the key.
     pub(crate) async fn insert(&self, item: Item) -> Result<(), StoreError> {
         let lost_answer = LostAnswer::default();
         retrying(|| self.insert_once(&item, &lost_answer)).await
@@ -267,7 +268,7 @@ impl Table {
         Ok(())
     }
 
-    /// Deletes an item, if it is there.
+    /// Deletes an item, if it exists.
     pub(crate) async fn delete(&self, key: Item) -> Result<(), StoreError> {
         retrying(|| async {
             let delete = self.db.client().delete_item().table_name(&self.name).set_key(Some(key.clone()));
@@ -279,13 +280,14 @@ impl Table {
         .await
     }
 
-    /// Runs one update by itself.
+    /// Makes one update in its own write.
     ///
-    /// A write whose answer is lost is tried again and then fails by its own success: its condition does not hold any
-    /// more. So after a lost answer an item that is as the update leaves it counts as written.
+    /// A write whose response was lost is retried, and then fails because of its own success: its condition does not
+    /// hold any more. Therefore, after a lost response, an item in the state in which the update leaves it counts as
+    /// written.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when the item is another.
+    /// [`StoreError::ConditionFailed`] if the item is in another state.
     pub(crate) async fn update(&self, update: Update) -> Result<(), StoreError> {
         retrying(|| self.update_once(&update)).await
     }
@@ -335,7 +337,8 @@ mod tests {
 
     const TABLE: &str = "ev-error-logs";
 
-    /// The table over a connection on which calls fail. Its client would try again by itself, as those of functions.
+    /// Returns the table over a connection on which calls fail. The client of the connection would retry by itself,
+    /// like the clients of the functions.
     fn faulty(dynamodb: &EmbeddedDynamoDb) -> (FaultyHttp, Table) {
         let http = FaultyHttp::default();
         let retry = RetryConfig::standard().with_max_attempts(4);
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_throttled_batch_is_read_again() {
+    async fn a_throttled_batch_read_is_retried() {
         let dynamodb = EmbeddedDynamoDb::start().await;
         let (http, table) = faulty(&dynamodb);
         for pk in ["A", "B"] {
@@ -364,12 +367,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_whose_answer_was_lost_is_recognised_as_our_own() {
+    async fn a_write_whose_response_was_lost_is_recognised_as_an_own_write() {
         let dynamodb = EmbeddedDynamoDb::start().await;
         let (http, table) = faulty(&dynamodb);
         http.plan([(0, Fault::LostAnswer)].into());
         table.insert(item("A", 1, "one")).await.unwrap();
-        assert_eq!(http.calls(), 2, "one more try, and not another one by the SDK");
+        assert_eq!(http.calls(), 2, "one retry, and none by the SDK");
         let change = |text: &str| {
             let update = UpdateExpression::new()
                 .set("version", AttributeValue::N("2".to_owned()))
@@ -382,9 +385,9 @@ mod tests {
         };
         http.plan([(0, Fault::LostAnswer)].into());
         table.update(change("")).await.unwrap();
-        assert_eq!(http.calls(), 2, "one more try, and not another one by the SDK");
+        assert_eq!(http.calls(), 2, "one retry, and none by the SDK");
 
-        // Another's write is not ours, even after a lost answer.
+        // The write of another writer is not taken for an own write, even after a lost response.
         http.plan([(0, Fault::LostAnswer)].into());
         assert!(table.insert(item("A", 1, "one")).await.unwrap_err().is_stale());
         http.plan([(0, Fault::LostAnswer)].into());
@@ -393,7 +396,8 @@ mod tests {
         http.plan([(0, Fault::LostAnswer)].into());
         assert!(table.update(missing.build(TABLE, key("B", keys::METADATA)).unwrap()).await.unwrap_err().is_stale());
 
-        // Nor is one that is the same, while every answer arrived: fifty ticks at once write the same.
+        // An equal write by another writer is not taken for an own write either if every response arrived: fifty
+        // concurrent ticks write the same data.
         assert!(table.update(change("")).await.unwrap_err().is_stale());
         http.plan([(0, Fault::Throttle)].into());
         assert!(table.update(change("")).await.unwrap_err().is_stale());

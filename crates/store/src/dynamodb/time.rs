@@ -1,4 +1,4 @@
-//! Timestamps as attributes: RFC 3339, UTC, always three decimals, so that they sort as text.
+//! Timestamps as attributes: RFC 3339 in UTC, always with three decimals, so that they sort as text.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serializer};
@@ -18,7 +18,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTim
 pub mod option {
     use super::{DateTime, Deserialize, Deserializer, Serializer, Utc};
 
-    #[allow(clippy::ref_option)] // the signature serde asks for
+    #[allow(clippy::ref_option)] // serde requires this signature
     pub fn serialize<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
         match at {
             Some(at) => super::serialize(at, serializer),

@@ -13,7 +13,7 @@ use super::item::{Item, describe, storable};
 use super::retry::{LostAnswer, retrying};
 use crate::error::{StoreError, classify};
 
-/// Cancellation reasons that a later try may not meet.
+/// Cancellation reasons that may not occur again on a later try.
 const CONTENTION: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
 
 /// Writes that happen together or not at all.
@@ -24,7 +24,7 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Nothing to write yet.
+    /// Creates an empty transaction.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -46,8 +46,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// As [`Self::insert`], or in place of an item that has expired and that `DynamoDB` has not deleted yet: one whose
-    /// `expiry`, in epoch seconds, is not after `now`.
+    /// Adds an insertion as [`Self::insert`] does, but also replaces an item that has expired and that `DynamoDB` has
+    /// not deleted yet: an item whose `expiry`, in epoch seconds, is not after `now`.
     pub(crate) fn insert_unless_alive(
         &mut self,
         table: &str,
@@ -91,14 +91,14 @@ impl Transaction {
         self.items.push(TransactWriteItem::builder().delete(delete).build());
     }
 
-    /// Writes all of it, or nothing.
+    /// Commits all writes, or none.
     ///
-    /// Contention with other transactions is retried with jittered backoff under one client token, so that an answer
-    /// lost on the way does not write twice.
+    /// Conflicts with other transactions are retried with jittered backoff. All tries have the same client token, so
+    /// that a lost response does not lead to a second write.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] naming the items that are not as they were read; [`StoreError::Unavailable`]
-    /// when contention or throttling outlasted the retries.
+    /// [`StoreError::ConditionFailed`], naming the items that have changed since they were read;
+    /// [`StoreError::Unavailable`] if contention or throttling outlasted the retries.
     pub async fn commit(self, db: &Db) -> Result<(), StoreError> {
         let token = Uuid::now_v7().to_string();
         let attempt = || async {
@@ -143,19 +143,20 @@ impl Transaction {
 #[derive(Clone, Debug)]
 pub(crate) struct Update {
     pub request: types::Update,
-    /// The attributes that are set, each with the placeholder of its value.
+    /// The attributes to set, each with the placeholder of its value.
     sets: Vec<(String, String)>,
     removes: Vec<String>,
-    /// Whether the item does not tell that the update was made: it adds to a number, or sets an entry of a map.
+    /// Whether the item cannot show that the update was made, because the update adds to a number or sets an entry of a
+    /// map.
     unrecognisable: bool,
-    /// Shared by its clones, so that it is known in every attempt at writing it.
+    /// Shared by all clones of the update, so that every attempt at writing it sees a lost response.
     pub lost_answer: LostAnswer,
 }
 
 impl Update {
-    /// Whether `item` is as this update leaves it.
+    /// Returns whether `item` is in the state in which this update leaves it.
     ///
-    /// An amount that was added cannot be recognised.
+    /// An update that adds an amount cannot be recognised.
     pub fn is_done(&self, item: &Item) -> bool {
         let values = self.request.expression_attribute_values();
         let is_set = |(attribute, value): &(String, String)| {
@@ -166,12 +167,12 @@ impl Update {
     }
 }
 
-/// Whether two items are the same.
+/// Returns whether two items are equal.
 pub(crate) fn is_same_item(a: &Item, b: &Item) -> bool {
     a.len() == b.len() && a.iter().all(|(name, value)| b.get(name).is_some_and(|other| is_same(value, other)))
 }
 
-/// Whether two values are the same: `DynamoDB` answers a number in another notation than it was given.
+/// Returns whether two values are equal. `DynamoDB` may return a number in another notation than it was written in.
 fn is_same(a: &AttributeValue, b: &AttributeValue) -> bool {
     match (a, b) {
         (AttributeValue::N(a), AttributeValue::N(b)) => a == b || a.parse::<f64>().ok() == b.parse::<f64>().ok(),
@@ -183,11 +184,11 @@ fn is_same(a: &AttributeValue, b: &AttributeValue) -> bool {
     }
 }
 
-/// An update expression in the making: every attribute name and value is a placeholder.
+/// A builder of update expressions. Every attribute name and value is a placeholder.
 #[derive(Debug, Default)]
 pub(crate) struct UpdateExpression {
     sets: Vec<(String, String)>,
-    /// Entries of map attributes that are set.
+    /// The entries of map attributes to set.
     entries: Vec<String>,
     removes: Vec<String>,
     adds: Vec<String>,
@@ -213,7 +214,7 @@ impl UpdateExpression {
         placeholder
     }
 
-    /// Sets every attribute of `row`, and removes those of `optional` that it lacks.
+    /// Sets every attribute of `row`, and removes the attributes of `optional` that `row` lacks.
     pub fn set_all(mut self, row: Item, optional: &[&str]) -> Self {
         for attribute in optional {
             if !row.contains_key(*attribute) {
@@ -233,9 +234,9 @@ impl UpdateExpression {
         self
     }
 
-    /// Sets one entry of a map attribute and leaves its other entries.
+    /// Sets one entry of a map attribute and keeps its other entries.
     pub fn set_entry(mut self, attribute: &str, entry: &str, value: AttributeValue) -> Self {
-        // An entry's name may hold characters that a placeholder cannot.
+        // The name of an entry may contain characters that are not allowed in a placeholder.
         let placeholder = format!("#entry{}", self.entries.len());
         let set = format!("{}.{placeholder} = {}", self.name(attribute), self.value(value));
         self.names.insert(placeholder, entry.to_owned());
@@ -265,7 +266,8 @@ impl UpdateExpression {
         self.only_if("version", AttributeValue::N(version.to_string()))
     }
 
-    /// Only where there is no item yet, or `sort` lies above the item's, or is the same and `tie` lies above the item's.
+    /// Adds the condition that there is no item yet, or that `sort` is above the item's value, or that it is equal and
+    /// `tie` is above the item's value.
     pub fn only_if_later(mut self, sort: (&str, AttributeValue), tie: (&str, AttributeValue)) -> Self {
         let (sort_name, sort_value) = (self.name(sort.0), self.value(sort.1));
         let (tie_name, tie_value) = (self.name(tie.0), self.value(tie.1));
@@ -277,7 +279,7 @@ impl UpdateExpression {
         self
     }
 
-    /// Only where there is no such attribute yet, or it does not lie above `value`.
+    /// Adds the condition that there is no such attribute yet, or that it is not above `value`.
     pub fn only_unless_above(mut self, attribute: &str, value: AttributeValue) -> Self {
         let (name, value) = (self.name(attribute), self.value(value));
         self.conditions.push(format!("(attribute_not_exists({name}) OR {name} <= {value})"));
@@ -320,7 +322,7 @@ fn placeholder(attribute: &str) -> String {
     format!("#{attribute}")
 }
 
-/// A delete that holds only while `attribute` is `is`.
+/// Returns a delete on condition that `attribute` equals `is`.
 pub(crate) fn delete_if(table: &str, key: Item, attribute: &str, is: AttributeValue) -> Result<Delete, StoreError> {
     Delete::builder()
         .table_name(table)

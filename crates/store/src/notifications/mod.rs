@@ -12,24 +12,24 @@ use crate::dynamodb::{
 use crate::error::StoreError;
 use crate::keys;
 
-/// When an item expires, epoch seconds: `DynamoDB` deletes it some time after that.
+/// Attribute with the time when an item expires, in epoch seconds. `DynamoDB` deletes the item some time later.
 const EXPIRES_AT: &str = "expiresAt";
 
-/// The error log, in the error-logs table. Its sort key is when the entry's cause happened.
+/// The error log, in the error-logs table. The sort key is when the reported problem occurred.
 #[derive(Clone, Debug)]
 pub struct ErrorLogStore {
     table: Table,
     retention: TimeDelta,
 }
 
-/// Which entries are listed, newest first: one of them picks the index, the others filter.
+/// Selects the entries to list, newest first. One of the conditions selects the index; the others are filters.
 #[derive(Clone, Debug, Default)]
 pub struct ErrorLogFilter {
-    /// Of this level.
+    /// Entries of this level.
     pub level: Option<Level>,
-    /// Reported by this service.
+    /// Entries reported by this service.
     pub service: Option<String>,
-    /// In this state.
+    /// Entries in this status.
     pub status: Option<LogStatus>,
 }
 
@@ -52,8 +52,8 @@ struct LogRow {
     handled_at: Option<Instant>,
     published: bool,
     version: u64,
-    /// For the indexes alone, as are the two below: every end of a session is worth two or three entries of one level
-    /// and service.
+    /// Partition key of an index, like the two attributes below; used for nothing else. They are sharded because every
+    /// session end causes two or three entries of one level and service.
     #[serde(skip_deserializing)]
     level_shard: String,
     #[serde(skip_deserializing)]
@@ -65,13 +65,13 @@ struct LogRow {
 }
 
 impl ErrorLogStore {
-    /// Entries in `table`, forgotten `retention` after they were reported or handled last.
+    /// Creates the store for `table`. Entries expire `retention` after they were last reported or handled.
     #[must_use]
     pub fn new(db: Db, table: impl Into<String>, retention: TimeDelta) -> Self {
         Self { table: Table::new(db, table), retention }
     }
 
-    /// The table.
+    /// Returns the table.
     #[must_use]
     pub fn table(&self) -> &Table {
         &self.table
@@ -80,18 +80,19 @@ impl ErrorLogStore {
     /// Adds an entry that is reported at `now`.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when it exists already.
+    /// [`StoreError::ConditionFailed`] if the entry already exists.
     pub async fn insert(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
         let pk = keys::error_log(&entry.id);
         self.table.insert(encode(&pk, LogRow::new(entry, self.expiry(entry, now)))?).await
     }
 
-    /// Adds an entry, reported at `now`, whose id alone, whenever it is reported, stands for it.
+    /// Adds an entry that is reported at `now` and that is identified by its id alone, whenever it is reported.
     ///
-    /// The key holds the time as well, so a marker beside the entry makes the id unique. It expires with the entry.
+    /// The primary key also contains the time, so a marker item beside the entry makes the id unique. The marker
+    /// expires with the entry.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when it exists already and has not expired.
+    /// [`StoreError::ConditionFailed`] if the entry already exists and has not expired.
     pub async fn insert_once(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
         let pk = keys::error_log(&entry.id);
         let expiry = self.expiry(entry, now);
@@ -107,37 +108,37 @@ impl ErrorLogStore {
         entry.expires_at(now, self.retention).map(|at| at.timestamp())
     }
 
-    /// Reads an entry as it is now.
+    /// Reads an entry (consistent read).
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn load(&self, id: &LogId) -> Result<Option<LogEntry>, StoreError> {
         let pk = keys::error_log(id);
         let query =
             Query { partition: (keys::PK, pk.clone()), newest_first: true, consistent: true, ..Query::default() };
         let (items, _) = self.table.query_page(&query, None, Some(1)).await?;
-        // The marker may outlive its entry by the days that DynamoDB takes to delete what has expired.
+        // The marker may outlive its entry by the days that DynamoDB takes to delete expired items.
         let is_entry = |item: &Item| item.get(keys::SK) != Some(&AttributeValue::S(keys::UNIQUE.to_owned()));
         let entry = items.into_iter().find(is_entry);
         entry.map(|item| decode::<LogRow>(&pk, item).map(LogRow::into_entry)).transpose()
     }
 
-    /// Writes a changed entry. When it expires stays as it was.
+    /// Writes a changed entry. Its expiry does not change.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
+    /// [`StoreError::ConditionFailed`] if another writer changed the entry first.
     pub async fn save(&self, entry: &LogEntry) -> Result<(), StoreError> {
         let update = change(entry, None)?.build(self.table.name(), entry_key(entry))?;
         self.table.update(update).await
     }
 
-    /// Writes an entry that was handled at `now`, and when it expires from then on.
+    /// Writes an entry that was handled at `now`, with its new expiry.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when somebody else changed it first.
+    /// [`StoreError::ConditionFailed`] if another writer changed the entry first.
     pub async fn save_handled(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
         let expiry = self.expiry(entry, now);
-        // The marker must not expire before its entry. An entry without one gets one, which does no harm.
+        // The marker must not expire before its entry. An entry without a marker gets one, which does no harm.
         let marker = match expiry {
             Some(at) => UpdateExpression::new().set(EXPIRES_AT, AttributeValue::N(at.to_string())),
             None => UpdateExpression::new().remove(EXPIRES_AT),
@@ -148,10 +149,11 @@ impl ErrorLogStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Lists entries that have not expired at `now`, newest first. Without any filter those that are OPEN.
+    /// Lists the entries that have not expired at `now`, newest first. Without any filter, lists the OPEN entries.
     ///
     /// # Errors
-    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    /// [`StoreError::Domain`] (validation) for a token of another list;
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn list(
         &self,
         filter: &ErrorLogFilter,

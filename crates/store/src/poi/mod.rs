@@ -17,29 +17,30 @@ use crate::dynamodb::{
 use crate::error::StoreError;
 use crate::{EventContext, keys};
 
-/// POIs that a page of a search looks at: some 2 MB of the index.
+/// The maximum number of POIs that a page of a search examines: about 2 MB of the index.
 const MOST_CANDIDATES: usize = 5000;
-/// Shards of the manifest written at the same time.
+/// The number of manifest shards that are written concurrently.
 const PARALLEL_SHARDS: usize = 16;
 const MODIFIED: &str = "modified";
 const VERSION: &str = "version";
 
-/// The mirror of OpenChargeMap: POIs, reference data, the manifest of what is there, and how far it is.
+/// The mirror of OpenChargeMap: POIs, reference data, the manifest of the mirrored POIs, and the progress of the
+/// mirror.
 #[derive(Clone, Debug)]
 pub struct PoiStore {
     table: Table,
 }
 
-/// The state of the mirror, and the version in which it was read.
+/// The state of the mirror, with the version at which it was read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadedState {
     /// The state.
     pub state: State,
-    /// 0 where nothing is stored yet.
+    /// Version of the stored state; 0 if nothing is stored yet.
     pub version: u64,
 }
 
-/// A POI in two parts: an index that carries the summaries answers searches by itself.
+/// A POI in two parts. An index that contains the summaries can answer searches without reading the table.
 #[derive(Debug, Serialize, Deserialize)]
 struct PoiRow {
     summary: String,
@@ -52,7 +53,7 @@ struct PoiRow {
     country: Option<String>,
 }
 
-/// What an index knows of a POI.
+/// The part of a POI that the indexes contain.
 #[derive(Debug, Deserialize)]
 struct SummaryRow {
     summary: String,
@@ -80,22 +81,22 @@ struct FailedRow<'a> {
 }
 
 impl PoiStore {
-    /// POIs in `table`.
+    /// Creates the store for `table`.
     #[must_use]
     pub fn new(db: Db, table: impl Into<String>) -> Self {
         Self { table: Table::new(db, table) }
     }
 
-    /// The table.
+    /// Returns the table.
     #[must_use]
     pub fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Writes a POI, unless the mirror has a newer one. Answers whether it did.
+    /// Writes a POI unless the mirror has a newer one. Returns whether it was written.
     ///
     /// # Errors
-    /// When the table cannot be written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
     pub async fn put(&self, poi: &Poi) -> Result<bool, StoreError> {
         let pk = keys::poi(poi.summary.ocm_id);
         let row = PoiRow {
@@ -116,10 +117,10 @@ impl PoiStore {
         }
     }
 
-    /// Removes a POI, or what was kept aside under its id. It may be gone already.
+    /// Removes a POI, and the record that was set aside under its id, if they exist.
     ///
     /// # Errors
-    /// When the table cannot be written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
     pub async fn remove(&self, id: u32) -> Result<(), StoreError> {
         for pk in [keys::poi(id), keys::failed_poi(id)] {
             self.table.delete(key(&pk, keys::METADATA)).await?;
@@ -127,10 +128,10 @@ impl PoiStore {
         Ok(())
     }
 
-    /// Keeps a record aside that is not understood, with the reason.
+    /// Sets aside a record that cannot be parsed, with the reason.
     ///
     /// # Errors
-    /// When the table cannot be written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
     pub async fn keep_aside(&self, id: u32, record: &str, reason: &str, seen_at: Instant) -> Result<(), StoreError> {
         let pk = keys::failed_poi(id);
         let row = encode(&pk, FailedRow { reason, record, seen_at })?;
@@ -141,7 +142,7 @@ impl PoiStore {
     /// Reads a POI.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn load(&self, id: u32) -> Result<Option<Poi>, StoreError> {
         let pk = keys::poi(id);
         let row: Option<PoiRow> = self.table.get(&pk, keys::METADATA, false).await?;
@@ -152,13 +153,15 @@ impl PoiStore {
         .transpose()
     }
 
-    /// The POIs within `radius_km` of a place that `filter` accepts, nearest first, each with its distance, km.
+    /// Returns the POIs within `radius_km` of a place that `filter` accepts, nearest first, each with its distance in
+    /// km.
     ///
-    /// Reads the cells from the nearest on, and no more of them than the page needs. A page can be short, even empty, and
-    /// still have a next one.
+    /// Cells are read from the nearest on, and only as many as the page needs. A page can be short or even empty and
+    /// still have a next page.
     ///
     /// # Errors
-    /// A validation error for a token of another search; otherwise when the table cannot be read.
+    /// [`StoreError::Domain`] (validation) for a token of another search;
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn near(
         &self,
         at: Location,
@@ -178,10 +181,11 @@ impl PoiStore {
         near.page(page, summary, place, |poi| filter.accepts(poi)).await
     }
 
-    /// The POIs of a country that `filter` accepts, in no particular order.
+    /// Returns the POIs of a country that `filter` accepts, in no particular order.
     ///
     /// # Errors
-    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    /// [`StoreError::Domain`] (validation) for a token of another list;
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn of_country(
         &self,
         country_id: u32,
@@ -202,7 +206,7 @@ impl PoiStore {
     /// Writes one kind of the reference data.
     ///
     /// # Errors
-    /// When the table cannot be written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
     pub async fn put_reference(&self, kind: &str, entries: &[Value]) -> Result<(), StoreError> {
         let pk = keys::poi_reference(kind);
         let row = encode(&pk, ReferenceRow { entries: json(&pk, &entries)? })?;
@@ -214,27 +218,27 @@ impl PoiStore {
     /// Reads one kind of the reference data.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn reference(&self, kind: &str) -> Result<Option<Vec<Value>>, StoreError> {
         let pk = keys::poi_reference(kind);
         let row: Option<ReferenceRow> = self.table.get(&pk, keys::METADATA, false).await?;
         row.map(|row| parse(&pk, &row.entries)).transpose()
     }
 
-    /// Reads how far the mirror is.
+    /// Reads the progress of the mirror.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn load_state(&self) -> Result<LoadedState, StoreError> {
         let row: Option<StateRow> = self.table.get(keys::POI_STATE, keys::METADATA, true).await?;
         let Some(row) = row else { return Ok(LoadedState::default()) };
         Ok(LoadedState { state: parse(keys::POI_STATE, &row.state)?, version: row.version })
     }
 
-    /// Writes how far the mirror is, with the events that ride on it, if it is still as it was read.
+    /// Writes the progress of the mirror with its events, on condition that it has not changed since it was read.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when somebody else wrote it meanwhile.
+    /// [`StoreError::ConditionFailed`] if another writer wrote it meanwhile.
     pub async fn save_state(
         &self,
         loaded: &mut LoadedState,
@@ -258,7 +262,7 @@ impl PoiStore {
     /// Reads the manifest.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn load_manifest(&self) -> Result<Manifest, StoreError> {
         let pks = (0..SHARDS).map(|number| key(&keys::poi_manifest(number), keys::METADATA)).collect();
         let items = self.table.batch_get_keys(pks, true).await?;
@@ -266,10 +270,10 @@ impl PoiStore {
         Ok(Manifest::new(shards))
     }
 
-    /// Writes the shards of the manifest that have changed, each if it is still as it was read.
+    /// Writes the changed shards of the manifest, each on condition that it has not changed since it was read.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when somebody else wrote one meanwhile.
+    /// [`StoreError::ConditionFailed`] if another writer wrote a shard meanwhile.
     pub async fn save_manifest(&self, manifest: &mut Manifest) -> Result<(), StoreError> {
         let changed: Vec<(u32, u64, Vec<u8>)> =
             manifest.changed().map(|(number, shard)| (number, shard.version, shard.encode())).collect();

@@ -25,24 +25,26 @@ use uuid::Uuid;
 use crate::dynamodb::{Page, PageRequest, resume, token};
 use crate::error::StoreError;
 
-/// Objects read or written at the same time.
+/// The number of objects that are read or written concurrently.
 const PARALLEL: usize = 16;
-/// Batches read for one page of a history. What is not complete after them is left to the next page.
+/// The maximum number of batches that one page of a history reads. The rest is left to the next page.
 const BATCHES_A_PAGE: u64 = 400;
-/// As [`BATCHES_A_PAGE`], in bytes once unpacked: twice what so many usual batches are.
+/// The maximum number of bytes, after decompression, that one page of a history reads: twice the size of
+/// [`BATCHES_A_PAGE`] usual batches.
 const BYTES_A_PAGE: u64 = 64 * MIB;
-/// Pages of keys listed for one page of a history.
+/// The maximum number of pages of keys that one page of a history lists.
 const LISTS_A_PAGE: u64 = 100;
-/// A page that cannot end at its bounds, because everything read overlaps its beginning, is given up at so many times
-/// the bounds.
+/// A page cannot end at its bounds if everything that was read overlaps the beginning of the page. It is given up at
+/// this multiple of the bounds.
 const GIVEN_UP_AT: u64 = 4;
-/// Packed bytes held at the same time, unless a single batch is larger.
+/// The maximum number of compressed bytes held at the same time, unless a single batch is larger.
 const BYTES_AT_ONCE: u64 = 8 * MIB;
-/// No batch of ours comes near it once unpacked: 500 messages of at most 128 KB.
+/// The maximum size of a batch after decompression. The service's own batches have 500 messages of at most 128 KB and
+/// never come near it.
 const LARGEST_BATCH: u64 = 64 * MIB;
 const MIB: u64 = 1024 * 1024;
 
-/// The raw telemetry, in an S3 bucket: what was accepted and what was rejected.
+/// The raw telemetry in an S3 bucket: accepted and rejected messages.
 #[derive(Clone, Debug)]
 pub struct Archive {
     client: Client,
@@ -57,7 +59,7 @@ struct Counters {
     lists: AtomicU64,
 }
 
-/// Requests made since the archive was opened.
+/// The number of requests made since the archive was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ArchiveRequests {
     /// Objects written.
@@ -68,7 +70,7 @@ pub struct ArchiveRequests {
     pub lists: u64,
 }
 
-/// What a history's token says: go on behind this place.
+/// The content of a history token: continue after this place.
 #[derive(Serialize, Deserialize)]
 struct After {
     at: Instant,
@@ -77,20 +79,20 @@ struct After {
 
 /// A message of a history, before its page is known.
 enum Row {
-    /// In an object of its own, to be read when it is on the page.
+    /// A message in an object of its own. The object is read only if the message is on the page.
     Object,
-    /// From a batch.
+    /// A message from a batch.
     Message(Value),
 }
 
 impl Archive {
-    /// In this bucket.
+    /// Creates the archive for `bucket`.
     #[must_use]
     pub fn new(client: Client, bucket: impl Into<String>) -> Self {
         Self { client, bucket: bucket.into(), requests: Arc::default() }
     }
 
-    /// The requests made so far.
+    /// Returns the number of requests made so far.
     #[must_use]
     pub fn requests(&self) -> ArchiveRequests {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -98,19 +100,20 @@ impl Archive {
         ArchiveRequests { puts: get(puts), gets: get(gets), lists: get(lists) }
     }
 
-    /// Keeps one message in an object of its own. The same message again is the same object.
+    /// Stores one message in an object of its own. Storing the same message again writes the same object.
     ///
     /// # Errors
-    /// When the bucket cannot be written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the bucket cannot be written.
     pub async fn keep(&self, message: &Message) -> Result<(), StoreError> {
         self.put(&message.key(), "application/json", message.line.clone().into_bytes()).await
     }
 
-    /// Keeps the messages of a batch, all of one UTC day, in one object: a gzipped line each, in order of their time.
-    /// The same messages again are the same object; one that is there twice is written once.
+    /// Stores the messages of a batch in one object: gzipped, one per line, in order of time. All messages must be of
+    /// one UTC day. Storing the same messages again writes the same object. A message that appears twice is written
+    /// once.
     ///
     /// # Errors
-    /// When the bucket cannot be written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the bucket cannot be written.
     pub async fn keep_batch(&self, messages: &[&Message]) -> Result<(), StoreError> {
         let ordered: BTreeMap<(Instant, Uuid), &Message> =
             messages.iter().map(|message| (message.order(), *message)).collect();
@@ -118,28 +121,30 @@ impl Archive {
         let Some(key) = BatchKey::new(places) else { return Ok(()) };
         let body = pack(ordered.values().map(|message| message.line.as_str()));
         let body = body.map_err(|error| StoreError::corrupt(&key.key, error))?;
-        // No content encoding: a client that undoes it by itself would hand out something else than the name says.
+        // The content encoding is not set, because a client that decodes it automatically would return content that
+        // does not match the name of the object.
         self.put(&key.key, "application/gzip", body).await
     }
 
-    /// Keeps a rejected message with the reason.
+    /// Stores a rejected message with the reason.
     ///
     /// # Errors
-    /// When the bucket cannot be written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the bucket cannot be written.
     pub async fn keep_rejected(&self, rejected: &RejectedMessage) -> Result<(), StoreError> {
         let key = rejected.key();
         let json = serde_json::to_vec_pretty(rejected).map_err(|error| StoreError::corrupt(&key, error))?;
         self.put(&key, "application/json", json).await
     }
 
-    /// The messages of a station of one UTC day, by their time in whole seconds, each once, as they were sent.
+    /// Returns the messages of a station on one UTC day as they were sent, each once, by their time in whole seconds.
     ///
-    /// A page may be short, even empty, and have a next one: it ends where so many batches or bytes have been read, or
-    /// where `has_time` says no.
+    /// A page may be short or even empty and still have a next page: it ends when the bound of batches or bytes is
+    /// reached, or when `has_time` returns false.
     ///
     /// # Errors
-    /// A validation error for a token of another list; a conflict when the day's objects must be restored first, or when
-    /// too many of them overlap; otherwise when the bucket cannot be read, or not in time.
+    /// [`StoreError::Domain`]: a validation error for a token of another list, or a conflict if the objects of the day
+    /// must be restored first or too many of them overlap; [`StoreError::Unavailable`] if the bucket cannot be read in
+    /// time; [`StoreError::Rejected`] if it refuses to be read.
     pub async fn history(
         &self,
         station: &StationId,
@@ -155,7 +160,7 @@ impl Archive {
             rows.insert(place, Row::Object);
         }
         let unread = self.add_batches(station, day, after, (page.limit, has_time), &mut rows).await?;
-        // From the first batch on that was not read, rows may be missing.
+        // Rows may be missing from the first batch on that was not read.
         let unread = unread.map(|at| Place { at, id: Uuid::nil() });
         if let Some(unread) = &unread {
             rows.split_off(unread);
@@ -169,7 +174,7 @@ impl Archive {
         Ok(Page { items: self.read_rows(station, rows).await?, next_token })
     }
 
-    /// The places of the messages in objects of their own, the first `limit` behind `after`.
+    /// Returns the places of the first `limit` messages after `after` that are in objects of their own.
     async fn messages_after(
         &self,
         station: &StationId,
@@ -184,15 +189,15 @@ impl Archive {
             let keys = self.list(&prefix, start).await?;
             let Some((last, _)) = keys.last() else { break };
             start = Some(last.clone());
-            // A place behind `after` may have a key before it: a batch's message can lie in the same second.
+            // A place after `after` may have a key before it, because a batch can contain a message of the same second.
             places
                 .extend(keys.iter().filter_map(|(key, _)| Place::of_key(station, key)).filter(|place| *place > after));
         }
         Ok(places)
     }
 
-    /// Adds what batches hold of a station behind `after`, as far as a page of `limit` needs it. Answers from when on
-    /// batches were not read.
+    /// Adds the messages of a station after `after` that are in batches, as far as a page of `limit` needs them.
+    /// Returns the time from which on batches were not read.
     async fn add_batches(
         &self,
         station: &StationId,
@@ -208,7 +213,7 @@ impl Archive {
             let known = rows.range(..Place { at: frontier, id: Uuid::nil() }).count();
             let is_spent = |times: u64| read >= BATCHES_A_PAGE * times || bytes >= BYTES_A_PAGE * times;
             let is_late = read > 0 && !has_time();
-            // At least what lies at `after` is read, so that every page goes on.
+            // The batches at `after` are always read, so that every page makes progress.
             if known > limit || ((is_spent(1) || is_late) && frontier > after.at) {
                 return Ok(Some(frontier));
             }
@@ -243,12 +248,12 @@ impl Archive {
         Ok(read.into_iter().flatten().collect())
     }
 
-    /// A station's messages in a batch, and the size of the batch once unpacked.
+    /// Returns the messages of a station in a batch, and the size of the batch after decompression.
     async fn read_batch(&self, station: &StationId, key: &str) -> Result<(Vec<(Place, Value)>, u64), StoreError> {
         let Some(bytes) = self.get(key).await? else { return Ok((Vec::new(), 0)) };
-        // Line by line: what it unpacks to need not fit into memory.
+        // Reads line by line, because the decompressed batch need not fit into memory.
         let mut lines = BufReader::new(GzDecoder::new(bytes.as_slice()).take(LARGEST_BATCH));
-        // Lines are written by us, without spaces: most of other stations need not be parsed.
+        // The service writes the lines without spaces, so most lines of other stations need not be parsed.
         let hint = format!("\"station_id\":\"{station}\"");
         let (mut found, mut unpacked, mut line) = (Vec::new(), 0, String::new());
         loop {
@@ -271,7 +276,7 @@ impl Archive {
         Ok(())
     }
 
-    /// An object's content, if it is there.
+    /// Returns the content of an object, if the object exists.
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.requests.gets.fetch_add(1, Ordering::Relaxed);
         let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
@@ -282,7 +287,7 @@ impl Archive {
         Ok(Some(body.to_vec()))
     }
 
-    /// One page of keys in their order, behind `start`, with the sizes of their objects.
+    /// Returns one page of keys in order, after `start`, with the sizes of their objects.
     async fn list(&self, prefix: &str, start: Option<String>) -> Result<Vec<(String, u64)>, StoreError> {
         self.requests.lists.fetch_add(1, Ordering::Relaxed);
         let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).set_start_after(start);
@@ -293,14 +298,14 @@ impl Archive {
     }
 }
 
-/// The batches of a day that may hold something behind a place, in order of their first messages.
+/// The batches of a day that may contain messages after a place, in order of their first messages.
 struct Batches {
     ahead: BTreeSet<Listed>,
-    /// Prompt batches that were listed and not taken; further ones are listed when these run out.
+    /// Prompt batches that were listed and not yet taken. More are listed when these run out.
     prompt: VecDeque<Listed>,
     prefix: String,
     start: Option<String>,
-    /// Batches that end before it have nothing to give.
+    /// Batches that end before this instant contain nothing that is needed.
     from: Instant,
     listed: bool,
     day: NaiveDate,
@@ -352,14 +357,14 @@ impl Batches {
         Ok(())
     }
 
-    /// When the first message of the next batch was measured.
+    /// Returns when the first message of the next batch was measured.
     async fn frontier(&mut self, archive: &Archive) -> Result<Option<Instant>, StoreError> {
         self.fill(archive).await?;
         let fronts = [self.ahead.first(), self.prompt.front()];
         Ok(fronts.into_iter().flatten().map(|listed| listed.batch.first).min())
     }
 
-    /// The next batches: at most `count`, and no further one once they have so many bytes.
+    /// Takes the next batches: at most `count`, and no more once they have `bytes` bytes.
     async fn take(&mut self, archive: &Archive, count: usize, bytes: u64) -> Result<Vec<BatchKey>, StoreError> {
         let (mut taken, mut sum) = (Vec::new(), 0);
         while taken.len() < count && sum < bytes {
@@ -377,7 +382,7 @@ impl Batches {
     }
 }
 
-/// The batches with these keys that do not end before `from`.
+/// Returns the batches with these keys that do not end before `from`.
 fn reaching(keys: &[(String, u64)], from: Instant) -> impl Iterator<Item = Listed> {
     let listed = keys.iter().filter_map(|(key, bytes)| Some(Listed { batch: BatchKey::parse(key)?, bytes: *bytes }));
     listed.filter(move |listed| listed.batch.last >= from)
@@ -390,7 +395,7 @@ fn too_many(day: NaiveDate) -> StoreError {
     DomainError::conflict(message).into()
 }
 
-/// Where a line of a batch belongs in the history of `station`, if it is of that.
+/// Returns the place of a batch's line in the history of `station`, if the line is of that station.
 fn place_of(station: &StationId, line: &str) -> Result<Option<(Place, Value)>, serde_json::Error> {
     let sent: Value = serde_json::from_str(line)?;
     let reading: Reading = serde_json::from_value(sent.clone())?;

@@ -21,7 +21,7 @@ const TIMESTAMP: &str = "timestamp";
 const MESSAGE_ID: &str = "message_id";
 const SILENT: &str = "silent";
 const ROUND: &str = "round";
-/// What was rejected of a station is forgotten after a day without more, s. DynamoDB's time to live does that.
+/// How long the rejections of a station are kept after the last one, s. DynamoDB's time to live deletes them.
 const FORGET_AFTER: i64 = 86_400;
 
 /// The latest state of every battery-swap station, in the telemetry table.
@@ -33,36 +33,37 @@ pub struct TelemetryStore {
 /// The latest state of a battery-swap station.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StationState {
-    /// Its latest reading, by the device's clock.
+    /// The latest reading, by the device's clock.
     pub reading: Reading,
-    /// When we received it.
+    /// When the reading was received.
     pub received_at: Instant,
-    /// Whether it was reported that the station is silent, and not yet that it is back: since which reading.
+    /// The time of the last reading before the silence, if it was reported that the station is silent and not yet that
+    /// it reports again.
     pub silent_since: Option<Instant>,
 }
 
-/// A walk through the whole fleet, page by page, by one run after another.
+/// A round through the whole fleet, page by page, which several runs continue one after another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Round {
-    /// When its first run began.
+    /// When the first run of the round began.
     #[serde(with = "time")]
     pub began_at: Instant,
-    /// Stations found silent so far.
+    /// Number of stations found silent so far.
     pub silent: usize,
-    /// The page of [`TelemetryStore::list`] with which it goes on; none for the first.
+    /// Token of the page of [`TelemetryStore::list`] with which the round continues; `None` for the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
 }
 
 impl Round {
-    /// A round that begins now, with the first page.
+    /// Creates a round that begins now with the first page.
     #[must_use]
     pub fn begun(now: Instant) -> Self {
         Self { began_at: now, silent: 0, next_token: None }
     }
 }
 
-/// Attributes keep the names of the devices' fields.
+/// The attributes have the names of the devices' fields.
 #[derive(Debug, Serialize, Deserialize)]
 struct StateRow {
     station_id: StationId,
@@ -98,24 +99,26 @@ struct RejectionsRow {
 }
 
 impl TelemetryStore {
-    /// Stations in `table`.
+    /// Creates the store for `table`.
     #[must_use]
     pub fn new(db: Db, table: impl Into<String>) -> Self {
         Self { table: Table::new(db, table) }
     }
 
-    /// The table.
+    /// Returns the table.
     #[must_use]
     pub fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Makes a message its station's latest state, unless that is of a later one. Answers whether it did.
+    /// Makes a message the latest state of its station, unless a later message already is. Returns whether it was
+    /// written.
     ///
-    /// One write unit, of the table alone: no attribute of an index changes but with a station's first message.
+    /// The write costs one write unit of the table and none of the index, because only a station's first message
+    /// changes an attribute of the index.
     ///
     /// # Errors
-    /// When the table cannot be written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
     pub async fn record(&self, message: &Message, received_at: Instant) -> Result<bool, StoreError> {
         let reading = &message.reading;
         let row = StateRow::new(message, received_at);
@@ -133,19 +136,20 @@ impl TelemetryStore {
         }
     }
 
-    /// Reads a station's latest state.
+    /// Reads the latest state of a station.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn load(&self, station: &StationId) -> Result<Option<StationState>, StoreError> {
         let row: Option<StateRow> = self.table.get_key(key(station.as_str()), true).await?;
         Ok(row.map(StateRow::into_state))
     }
 
-    /// Lists stations by id.
+    /// Lists the stations by id.
     ///
     /// # Errors
-    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    /// [`StoreError::Domain`] (validation) for a token of another list;
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn list(&self, page: &PageRequest) -> Result<Page<StationState>, StoreError> {
         let query = Query {
             index: Some(keys::FLEET_INDEX),
@@ -157,10 +161,12 @@ impl TelemetryStore {
         self.table.list(&query, "telemetry stations", page, decode, |_| true).await
     }
 
-    /// Notes that a station fell silent, or is back, with the event that says so, if it is still as it was read.
+    /// Records that a station is silent or reports again, with the event of the change, on condition that its state has
+    /// not changed since it was read.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when a newer message came meanwhile, or somebody else noted it.
+    /// [`StoreError::ConditionFailed`] if a newer message arrived meanwhile or another writer recorded the change
+    /// first.
     pub async fn set_silent(
         &self,
         state: &StationState,
@@ -170,7 +176,8 @@ impl TelemetryStore {
     ) -> Result<(), StoreError> {
         let station = &state.reading.station_id;
         let seen = time::text(&state.reading.timestamp);
-        // Of each reading it is said at most once that it is the last, and that it is the first again.
+        // For each reading it is reported at most once that the station fell silent after it, and at most once that the
+        // station reports again with it.
         let version = state.reading.timestamp.timestamp_millis().unsigned_abs() * 2 + u64::from(silent);
         let events = outbox(&format!("TELEMETRY#{station}"), "STATE", version, [event], context)?.unwrap_or_default();
         let change = UpdateExpression::new()
@@ -184,20 +191,20 @@ impl TelemetryStore {
         self.table.update(change.build(self.table.name(), key(station.as_str()))?).await
     }
 
-    /// The round through the fleet that the last run left unfinished, if it left one.
+    /// Returns the round through the fleet that the last run left unfinished, if there is one.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn round(&self) -> Result<Option<Round>, StoreError> {
         let row: Option<RoundRow> = self.table.get_key(key(keys::FLEET_ROUND), true).await?;
-        // A row that is not understood is of another version: a new round begins.
+        // A row that cannot be parsed was written by another version. A new round begins then.
         Ok(row.and_then(|row| row.round).and_then(|text| serde_json::from_str(&text).ok()))
     }
 
-    /// Keeps an unfinished round for the next run, or that there is none.
+    /// Stores an unfinished round for the next run, or stores that there is none.
     ///
     /// # Errors
-    /// When the table cannot be written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
     pub async fn keep_round(&self, round: Option<&Round>) -> Result<(), StoreError> {
         let change = match round {
             Some(round) => {
@@ -210,10 +217,11 @@ impl TelemetryStore {
         self.table.update(change.build(self.table.name(), key(keys::FLEET_ROUND))?).await
     }
 
-    /// Counts the rejection of a station's message; `report` makes the event when there were too many of late.
+    /// Counts the rejection of a station's message. `report` creates the event if there were too many rejections
+    /// recently.
     ///
     /// # Errors
-    /// When the table cannot be read or written.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read or written.
     pub async fn note_rejection(
         &self,
         station: &StationId,

@@ -1,4 +1,4 @@
-//! Data for the tests of the stores, and lists as the tests walk them.
+//! Data for the tests of the stores, and a function that walks through the pages of a list.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // each test binary uses its share
 
 use chrono::{TimeDelta, TimeZone, Utc};
@@ -26,7 +26,7 @@ pub fn context() -> EventContext {
     EventContext { correlation_id: "correlation-1".to_owned(), now: now() }
 }
 
-/// A client of the database to which faults happen, and what makes them happen.
+/// Returns a client of the database on which faults can happen, with the object that plans them.
 pub fn faulty(dynamodb: &EmbeddedDynamoDb) -> (FaultyHttp, store::Client) {
     let http = FaultyHttp::default();
     let config = sdk_config(&dynamodb.endpoint()).into_builder().http_client(http.clone()).build();
@@ -38,7 +38,7 @@ pub fn faulty_db(dynamodb: &EmbeddedDynamoDb) -> (FaultyHttp, Db) {
     (http, Db::new(client))
 }
 
-/// An entry whose time is unique by its number.
+/// Returns a log entry whose time is unique because it depends on its number.
 pub fn log(number: u32, level: Level, service: &str, status: LogStatus) -> LogEntry {
     LogEntry {
         id: domain::id::derive(&["test", &number.to_string()]).into(),
@@ -55,7 +55,7 @@ pub fn log(number: u32, level: Level, service: &str, status: LogStatus) -> LogEn
     }
 }
 
-/// The error log by this client.
+/// Returns the error log of this client.
 pub fn logs_by(db: Db) -> ErrorLogStore {
     ErrorLogStore::new(db, "ev-error-logs", TimeDelta::days(90))
 }
@@ -72,7 +72,7 @@ pub async fn list_logs(
     logs.list(filter, page, now()).await
 }
 
-/// Stations and sessions by this client.
+/// Returns the stations and sessions of this client.
 pub fn charging_by(client: store::Client) -> ChargingStore {
     ChargingStore::new(client, "ev-stations", "ev-sessions")
 }
@@ -132,7 +132,7 @@ pub fn poi(ocm_id: u32, at: (f64, f64), power: Option<f64>, kind: u32) -> Poi {
     Poi { summary, details: PoiDetails::default() }
 }
 
-/// Puts a session of this user at this station, started so many seconds after noon.
+/// Writes a session of this user at this station that started `second` seconds after noon.
 pub async fn put_session(store: &ChargingStore, id: &str, user: &str, station_id: &str, second: i64) -> SessionId {
     let mut station = station(station_id, (52.5, 13.4), StationStatus::Active);
     let request = StartSession {
@@ -154,7 +154,7 @@ pub async fn put_session(store: &ChargingStore, id: &str, user: &str, station_id
     session.id
 }
 
-/// All items of a list, page after page, and how many pages there were.
+/// Returns all items of a list, page by page, and the number of pages.
 pub async fn walk<T>(limit: usize, list: impl AsyncFn(PageRequest) -> Result<Page<T>, StoreError>) -> (Vec<T>, usize) {
     let (mut items, mut next_token) = (Vec::new(), None);
     for pages in 1.. {

@@ -11,48 +11,62 @@ use crate::money::{Currency, amount_schema};
 /// An invoice was issued.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
 pub struct InvoiceGenerated {
+    /// Id of the invoice.
     pub invoice_id: InvoiceId,
+    /// Id of the billed session.
     pub session_id: SessionId,
+    /// Id of the user who pays.
     pub user_id: UserId,
+    /// Id of the station where the session ran.
     pub station_id: StationId,
-    /// PAID or OPEN, as it was issued.
+    /// Status in which the invoice was issued: PAID or OPEN.
     pub status: InvoiceStatus,
+    /// Currency of both totals.
     pub currency: Currency,
+    /// Invoice total excluding VAT.
     #[schemars(schema_with = "amount_schema")]
     pub total_excl_vat: Decimal,
+    /// Invoice total including VAT.
     #[schemars(schema_with = "amount_schema")]
     pub total_incl_vat: Decimal,
+    /// When the invoice was issued.
     pub issued_at: Instant,
 }
 
 /// An invoice was paid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
 pub struct PaymentCompleted {
+    /// Id of the invoice.
     pub invoice_id: InvoiceId,
+    /// Id of the billed session.
     pub session_id: SessionId,
+    /// Id of the user who paid.
     pub user_id: UserId,
-    /// What was due, including VAT.
+    /// Amount that was due and was paid, including VAT.
     #[schemars(schema_with = "amount_schema")]
     pub amount: Decimal,
+    /// Currency of the amount.
     pub currency: Currency,
 }
 
 /// An invoice could not be paid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
 pub struct PaymentFailed {
+    /// Id of the invoice.
     pub invoice_id: InvoiceId,
+    /// Id of the billed session.
     pub session_id: SessionId,
+    /// Id of the user who pays.
     pub user_id: UserId,
-    /// What is due, including VAT.
+    /// Amount that is due, including VAT.
     #[schemars(schema_with = "amount_schema")]
     pub amount: Decimal,
+    /// Currency of the amount.
     pub currency: Currency,
+    /// Why the wallet could not pay the invoice.
     pub reason: PaymentRefusal,
 }
 

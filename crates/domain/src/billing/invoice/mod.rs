@@ -20,15 +20,15 @@ use crate::error::{Checks, DomainError};
 use crate::id::{InvoiceId, SessionId, StationId, UserId};
 use crate::machine::State;
 
-/// State of an invoice.
+/// Status of an invoice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum InvoiceStatus {
-    /// Waits for money.
+    /// Waiting for payment.
     Open,
-    /// Paid from its user's wallet.
+    /// Paid from the user's wallet.
     Paid,
-    /// Credited as a whole.
+    /// Credited in full.
     Credited,
 }
 
@@ -56,71 +56,71 @@ impl State for InvoiceStatus {
     }
 }
 
-/// How an invoice was paid.
+/// The payment of an invoice.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Payment {
-    /// What was due then: the total without what had been credited before.
+    /// Amount that was due at the time: the total, less what had been credited before.
     pub amount: Decimal,
-    /// When.
+    /// When the invoice was paid.
     pub paid_at: Instant,
-    /// Number of the ledger's entry; none where nothing was due.
+    /// Number of the ledger entry. `None` if nothing was due.
     pub entry: Option<u64>,
 }
 
-/// An invoice: what a session costs its user, sealed.
+/// An invoice: the sealed statement of what a session costs its user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Invoice {
-    /// Derived from the session's.
+    /// Id of the invoice, derived from the id of the session.
     pub id: InvoiceId,
-    /// What it bills.
+    /// Id of the billed session.
     pub session_id: SessionId,
-    /// Who pays.
+    /// Id of the user who pays.
     pub user_id: UserId,
-    /// Where it was charged.
+    /// Id of the station where the session ran.
     pub station_id: StationId,
-    /// Its state.
+    /// Current status.
     pub status: InvoiceStatus,
     /// Lines, VAT and totals.
     pub bill: Bill,
-    /// The billed meter register, kWh.
+    /// Billed energy of the meter register, kWh.
     pub energy_kwh: Decimal,
-    /// When charging started.
+    /// When the session started.
     pub started_at: Instant,
-    /// When it ended.
+    /// When the session ended.
     pub ended_at: Instant,
     /// When the invoice was issued.
     pub issued_at: Instant,
-    /// Credited so far, including VAT.
+    /// Amount credited so far, including VAT.
     pub credited: Decimal,
-    /// How it was paid, once it is.
+    /// The payment, if the invoice has been paid.
     pub payment: Option<Payment>,
-    /// Counts its changes.
+    /// Number of the invoice's last change.
     pub version: u64,
 }
 
-/// An invoice as it was issued, with all that is written together with it.
+/// An invoice as it was issued, with everything that is written together with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issued {
-    /// PAID or OPEN.
+    /// The invoice, which is PAID or OPEN.
     pub invoice: Invoice,
-    /// The wallet, where it changed.
+    /// The wallet, if it changed.
     pub wallet: Option<Wallet>,
-    /// The debit, where it was paid.
+    /// The ledger entry of the debit, if the invoice was paid.
     pub entry: Option<LedgerEntry>,
-    /// What the session held of the wallet, which ends with its invoice.
+    /// The hold of the session, which ends with its invoice.
     pub hold: Option<HoldEnd>,
-    /// The event that it was issued.
+    /// The event of the invoice's issue.
     pub generated: InvoiceGenerated,
-    /// The event of its payment.
+    /// The event of the payment's outcome.
     pub payment: PaymentOutcome,
 }
 
 impl Invoice {
-    /// The invoice for an ended session, OPEN; none for a FAILED session, which is not billed.
+    /// Returns the OPEN invoice for an ended session, or `None` for a FAILED session, which is not billed.
     ///
     /// # Errors
-    /// A validation error naming the fields when the event cannot be billed: an unknown time zone, periods that do not
-    /// add up to the register or are out of order, a tariff out of range, a session that has not ended.
+    /// `Validation`, naming the fields, if the event cannot be billed: it has an unknown time zone, its periods do not
+    /// add up to the register or are out of order, its tariff is out of range, or its session has not ended.
     pub fn for_session(ended: &SessionEnded, issued_at: Instant) -> Result<Option<Self>, DomainError> {
         if ended.status == SessionStatus::Failed {
             return Ok(None);
@@ -143,7 +143,7 @@ impl Invoice {
         }))
     }
 
-    /// What is still to be paid, including VAT.
+    /// Returns the amount that is still to be paid, including VAT.
     #[must_use]
     pub fn due(&self) -> Decimal {
         match self.status {
@@ -152,8 +152,9 @@ impl Invoice {
         }
     }
 
-    /// Issues it: paid at once where enough is available in `wallet`, OPEN otherwise. What the session held is
-    /// available to its invoice. Where nothing is due and nothing was held the wallet stays as it is.
+    /// Issues the invoice. It is paid at once if `wallet` has enough money available, and is OPEN otherwise. The amount
+    /// that the session held is available to its invoice. If nothing is due and nothing was held, the wallet does not
+    /// change.
     #[must_use]
     pub fn issue(mut self, mut wallet: Wallet, now: Instant) -> Issued {
         let amount = self.due();
@@ -178,10 +179,10 @@ impl Invoice {
         Issued { invoice: self, wallet: Some(wallet), entry: paid.ok(), hold, generated, payment }
     }
 
-    /// Pays an OPEN invoice from `wallet`, and answers the ledger's entry.
+    /// Pays an OPEN invoice from `wallet` and returns the ledger entry.
     ///
     /// # Errors
-    /// Why the wallet cannot pay; both are then as they were.
+    /// The reason why the wallet cannot pay. The invoice and the wallet then stay unchanged.
     pub fn settle(&mut self, wallet: &mut Wallet, now: Instant) -> Result<LedgerEntry, PaymentRefusal> {
         let amount = self.due();
         let entry = wallet.pay(&self.id, amount, self.bill.currency, now)?;
@@ -195,7 +196,7 @@ impl Invoice {
         self.payment = Some(Payment { amount, paid_at: now, entry: entry.map(|entry| entry.sequence) });
     }
 
-    /// Adds the total of a credit note, including VAT, to what was credited so far.
+    /// Adds the total of a credit note, including VAT, to the amount credited so far.
     pub(super) fn add_credit(&mut self, total_incl_vat: Decimal) {
         self.credited = self.bill.currency.round(self.credited + total_incl_vat);
         if self.credited == self.bill.total_incl_vat {
@@ -218,7 +219,7 @@ impl Invoice {
         }
     }
 
-    /// The event that says how paying it went.
+    /// Returns the event of the payment's outcome. `refusal` is the reason why the invoice could not be paid.
     #[must_use]
     pub fn payment_event(&self, refusal: Option<PaymentRefusal>) -> PaymentOutcome {
         let (invoice_id, session_id, user_id) = (self.id.clone(), self.session_id.clone(), self.user_id.clone());
@@ -246,15 +247,16 @@ impl Invoice {
 /// Invoices that one wallet paid together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SettledInvoices {
-    /// Each with the entry of its debit.
+    /// Paid invoices, each with the ledger entry of its debit.
     pub paid: Vec<(Invoice, LedgerEntry)>,
-    /// Whether the wallet could not pay one of them: those after it wait as well.
+    /// Whether the wallet could not pay one of the invoices. The invoices after it wait too.
     pub exhausted: bool,
 }
 
 impl SettledInvoices {
-    /// Pays those of `invoices` that are OPEN from `wallet`, in their order, up to the first for which too little is
-    /// available. Those in another currency are passed over: the wallet never pays them. The wallet changes once.
+    /// Pays the OPEN invoices among `invoices` from `wallet`, in order, up to the first one for which too little money
+    /// is available. Invoices in another currency are skipped, because the wallet can never pay them. The version of
+    /// the wallet rises by at most one.
     pub fn settle(invoices: impl IntoIterator<Item = Invoice>, wallet: &mut Wallet, now: Instant) -> Self {
         let version = wallet.version;
         let mut settled = Self::default();
@@ -273,12 +275,12 @@ impl SettledInvoices {
     }
 }
 
-/// More than any session draws, kWh. Bounds what a malformed event can make the price engine compute.
+/// More energy than any session draws, kWh. It bounds the calculation that a malformed event can cause.
 const MOST_KWH: Decimal = Decimal::from_parts(1_000_000, 0, 0, false, 0);
-/// Longer than any session lasts; the price engine looks at every day of it.
+/// Longer than any session lasts. It bounds the calculation, because the price engine looks at every day of a session.
 const LONGEST: Duration = Duration::days(3660);
 
-/// Prices an ended session by the one price engine, after checking that its event is consistent in itself.
+/// Prices an ended session after checking that its event is consistent.
 fn priced(ended: &SessionEnded) -> Result<Bill, DomainError> {
     let mut checks = Checks::new();
     let time_zone: Option<Tz> = ended.time_zone.parse().ok();

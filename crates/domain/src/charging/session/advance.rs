@@ -4,38 +4,41 @@ use super::{EndReason, MeterLog, Session, SessionStatus, SessionTerms};
 use crate::Instant;
 use crate::battery::{Advance, Battery, Occupant, StationRun};
 
-/// What a tick did to a session.
+/// The result of a tick for one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TickOutcome {
-    /// It was left alone: metered up to the tick or beyond already, or ended.
+    /// The tick did not change the session: it has already been metered up to the tick or beyond, or it has ended.
     pub skipped: bool,
-    /// It went from STARTED to `IN_PROGRESS`.
+    /// The session went from STARTED to `IN_PROGRESS`.
     pub began: bool,
-    /// How it ended, if it did.
+    /// The final status, if the session ended.
     pub ended: Option<SessionStatus>,
 }
 
 const SKIPPED: TickOutcome = TickOutcome { skipped: true, began: false, ended: None };
 
-/// Advances the active sessions of one station to `until`, together, since they share its power.
+/// Advances the active sessions of one station to `until`. They are advanced together because they share the station's
+/// power.
 ///
-/// `terms` answers the terms of those sessions that have a cost limit; without them that limit is not judged. What
-/// the tick made of each session is answered in the order of `sessions`. A session whose last reading is not before
-/// `until` is left alone, but takes its share of the power. A session that has ended is left alone and takes none.
+/// `terms` returns the terms of the sessions that have a cost limit; the cost limit of a session without terms is not
+/// checked. The result has one outcome per session, in the order of `sessions`. A session that has already been metered
+/// up to `until` or beyond is not changed, but still takes its share of the power. A session that has ended is not
+/// changed and takes no power.
 ///
 /// A session with a cost limit is stopped at the last millisecond before its cost first exceeds the limit, even if the
-/// cost would fall below the limit again later. The cost at a millisecond is the bill of the meter at that
-/// millisecond, so what is billed is within the limit unless the limit is below the least price of the tariff.
+/// cost would fall below the limit again later. The cost at a millisecond is the bill for the meter readings up to that
+/// millisecond. The billed amount is therefore within the limit, unless the limit is below the tariff's least price.
 ///
-/// The result does not depend on the instants at which a station was advanced, as long as the terms were always given
-/// or never: neither the state of charge, nor the meter and its periods, nor the end of a session and its reason. Two
-/// things are excepted. The simulation counts in floating point, so an instant within a ten-thousandth of a
-/// millisecond of a rounding boundary can be one millisecond earlier or later, and the register there one Wh. While
-/// `max_price` holds for components of several VAT rates, the price including VAT follows their mixture and can fall;
-/// then it is judged where the price can change and at the ticks.
+/// The result does not depend on the instants at which the station was advanced before, provided that the terms were
+/// given either every time or never. This holds for the state of charge, for the meter and its periods, and for the end
+/// of a session and its reason. There are two exceptions. First, the simulation uses floating point, so an instant
+/// within a ten-thousandth of a millisecond of a rounding boundary can be one millisecond earlier or later, and its
+/// register reading can differ by one Wh. Second, while the tariff's `max_price` caps a price whose components have
+/// different VAT rates, the price including VAT depends on how the components are mixed and can fall. In that case the
+/// limit is checked where the price can change, and at the ticks.
 ///
-/// The sessions of a station carry the same station power, because it cannot be changed while sessions run. Should they
-/// differ, the least counts: it overloads nothing.
+/// All sessions of a station carry the same station power, because it cannot be changed while sessions run. If the
+/// values differ nevertheless, the lowest one applies, so that the station is never overloaded.
 pub fn advance_station<'t>(
     sessions: &mut [Session],
     until: Instant,
@@ -51,8 +54,9 @@ pub fn advance_station<'t>(
     let mut meters: Vec<Meter<'_>> =
         sessions.iter().map(|session| Meter::new(session, clock, until, terms(session))).collect();
     while run.step(hours(clock.ms(until))) {
-        // A session stopped by its cost frees its share, which changes what the others draw: the step is shortened to
-        // the earliest such stop. What lies before it stays as it is.
+        // A session that is stopped by its cost limit frees its share of the power, which changes what the other
+        // sessions draw. The step is therefore shortened to the earliest such stop. The part of the step before the
+        // stop stays valid.
         let stops = |(index, meter): (usize, &Meter<'_>)| Some((index, meter.cost_stop(&run, index)?));
         let stops: Vec<(usize, i64)> = meters.iter().enumerate().filter_map(stops).collect();
         if let Some(earliest) = stops.iter().map(|(_, at)| *at).min() {
@@ -96,7 +100,7 @@ impl Session {
         }
     }
 
-    /// State of charge at which the target or the energy limit ends it, %.
+    /// Returns the state of charge at which the target or the energy limit ends the session, %.
     fn stop_percent(&self) -> f64 {
         self.energy_limit_percent().min(self.target_percent)
     }
@@ -107,7 +111,7 @@ impl Session {
             .map_or(f64::INFINITY, |kwh| self.start_percent + 100.0 * kwh / self.battery_capacity_kwh)
     }
 
-    /// What the model delivered up to `percent`, kWh.
+    /// Returns the energy that the model has delivered when the state of charge reaches `percent`, kWh.
     pub(super) fn delivered_kwh(&self, percent: f64) -> f64 {
         (percent - self.start_percent) * self.battery_capacity_kwh / 100.0
     }

@@ -1,10 +1,10 @@
-//! Whole milliseconds, in which meters count, and hours, in which the simulation does.
+//! Conversion between whole milliseconds, which meters use, and hours, which the simulation uses.
 
 use chrono::Duration;
 
 use crate::Instant;
 
-/// Instants as whole milliseconds from one origin.
+/// Converts instants to whole milliseconds since an origin, and back.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
     pub origin: Instant,
@@ -12,7 +12,7 @@ pub(super) struct Clock {
 
 const MS_PER_HOUR: f64 = 3_600_000.0;
 
-/// Forgives the rounding of an instant that is a whole millisecond.
+/// Tolerance for the rounding error of an instant that is a whole millisecond, ms.
 const SNAP_MS: f64 = 1e-4;
 
 impl Clock {
@@ -30,13 +30,13 @@ pub(super) fn hours(ms: i64) -> f64 {
     ms as f64 / MS_PER_HOUR
 }
 
-/// The last whole millisecond not after `hours` from the origin, in which the simulation counts.
+/// Returns the last whole millisecond that is not after `hours`. Both count from the clock's origin.
 #[allow(clippy::cast_possible_truncation)]
 pub(super) fn ms_before(hours: f64) -> i64 {
     (hours * MS_PER_HOUR + SNAP_MS).floor() as i64
 }
 
-/// The first whole millisecond not before `hours`.
+/// Returns the first whole millisecond that is not before `hours`.
 #[allow(clippy::cast_possible_truncation)]
 pub(super) fn ms_after(hours: f64) -> i64 {
     (hours * MS_PER_HOUR - SNAP_MS).ceil() as i64

@@ -8,68 +8,83 @@ use crate::charging::tariff::{ChargingPeriod, PeriodState, Tariff};
 use crate::id::{PortId, SessionId, StationId, UserId};
 use crate::money::decimal_schema;
 
-/// A session began to charge.
+/// A charging session started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
 pub struct SessionStarted {
+    /// Id of the session.
     pub session_id: SessionId,
+    /// Id of the user who charges and pays.
     pub user_id: UserId,
+    /// Id of the station where the session runs.
     pub station_id: StationId,
+    /// Id of the port where the session runs, unique within the station.
     pub port_id: PortId,
     /// State of charge at the start, %.
     pub charge_percent: f64,
-    /// State of charge at which it will end, %.
+    /// State of charge at which the session will end, %.
     pub target_percent: f64,
+    /// When the session started.
     pub started_at: Instant,
 }
 
-/// A session ended.
+/// A charging session ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
 pub struct SessionEnded {
+    /// Id of the session.
     pub session_id: SessionId,
+    /// Id of the user who charged and pays.
     pub user_id: UserId,
+    /// Id of the station where the session ran.
     pub station_id: StationId,
+    /// Id of the port where the session ran, unique within the station.
     pub port_id: PortId,
-    /// COMPLETED, INTERRUPTED or FAILED; a FAILED session is not billed.
+    /// Final status: COMPLETED, INTERRUPTED or FAILED. A FAILED session is not billed.
     pub status: SessionStatus,
+    /// Why the session ended.
     pub reason: EndReason,
-    /// Of the billable meter register, kWh.
+    /// Energy counted by the billable meter register, kWh.
     #[schemars(schema_with = "decimal_schema")]
     #[serde(with = "rust_decimal::serde::float")]
     pub energy_kwh: Decimal,
+    /// Time from the start to the end of the session, minutes.
     pub duration_minutes: f64,
+    /// When the session started.
     pub started_at: Instant,
+    /// When the session ended.
     pub ended_at: Instant,
-    /// The tariff as it was when the session started.
+    /// The station's tariff at the start of the session. The session is billed by this tariff.
     pub tariff: Tariff,
-    /// IANA name of the zone in which the tariff's times are meant.
+    /// IANA name of the time zone in which the tariff's times apply.
     pub time_zone: String,
+    /// Charging periods of the session, in order and without overlap. The session is priced by them.
     pub charging_periods: Vec<EventPeriod>,
 }
 
-/// A stretch of the session during which energy flowed evenly.
+/// A charging period: a part of the session during which the power was constant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
 pub struct EventPeriod {
+    /// When the charging period began.
     pub start: Instant,
+    /// When the charging period ended.
     pub end: Instant,
+    /// Whether the vehicle was charging or only occupied the port.
     pub state: PeriodState,
-    /// kWh.
+    /// Energy delivered during the charging period, kWh.
     #[schemars(schema_with = "decimal_schema")]
     #[serde(with = "rust_decimal::serde::float")]
     pub energy_kwh: Decimal,
-    /// kW.
+    /// Power during the charging period, kW.
     #[schemars(schema_with = "decimal_schema")]
     #[serde(with = "rust_decimal::serde::float")]
     pub power_kw: Decimal,
 }
 
 impl EventPeriod {
-    /// As the price engine takes it. JSON numbers are brought back to the three decimals that meters have.
+    /// Returns the charging period in the form that the price engine takes. Energy and power are rounded to three
+    /// decimals, the precision of the meter, because JSON numbers are floating point.
     #[must_use]
     pub fn metered(&self) -> ChargingPeriod {
         ChargingPeriod {

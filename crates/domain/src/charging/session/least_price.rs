@@ -8,10 +8,10 @@ use crate::charging::tariff::least_price;
 use crate::error::DomainError;
 
 impl Limits {
-    /// Whether a session that starts `now` can stay within `maxCost` by `tariff`.
+    /// Checks that a session that starts `now` under `tariff` can stay within `maxCost`.
     ///
     /// # Errors
-    /// A validation error for `limits.maxCost` when the tariff charges more at the least.
+    /// `Validation` for `limits.maxCost` if the least price of a session is above the limit.
     pub fn allow_least_price(&self, tariff: &Tariff, time_zone: Tz, now: Instant) -> Result<(), DomainError> {
         let Some(max_cost) = self.max_cost else {
             return Ok(());
@@ -25,10 +25,10 @@ impl Limits {
     }
 }
 
-/// Whether a prepaid session that starts `now` can be paid from `balance`, in the tariff's currency.
+/// Checks that `balance` can pay for a prepaid session that starts `now`. The balance is in the tariff's currency.
 ///
 /// # Errors
-/// A conflict that says what the wallet must hold when the tariff charges more at the least.
+/// `Conflict` if the least price of a session is above the balance. The message names the balance that is needed.
 pub fn balance_allows_least_price(
     balance: Decimal,
     tariff: &Tariff,

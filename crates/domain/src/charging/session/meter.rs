@@ -5,67 +5,70 @@ use crate::Instant;
 use crate::charging::tariff::{ChargingPeriod, PeriodState};
 use crate::units::WattHours;
 
-/// The most readings a log keeps. It bounds the size of an active session's item, which must stay under 1 KB so that
-/// a tick costs one write unit.
+/// The maximum number of readings in a meter log. It bounds the size of an active session's item, which must stay under
+/// 1 KB so that a tick costs one write unit.
 pub const MAX_READINGS: usize = 8;
 
-/// Powers that differ by no more than this are one charging period, W.
+/// Powers that differ by no more than this belong to the same charging period, W.
 const SAME_POWER_W: u32 = 2;
 
-/// A reading of the meter: the end of a period during which energy flowed evenly.
+/// A meter reading. It marks the end of a period during which the power was constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
-    /// Milliseconds since the start of the session.
+    /// Time since the start of the session, ms.
     pub offset_ms: i64,
-    /// What the register showed.
+    /// Register value at the reading.
     pub register: WattHours,
-    /// Power since the reading before, W: the constant one, or the mean of the band of the curve that was gone through.
+    /// Power since the previous reading, W. In a region where the power follows the charging curve, it is the mean
+    /// power of the band of the curve.
     pub power_w: u32,
 }
 
-/// What the meter shows at the start of a session.
+/// The reading at the start of a session.
 const START: Reading = Reading { offset_ms: 0, register: WattHours(0), power_w: 0 };
 
-/// The meter of a session: register readings where the power changed.
+/// The meter of a session: a register reading for every change of the power.
 ///
-/// The last reading is open: it moves on while the power stays the same, and is exact, always. The others stand. Where
-/// a session has more periods than the log holds, the two neighbours among the standing ones that differ least in
-/// power become one, so that the periods stay the best description of that size. Since neither an open reading's power
-/// nor what is merged depends on where the open reading was last moved to, the log is the same whenever it was written.
+/// The last reading is open: it moves forward while the power stays the same, and it is always exact. The earlier
+/// readings are fixed. When a session has more periods than the log can hold, the two adjacent fixed periods with the
+/// smallest difference in power are merged. The log therefore stays the best description of the session in that many
+/// periods. Neither the power of the open reading nor the choice of the merged periods depends on where the open
+/// reading was before, so the log is the same no matter when it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeterLog(Vec<Reading>);
 
 impl MeterLog {
-    /// A log with these readings, in order.
+    /// Creates a log with the given readings, which must be in order of time.
     #[must_use]
     pub fn new(readings: Vec<Reading>) -> Self {
         Self(readings)
     }
 
-    /// The readings, in order.
+    /// Returns the readings in order of time.
     #[must_use]
     pub fn readings(&self) -> &[Reading] {
         &self.0
     }
 
-    /// What the register shows, Wh.
+    /// Returns the current register value, Wh.
     #[must_use]
     pub fn register(&self) -> WattHours {
         self.0.last().map_or(WattHours(0), |reading| reading.register)
     }
 
-    /// The open reading, and the one before it (zero at the start of the session).
+    /// Returns the reading before the open one (zero at the start of the session) and the open reading.
     #[must_use]
     pub fn open(&self) -> Option<(Reading, Reading)> {
         let (last, standing) = self.0.split_last()?;
         Some((standing.last().copied().unwrap_or(START), *last))
     }
 
-    /// Notes a reading: at the same power as before the open reading moves there, otherwise it stands and the new one
-    /// is open. `stands` says that it stands even at the same power.
+    /// Records a reading. If the power is the same as before, the open reading moves to the new one. Otherwise the open
+    /// reading becomes fixed and the new reading is the open one. `stands` fixes the open reading even if the power is
+    /// the same.
     ///
-    /// Time goes forward, and the register never falls: a reading that is not later than the last one can only raise
-    /// its register, and a lower register is taken for the last.
+    /// Time moves forward and the register never falls. A reading that is not later than the last one can only raise
+    /// the register of the last one, and a register value below the last one is replaced by the last one.
     pub fn record(&mut self, reading: Reading, stands: bool) {
         let last = self.0.last().copied().unwrap_or(START);
         let reading = Reading { register: reading.register.max(last.register), ..reading };
@@ -84,7 +87,7 @@ impl MeterLog {
     }
 
     fn merge_closest(&mut self) {
-        // The last one is open and stays alone.
+        // The last reading is open and is never merged.
         let closest = (1..self.0.len() - 1).min_by_key(|i| self.0[*i].power_w.abs_diff(self.0[*i - 1].power_w));
         let Some(index) = closest else { return };
         let from = index.checked_sub(2).map_or(0, |i| self.0[i].offset_ms);
@@ -96,7 +99,7 @@ impl MeterLog {
         self.0.remove(index - 1);
     }
 
-    /// The charging periods between the readings of a session that started at `start`.
+    /// Returns the charging periods between the readings of a session that started at `start`.
     #[must_use]
     pub fn periods(&self, start: Instant) -> Vec<ChargingPeriod> {
         let at = |offset_ms| start + chrono::Duration::milliseconds(offset_ms);

@@ -1,4 +1,4 @@
-//! Charging sessions: their states, how a tick advances them, how they end and what they cost.
+//! Charging sessions: their states, how a tick advances them, how they end, and what they cost.
 
 mod advance;
 mod clock;
@@ -33,19 +33,19 @@ const SYSTEM: &[Role] = &[Role::System];
 const ANYONE: &[Role] = &Role::ALL;
 const FAILURE: &[Role] = &[Role::TechSupport, Role::Admin, Role::System];
 
-/// State of a session.
+/// Status of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum SessionStatus {
-    /// Started, not yet ticked.
+    /// Started, but not yet advanced by a tick.
     Started,
     /// Charging.
     InProgress,
-    /// Reached its target, or all that the battery takes.
+    /// Ended because the target state of charge was reached or the battery is full.
     Completed,
-    /// Stopped before that, by somebody or by a limit.
+    /// Ended before the target, by a request to stop or by a limit.
     Interrupted,
-    /// Ended by an error; not billed.
+    /// Ended by an error. A failed session is not billed.
     Failed,
 }
 
@@ -78,7 +78,7 @@ impl State for SessionStatus {
 }
 
 impl SessionStatus {
-    /// Whether the session still runs.
+    /// Returns whether the session is still running.
     #[must_use]
     pub fn is_active(self) -> bool {
         matches!(self, Self::Started | Self::InProgress)
@@ -89,28 +89,28 @@ impl SessionStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum EndReason {
-    /// The state of charge asked for was reached.
+    /// The requested state of charge was reached.
     TargetReached,
-    /// The battery takes nothing more.
+    /// The battery accepts no more energy.
     BatteryFull,
     /// `limits.maxEnergyKwh` was reached.
     EnergyLimit,
     /// `limits.maxCost` was reached.
     CostLimit,
-    /// Its user stopped it.
+    /// The user stopped the session.
     StoppedByUser,
-    /// `TECH_SUPPORT` or ADMIN stopped it.
+    /// A person with role `TECH_SUPPORT` or ADMIN stopped the session.
     StoppedByOperator,
-    /// Its port failed.
+    /// The port failed.
     PortFailed,
-    /// Its station went out of order.
+    /// The station went out of order.
     StationOutOfOrder,
-    /// It was failed by hand or by the platform.
+    /// An operator or the platform marked the session as failed.
     Error,
 }
 
 impl EndReason {
-    /// Whether the session ended by itself, and nobody ended it.
+    /// Returns whether the session ended by itself, and not because somebody or a failure ended it.
     #[must_use]
     pub fn is_natural(self) -> bool {
         match self {
@@ -131,51 +131,53 @@ pub struct Vehicle {
     /// Usable battery capacity, kWh.
     #[schemars(range(min = LEAST_ENERGY_KWH, max = 2000.0))]
     pub battery_capacity_kwh: f64,
-    /// The most it takes, kW; without it whatever the port delivers.
+    /// Maximum charging power of the vehicle, kW. If absent, the vehicle takes whatever power the port delivers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = LEAST_POWER_KW, max = 5000.0))]
     pub max_power_kw: Option<f64>,
 }
 
-/// When a session is stopped before its target.
+/// Limits that stop a session before it reaches its target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// The most it may cost, including VAT, in the tariff's currency.
+    /// Maximum cost of the session including VAT, in the tariff's currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_decimal_schema")]
     pub max_cost: Option<Decimal>,
-    /// The most energy it may draw, kWh.
+    /// Maximum energy of the session, kWh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = LEAST_ENERGY_KWH, max = 2000.0))]
     pub max_energy_kwh: Option<f64>,
-    /// It may cost no more than what is held of the wallet for it when it starts.
+    /// If true, the session is prepaid: an amount is held from the user's wallet when the session starts, and the
+    /// session may cost no more than that amount.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub prepaid: bool,
 }
 
 impl Limits {
-    /// The limits of a prepaid session for which `held` is held of its user's wallet: it may cost no more.
+    /// Returns the limits of a prepaid session for which the amount `held` is held from the user's wallet. The session
+    /// may cost no more than `held`.
     #[must_use]
     pub fn prepaid_by(self, held: Decimal) -> Self {
         Self { max_cost: Some(self.max_cost.map_or(held, |most| most.min(held))), prepaid: true, ..self }
     }
 }
 
-/// What is asked for at the start of a session.
+/// A request to start a session.
 #[derive(Clone, Debug)]
 pub struct StartSession {
     /// Id of the new session.
     pub id: SessionId,
-    /// Who will pay for it.
+    /// Id of the user who will pay for the session.
     pub user_id: UserId,
-    /// What charges.
+    /// The vehicle that charges.
     pub vehicle: Vehicle,
-    /// State of charge now, % (0 to below the target).
+    /// State of charge now, %: at least 0 and below the target.
     pub charge_percent: f64,
-    /// State of charge at which to stop, % (to 100).
+    /// State of charge at which to stop, %: at most 100.
     pub target_percent: f64,
-    /// When to stop earlier.
+    /// Limits that stop the session before the target.
     pub limits: Limits,
     /// Fingerprint of the request, see [`SessionTerms`].
     pub request_fingerprint: String,
@@ -183,75 +185,76 @@ pub struct StartSession {
     pub correlation_id: String,
 }
 
-/// A charging session: what a tick reads and writes.
+/// A charging session: the data that a tick reads and writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
-    /// Its id.
+    /// Id of the session.
     pub id: SessionId,
-    /// Where it charges.
+    /// Id of the station where the session runs.
     pub station_id: StationId,
-    /// At which port.
+    /// Id of the port where the session runs.
     pub port_id: PortId,
-    /// Who charges.
+    /// Id of the user who charges.
     pub user_id: UserId,
-    /// Its state.
+    /// Current status.
     pub status: SessionStatus,
-    /// When it started.
+    /// When the session started.
     pub started_at: Instant,
-    /// When its state last changed.
+    /// When the status last changed.
     pub status_changed_at: Instant,
-    /// Up to when it has been metered.
+    /// The instant up to which the session has been metered.
     pub metered_at: Instant,
-    /// When it ended.
+    /// When the session ended.
     pub ended_at: Option<Instant>,
-    /// Why it ended.
+    /// Why the session ended.
     pub end_reason: Option<EndReason>,
     /// State of charge at the start, %.
     pub start_percent: f64,
     /// State of charge at `metered_at`, %.
     pub charge_percent: f64,
-    /// State of charge at which it ends, %.
+    /// Target state of charge, at which the session ends, %.
     pub target_percent: f64,
     /// Usable battery capacity, kWh.
     pub battery_capacity_kwh: f64,
-    /// The lower of the port's and the vehicle's limit, kW.
+    /// The lower of the power limits of the port and the vehicle, kW.
     pub limit_kw: f64,
-    /// The most the vehicle takes, kW.
+    /// Maximum charging power of the vehicle, kW.
     pub vehicle_max_kw: f64,
-    /// The station's power, kW, which cannot change while sessions run.
+    /// Power of the station, kW. It cannot change while sessions run.
     pub station_power_kw: f64,
-    /// How the vehicle takes power.
+    /// Charging model: how the vehicle draws power.
     pub model: ModelConfig,
-    /// When to stop earlier.
+    /// Limits that stop the session before the target.
     pub limits: Limits,
     /// Power at `metered_at`, kW.
     pub power_kw: f64,
-    /// The billable meter: readings since the start.
+    /// The billable meter: register readings since the start.
     pub meter: MeterLog,
-    /// Counts its changes; every write is conditional on it.
+    /// Number of the session's last change. Every write is conditional on it (optimistic locking).
     pub version: u64,
 }
 
-/// What never changes about a session and no tick needs.
+/// The data of a session that never changes and that a tick does not need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionTerms {
-    /// The station's tariff when the session started.
+    /// The station's tariff at the start of the session.
     pub tariff: Tariff,
-    /// Zone in which the tariff's times are meant.
+    /// Time zone in which the tariff's times apply.
     pub time_zone: Tz,
-    /// What charges.
+    /// The vehicle that charges.
     pub vehicle: Vehicle,
-    /// Fingerprint of the request, to tell a repetition from another request with the same idempotency key.
+    /// Fingerprint of the request. It distinguishes a repeated request from a different request with the same
+    /// idempotency key.
     pub request_fingerprint: String,
-    /// Correlation id of the request that started it; the events of its end carry it too.
+    /// Correlation id of the request that started the session. The events of the session's end carry it too.
     pub correlation_id: String,
 }
 
 impl SessionTerms {
-    /// The terms on which `request` starts at `station`.
+    /// Returns the terms under which `request` starts a session at `station`.
     ///
     /// # Errors
-    /// A conflict when the station has no tariff.
+    /// `Conflict` if the station has no tariff.
     pub fn of(request: &StartSession, station: &Station) -> Result<Self, DomainError> {
         Ok(Self {
             tariff: station.tariff()?.clone(),
@@ -264,10 +267,10 @@ impl SessionTerms {
 }
 
 impl Session {
-    /// Starts a session at `port` of `station`, which it occupies, and answers it with the event that says so.
+    /// Starts a session, which occupies `port` of `station`. Returns the session and the event of its start.
     ///
     /// # Errors
-    /// Validation errors naming the fields; a conflict when the station is not ACTIVE or the port not FREE.
+    /// `Validation`, naming the invalid fields; `Conflict` if the station is not ACTIVE or the port is not FREE.
     pub fn start(
         request: StartSession,
         station: &mut Station,
@@ -320,29 +323,29 @@ impl Session {
         Ok((session, event))
     }
 
-    /// The billable register, Wh.
+    /// Returns the value of the billable register, Wh.
     #[must_use]
     pub fn register(&self) -> WattHours {
         self.meter.register()
     }
 
-    /// Minutes from the start to the end, or to the last reading while it runs.
+    /// Returns the duration of the session in minutes, up to its end or, while it runs, up to its last reading.
     #[must_use]
     pub fn duration_minutes(&self) -> f64 {
         let end = self.ended_at.unwrap_or(self.metered_at);
-        #[allow(clippy::cast_precision_loss)] // milliseconds of a session are far below 2^52
+        #[allow(clippy::cast_precision_loss)] // the milliseconds of a session are far below 2^52
         let ms = (end - self.started_at).num_milliseconds() as f64;
         (ms / 60.0).round() / 1000.0
     }
 
-    /// What an invoice issued now would print.
+    /// Returns the bill that an invoice issued now would show.
     #[must_use]
     pub fn bill(&self, terms: &SessionTerms) -> Bill {
         let periods = self.meter.periods(self.started_at);
         Bill::new(&price(&terms.tariff, terms.time_zone, &periods), terms.tariff.currency)
     }
 
-    /// What an invoice issued now would ask for, including VAT: nothing for a FAILED session, which is not billed.
+    /// Returns the total including VAT of an invoice issued now. It is zero for a FAILED session, which is not billed.
     #[must_use]
     pub fn cost(&self, terms: &SessionTerms) -> Decimal {
         if self.status == SessionStatus::Failed {
@@ -351,32 +354,32 @@ impl Session {
         self.bill(terms).total_incl_vat
     }
 
-    /// Whether `actor` may see the session.
+    /// Checks that `actor` may see the session.
     ///
     /// # Errors
-    /// Forbidden for a user whose session it is not.
+    /// `Forbidden` if the actor is another user.
     pub fn may_see(&self, actor: &Actor) -> Result<(), DomainError> {
         actor.may_see(&self.user_id, &format!("session {}", self.id))
     }
 
-    /// Whether `actor` may stop the session now.
+    /// Checks that `actor` may stop the session now.
     ///
     /// # Errors
-    /// Forbidden for another user; a conflict that names its status when it has ended.
+    /// `Forbidden` if the actor is another user; `Conflict`, naming the status, if the session has ended.
     pub fn may_stop(&self, actor: &Actor) -> Result<(), DomainError> {
         self.may_see(actor)?;
         self.status.transition(SessionStatus::Interrupted, actor.role).map_err(|error| self.explain(error))
     }
 
-    /// Whether `role` may fail the session now.
+    /// Checks that `role` may fail the session now.
     ///
     /// # Errors
-    /// Forbidden for users; a conflict that names its status when it has ended.
+    /// `Forbidden` for users; `Conflict`, naming the status, if the session has ended.
     pub fn may_fail(&self, role: Role) -> Result<(), DomainError> {
         self.status.transition(SessionStatus::Failed, role).map_err(|error| self.explain(error))
     }
 
-    /// Ends a session that still runs at its last reading, which its caller has brought up to date.
+    /// Ends a running session at its last reading. The caller must have metered the session up to the end.
     pub fn end(&mut self, status: SessionStatus, reason: EndReason) {
         self.status = status;
         self.end_reason = Some(reason);
@@ -385,7 +388,7 @@ impl Session {
         self.power_kw = 0.0;
     }
 
-    /// The event of its end.
+    /// Returns the event of the session's end.
     #[must_use]
     pub fn ended_event(&self, terms: &SessionTerms) -> SessionEnded {
         let periods = self.meter.periods(self.started_at).into_iter().map(|period| EventPeriod {
@@ -412,7 +415,7 @@ impl Session {
         }
     }
 
-    /// Names the session and, where it has ended, its end.
+    /// Replaces a conflict about an ended session by one that names the session, its status and when it ended.
     fn explain(&self, error: DomainError) -> DomainError {
         if self.status.is_active() {
             return error;

@@ -16,21 +16,21 @@ use crate::units::WattHours;
 
 /// The meter of a session while its station is advanced.
 ///
-/// The meter reads at every whole millisecond, and the power of a reading is that of the stretch in which the
-/// millisecond lies. That makes the log a function of the simulated course alone.
+/// The meter reads at every whole millisecond. The power of a reading is the power of the stretch in which the
+/// millisecond lies. The log is therefore a function of the simulated course alone.
 pub(super) struct Meter<'s> {
     session: &'s Session,
     clock: Clock,
     pub log: MeterLog,
-    /// Up to when the log is written.
+    /// The millisecond up to which the log is written.
     read_ms: i64,
     limit: Option<CostLimit<'s>>,
     /// The millisecond at which the cost limit stopped the session.
     pub stopped_ms: Option<i64>,
 }
 
-/// A cost limit with the places where its tariff can change the price. Readings stand there, so that the price of the
-/// open period is that of one moment.
+/// A cost limit, with the times and energies at which its tariff can change the price. Readings are fixed there, so
+/// that one price holds for the whole open period.
 struct CostLimit<'s> {
     max_cost: Decimal,
     terms: &'s SessionTerms,
@@ -38,21 +38,22 @@ struct CostLimit<'s> {
     energies: Vec<WattHours>,
 }
 
-/// A part of a stretch without a boundary of the tariff inside.
+/// A part of a stretch that contains no boundary of the tariff.
 #[derive(Clone, Copy)]
 struct Part<'r> {
     stretch: &'r Stretch,
     from_ms: i64,
     to_ms: i64,
-    /// The reading before stands, even at the same power.
+    /// Whether the reading before this part is fixed even if the power stays the same.
     stands: bool,
 }
 
-/// What a session costs at one millisecond.
+/// The assessment of a session's cost at one millisecond.
 #[derive(Clone, Copy)]
 struct Judgement {
     exceeds: bool,
-    /// Which bounds of the price hold, excluding and including VAT. While these stay the same, the cost cannot fall.
+    /// Which price bounds of the tariff apply, excluding and including VAT. While these do not change, the cost cannot
+    /// fall.
     bounds: (Ordering, Ordering),
 }
 
@@ -60,7 +61,7 @@ impl<'s> Meter<'s> {
     pub fn new<'t: 's>(session: &'s Session, clock: Clock, until: Instant, terms: Option<&'t SessionTerms>) -> Self {
         let limit = session.limits.max_cost.zip(terms).map(|(max_cost, terms)| {
             let SessionTerms { tariff, time_zone, .. } = terms;
-            // Those within the open reading tell whether it stands.
+            // The boundaries within the open reading are needed too: they tell whether the reading is fixed.
             let open_from = session.meter.open().map_or(0, |(before, _)| before.offset_ms);
             let from = session.started_at + Duration::milliseconds(open_from);
             let times = tariff.time_boundaries(*time_zone, session.started_at, from, until);
@@ -86,7 +87,7 @@ impl<'s> Meter<'s> {
         }
     }
 
-    /// The last millisecond before the cost exceeds the limit, if it does in the last step of `run`.
+    /// Returns the last millisecond before the cost exceeds the limit, if that happens in the last step of `run`.
     pub fn cost_stop(&self, run: &StationRun<'_>, index: usize) -> Option<i64> {
         let limit = self.limit.as_ref()?;
         let (stretches, until_ms) = last_step(run, index);
@@ -100,7 +101,8 @@ impl<'s> Meter<'s> {
         })
     }
 
-    /// Records `stretches` up to `until_ms` part by part, and asks `stop` before each.
+    /// Records `stretches` up to `until_ms`, part by part. Calls `stop` before each part and ends when it returns an
+    /// instant.
     fn follow(
         &self,
         log: &mut MeterLog,
@@ -124,7 +126,8 @@ impl<'s> Meter<'s> {
         None
     }
 
-    /// The part of `stretch` from `from_ms` to the next boundary of the tariff, at most to `to_ms`.
+    /// Returns the part of `stretch` from `from_ms` to the next boundary of the tariff, or to `to_ms` if that is
+    /// earlier.
     fn part<'r>(&self, log: &MeterLog, stretch: &'r Stretch, from_ms: i64, to_ms: i64) -> Part<'r> {
         let Some(limit) = &self.limit else {
             return Part { stretch, from_ms, to_ms, stands: false };
@@ -143,10 +146,13 @@ impl<'s> Meter<'s> {
         Part { stretch, from_ms, to_ms, stands }
     }
 
-    /// The first millisecond of `part` at which the cost exceeds the limit, where `log` is written up to the part.
+    /// Returns the first millisecond of `part` at which the cost exceeds the limit. `log` must be written up to the
+    /// start of the part.
     ///
-    /// The cost is searched piece by piece, each of which it cannot fall on: the step size that counts changes with the
-    /// first time and with the first energy of a period, and the price with the energy bound that ends the part.
+    /// The search covers pieces of the part within which the cost cannot fall, except where a price bound starts or
+    /// stops applying. The pieces end where the energy of the period first rises (the step size that applies changes
+    /// with the first time and with the first energy of a period) and just before the end of the part (the price
+    /// changes with the energy boundary that ends the part).
     fn first_excess(&self, limit: &CostLimit<'_>, log: &MeterLog, part: Part<'_>) -> Option<i64> {
         let Part { stretch, from_ms, to_ms, .. } = part;
         let at = |ms: i64| {
@@ -182,8 +188,8 @@ impl<'s> Meter<'s> {
     }
 }
 
-/// The stretches of a session in the last step of `run`, and the last millisecond that belongs to the step: of a session
-/// that ended, the one in which it did.
+/// Returns the stretches of a session in the last step of `run`, and the last millisecond that belongs to the step. For
+/// a session that ended, this is the millisecond in which it ended.
 fn last_step<'r>(run: &'r StationRun<'_>, index: usize) -> (&'r [Stretch], i64) {
     let until_ms = run.so_far(index).ended_at.map_or_else(|| ms_before(run.now()), ms_after);
     (run.last_stretches(index), until_ms)
@@ -196,7 +202,7 @@ impl CostLimit<'_> {
         let net: Decimal = price.lines.iter().map(|line| line.net).sum();
         let vat: Decimal =
             price.lines.iter().map(|line| line.net * line.vat_rate.unwrap_or_default() / Decimal::ONE_HUNDRED).sum();
-        // Sums of quotients that are the same amount can differ in the last of 28 digits.
+        // Two sums of quotients that represent the same amount can differ in the last of 28 digits.
         let compare = |bounded: Decimal, sum: Decimal| (bounded - sum).round_dp(12).cmp(&Decimal::ZERO);
         Judgement {
             exceeds: Bill::new(&price, tariff.currency).total_incl_vat > self.max_cost,
@@ -205,7 +211,8 @@ impl CostLimit<'_> {
     }
 }
 
-/// The first millisecond from `low` to `high` that exceeds, where the cost falls only where the bounds that hold change.
+/// Returns the first millisecond from `low` to `high` at which the cost exceeds the limit. The cost may fall only where
+/// the bounds that apply change.
 fn first_excess_between(low: i64, high: i64, judge: impl Fn(i64) -> Judgement) -> Option<i64> {
     let mut low = low;
     let last = judge(high);
@@ -224,7 +231,7 @@ fn first_excess_between(low: i64, high: i64, judge: impl Fn(i64) -> Judgement) -
     }
 }
 
-/// The first millisecond after `from`, up to `to`, from which on `holds`; the one after `to` where there is none.
+/// Returns the first millisecond after `from`, up to `to`, from which `holds` is true; `to + 1` if there is none.
 fn first_ms(from: i64, to: i64, holds: impl Fn(i64) -> bool) -> i64 {
     let (mut low, mut high) = (from, to + 1);
     while high - low > 1 {
@@ -238,7 +245,8 @@ fn first_ms(from: i64, to: i64, holds: impl Fn(i64) -> bool) -> i64 {
     high
 }
 
-/// Half a watt, and a thousandth less for the rounding of a power that ends in half a watt, is one more.
+/// Converts kW to whole watts. Half a watt rounds up; so does a power up to a thousandth of a watt below, because the
+/// floating-point value of a power that ends in half a watt can be slightly too small.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn watts(kw: f64) -> u32 {
     (kw * 1000.0 + 1e-3).round().clamp(0.0, f64::from(u32::MAX)) as u32

@@ -7,24 +7,24 @@ use crate::id::{PortId, SessionId, StationId};
 /// The terms of sessions, as far as they are known.
 pub type Terms = HashMap<SessionId, SessionTerms>;
 
-/// What a command changes at a site.
+/// The changes that a command makes to a site.
 ///
-/// The changes of a command are one transaction. The changes of a tick without ends are one write a session. The version
-/// in each item is the version that was read plus one: the store writes the item only if the stored version is still the
-/// version that was read.
+/// The changes of a command are committed in one transaction. The changes of a tick in which no session ends are one
+/// write per session. The version in each item is the version that was read plus one: the store writes the item only if
+/// the stored version is still the version that was read (optimistic locking).
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// Sessions that go on, metered up to the instant or beyond.
+    /// Sessions that continue, metered up to the instant of the command or beyond.
     pub advanced: Vec<Session>,
     /// The session that starts.
     pub started: Option<Box<StartedSession>>,
     /// Sessions that ended.
     pub ended: Vec<Session>,
-    /// Ports.
+    /// Changes of ports.
     pub ports: Vec<PortChange>,
-    /// The station.
+    /// Change of the station.
     pub station: StationChange,
-    /// The terms of sessions, as far as they are known; the events of ends need those of `ended`.
+    /// The terms of sessions, as far as they are known. The end events need the terms of the sessions in `ended`.
     pub terms: Terms,
 }
 
@@ -33,66 +33,68 @@ pub struct Changes {
 pub struct StartedSession {
     /// The session.
     pub session: Session,
-    /// Its terms.
+    /// The terms of the session.
     pub terms: SessionTerms,
-    /// Its event.
+    /// The event of the session's start.
     pub event: SessionStarted,
 }
 
-/// What changes at a port.
+/// A change of a port.
 #[derive(Clone, Debug)]
 pub enum PortChange {
-    /// The port was read and decided on.
+    /// The port was read, and the command changed it.
     Decided {
-        /// The port as it is now.
+        /// The port after the change.
         port: Box<Port>,
-        /// The event of its failure, if it failed.
+        /// The event of the port's failure, if the port failed.
         failed: Option<PortFailed>,
     },
-    /// The port was not read: it is freed if this session charges there.
+    /// The port was not read: the store frees it if this session is running there.
     Freed {
-        /// The port.
+        /// Id of the port.
         port_id: PortId,
-        /// The session that ended.
+        /// Id of the session that ended.
         session_id: SessionId,
     },
 }
 
-/// What changes at a station.
+/// A change of a station.
 #[derive(Clone, Debug, Default)]
 pub enum StationChange {
-    /// Nothing.
+    /// No change.
     #[default]
     None,
-    /// A session starts: the station is counted up, while it is ACTIVE and configured as it was read. Starts at
-    /// different ports do not contradict each other.
+    /// A session starts: the store increments the station's count of charging ports, provided that the station is still
+    /// ACTIVE and its configuration is still the one that was read. Starts at different ports do not conflict with each
+    /// other.
     CountedIn(Box<Station>),
-    /// Sessions ended at a station that was not read: it is counted down, while exactly `running` sessions run there.
+    /// Sessions ended at a station that was not read: the store decrements the station's count of charging ports,
+    /// provided that exactly `running` sessions run there.
     CountedOut {
-        /// The station.
+        /// Id of the station.
         station_id: StationId,
-        /// Sessions that ran there.
+        /// Number of sessions that were running at the station.
         running: usize,
-        /// Those that still do.
+        /// Number of sessions that are still running.
         left: usize,
     },
-    /// The station was read and decided on.
+    /// The station was read, and the command changed it.
     Decided {
-        /// The station as it is now.
+        /// The station after the change.
         station: Box<Station>,
-        /// The event of its new status, if the status changed.
+        /// The event of the status change, if the status changed.
         status_changed: Option<StationStatusChanged>,
     },
 }
 
 impl Changes {
-    /// The session of this id, if it ended.
+    /// Returns the session with this id if it is among the sessions that ended.
     #[must_use]
     pub fn ended(&self, id: &SessionId) -> Option<&Session> {
         self.ended.iter().find(|session| session.id == *id)
     }
 
-    /// The sessions that ended and whose terms are not known.
+    /// Returns the ids of the sessions that ended and whose terms are not known.
     pub fn without_terms(&self) -> impl Iterator<Item = &SessionId> {
         self.ended.iter().map(|session| &session.id).filter(|id| !self.terms.contains_key(*id))
     }

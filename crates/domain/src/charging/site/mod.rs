@@ -1,10 +1,10 @@
-//! A site: a charging station with its ports and the sessions that run there. Every command on them is decided here,
-//! on the site as a whole, and answers the [`Changes`] to commit.
+//! A site: a charging station with its ports and the sessions that run there. Every command on a station, a port or a
+//! session is decided here, on the site as a whole, and returns the [`Changes`] to commit.
 //!
-//! One rule says what a command finds. It settles the site to its instant first: every running session is metered up
-//! to then, at the power that the station had for it. A session whose end lies before the instant (target, full
-//! battery, limit) has ended there: it is COMPLETED or INTERRUPTED, and its port is freed. The command is decided on
-//! what still runs.
+//! Every command that depends on running sessions first settles the site to its own instant. Every running session is
+//! metered up to that instant, at the power that the station had available for it. A session that reached its natural
+//! end before the instant (target, full battery, limit) ended there: it is COMPLETED or INTERRUPTED, and its port is
+//! freed. The command is then decided on the sessions that are still running.
 
 mod changes;
 
@@ -20,41 +20,42 @@ use crate::error::DomainError;
 use crate::id::{PortId, SessionId, StationId};
 
 /// A charging station with its ports and the sessions that run there, as read at one moment. A site decides one
-/// command; for the next one the site is read again.
+/// command; for the next command the site is read again.
 ///
-/// A station's version changes with every start and end at it, so [`Changes`] of a site are committed only while the
-/// same sessions run.
+/// The version of a station changes with every start and end of a session there. [`Changes`] of a site are therefore
+/// committed only while the same sessions run.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// The station.
     pub station: Station,
-    /// Its ports.
+    /// The ports of the station.
     pub ports: Vec<Port>,
     sessions: Vec<Session>,
     terms: Terms,
     read: ReadVersions,
 }
 
-/// The versions at which a site's items were read.
+/// The versions at which the items of a site were read.
 #[derive(Clone, Debug)]
 struct ReadVersions {
     station: u64,
     ports: Vec<u64>,
 }
 
-/// What a command has brought about so far.
+/// The effects of a command so far.
 #[derive(Debug, Default)]
 struct Settlement {
-    /// Sessions that were metered up to the instant and still run.
+    /// Ids of the sessions that were metered up to the instant and are still running.
     advanced: Vec<SessionId>,
     /// Sessions that ended.
     ended: Vec<Session>,
-    /// The failures of ports.
+    /// Events of the ports that failed.
     port_failures: Vec<PortFailed>,
 }
 
 impl Site {
-    /// A site as read. `terms` has the terms of those sessions that have a cost limit; it may have more.
+    /// Creates a site from the items as they were read. `terms` must have the terms of the sessions that have a cost
+    /// limit; it may have the terms of other sessions too.
     #[must_use]
     pub fn new(mut station: Station, ports: Vec<Port>, sessions: Vec<Session>, terms: Terms) -> Self {
         let read = ReadVersions { station: station.version, ports: ports.iter().map(|port| port.version).collect() };
@@ -62,31 +63,31 @@ impl Site {
         Self { station, ports, sessions, terms, read }
     }
 
-    /// Whether `session` runs here.
+    /// Returns whether `session` is running here.
     #[must_use]
     pub fn runs(&self, session: &SessionId) -> bool {
         self.sessions.iter().any(|running| running.id == *session)
     }
 
-    /// Notes the terms of a session that runs here.
+    /// Adds the terms of a session that is running here.
     pub fn know_terms(&mut self, session: SessionId, terms: SessionTerms) {
         self.terms.insert(session, terms);
     }
 
-    /// The port with this id.
+    /// Returns the port with this id.
     ///
     /// # Errors
-    /// Not found.
+    /// `NotFound` if the station has no such port.
     pub fn port(&self, id: &PortId) -> Result<&Port, DomainError> {
         let port = self.ports.iter().find(|port| port.id == *id);
         port.ok_or_else(|| DomainError::not_found(&format!("port at station {} named", self.station.id), id))
     }
 
-    /// Starts a session at a port. A port whose session has reached its end is free for the next one.
+    /// Starts a session at a port. If the session at the port has reached its end, the port is free for the new one.
     ///
     /// # Errors
-    /// Not found, a validation error naming the fields, or a conflict: the station has no tariff or is not ACTIVE, or
-    /// the port is not FREE.
+    /// `NotFound` if the station has no such port; `Validation`, naming the invalid fields; `Conflict` if the station
+    /// has no tariff or is not ACTIVE, or if the port is not FREE.
     pub fn start(
         &mut self,
         request: StartSession,
@@ -95,7 +96,8 @@ impl Site {
         now: Instant,
     ) -> Result<Changes, DomainError> {
         let occupied = self.port(port)?.status == PortStatus::Charging;
-        // An arrival needs no settlement: the next tick knows by `started_at` from when on the newcomer takes its share.
+        // A start at a free port needs no settlement: the next tick knows from `started_at` since when the new session
+        // takes its share of the power.
         let settlement = if occupied { self.settle(now) } else { Settlement::default() };
         let terms = SessionTerms::of(&request, &self.station)?;
         let Some(port) = self.ports.iter_mut().find(|candidate| candidate.id == *port) else {
@@ -111,10 +113,10 @@ impl Site {
         Ok(changes)
     }
 
-    /// Stops a session, with the energy delivered up to now.
+    /// Stops a session. The energy delivered up to `now` is billed.
     ///
     /// # Errors
-    /// Forbidden for another user; a conflict when the session does not run here.
+    /// `Forbidden` if the actor is another user; `Conflict` if the session is not running here.
     pub fn stop(&mut self, id: &SessionId, actor: &Actor, now: Instant) -> Result<Changes, DomainError> {
         self.running(id)?.may_stop(actor)?;
         let reason = if actor.role == Role::User { EndReason::StoppedByUser } else { EndReason::StoppedByOperator };
@@ -126,11 +128,11 @@ impl Site {
         Ok(self.changes(settlement, None))
     }
 
-    /// Fails a session and its port. A session that had reached its end before has not failed, and neither has its
-    /// port.
+    /// Fails a session and its port. If the session had already reached its natural end, neither the session nor the
+    /// port fails.
     ///
     /// # Errors
-    /// Forbidden for users; a conflict when the session does not run here.
+    /// `Forbidden` for users; `Conflict` if the session is not running here.
     pub fn fail_session(
         &mut self,
         id: &SessionId,
@@ -150,13 +152,15 @@ impl Site {
         Ok(self.changes(settlement, None))
     }
 
-    /// Fails a port, and the session that runs there. A session that had reached its end before has not failed.
+    /// Fails a port and the session that is running there. A session that had already reached its natural end does not
+    /// fail.
     ///
     /// # Errors
-    /// Not found; forbidden for users; a conflict unless the port is CHARGING.
+    /// `NotFound` if the station has no such port; `Forbidden` for users; `Conflict` unless the port is CHARGING.
     pub fn fail_port(&mut self, id: &PortId, reason: &str, role: Role, now: Instant) -> Result<Changes, DomainError> {
         self.port(id)?;
-        // The port fails first: the settlement frees the ports of sessions that have ended, and this one stays in ERROR.
+        // The port must fail first: the settlement frees the ports of sessions that have ended, and this port has to
+        // stay in ERROR.
         for port in self.ports.iter_mut().filter(|port| port.id == *id) {
             port.fail(role)?;
         }
@@ -170,11 +174,12 @@ impl Site {
         Ok(self.changes(settlement, None))
     }
 
-    /// Brings the station to `to`. Where that ends what runs there, sessions that had reached their end before are
-    /// completed, and the others fail with their ports.
+    /// Moves the station to status `to`. If that status ends running sessions, the sessions that had already reached
+    /// their natural end are ended normally, and the other sessions fail together with their ports.
     ///
     /// # Errors
-    /// Forbidden or conflict by the state machine; a conflict when a station without a tariff would be commissioned.
+    /// `Forbidden` or `Conflict` if the state machine does not allow the transition; `Conflict` if a station without a
+    /// tariff would be commissioned.
     pub fn transition(&mut self, to: StationStatus, actor: &Actor, now: Instant) -> Result<Changes, DomainError> {
         let event = self.station.transition(to, actor, now)?;
         let mut settlement = Settlement::default();
@@ -185,11 +190,12 @@ impl Site {
         Ok(self.changes(settlement, Some(event)))
     }
 
-    /// Applies `update`. Power and charging model change only when no session runs any more.
+    /// Applies `update` to the station. The power and the charging model can change only if no session is running any
+    /// more.
     ///
     /// # Errors
-    /// Forbidden for anyone but an ADMIN; a validation error for a field out of range; a conflict when power or model
-    /// would change under a running session.
+    /// `Forbidden` unless the actor's role is ADMIN; `Validation` for a field that is out of range; `Conflict` if the
+    /// power or the charging model would change while a session runs.
     pub fn update(&mut self, update: StationUpdate, actor: &Actor, now: Instant) -> Result<Changes, DomainError> {
         let settlement = if self.station.changes_physics(&update) { self.settle(now) } else { Settlement::default() };
         self.station.charging_ports = charging(&self.ports);
@@ -197,13 +203,14 @@ impl Site {
         Ok(self.changes(settlement, None))
     }
 
-    /// Advances what runs here to `until`: a tick, decided on the whole site. [`tick`] is the same without a station.
+    /// Advances the running sessions to `until`: a tick, decided on the whole site. The function [`tick`] does the same
+    /// without reading a station.
     pub fn tick(&mut self, until: Instant) -> Changes {
         let settlement = self.settle_to(until);
         self.changes(settlement, None)
     }
 
-    /// The sessions that run here.
+    /// Returns the running sessions.
     #[must_use]
     pub fn sessions(&self) -> &[Session] {
         &self.sessions
@@ -216,8 +223,8 @@ impl Site {
             .ok_or_else(|| DomainError::conflict(format!("session {id} does not run at station {}", self.station.id)))
     }
 
-    /// Settles to `now`, or to the last instant that a running session has been metered up to: the clocks of a tick
-    /// in simulated time and of a command may differ.
+    /// Settles the site to `now`, or to the latest instant that a running session has been metered up to if that is
+    /// later. The two can differ because ticks may run in simulated time while commands run in real time.
     fn settle(&mut self, now: Instant) -> Settlement {
         self.settle_to(self.sessions.iter().map(|session| session.metered_at).fold(now, Instant::max))
     }
@@ -240,10 +247,11 @@ impl Site {
         settlement
     }
 
-    /// Takes a running session out of the site and ends it; nothing, when it has ended before.
+    /// Takes a running session out of the site and ends it. Returns `None` if the session has already ended.
     ///
-    /// Every neighbour is written as well, even where it was metered up to the instant already: a tick that read the
-    /// site before must not meter a neighbour beyond the instant beside a session that has ended.
+    /// Every other session of the site is written as well, even if it has already been metered up to the instant.
+    /// Otherwise a tick that read the site earlier could meter another session beyond the instant, at the power that it
+    /// had beside the ended session.
     fn end(
         &mut self,
         id: &SessionId,
@@ -253,7 +261,8 @@ impl Site {
     ) -> Option<Session> {
         let index = self.sessions.iter().position(|session| session.id == *id)?;
         let mut session = self.sessions.remove(index);
-        // One write is one version: where the settlement has counted it, the end is part of the same write.
+        // One write raises the version by one. If the settlement has already raised it, the end is part of the same
+        // write.
         match settlement.advanced.iter().position(|advanced| advanced == id) {
             Some(index) => drop(settlement.advanced.remove(index)),
             None => session.version += 1,
@@ -268,7 +277,7 @@ impl Site {
         Some(session)
     }
 
-    /// Fails every port that charges, with its session. A port whose session is not there fails by itself.
+    /// Fails every port that is charging, together with its session. A port whose session is not there fails alone.
     fn fail_all(&mut self, reason: &str, role: Role, settlement: &mut Settlement) -> Result<(), DomainError> {
         let running: Vec<SessionId> = self.sessions.iter().map(|session| session.id.clone()).collect();
         for id in running {
@@ -290,7 +299,7 @@ impl Site {
         }
     }
 
-    /// What a command changed: of the station, only if anything else than the meters changed.
+    /// Returns the changes of a command. The station is part of them only if something other than the meters changed.
     fn changes(&mut self, settlement: Settlement, status_changed: Option<StationStatusChanged>) -> Changes {
         let Settlement { advanced, ended, port_failures } = settlement;
         let mut ports = Vec::new();
@@ -315,10 +324,10 @@ impl Site {
     }
 }
 
-/// Advances the sessions that run at one station to `until`, without having read station and ports: a tick.
+/// Advances the sessions that run at one station to `until` without reading the station and its ports: a tick.
 ///
-/// `terms` has the terms of those that have a cost limit. Ends are committed only if `sessions` are all that run at
-/// the station.
+/// `terms` must have the terms of the sessions that have a cost limit. Ends of sessions are committed only if
+/// `sessions` are all sessions that run at the station.
 #[must_use]
 pub fn tick(station: &StationId, mut sessions: Vec<Session>, terms: Terms, until: Instant) -> Changes {
     let running = sessions.len();

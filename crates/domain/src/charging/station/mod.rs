@@ -1,4 +1,4 @@
-//! Stations and their ports: what they are, and what may be done to them when.
+//! Stations and their ports: their data, their states, and which operations each state allows.
 
 mod events;
 
@@ -20,9 +20,10 @@ use crate::id::{PortId, SessionId, StationId};
 use crate::machine::State;
 use crate::units::LEAST_POWER_KW;
 
-/// The most ports a station may have: taking it out of order ends all its sessions in one transaction of 100 items.
+/// The maximum number of ports of a station. Taking a station out of order ends all its sessions in one transaction,
+/// and a transaction is limited to 100 items.
 pub const MAX_PORTS: usize = 40;
-/// The most power a station or port may have, kW.
+/// The maximum power of a station or a port, kW.
 pub const MAX_POWER_KW: f64 = 5000.0;
 
 const ADMIN: &[Role] = &[Role::Admin];
@@ -30,17 +31,17 @@ const TECHNICIANS: &[Role] = &[Role::TechSupport, Role::Admin];
 const FAILURE: &[Role] = &[Role::TechSupport, Role::Admin, Role::System];
 const ANYONE: &[Role] = &Role::ALL;
 
-/// State of a station.
+/// Status of a station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum StationStatus {
-    /// Created, not yet commissioned.
+    /// Created, but not yet commissioned.
     New,
     /// In service.
     Active,
-    /// Draining: running sessions go on, new ones are refused.
+    /// Draining: running sessions continue, new sessions are refused.
     Maintenance,
-    /// Failed: running sessions fail with it.
+    /// Failed: the sessions that were running failed too.
     OutOfOrder,
 }
 
@@ -67,7 +68,7 @@ impl State for StationStatus {
 }
 
 impl StationStatus {
-    /// Whether sessions that run at a station fail when it enters this state.
+    /// Returns whether running sessions fail when their station enters this status.
     #[must_use]
     pub fn fails_sessions(self) -> bool {
         match self {
@@ -77,15 +78,15 @@ impl StationStatus {
     }
 }
 
-/// State of a port.
+/// Status of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PortStatus {
-    /// Nobody charges here.
+    /// No session is running at the port.
     Free,
-    /// A session runs.
+    /// A session is running at the port.
     Charging,
-    /// Failed, until a technician resets it.
+    /// The port has failed and stays in this status until a technician resets it.
     Error,
 }
 
@@ -113,56 +114,56 @@ impl State for PortStatus {
 /// A charging station.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Station {
-    /// Its id.
+    /// Id of the station.
     pub id: StationId,
-    /// For people.
+    /// Name of the station, for display.
     pub name: String,
     /// Postal address.
     pub address: String,
-    /// Where it stands.
+    /// Geographic position.
     pub location: Location,
-    /// Zone in which its tariff's times are meant.
+    /// Time zone in which the times of the tariff apply.
     pub time_zone: Tz,
-    /// Power shared by its ports, kW.
+    /// Power that all ports of the station share, kW.
     pub power_kw: f64,
-    /// How it is priced; without one it cannot be commissioned.
+    /// Tariff of the station. A station without a tariff cannot be commissioned.
     pub tariff: Option<Tariff>,
-    /// How vehicles take power there.
+    /// Charging model: how vehicles draw power at this station.
     pub model: ModelConfig,
-    /// Its state.
+    /// Current status.
     pub status: StationStatus,
-    /// Ports that charge now.
+    /// Number of ports where a session is running.
     pub charging_ports: u32,
-    /// When it was created.
+    /// When the station was created.
     pub created_at: Instant,
-    /// When it was last changed (not by sessions starting and ending).
+    /// When the station was last changed. Sessions that start or end do not change this time.
     pub updated_at: Instant,
-    /// Counts its changes; every write is conditional on it.
+    /// Number of the station's last change. Every write is conditional on it (optimistic locking).
     pub version: u64,
 }
 
 /// A port of a station.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
-    /// The station it belongs to.
+    /// Id of the station that the port belongs to.
     pub station_id: StationId,
-    /// Its id, unique within the station.
+    /// Id of the port, unique within the station.
     pub id: PortId,
-    /// The number painted on it.
+    /// Number painted on the port.
     pub number: u32,
-    /// Its plug.
+    /// Connector type of the port.
     pub connector: ConnectorType,
-    /// What it delivers at most, kW.
+    /// Maximum power that the port delivers, kW.
     pub max_power_kw: f64,
-    /// Its state.
+    /// Current status.
     pub status: PortStatus,
-    /// The session that charges at it.
+    /// Id of the session that is running at the port.
     pub session_id: Option<SessionId>,
-    /// Counts its changes.
+    /// Number of the port's last change.
     pub version: u64,
 }
 
-/// What an update of a station may change; absent fields stay.
+/// The changes of a station update. A field that is `None` leaves its value unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct StationUpdate {
     /// New name.
@@ -175,16 +176,16 @@ pub struct StationUpdate {
     pub time_zone: Option<Tz>,
     /// New power, kW.
     pub power_kw: Option<f64>,
-    /// New tariff, for sessions that start from now on.
+    /// New tariff. It applies to sessions that start after the update.
     pub tariff: Option<Tariff>,
     /// New charging model.
     pub model: Option<ModelConfig>,
 }
 
-/// Whether `actor` may create, change and delete stations and their ports.
+/// Checks that `actor` may create, change and delete stations and their ports.
 ///
 /// # Errors
-/// Forbidden unless it is an ADMIN.
+/// `Forbidden` unless the actor's role is ADMIN.
 pub fn may_configure(actor: &Actor) -> Result<(), DomainError> {
     if actor.role == Role::Admin {
         return Ok(());
@@ -192,10 +193,10 @@ pub fn may_configure(actor: &Actor) -> Result<(), DomainError> {
     Err(DomainError::Forbidden("stations and ports are configured by role ADMIN".to_owned()))
 }
 
-/// Whether the parts of a station fit together.
+/// Checks that the power, tariff, charging model and ports of a station are valid together.
 ///
 /// # Errors
-/// Validation errors naming the fields.
+/// `Validation`, naming every invalid field.
 pub fn validate(
     power_kw: f64,
     tariff: Option<&Tariff>,
@@ -236,10 +237,11 @@ fn power_message() -> String {
 }
 
 impl Station {
-    /// Brings the station to `to`, and answers the event that says so.
+    /// Moves the station to status `to` and returns the event of the change.
     ///
     /// # Errors
-    /// Forbidden or conflict by the state machine; a conflict when a station without a tariff would be commissioned.
+    /// `Forbidden` or `Conflict` if the state machine does not allow the transition; `Conflict` if a station without a
+    /// tariff would be commissioned.
     pub fn transition(
         &mut self,
         to: StationStatus,
@@ -259,11 +261,12 @@ impl Station {
         Ok(StationStatusChanged { station_id: self.id.clone(), from, to })
     }
 
-    /// Applies `update`.
+    /// Applies `update` to the station.
     ///
     /// # Errors
-    /// Forbidden for anyone but an ADMIN; a validation error for a tariff or model out of range; a conflict when power
-    /// or model would change under a running session, whose simulation was started with the old ones.
+    /// `Forbidden` unless the actor's role is ADMIN; `Validation` if the tariff, the power or the charging model is out
+    /// of range; `Conflict` if the power or the charging model would change while a session runs, because its
+    /// simulation was started with the old values.
     pub fn update(&mut self, update: StationUpdate, actor: &Actor, now: Instant) -> Result<(), DomainError> {
         may_configure(actor)?;
         let physics_change = self.changes_physics(&update);
@@ -288,18 +291,18 @@ impl Station {
         Ok(())
     }
 
-    /// Whether `update` changes what the simulation of a running session was started with: power or charging model.
+    /// Returns whether `update` changes the inputs of a running simulation: the station's power or its charging model.
     #[must_use]
     pub fn changes_physics(&self, update: &StationUpdate) -> bool {
-        #[allow(clippy::float_cmp)] // whether it is the same number, not a close one
+        #[allow(clippy::float_cmp)] // an exact comparison is intended: is it the same number?
         let power = update.power_kw.is_some_and(|power_kw| power_kw != self.power_kw);
         power || update.model.as_ref().is_some_and(|model| *model != self.model)
     }
 
-    /// Whether the station can be deleted.
+    /// Checks that the station may be deleted.
     ///
     /// # Errors
-    /// Forbidden for anyone but an ADMIN; a conflict while sessions run.
+    /// `Forbidden` unless the actor's role is ADMIN; `Conflict` while sessions run.
     pub fn may_delete(&self, actor: &Actor) -> Result<(), DomainError> {
         may_configure(actor)?;
         if self.charging_ports == 0 {
@@ -311,19 +314,19 @@ impl Station {
         )))
     }
 
-    /// The tariff.
+    /// Returns the tariff of the station.
     ///
     /// # Errors
-    /// A conflict when there is none: a missing tariff is never a price of zero.
+    /// `Conflict` if the station has no tariff. A missing tariff never means a price of zero.
     pub fn tariff(&self) -> Result<&Tariff, DomainError> {
         let tariff = self.tariff.as_ref();
         tariff.ok_or_else(|| DomainError::conflict(format!("station {} has no tariff", self.id)))
     }
 
-    /// Whether a session may start here.
+    /// Checks that a session may start at this station.
     ///
     /// # Errors
-    /// A conflict unless the station is ACTIVE.
+    /// `Conflict` unless the station is ACTIVE.
     pub fn may_start(&self) -> Result<(), DomainError> {
         if self.status == StationStatus::Active {
             return Ok(());
@@ -335,8 +338,8 @@ impl Station {
         )))
     }
 
-    /// `updated_at` only ever grows, so that it tells one configuration from another, two changes within a millisecond
-    /// included.
+    /// Updates `updated_at` and the version. `updated_at` always increases, even between two changes within one
+    /// millisecond, so that its value identifies one configuration.
     fn touch(&mut self, now: Instant) {
         self.updated_at = now.max(self.updated_at + TimeDelta::milliseconds(1));
         self.version += 1;
@@ -344,10 +347,10 @@ impl Station {
 }
 
 impl Port {
-    /// Takes the port for `session`.
+    /// Occupies the port with `session`.
     ///
     /// # Errors
-    /// A conflict unless it is FREE.
+    /// `Conflict` unless the port is FREE.
     pub fn occupy(&mut self, session: SessionId, role: Role) -> Result<(), DomainError> {
         if self.status != PortStatus::Free {
             return Err(DomainError::conflict(format!(
@@ -362,24 +365,24 @@ impl Port {
         Ok(())
     }
 
-    /// Frees the port when `session`, which charged here, has ended. A port that has failed stays in ERROR.
+    /// Frees the port if `session`, which has ended, was running here. A failed port stays in ERROR.
     pub fn release(&mut self, session: &SessionId) {
         if self.status == PortStatus::Charging && self.session_id.as_ref() == Some(session) {
             self.set(PortStatus::Free, None);
         }
     }
 
-    /// The port has failed.
+    /// Marks the port as failed.
     ///
     /// # Errors
-    /// Forbidden or conflict by the state machine.
+    /// `Forbidden` or `Conflict` if the state machine does not allow the transition.
     pub fn fail(&mut self, role: Role) -> Result<(), DomainError> {
         self.status.transition(PortStatus::Error, role)?;
         self.set(PortStatus::Error, None);
         Ok(())
     }
 
-    /// The event of its failure; `session` failed with it.
+    /// Returns the event of the port's failure. `session` is the session that failed together with the port.
     #[must_use]
     pub fn failed_event(&self, session: Option<SessionId>, reason: &str) -> PortFailed {
         PortFailed {
@@ -390,10 +393,11 @@ impl Port {
         }
     }
 
-    /// Brings a failed port back.
+    /// Resets a failed port, so that it is free again.
     ///
     /// # Errors
-    /// Forbidden for users; a conflict unless it is in ERROR (a port that charges is freed by its session's end).
+    /// `Forbidden` for users; `Conflict` unless the port is in ERROR. (A port that is CHARGING becomes free when its
+    /// session ends.)
     pub fn reset(&mut self, role: Role) -> Result<(), DomainError> {
         if self.status == PortStatus::Charging {
             return Err(DomainError::conflict(format!("port {} is CHARGING: stop or fail its session first", self.id)));
@@ -403,10 +407,10 @@ impl Port {
         Ok(())
     }
 
-    /// Whether the port can be removed from its station.
+    /// Checks that the port may be removed from its station.
     ///
     /// # Errors
-    /// Forbidden for anyone but an ADMIN; a conflict while it charges.
+    /// `Forbidden` unless the actor's role is ADMIN; `Conflict` while the port is CHARGING.
     pub fn may_remove(&self, actor: &Actor) -> Result<(), DomainError> {
         may_configure(actor)?;
         if self.status != PortStatus::Charging {

@@ -1,9 +1,10 @@
-//! What an invoice prints for a price: amounts rounded as EN 16931 rounds them.
+//! The content of an invoice for a price: amounts rounded according to EN 16931.
 //!
-//! Line net amounts are rounded to the currency's minor unit, VAT once per rate on the sum of its lines, half away from
-//! zero; every total is a sum of what is printed. Where a tariff's minimum or maximum price holds, an adjustment line for
-//! each rate of VAT brings the totals there, so that they stay sums. The bounds hold for what is printed: where only the
-//! rounding of the lines passes one, that is adjusted too.
+//! The net amount of each line is rounded to the currency's minor unit. VAT is rounded once per rate, on the sum of
+//! that rate's lines. Both are rounded half away from zero. Every total is a sum of printed amounts. Where the minimum
+//! or maximum price of a tariff applies, an adjustment line for each VAT rate brings the totals to the bound, so that
+//! they remain sums. The bounds apply to the printed amounts: if only the rounding of the lines passes a bound, that is
+//! adjusted too.
 
 use std::collections::BTreeMap;
 
@@ -16,20 +17,20 @@ use crate::Instant;
 use crate::charging::tariff::{Bounds, ChargingPeriod, Dimension, PeriodState, Price, Tariff, price};
 use crate::money::{Currency, amount_schema, decimal_schema};
 
-/// A priced session as an invoice issued now would print it.
+/// A priced session, with the content that an invoice issued now would show.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bill {
     /// Currency of every amount.
     pub currency: Currency,
-    /// The lines.
+    /// Billed lines.
     pub lines: Vec<BillLine>,
-    /// VAT per rate.
+    /// VAT amounts, one per rate.
     pub vat: Vec<VatLine>,
-    /// Sum of the lines.
+    /// Sum of the lines' net amounts.
     #[schemars(schema_with = "amount_schema")]
     pub total_excl_vat: Decimal,
-    /// Sum of the lines and of the VAT.
+    /// Sum of the lines' net amounts and of the VAT amounts.
     #[schemars(schema_with = "amount_schema")]
     pub total_incl_vat: Decimal,
 }
@@ -38,20 +39,20 @@ pub struct Bill {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BillLine {
-    /// What is billed.
+    /// What the line bills.
     pub dimension: BillDimension,
-    /// How much of it, in `unit`.
+    /// Billed quantity, in `unit`.
     #[schemars(schema_with = "decimal_schema")]
     pub quantity: Decimal,
-    /// kWh, h or session.
+    /// Unit of the quantity: kWh, h or session.
     pub unit: String,
     /// Price per unit, excluding VAT.
     #[schemars(schema_with = "amount_schema")]
     pub unit_price: Decimal,
-    /// Rounded, excluding VAT.
+    /// Rounded amount excluding VAT.
     #[schemars(schema_with = "amount_schema")]
     pub net_amount: Decimal,
-    /// VAT, %.
+    /// VAT rate, %.
     #[schemars(schema_with = "decimal_schema")]
     pub vat_rate: Decimal,
 }
@@ -60,15 +61,15 @@ pub struct BillLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VatLine {
-    /// VAT, %.
+    /// VAT rate, %.
     #[schemars(schema_with = "decimal_schema")]
     pub rate: Decimal,
-    /// Rounded.
+    /// Rounded VAT amount.
     #[schemars(schema_with = "amount_schema")]
     pub amount: Decimal,
 }
 
-/// What a line bills: a tariff dimension, or the way to a bound of the price.
+/// What a line bills: a dimension of the tariff, or the adjustment to a price bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs)]
@@ -103,7 +104,7 @@ impl BillDimension {
 }
 
 impl Bill {
-    /// The bill for `price`.
+    /// Creates the bill for `price`.
     #[must_use]
     pub fn new(price: &Price, currency: Currency) -> Self {
         let mut lines: Vec<BillLine> = price
@@ -147,7 +148,7 @@ impl Bill {
 }
 
 impl BillLine {
-    /// A line that brings the net amount of `vat_rate` to its share of a bound.
+    /// Creates the line that adjusts the net amount of `vat_rate` to its share of a bound.
     fn adjustment(dimension: BillDimension, vat_rate: Decimal, change: Decimal) -> Self {
         Self {
             dimension,
@@ -160,7 +161,7 @@ impl BillLine {
     }
 }
 
-/// Net amounts by VAT rate (%), rounded.
+/// Rounded net amounts by VAT rate (%).
 struct Nets(BTreeMap<Decimal, Decimal>);
 
 impl Nets {
@@ -176,17 +177,17 @@ impl Nets {
         self.0.values().sum()
     }
 
-    /// VAT per rate other than zero, each rounded once.
+    /// Returns the VAT of every rate other than zero, each rounded once.
     fn vat(&self, currency: Currency) -> BTreeMap<Decimal, Decimal> {
         let taxed = self.0.iter().filter(|(rate, _)| !rate.is_zero());
         taxed.map(|(rate, net)| (*rate, currency.round(net * rate / Decimal::ONE_HUNDRED))).collect()
     }
 
-    /// These amounts, brought to `net` with a VAT of `tax`.
+    /// Returns these amounts adjusted so that they add up to `net` with a VAT of `tax`.
     ///
-    /// They keep their rates and proportions if that gives the VAT up to what rounding makes of it. Otherwise the bound
-    /// states a VAT of its own: one between the lowest and the highest rate divides the net amount among these two;
-    /// any other one is the rate of the whole amount.
+    /// The amounts keep their rates and proportions if that gives the VAT, apart from rounding. Otherwise the bound
+    /// states a VAT of its own. If that VAT lies between what the lowest and the highest rate give, the net amount is
+    /// divided among these two rates. If not, a rate computed from the VAT applies to the whole amount.
     fn divide(&self, bounds: &Bounds, net: Decimal, tax: Decimal, currency: Currency) -> Self {
         let round = |amount| currency.round(amount);
         let kept = if net == self.sum() { Self(self.0.clone()) } else { Self(bounds.divide(net, round)) };
@@ -205,7 +206,7 @@ impl Nets {
         Self(BTreeMap::from([(stated.normalize(), net)]))
     }
 
-    /// By how much each rate differs from `before`, where it does.
+    /// Returns the rates whose amount differs from `before`, each with the difference.
     fn since(&self, before: &Self) -> impl Iterator<Item = (Decimal, Decimal)> {
         let mut changes = self.0.clone();
         for (rate, net) in &before.0 {
@@ -214,7 +215,7 @@ impl Nets {
         changes.into_iter().filter(|(_, change)| !change.is_zero())
     }
 
-    /// Whether the VAT of these amounts is `tax`, up to a minor unit for each rate.
+    /// Returns whether the VAT of these amounts is `tax`, with a tolerance of one minor unit per rate.
     fn reaches(&self, tax: Decimal, currency: Currency) -> bool {
         let vat = self.vat(currency);
         let left = tax - vat.values().sum::<Decimal>();
@@ -223,7 +224,7 @@ impl Nets {
         left.abs() <= most && largest + left >= Decimal::ZERO
     }
 
-    /// The VAT per rate. What its sum differs from `tax` by rounding is in the largest entry.
+    /// Returns the VAT per rate. A rounding difference between the sum and `tax` is added to the largest amount.
     fn vat_adding_up_to(&self, tax: Decimal, currency: Currency) -> Vec<VatLine> {
         let mut vat = self.vat(currency);
         let left = tax - vat.values().sum::<Decimal>();
@@ -234,10 +235,11 @@ impl Nets {
     }
 }
 
-/// The least that `tariff` charges for a session that starts at `start`, including VAT, as an invoice prints it.
+/// Returns the least price, including VAT, of a session that starts at `start`, as an invoice would show it.
 ///
-/// It is the bill of a session that ends when it starts: a fee for the session that applies at that moment, and the
-/// minimum price. Energy and time add nothing to it, since a session that reaches a limit of its cost is stopped before.
+/// It is the bill of a session that ends when it starts: the session fee that applies at that moment, and the minimum
+/// price. Energy and time add nothing to the least price, because a session is stopped before they raise the cost above
+/// its limit.
 #[must_use]
 pub fn least_price(tariff: &Tariff, time_zone: Tz, start: Instant) -> Decimal {
     let nothing = ChargingPeriod {

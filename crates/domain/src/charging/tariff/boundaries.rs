@@ -1,4 +1,4 @@
-//! Where along a session a tariff can change its price, and the most that a session can cost.
+//! The points of a session at which a tariff can change its price, and an upper bound of what a session can cost.
 
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
@@ -10,12 +10,12 @@ use super::{Dimension, PriceComponent, Restrictions, Tariff};
 use crate::Instant;
 use crate::units::WattHours;
 
-/// The highest VAT there is, as a factor on a net amount.
+/// The highest possible VAT (100 %), as a factor on a net amount.
 const HIGHEST_GROSS: Decimal = Decimal::TWO;
 
 impl Tariff {
-    /// Every instant after `from`, up to and including `to`, at which the clock in `tz` or the time since `started_at`
-    /// could change the active price: in order, each once.
+    /// Returns every instant after `from`, up to and including `to`, at which the clock in `tz` or the time since
+    /// `started_at` could change the active price. The instants are in order and distinct.
     #[must_use]
     pub fn time_boundaries(&self, tz: Tz, started_at: Instant, from: Instant, to: Instant) -> Vec<Instant> {
         let mut instants = Vec::new();
@@ -29,16 +29,16 @@ impl Tariff {
         instants
     }
 
-    /// Every register reading at which the energy since the start could have changed the active price: the first whole
-    /// watt-hour that reaches a bound.
+    /// Returns every register reading at which the energy since the start could change the active price: the first
+    /// whole watt-hour that reaches a bound.
     #[must_use]
     pub fn energy_boundaries(&self) -> Vec<WattHours> {
         let kwh = self.restrictions().flat_map(Restrictions::energy_boundaries);
         kwh.filter_map(|kwh| (kwh * Decimal::ONE_THOUSAND).ceil().to_u64()).map(WattHours).collect()
     }
 
-    /// An amount that no session of at most `register` and `hours` costs more than, including VAT: everything at the
-    /// dearest component, a whole step more, and all roundings upwards.
+    /// Returns an upper bound, including VAT, of the cost of any session of at most `register` and `hours`. It takes
+    /// the most expensive component for everything, adds a whole step, and rounds everything up.
     #[must_use]
     pub fn cost_at_most(&self, register: WattHours, hours: Decimal) -> Decimal {
         let components = || self.elements.iter().flat_map(|element| &element.price_components);
@@ -51,7 +51,7 @@ impl Tariff {
         let used = most(Dimension::Flat, Decimal::ONE, Decimal::ZERO)
             + most(Dimension::Energy, register.kwh(), Decimal::new(1, 3))
             + most(Dimension::Time, hours, Decimal::ONE / Decimal::from(3600));
-        // Every line and every VAT rate is rounded once, by half a minor unit at most.
+        // Every line and every VAT rate is rounded once, by at most half a minor unit.
         let minor_unit = Decimal::new(1, self.currency.minor_digits());
         let rounded = used + minor_unit * Decimal::from(components().count() + 1);
         let least = self.min_price.as_ref().map_or(Decimal::ZERO, |bound| {

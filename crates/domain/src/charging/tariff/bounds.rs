@@ -4,50 +4,52 @@ use rust_decimal::Decimal;
 
 use super::{PriceBound, Tariff};
 
-/// Net amounts by VAT rate (%). Only their ratio counts, so they may all be multiplied by the same factor.
+/// Net amounts by VAT rate (%). Only their ratio matters, so all of them may be multiplied by the same factor.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ByRate(BTreeMap<Decimal, Decimal>);
 
 impl ByRate {
-    /// Adds `net` at the rate of `vat` percent.
+    /// Adds `net` at the VAT rate `vat` (%).
     pub fn add(&mut self, vat: Decimal, net: Decimal) {
         if !net.is_zero() {
             *self.0.entry(vat.normalize()).or_default() += net;
         }
     }
 
-    /// The totals excluding and including VAT, for amounts that are `scale` times too large.
+    /// Returns the totals excluding and including VAT, for amounts that are `scale` times too large.
     pub fn totals(&self, scale: Decimal) -> (Decimal, Decimal) {
         let (net, percent) = self.sums();
         ((net / scale).normalize(), (percent / (scale * Decimal::ONE_HUNDRED)).normalize())
     }
 
-    /// The sum of the net amounts, and of a hundred times the gross amounts.
+    /// Returns the sum of the net amounts, and a hundred times the sum of the gross amounts.
     fn sums(&self) -> (Decimal, Decimal) {
         let net = self.0.values().sum();
         (net, self.0.iter().map(|(rate, net)| net * (Decimal::ONE_HUNDRED + rate)).sum())
     }
 
-    /// `net` including VAT at the effective rate, that is at these rates in these shares.
+    /// Returns `net` including VAT at the effective rate, which is the average of these rates weighted by their net
+    /// amounts.
     fn with_vat(&self, net: Decimal) -> Decimal {
         let (sum, percent) = self.sums();
         let whole = sum * Decimal::ONE_HUNDRED;
-        // One division, after the multiplication, unless the product is beyond 28 digits.
+        // One division after the multiplication is the most exact, unless the product has more than 28 digits.
         net.checked_mul(percent).map_or_else(|| net * (percent / whole), |product| product / whole).normalize()
     }
 }
 
-/// The bounds of a session's price, and how its amounts divide among the rates of VAT.
+/// The price bounds of a session, and how its amounts are divided among the VAT rates.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Bounds {
     min: Option<PriceBound>,
     max: Option<PriceBound>,
-    /// Of the session's lines; for a session that costs nothing, all at the tariff's highest rate.
+    /// Net amounts of the session's lines by VAT rate. For a session that costs nothing, everything is at the tariff's
+    /// highest rate.
     shares: ByRate,
 }
 
 impl Bounds {
-    /// The bounds that `tariff` sets to a session whose lines come to `nets`.
+    /// Creates the price bounds that `tariff` sets for a session whose lines add up to `nets`.
     pub fn new(tariff: &Tariff, nets: ByRate) -> Self {
         let mut shares = nets;
         if shares.0.is_empty() {
@@ -58,10 +60,11 @@ impl Bounds {
         Self { min: tariff.min_price.clone(), max: tariff.max_price.clone(), shares }
     }
 
-    /// The totals `net` and `gross` brought within the bounds; `round` is applied to every amount that comes of one.
+    /// Brings the totals `net` and `gross` within the bounds. `round` is applied to every amount that results from a
+    /// bound.
     ///
-    /// The net total is bounded first. Where that changes it, the gross total follows at the effective rate of the
-    /// lines; then `incl_vat` bounds it. A minimum never lifts it above the maximum.
+    /// The net total is bounded first. If that changes it, the gross total follows at the effective VAT rate of the
+    /// lines. Then `incl_vat` bounds the gross total. A minimum never raises a total above the maximum.
     pub fn hold(&self, net: Decimal, gross: Decimal, round: impl Fn(Decimal) -> Decimal) -> (Decimal, Decimal) {
         let least = self.min.as_ref().map_or(net, |min| round(min.excl_vat).max(net));
         let total = self.max.as_ref().map_or(least, |max| round(max.excl_vat).min(least));
@@ -76,9 +79,10 @@ impl Bounds {
         (total, with_vat)
     }
 
-    /// Divides `net` among the rates of the lines, in proportion to them; `round` makes whole minor units.
+    /// Divides `net` among the VAT rates of the lines in proportion to their amounts. `round` rounds to whole minor
+    /// units.
     ///
-    /// Cumulative rounding: the parts add up to `net`, and each is within one unit of its exact share.
+    /// The parts are rounded cumulatively: they add up to `net`, and each is within one unit of its exact share.
     pub fn divide(&self, net: Decimal, round: impl Fn(Decimal) -> Decimal) -> BTreeMap<Decimal, Decimal> {
         let (whole, _) = self.shares.sums();
         let (mut sum, mut divided) = (Decimal::ZERO, Decimal::ZERO);

@@ -12,86 +12,89 @@ use super::restrictions::Moment;
 use super::{PriceComponent, Tariff};
 use crate::Instant;
 
-/// What a price component prices (OCPI `TariffDimensionType`).
+/// The dimension that a price component prices (OCPI `TariffDimensionType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Dimension {
-    /// Once per session.
+    /// A fee per session.
     Flat,
-    /// Per kWh.
+    /// A price per kWh.
     Energy,
-    /// Per hour of charging.
+    /// A price per hour of charging.
     Time,
-    /// Per hour of being plugged in without charging.
+    /// A price per hour of being plugged in without charging.
     ParkingTime,
 }
 
-/// Whether the vehicle charges or just occupies the port.
+/// Whether the vehicle is charging or only occupies the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PeriodState {
     /// Energy flows.
     Charging,
-    /// Charging is over, the vehicle still plugged in.
+    /// Charging is over, but the vehicle is still plugged in.
     Parking,
 }
 
-/// A stretch of a session during which energy flowed evenly. The engine splits it where the price changes.
+/// A charging period: a part of a session during which the power was constant. The engine splits it where the price
+/// changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChargingPeriod {
-    /// When it began.
+    /// When the period began.
     pub start: Instant,
-    /// When it ended.
+    /// When the period ended.
     pub end: Instant,
-    /// Charging or parking.
+    /// Whether the vehicle was charging or parking.
     pub state: PeriodState,
-    /// Energy delivered in it, kWh.
+    /// Energy delivered during the period, kWh.
     pub kwh: Decimal,
-    /// Power, kW; without it energy over time.
+    /// Power, kW. If absent, it is the energy divided by the duration.
     pub power_kw: Option<Decimal>,
-    /// Current, A, where it was metered.
+    /// Current, A, if it was metered.
     pub current_a: Option<Decimal>,
 }
 
-/// A priced line: one component's volume.
+/// A priced line: the volume of one price component.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
-    /// What is priced.
+    /// The dimension that is priced.
     pub dimension: Dimension,
-    /// kWh, hours, or 1 for a flat fee; including what `step_size` added.
+    /// Volume in kWh, in hours, or 1 for a flat fee, including what `step_size` added.
     pub quantity: Decimal,
     /// Price per unit, excluding VAT.
     pub unit_price: Decimal,
-    /// VAT, %; absent where none applies.
+    /// VAT rate, %. Absent if no VAT applies.
     pub vat_rate: Option<Decimal>,
-    /// Exact, excluding VAT.
+    /// Exact amount excluding VAT.
     pub net: Decimal,
 }
 
 /// The exact price of a session, before any rounding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Price {
-    /// The lines, in order of dimension and unit price.
+    /// Lines, in order of dimension and of the component's place in the tariff.
     pub lines: Vec<Line>,
-    /// Exact total, excluding VAT, within the tariff's bounds.
+    /// Exact total excluding VAT, within the price bounds of the tariff.
     pub excl_vat: Decimal,
-    /// Exact total, including VAT, within the tariff's bounds.
+    /// Exact total including VAT, within the price bounds of the tariff.
     pub incl_vat: Decimal,
-    /// What the bill needs to bring its rounded totals within the same bounds.
+    /// The data that a bill needs to bring its rounded totals within the same bounds.
     pub(crate) bounds: Bounds,
 }
 
 const MS_PER_HOUR: i64 = 3_600_000;
 
-/// Prices the `periods` of a session (in order, without overlap) by `tariff`, local times being those of `tz`.
+/// Prices the `periods` of a session by `tariff`. The periods must be in order and must not overlap. Local times are in
+/// `tz`.
 ///
-/// An element applies from one moment to the next as its restrictions say; `step_size` applies once to ENERGY, and once
-/// to `PARKING_TIME` or, without any, to TIME (OCPI 2.2.1 section 11.3.2.1), in steps of the component billed last.
+/// At every moment the restrictions decide which element applies. `step_size` applies once to ENERGY, and once to
+/// `PARKING_TIME` or, if there is no parking time, to TIME (OCPI 2.2.1 section 11.3.2.1). The step size is that of the
+/// component billed last.
 ///
-/// Volumes are integers: whole watt-hours as the register shows them, and milliseconds. Where the price changes inside
-/// a period, the energy is divided at the whole Wh that the register showed then, so the parts add up to the register.
-/// A register that is not a whole number of Wh counts as the next one.
+/// Volumes are integers: whole watt-hours as the register shows them, and milliseconds. If the price changes within a
+/// period, the energy is divided at the whole Wh that the register showed at that moment, so the parts add up to the
+/// register. A register value that is not a whole number of Wh is rounded up.
 #[must_use]
 pub fn price(tariff: &Tariff, tz: Tz, periods: &[ChargingPeriod]) -> Price {
     let mut volumes = Volumes::default();
@@ -102,19 +105,19 @@ pub fn price(tariff: &Tariff, tz: Tz, periods: &[ChargingPeriod]) -> Price {
     volumes.price(tariff)
 }
 
-/// The register in whole Wh after `kwh`: a part of a Wh counts as one.
+/// Returns the register value in whole Wh after `kwh`, rounded up.
 fn whole_watt_hours(kwh: Decimal) -> u64 {
     let wh = kwh.max(Decimal::ZERO).checked_mul(Decimal::ONE_THOUSAND);
     wh.and_then(|wh| wh.ceil().to_u64()).unwrap_or(u64::MAX)
 }
 
-/// A part of a charging period inside which no restriction changes its answer.
+/// A part of a charging period during which no restriction begins or ceases to hold.
 struct Slice<'a> {
     period: &'a ChargingPeriod,
     start: Instant,
     ms: u64,
     wh: u64,
-    /// Of the session, at the start of the slice.
+    /// Time since the start of the session, at the start of the slice.
     elapsed_ms: i64,
     wh_before: u64,
 }
@@ -151,7 +154,7 @@ fn milliseconds(ms: u64) -> Duration {
     Duration::milliseconds(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
-/// The register during a period: it rises evenly, and shows whole Wh.
+/// The register during a period: it rises evenly and shows whole Wh.
 struct Ramp {
     ms: u64,
     from: u64,
@@ -159,20 +162,21 @@ struct Ramp {
 }
 
 impl Ramp {
-    /// What the register shows `ms` after the start of the period, 0 to below its length.
+    /// Returns the register value `ms` after the start of the period. `ms` must be below the period's length.
     fn reading(&self, ms: u64) -> u64 {
         let gained = u128::from(self.to - self.from) * u128::from(ms) / u128::from(self.ms.max(1));
         self.from + u64::try_from(gained).unwrap_or(u64::MAX)
     }
 
-    /// The first millisecond at which the register shows `wh`, above its start and at most its end.
+    /// Returns the first millisecond at which the register shows `wh`, which must be above its start and at most its
+    /// end.
     fn reaches(&self, wh: u64) -> u64 {
         let ms = (u128::from(wh - self.from) * u128::from(self.ms)).div_ceil(u128::from(self.to - self.from));
         u64::try_from(ms).unwrap_or(u64::MAX)
     }
 
-    /// Where inside `period` a restriction could change its answer, and its end: milliseconds after its start, with
-    /// what the register shows then.
+    /// Returns the points within `period` at which a restriction could begin or cease to hold, and the end of the
+    /// period. Each point is the milliseconds since the start of the period with the register value at that time.
     fn cuts(&self, tariff: &Tariff, tz: Tz, session_start: Instant, period: &ChargingPeriod) -> BTreeSet<(u64, u64)> {
         let mut cuts = BTreeSet::from([(self.ms, self.to)]);
         for restrictions in tariff.elements.iter().filter_map(|element| element.restrictions.as_ref()) {
@@ -182,7 +186,7 @@ impl Ramp {
             let offsets = instants.into_iter().map(|at| (at - period.start).num_milliseconds());
             let inside = offsets.filter_map(|ms| u64::try_from(ms).ok()).filter(|ms| (1..self.ms).contains(ms));
             cuts.extend(inside.map(|ms| (ms, self.reading(ms))));
-            // A register in whole Wh passes a limit between two of them at the upper one.
+            // A register in whole Wh passes a limit between two values when it shows the upper one.
             let limits = restrictions.energy_boundaries().map(whole_watt_hours);
             let passed = limits.filter(|wh| self.from < *wh && *wh < self.to);
             cuts.extend(passed.map(|wh| (self.reaches(wh), wh)));
@@ -191,14 +195,14 @@ impl Ramp {
     }
 }
 
-/// Index of a component in its tariff: (element, component).
+/// Index of a price component in its tariff: (element, component).
 type Place = (usize, usize);
 
-/// How much of each component was used: Wh, milliseconds, or 1.
+/// The volume used of each price component: Wh, milliseconds, or 1.
 #[derive(Default)]
 struct Volumes {
     used: BTreeMap<(Dimension, Place), u64>,
-    /// The component of a dimension that was billed last; its step size counts.
+    /// The component of each dimension that was billed last. Its step size applies.
     last: BTreeMap<Dimension, Place>,
 }
 
@@ -235,7 +239,7 @@ impl Volumes {
         self.round_up(tariff, time, 1000);
     }
 
-    /// Brings the total of `dimension` up to a whole number of steps; `unit` is one Wh or one second in its volume.
+    /// Rounds the total of `dimension` up to a multiple of the step size. `unit` is the volume of one Wh or one second.
     fn round_up(&mut self, tariff: &Tariff, dimension: Dimension, unit: u64) {
         let Some(place) = self.last.get(&dimension).copied() else {
             return;
@@ -260,7 +264,7 @@ impl Volumes {
         let mut by_rate = ByRate::default();
         let mut lines = Vec::with_capacity(merged.len());
         for (dimension, component, volume) in merged {
-            // The divisor of every dimension, so that totals are divided once, after the sum.
+            // All dimensions have the same divisor, so the totals are divided only once, after they are summed.
             let net_ms = Decimal::from(volume) * Decimal::from(dimension.milliseconds_per_volume()) * component.price;
             by_rate.add(component.vat.unwrap_or_default(), net_ms);
             lines.push(Line {
@@ -279,7 +283,8 @@ impl Volumes {
 }
 
 impl Dimension {
-    /// What a volume of one is worth in milliseconds, an hour of which is one unit of the price.
+    /// Returns the milliseconds that correspond to a volume of one, where one hour corresponds to one unit of the
+    /// price.
     fn milliseconds_per_volume(self) -> i64 {
         match self {
             Self::Flat => MS_PER_HOUR,
@@ -288,7 +293,7 @@ impl Dimension {
         }
     }
 
-    /// A volume in the unit of the price: kWh, hours or 1.
+    /// Converts a volume to the unit of the price: kWh, hours or 1.
     fn quantity(self, volume: u64) -> Decimal {
         let units = Decimal::from(volume) * Decimal::from(self.milliseconds_per_volume());
         (units / Decimal::from(MS_PER_HOUR)).normalize()
@@ -299,7 +304,7 @@ fn component(tariff: &Tariff, (element, component): Place) -> &PriceComponent {
     &tariff.elements[element].price_components[component]
 }
 
-/// The first element that holds at `moment` and prices `dimension`.
+/// Returns the first element that applies at `moment` and prices `dimension`.
 fn active(tariff: &Tariff, moment: &Moment, dimension: Dimension) -> Option<Place> {
     tariff.elements.iter().enumerate().find_map(|(e, element)| {
         let c = element.price_components.iter().position(|component| component.dimension == dimension)?;

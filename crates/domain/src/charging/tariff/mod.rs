@@ -1,6 +1,8 @@
-//! Tariffs: the OCPI 2.2.1 Tariff object as OCPI writes it (`snake_case`), and the engine that prices a session by it.
+//! Tariffs: the OCPI 2.2.1 Tariff object in OCPI's own JSON form (`snake_case`), and the engine that prices a session
+//! by it.
 //!
-//! Source: OCPI 2.2.1-d2, `mod_tariffs`. Elements are looked up per dimension, in order, moment by moment.
+//! Source: OCPI 2.2.1-d2, `mod_tariffs`. For every moment and every dimension, the first matching tariff element
+//! applies.
 
 mod bill;
 mod boundaries;
@@ -27,15 +29,15 @@ pub struct Tariff {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub id: Option<String>,
-    /// Currency of every price in it.
+    /// Currency of every price in the tariff.
     pub currency: Currency,
-    /// The elements, in order of precedence.
+    /// Tariff elements, in order of precedence.
     #[schemars(length(min = 1, max = 20))]
     pub elements: Vec<TariffElement>,
-    /// A session costs at least this.
+    /// Minimum price of a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_price: Option<PriceBound>,
-    /// A session costs at most this.
+    /// Maximum price of a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_price: Option<PriceBound>,
 }
@@ -43,22 +45,23 @@ pub struct Tariff {
 /// A bound on the price of a session, excluding and including VAT.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PriceBound {
-    /// Excluding VAT.
+    /// Amount excluding VAT.
     #[schemars(schema_with = "decimal_schema")]
     pub excl_vat: Decimal,
-    /// Including VAT; absent means the net bound with VAT at the effective rate of the session's lines.
+    /// Amount including VAT. If absent, VAT is added to the amount excluding VAT at the effective rate of the session's
+    /// lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_decimal_schema")]
     pub incl_vat: Option<Decimal>,
 }
 
-/// Price components that hold under the same restrictions.
+/// Price components that apply under the same restrictions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TariffElement {
-    /// At most one per dimension counts.
+    /// Price components. At most one component per dimension applies.
     #[schemars(length(min = 1, max = 4))]
     pub price_components: Vec<PriceComponent>,
-    /// When the element applies; without restrictions always.
+    /// Restrictions that say when the element applies. Without restrictions it always applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restrictions: Option<Restrictions>,
 }
@@ -66,23 +69,23 @@ pub struct TariffElement {
 /// The price of one dimension.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PriceComponent {
-    /// What is priced.
+    /// The dimension that is priced.
     #[serde(rename = "type")]
     pub dimension: Dimension,
-    /// Price per unit, excluding VAT: per kWh, per hour, or once.
+    /// Price per unit, excluding VAT: per kWh, per hour, or once per session.
     #[schemars(schema_with = "decimal_schema")]
     pub price: Decimal,
-    /// VAT, %; absent means that no VAT applies.
+    /// VAT rate, %. If absent, no VAT applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_decimal_schema")]
     pub vat: Option<Decimal>,
-    /// Billed in steps of this many Wh (ENERGY) or seconds (TIME, `PARKING_TIME`).
+    /// Billing step: the volume is rounded up to a multiple of this many Wh (ENERGY) or seconds (TIME, `PARKING_TIME`).
     #[schemars(range(min = 1, max = 1_000_000))]
     pub step_size: u32,
 }
 
 impl Tariff {
-    /// The short form: one element that prices energy alone, per Wh, without VAT.
+    /// Returns the tariff of the short form: one element that prices only energy, in steps of 1 Wh, without VAT.
     #[must_use]
     pub fn per_kwh(price: Decimal, currency: Currency) -> Self {
         let energy = PriceComponent { dimension: Dimension::Energy, price, vat: None, step_size: 1 };
@@ -90,12 +93,14 @@ impl Tariff {
         Self { id: None, currency, elements: vec![element], min_price: None, max_price: None }
     }
 
-    /// Whether the tariff can price a session, its fields being named below `field`.
+    /// Checks that the tariff can price a session. `field` is the path of the tariff in the request; the errors name
+    /// the fields below it.
     ///
     /// # Errors
-    /// Validation errors for every value out of range, for a bound of the price that is lower including VAT than
-    /// excluding it, for a minimum above the maximum, and for restrictions by current: the ports of the network
-    /// meter power, not current, so such an element would never apply and its price be silently zero.
+    /// `Validation` for every value out of range, for a price bound whose amount including VAT is lower than its amount
+    /// excluding VAT, for a minimum price above the maximum price, and for restrictions by current. The ports of this
+    /// network meter power, not current, so an element restricted by current would never apply and its price would
+    /// silently be zero.
     pub fn validate(&self, field: &str) -> Result<(), DomainError> {
         let mut checks = Checks::new();
         checks.require(
@@ -162,7 +167,8 @@ impl PriceBound {
     }
 }
 
-/// What requests may write as a price; bounds what the engine computes with tariffs that come another way.
+/// The highest price that a request may name. Checking it here also bounds the calculation for tariffs that do not come
+/// from a request.
 const HIGHEST_PRICE: Decimal = Decimal::from_parts(999_999_999, 0, 0, false, 0);
 
 fn in_bounds(price: Decimal) -> bool {

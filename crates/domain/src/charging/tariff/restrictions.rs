@@ -8,52 +8,64 @@ use crate::Instant;
 use crate::error::Checks;
 use crate::money::optional_decimal_schema;
 
-/// When a tariff element applies (OCPI `TariffRestrictions`). Times and dates are the station's local ones.
+/// The conditions under which a tariff element applies (OCPI `TariffRestrictions`). Times and dates are local to the
+/// station.
 ///
-/// Lower bounds include their value, upper bounds exclude it. Without `start_time` or `end_time` a window begins or ends
-/// at midnight. An `end_time` not after `start_time` is one of the next
-/// day, so 20:00 to 00:00 is the evening and 22:00 to 06:00 the night.
+/// Lower bounds are inclusive, upper bounds are exclusive. A time window without `start_time` begins at midnight, and
+/// one without `end_time` ends at midnight. If `end_time` is not after `start_time`, it lies on the next day: 20:00 to
+/// 00:00 is the evening, 22:00 to 06:00 is the night.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the fields are OCPI's own names
+#[allow(missing_docs)] // the fields are named as in OCPI
 pub struct Restrictions {
+    /// Local time at which the daily window begins, inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "local_time")]
     #[schemars(with = "Option<String>", regex(pattern = "^([0-1][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub start_time: Option<NaiveTime>,
+    /// Local time at which the daily window ends, exclusive.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "local_time")]
     #[schemars(with = "Option<String>", regex(pattern = "^([0-1][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub end_time: Option<NaiveTime>,
+    /// First local date on which the element applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^[0-9]{4}-[0-1][0-9]-[0-3][0-9]$"))]
     pub start_date: Option<NaiveDate>,
+    /// Local date from which the element no longer applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^[0-9]{4}-[0-1][0-9]-[0-3][0-9]$"))]
     pub end_date: Option<NaiveDate>,
+    /// Lower bound of the energy since the start of the session, kWh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_decimal_schema")]
     pub min_kwh: Option<Decimal>,
+    /// Upper bound of the energy since the start of the session, kWh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_decimal_schema")]
     pub max_kwh: Option<Decimal>,
+    /// Lower bound of the current, A. Tariffs of this network cannot use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_decimal_schema")]
     pub min_current: Option<Decimal>,
+    /// Upper bound of the current, A. Tariffs of this network cannot use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_decimal_schema")]
     pub max_current: Option<Decimal>,
+    /// Lower bound of the power, kW.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_decimal_schema")]
     pub min_power: Option<Decimal>,
+    /// Upper bound of the power, kW.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_decimal_schema")]
     pub max_power: Option<Decimal>,
-    /// Seconds since the start of the session.
+    /// Lower bound of the time since the start of the session, s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 31_536_000))]
     pub min_duration: Option<u32>,
-    /// Seconds since the start of the session.
+    /// Upper bound of the time since the start of the session, s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 31_536_000))]
     pub max_duration: Option<u32>,
+    /// Days of the week on which the element applies. If empty, it applies on every day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 7))]
     pub day_of_week: Vec<DayOfWeek>,
@@ -85,7 +97,7 @@ mod local_time {
 
     const FORMAT: &str = "%H:%M";
 
-    #[allow(clippy::ref_option)] // the signature serde asks for
+    #[allow(clippy::ref_option)] // serde requires this signature
     pub fn serialize<S: Serializer>(time: &Option<NaiveTime>, serializer: S) -> Result<S::Ok, S::Error> {
         match time {
             Some(time) => serializer.serialize_str(&time.format(FORMAT).to_string()),
@@ -101,18 +113,18 @@ mod local_time {
     }
 }
 
-/// What the restrictions are judged by at one moment of a session.
+/// The values at one moment of a session against which the restrictions are checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     /// The station's local time.
     pub local: NaiveDateTime,
     /// Energy since the start of the session, kWh.
     pub kwh: Decimal,
-    /// Milliseconds since the start of the session.
+    /// Time since the start of the session, ms.
     pub elapsed_ms: i64,
-    /// kW, where known.
+    /// Power, kW, if known.
     pub power_kw: Option<Decimal>,
-    /// A, where known.
+    /// Current, A, if known.
     pub current_a: Option<Decimal>,
 }
 
@@ -139,10 +151,11 @@ impl Restrictions {
             && (self.day_of_week.is_empty() || self.day_of_week.iter().any(|day| day.is(date)))
     }
 
-    /// Every instant strictly between `from` and `to` at which the clock could make the answer change.
+    /// Collects every instant strictly between `from` and `to` at which the clock could change whether the restrictions
+    /// hold.
     pub(super) fn clock_boundaries(&self, tz: Tz, from: Instant, to: Instant, into: &mut Vec<Instant>) {
         let on_dates = self.start_date.is_some() || self.end_date.is_some() || !self.day_of_week.is_empty();
-        // A window with one side only has midnight for the other.
+        // A window with only one of the two times begins or ends at midnight.
         let at_midnight = on_dates || self.start_time.is_some() != self.end_time.is_some();
         let times: Vec<NaiveTime> =
             [self.start_time, self.end_time, at_midnight.then_some(NaiveTime::MIN)].into_iter().flatten().collect();
@@ -161,12 +174,12 @@ impl Restrictions {
         }
     }
 
-    /// The energies (kWh since the start) at which the answer could change.
+    /// Returns the energies since the start (kWh) at which the restrictions could begin or cease to hold.
     pub(super) fn energy_boundaries(&self) -> impl Iterator<Item = Decimal> {
         [self.min_kwh, self.max_kwh].into_iter().flatten()
     }
 
-    /// The durations (milliseconds since the start) at which the answer could change.
+    /// Returns the durations since the start (ms) at which the restrictions could begin or cease to hold.
     pub(super) fn duration_boundaries(&self) -> impl Iterator<Item = i64> {
         [millis(self.min_duration), millis(self.max_duration)].into_iter().flatten()
     }
@@ -202,12 +215,12 @@ fn ordered<T: PartialOrd>(min: Option<T>, max: Option<T>) -> bool {
     min.zip(max).is_none_or(|(min, max)| min < max)
 }
 
-/// An unknown value satisfies no bound.
+/// Returns whether `value` lies within the bounds. An unknown value satisfies no bound.
 fn within<T: PartialOrd + Copy>(value: Option<T>, min: Option<T>, max: Option<T>) -> bool {
     min.is_none_or(|min| value.is_some_and(|v| v >= min)) && max.is_none_or(|max| value.is_some_and(|v| v < max))
 }
 
-/// The instant between `from` and `to` at which the zone's offset changes, if it does.
+/// Returns the instant between `from` and `to` at which the zone's UTC offset changes, if it does.
 fn clock_change(tz: Tz, from: Instant, to: Instant) -> Option<Instant> {
     use chrono::Offset as _;
     let offset = |at: Instant| tz.offset_from_utc_datetime(&at.naive_utc()).fix();
@@ -223,6 +236,6 @@ fn clock_change(tz: Tz, from: Instant, to: Instant) -> Option<Instant> {
             after = middle;
         }
     }
-    // Zones change at whole seconds; the bisection ends within a millisecond after that.
+    // Zones change at whole seconds, and the bisection ends within a millisecond after the change.
     chrono::DateTime::from_timestamp(after.timestamp(), 0)
 }

@@ -19,7 +19,7 @@ use crate::error::StoreError;
 use crate::{EventContext, keys};
 use rows::{DetailsRow, MeterText, SessionRow};
 
-/// Partitions of the active index read at the same time.
+/// The number of active-index partitions that are read concurrently.
 const PARALLEL_PARTITIONS: usize = 16;
 
 /// Charging sessions, in the sessions table.
@@ -33,49 +33,50 @@ pub struct SessionStore {
 pub struct LoadedSession {
     /// The session.
     pub session: Session,
-    /// Its terms.
+    /// The terms of the session.
     pub terms: SessionTerms,
 }
 
-/// Which sessions are listed, newest first.
+/// Selects the sessions to list, newest first.
 #[derive(Clone, Debug)]
 pub enum SessionFilter {
-    /// A user's.
+    /// The sessions of a user.
     User(UserId),
-    /// A station's.
+    /// The sessions of a station.
     Station(StationId),
-    /// Those in a state, by when they entered it.
+    /// The sessions in a status, sorted by when they entered it.
     Status(SessionStatus),
-    /// Those that entered a state from the first instant to the second.
+    /// The sessions that entered a status from the first instant to the second.
     Changed(SessionStatus, Instant, Instant),
 }
 
 /// An active session as the active index names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ActiveKey {
-    /// Its station.
+    /// Id of the station.
     pub station_id: StationId,
-    /// Its id.
+    /// Id of the session.
     pub session_id: SessionId,
 }
 
 impl SessionStore {
-    /// Sessions in `table`.
+    /// Creates the store for `table`.
     #[must_use]
     pub fn new(db: Db, table: impl Into<String>) -> Self {
         Self { table: Table::new(db, table) }
     }
 
-    /// The table.
+    /// Returns the table.
     #[must_use]
     pub fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Reads a session with its terms, as they are now.
+    /// Reads a session with its terms (consistent read).
     ///
     /// # Errors
-    /// When the table cannot be read or an item not understood.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read;
+    /// [`StoreError::Corrupt`] if an item cannot be decoded.
     pub async fn load(&self, id: &SessionId) -> Result<Option<LoadedSession>, StoreError> {
         let pk = keys::session(id);
         let query = Query { partition: (keys::PK, pk.clone()), consistent: true, ..Query::default() };
@@ -97,21 +98,23 @@ impl SessionStore {
     /// Reads the terms of a session, which never change.
     ///
     /// # Errors
-    /// When the table cannot be read or the item is missing or not understood.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read;
+    /// [`StoreError::Corrupt`] if the item is missing or cannot be decoded.
     pub async fn load_terms(&self, id: &SessionId) -> Result<SessionTerms, StoreError> {
         let pk = keys::session(id);
         let mut row: Option<DetailsRow> = self.table.get(&pk, keys::DETAILS, false).await?;
         if row.is_none() {
-            // A session that has just started: only a consistent read, which costs twice as much, is sure to see it.
+            // Only a consistent read, which costs twice as much, is sure to see the terms of a session that has just
+            // started.
             row = self.table.get(&pk, keys::DETAILS, true).await?;
         }
         row.ok_or_else(|| StoreError::corrupt(pk, "its DETAILS are missing"))?.into_terms()
     }
 
-    /// Puts a new session, with the events of its start, within `transaction`.
+    /// Adds to `transaction` the insertion of a new session with the events of its start.
     ///
     /// # Errors
-    /// When it cannot be encoded.
+    /// [`StoreError::Corrupt`] if the session cannot be encoded.
     pub fn insert(
         &self,
         transaction: &mut Transaction,
@@ -125,18 +128,18 @@ impl SessionStore {
         transaction.insert(self.table.name(), encode(session.id.as_str(), details)?)
     }
 
-    /// Writes what a tick changed: one item, and no index unless the session's state changed.
+    /// Writes the changes of a tick: one item, and no index unless the status of the session changed.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when somebody else changed the session first.
+    /// [`StoreError::ConditionFailed`] if another writer changed the session first.
     pub async fn save_tick(&self, session: &Session) -> Result<(), StoreError> {
         self.table.update(self.tick(session)?).await
     }
 
-    /// Writes what settling changed of a session that goes on, within `transaction`.
+    /// Adds to `transaction` the changes that settling made to a session that continues.
     ///
     /// # Errors
-    /// When it cannot be encoded.
+    /// [`StoreError::Corrupt`] if the session cannot be encoded.
     pub fn save_tick_in(&self, transaction: &mut Transaction, session: &Session) -> Result<(), StoreError> {
         transaction.update(self.tick(session)?);
         Ok(())
@@ -152,7 +155,7 @@ impl SessionStore {
             .set("version", number(session.version))
             .remove(keys::OUTBOX)
             .only_version(session.version - 1);
-        // Only the first tick changes the status, whose index would otherwise be looked at for nothing.
+        // Only the first tick changes the status. Otherwise the update would touch the status index for nothing.
         if session.status_changed_at == session.metered_at {
             update = update
                 .set("status", AttributeValue::S(session.status.name().to_owned()))
@@ -162,10 +165,11 @@ impl SessionStore {
         update.build(self.table.name(), key(&pk, keys::METADATA))
     }
 
-    /// Writes a session that ended, with the events of its end, within `transaction`; it leaves the active index.
+    /// Adds to `transaction` the write of a session that ended, with the events of its end. The session leaves the
+    /// active index.
     ///
     /// # Errors
-    /// When it cannot be encoded.
+    /// [`StoreError::Corrupt`] if the session cannot be encoded.
     pub fn save_end(
         &self,
         transaction: &mut Transaction,
@@ -177,11 +181,11 @@ impl SessionStore {
         Ok(())
     }
 
-    /// Has the events that lie on an ended session relayed once more, under the ids that they have: any write of the
-    /// item brings its outbox to the stream again.
+    /// Makes the stream relay the events of an ended session once more, with the same event ids. Any write of the item
+    /// brings its outbox to the stream again.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] when somebody else changed the session first.
+    /// [`StoreError::ConditionFailed`] if another writer changed the session first.
     pub async fn relay_again(&self, session: &Session, now: Instant) -> Result<(), StoreError> {
         let update = UpdateExpression::new()
             .set("relayedAgainAt", AttributeValue::S(time::text(&now)))
@@ -214,9 +218,9 @@ impl SessionStore {
         encode(&pk, SessionRow::new(session, outbox))
     }
 
-    /// The active sessions of a part of the fleet, from the keys-only index, page by page as they come: those of a
-    /// shard in order of their stations, those of several shards mixed. Pages hold at most `limit` keys where it is
-    /// given, and 1 MB otherwise. The reader stops reading when it has enough: dropping the stream reads no further.
+    /// Streams the active sessions of a part of the fleet from the keys-only index, page by page. Sessions of one shard
+    /// are in order of their stations; sessions of several shards are mixed. A page has at most `limit` keys if a limit
+    /// is given, and 1 MB otherwise. Dropping the stream stops the reading.
     pub fn active(
         &self,
         part: FleetPart,
@@ -237,10 +241,10 @@ impl SessionStore {
         })
     }
 
-    /// The active sessions of a station, from the keys-only index.
+    /// Returns the active sessions of a station, from the keys-only index.
     ///
     /// # Errors
-    /// When the index cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the index cannot be read.
     pub async fn active_at_station(&self, station: &StationId) -> Result<Vec<ActiveKey>, StoreError> {
         let query = self.active_query(station.shard(keys::SHARDS), Some(keys::active_prefix(station)));
         Ok(active_keys(&self.table.query_all(&query).await?))
@@ -255,11 +259,11 @@ impl SessionStore {
         }
     }
 
-    /// Reads the sessions behind these keys. Sessions that ended since are left out, and so are items that cannot be
-    /// decoded: they must not stop the others of their shard. The log names them.
+    /// Reads the sessions with these keys. Sessions that have ended since are left out. Items that cannot be decoded
+    /// are left out too and logged, so that they do not stop the other sessions of their shard.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn read_active(&self, keys: &[ActiveKey]) -> Result<Vec<Session>, StoreError> {
         let read = self.read_each(keys.iter().map(|key| &key.session_id), false).await?;
         let readable = read.into_iter().filter_map(|session| {
@@ -268,10 +272,11 @@ impl SessionStore {
         Ok(readable.filter(|session| session.status.is_active()).collect())
     }
 
-    /// Reads the sessions with these ids as they are now; those that have ended are left out.
+    /// Reads the sessions with these ids (consistent read). Sessions that have ended are left out.
     ///
     /// # Errors
-    /// When the table cannot be read, or an item not decoded: a decision about a site needs every session there.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read;
+    /// [`StoreError::Corrupt`] if an item cannot be decoded, because a decision about a site needs every session there.
     pub async fn read_running<'a>(
         &self,
         ids: impl IntoIterator<Item = &'a SessionId>,
@@ -290,10 +295,11 @@ impl SessionStore {
         Ok(items.into_iter().map(|item| decode::<SessionRow>("session", item)?.into_session()).collect())
     }
 
-    /// Those of `ids` that ended and are to be billed.
+    /// Returns the ids of the sessions that have ended and must be billed.
     ///
     /// # Errors
-    /// When the table cannot be read or an item not understood.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read;
+    /// [`StoreError::Corrupt`] if an item cannot be decoded.
     pub async fn billable(&self, ids: &[SessionId]) -> Result<BTreeSet<SessionId>, StoreError> {
         let sessions: Vec<Session> = self.read_each(ids, true).await?.into_iter().collect::<Result<_, _>>()?;
         let billable =
@@ -304,7 +310,8 @@ impl SessionStore {
     /// Lists sessions as [`SessionStore::list`] does, each with its terms.
     ///
     /// # Errors
-    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    /// [`StoreError::Domain`] (validation) for a token of another list;
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn list_loaded(
         &self,
         filter: &SessionFilter,
@@ -313,7 +320,8 @@ impl SessionStore {
     ) -> Result<Page<LoadedSession>, StoreError> {
         let Page { items, next_token } = self.list(filter, page, keep).await?;
         let mut details: HashMap<String, Item> = HashMap::new();
-        // Of a session that has just started only a consistent read, which costs twice as much, is sure to see them.
+        // Only a consistent read, which costs twice as much, is sure to see the terms of a session that has just
+        // started.
         for consistent in [false, true] {
             let pks = items.iter().map(|session| keys::session(&session.id)).filter(|pk| !details.contains_key(pk));
             let wanted: Vec<Item> = pks.map(|pk| key(&pk, keys::DETAILS)).collect();
@@ -329,10 +337,11 @@ impl SessionStore {
         Ok(Page { items: loaded.collect(), next_token })
     }
 
-    /// Lists sessions, newest first; `keep` filters what the index cannot.
+    /// Lists sessions, newest first. `keep` filters by what the index cannot filter.
     ///
     /// # Errors
-    /// A validation error for a token of another list; otherwise when the table cannot be read.
+    /// [`StoreError::Domain`] (validation) for a token of another list;
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn list(
         &self,
         filter: &SessionFilter,
@@ -377,13 +386,13 @@ impl SessionStore {
     }
 }
 
-/// Partition of the status index in which a session is: a minute's first ticks move it from one to another, and so do
-/// the ends, thousands at once in a large fleet.
+/// Returns the partition of the status index that contains the session. The partitions are sharded because first ticks
+/// and ends move sessions between partitions, thousands at once in a large fleet.
 fn status_shard(session: &Session) -> String {
     keys::sharded(session.status.name(), session.station_id.shard(keys::SHARDS))
 }
 
-/// The keys that are understood. One that is not must not stop its shard; the alarm on error logs tells.
+/// Returns the keys that can be parsed. A key that cannot must not stop its shard; the alarm on error logs reports it.
 fn active_keys(items: &[Item]) -> Vec<ActiveKey> {
     let keys = items.iter().filter_map(|item| {
         active_key(item).inspect_err(|error| tracing::error!(%error, "an active session cannot be found")).ok()

@@ -12,7 +12,7 @@ use crate::dynamodb::{json, time};
 use crate::error::StoreError;
 use crate::keys;
 
-// What a tick writes is here, and stays under 1 KB. `createdAt` is when the session started.
+// This item is what a tick writes, and it must stay under 1 KB. `createdAt` is when the session started.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionRow {
@@ -24,7 +24,7 @@ pub struct SessionRow {
     port_id: PortId,
     user_id: UserId,
     pub status: SessionStatus,
-    /// For the status index alone.
+    /// Partition key of the status index; used for nothing else.
     #[serde(skip_deserializing)]
     status_shard: String,
     #[serde(with = "time")]
@@ -76,7 +76,8 @@ pub struct DetailsRow {
     correlation_id: String,
 }
 
-/// A meter's readings as one short attribute: `ms:Wh:W` joined by spaces, since every byte of a tick's item counts.
+/// The readings of a meter as one short attribute, `ms:Wh:W` joined by spaces, because every byte of a tick's item
+/// counts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct MeterText(pub MeterLog);
@@ -108,7 +109,7 @@ fn reading(text: &str) -> Option<Reading> {
     parts.next().is_none().then_some(reading)
 }
 
-/// A charging model as one attribute of compact JSON: a curve as a map of `DynamoDB` types would be twice the size.
+/// A charging model as one attribute of compact JSON. As a map of `DynamoDB` types, a curve would take twice the space.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ModelText(pub ModelConfig);
