@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_cognitoidentityprovider::Client as Cognito;
+use aws_sdk_cognitoidentityprovider::types::AuthFlowType;
 use aws_sdk_lambda::config::Credentials;
 use aws_sdk_lambda::primitives::Blob;
 use domain::id::{InvoiceId, SessionId, StationId};
@@ -35,6 +37,15 @@ pub struct Stack {
     /// The configuration that reaches it.
     pub config: SdkConfig,
     lambda: aws_sdk_lambda::Client,
+}
+
+/// A user of the stack's user pool.
+#[derive(Clone, Debug)]
+pub struct SignedUp {
+    /// The user's name in the pool.
+    pub name: String,
+    /// The user's id token.
+    pub token: String,
 }
 
 impl Stack {
@@ -78,6 +89,29 @@ impl Stack {
     #[must_use]
     pub fn output(&self, key: &str) -> &str {
         self.outputs.get(key).unwrap_or_else(|| panic!("the stack has no output {key}"))
+    }
+
+    /// Signs a new user of these groups up and in.
+    pub async fn sign_up(&self, groups: &[&str]) -> SignedUp {
+        let cognito = Cognito::new(&self.config);
+        let (pool, client) = (self.output("UserPoolId"), self.output("UserPoolClientId"));
+        let (name, password) = (format!("e2e-{}@example.com", Uuid::new_v4()), "Correct-Horse-7-Battery");
+        cognito.admin_create_user().user_pool_id(pool).username(&name).send().await.unwrap();
+        let set = cognito.admin_set_user_password().user_pool_id(pool).username(&name);
+        set.password(password).permanent(true).send().await.unwrap();
+        for group in groups {
+            let add = cognito.admin_add_user_to_group().user_pool_id(pool).username(&name);
+            add.group_name(*group).send().await.unwrap();
+        }
+        let auth = cognito.initiate_auth().client_id(client).auth_flow(AuthFlowType::UserPasswordAuth);
+        let auth = auth.auth_parameters("USERNAME", &name).auth_parameters("PASSWORD", password).send().await.unwrap();
+        SignedUp { name, token: auth.authentication_result.unwrap().id_token.unwrap() }
+    }
+
+    /// Deletes a user that [`Stack::sign_up`] made.
+    pub async fn delete_user(&self, name: &str) {
+        let delete = Cognito::new(&self.config).admin_delete_user();
+        delete.user_pool_id(self.output("UserPoolId")).username(name).send().await.unwrap();
     }
 
     /// Where devices reach the stack's IoT Core.

@@ -1,8 +1,6 @@
 //! The HTTP API with Cognito tokens.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use aws_sdk_cognitoidentityprovider::Client as Cognito;
-use aws_sdk_cognitoidentityprovider::types::AuthFlowType;
 use e2e::{Stack, minutes_after, now, text};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -25,30 +23,11 @@ impl Api {
         Self { http: http.build().unwrap(), stack, users: Vec::new() }
     }
 
-    /// A new user in these groups: its token.
+    /// The token of a new user of these groups.
     async fn sign_in(&mut self, groups: &[&str]) -> String {
-        let cognito = Cognito::new(&self.stack.config);
-        let (pool, client) =
-            (self.stack.output("UserPoolId").to_owned(), self.stack.output("UserPoolClientId").to_owned());
-        let (name, password) = (format!("e2e-{}@example.com", uuid::Uuid::new_v4()), "Correct-Horse-7-Battery");
-        cognito.admin_create_user().user_pool_id(&pool).username(&name).send().await.unwrap();
-        self.users.push(name.clone());
-        let set =
-            cognito.admin_set_user_password().user_pool_id(&pool).username(&name).password(password).permanent(true);
-        set.send().await.unwrap();
-        for group in groups {
-            cognito
-                .admin_add_user_to_group()
-                .user_pool_id(&pool)
-                .username(&name)
-                .group_name(*group)
-                .send()
-                .await
-                .unwrap();
-        }
-        let auth = cognito.initiate_auth().client_id(client).auth_flow(AuthFlowType::UserPasswordAuth);
-        let auth = auth.auth_parameters("USERNAME", &name).auth_parameters("PASSWORD", password).send().await.unwrap();
-        auth.authentication_result.unwrap().id_token.unwrap()
+        let user = self.stack.sign_up(groups).await;
+        self.users.push(user.name);
+        user.token
     }
 
     async fn call(&self, method: Method, path: &str, token: &str, body: Option<Value>) -> Response {
@@ -63,10 +42,8 @@ impl Api {
     }
 
     async fn close(self) {
-        let cognito = Cognito::new(&self.stack.config);
         for user in &self.users {
-            let pool = self.stack.output("UserPoolId");
-            cognito.admin_delete_user().user_pool_id(pool).username(user).send().await.unwrap();
+            self.stack.delete_user(user).await;
         }
     }
 }

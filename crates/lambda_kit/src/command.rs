@@ -62,10 +62,26 @@ pub(crate) fn validate_at<C: Command>(at: &str, arguments: &Value) -> Result<C, 
         }
         return Err(Failure::invalid_fields(errors));
     }
-    serde_path_to_error::deserialize(arguments).map_err(|error| {
+    serde_path_to_error::deserialize(whole_numbers(arguments)).map_err(|error| {
         let path = error.path().to_string();
         Failure::invalid(join(at, &path), error.into_inner().to_string())
     })
+}
+
+/// `arguments` with whole numbers as integers: to JSON Schema 76.0 is an integer, to Rust it is not.
+fn whole_numbers(arguments: &Value) -> Value {
+    match arguments {
+        Value::Number(number) => {
+            #[allow(clippy::cast_possible_truncation)] // it is compared below
+            let whole = number.as_f64().filter(|_| number.is_f64()).map(|number| (number, number as i64));
+            #[allow(clippy::cast_precision_loss, clippy::float_cmp)] // only a number that stays the same is replaced
+            let whole = whole.filter(|(number, whole)| *whole as f64 == *number && whole.abs() < 1 << 53);
+            whole.map_or_else(|| arguments.clone(), |(_, whole)| whole.into())
+        }
+        Value::Array(items) => items.iter().map(whole_numbers).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, field)| (name.clone(), whole_numbers(field))).collect(),
+        _ => arguments.clone(),
+    }
 }
 
 fn join(at: &str, field: &str) -> String {

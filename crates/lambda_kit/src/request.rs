@@ -162,6 +162,7 @@ impl Answer {
 /// A page of a list, as [`Answer::page`] answers it.
 #[derive(Debug, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ListOf{T}")]
 pub struct ListOf<T> {
     /// How many items the page has.
     pub count: usize,

@@ -54,7 +54,7 @@ pub struct GetPoi {
 #[serde(rename_all = "camelCase")]
 pub struct GetReferenceData {
     /// `OpenChargeMap`'s name of it, e.g. `ConnectionTypes`.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(extend("enum" = reference::KINDS))]
     kind: String,
 }
 

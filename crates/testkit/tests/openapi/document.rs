@@ -101,8 +101,8 @@ impl Schemas {
         };
         let mut parameters = vec![json!({
             "name": "x-correlation-id", "in": "header", "required": false,
-            "description": "Up to 128 printable ASCII characters without spaces",
-            "schema": { "type": "string", "pattern": "^[!-~]{1,128}$" }
+            "description": "Up to 128 printable ASCII characters without spaces. Anything else is replaced by a new id.",
+            "schema": { "type": "string" }
         })];
         let (mut bodies, mut answers) = (Vec::new(), Vec::new());
         let (mut request_examples, mut answer_examples) = (Map::new(), Map::new());
@@ -145,7 +145,7 @@ impl Schemas {
             }
         }
         let mut value = json!({
-            "operationId": ids.join("Or"),
+            "operationId": joined(&ids),
             "tags": [first.function],
             "summary": lines(|operation| operation.about),
             "description": format!("Allowed: {}.", first.by),
@@ -301,6 +301,13 @@ fn problem_schema() -> Value {
     })
 }
 
+/// `failPortOrResetPort`, where several actions share a route.
+fn joined(ids: &[String]) -> String {
+    let (first, others) = ids.split_first().expect("an action");
+    let capital = |id: &String| format!("Or{}{}", id[..1].to_uppercase(), &id[1..]);
+    first.clone() + &others.iter().map(capital).collect::<String>()
+}
+
 fn success_headers(status: u16) -> Value {
     let mut headers = json!({ "x-correlation-id": { "$ref": "#/components/headers/CorrelationId" } });
     if status == 201 {
@@ -341,7 +348,8 @@ fn parameters_of(operation: &Operation, arguments: &Value, in_path: &[&str], exa
         }
         parameters.push(parameter);
     }
-    if properties.contains_key("idempotencyKey") {
+    // Where the key is required, the body has it: a document cannot require one of two.
+    if properties.contains_key("idempotencyKey") && !required.contains("idempotencyKey") {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
             "description": "The same as `idempotencyKey` in the body: the same key by the same user has the same effect once",
@@ -366,11 +374,8 @@ fn body(operation: &Operation, arguments: &Value, in_path: &[&str]) -> Option<Va
     if properties.is_empty() || !has_body(operation) {
         return None;
     }
-    // The header may bring it.
-    let required: BTreeSet<String> = names(&body["required"])
-        .into_iter()
-        .filter(|name| !in_path.contains(&name.as_str()) && name != "idempotencyKey")
-        .collect();
+    let required = names(&body["required"]);
+    let required: Vec<&String> = required.iter().filter(|name| !in_path.contains(&name.as_str())).collect();
     if required.is_empty() {
         body.as_object_mut()?.remove("required");
     } else {

@@ -1,0 +1,41 @@
+"""Schemathesis: which requests that the OpenAPI document allows may be refused as wrong.
+
+JSON Schema says what a field may be. It cannot say how fields depend on each other, nor what a list of names outside the
+document contains. A ValidationError for a request that the schemas allow must name one of the fields below; every other
+one is a fault of the document.
+"""
+
+import re
+
+import schemathesis
+from schemathesis import GenerationMode
+
+RULES = {
+    r"nextToken": "must be the token that the same list answered",
+    r"timeZone": "must be a name of the IANA time zone database",
+    r"latitude|longitude|radiusKm|countryId": "go together, or exclude each other",
+    r"changedFrom": "must not be after changedTo",
+    r"userId|status": "staff name one of the fields that a list filters by",
+    r"targetPercent": "must be above chargePercent",
+    r"limits\.maxCost": "must be at least what the tariff charges at the least",
+    r"(ports\[\d+\]\.)?(portId|portNumber)": "must differ from those of the other ports",
+    r"(ports\[\d+\]\.)?maxPowerKw": "must not be above the power of the station",
+    r"pricePerKwh|currency|tariff": "the short form and the tariff exclude each other; the short form has two fields",
+    r"tariff\..*": "the bounds and restrictions of a tariff must not contradict each other",
+    r"chargingModel\..*": "the points of a measured curve ascend",
+    r"lines(\[\d+\].*)?": "must name lines of the invoice and credit no more than is left of them",
+    r"amount|pricePerKwh|lines\[\d+\]\.netAmount": "the currency decides how many decimals an amount has",
+    r"startAt|date": "must lie within the years that can be stored",
+    r"body|payload": "must be JSON that a program can hold",
+}
+
+
+@schemathesis.check
+def only_rules_refuse_what_the_document_allows(ctx, response, case):
+    meta = case.meta
+    if response.status_code != 400 or meta is None or meta.generation.mode != GenerationMode.POSITIVE:
+        return
+    unexplained = [
+        error for error in response.json().get("errors", []) if not any(re.fullmatch(rule, error["field"]) for rule in RULES)
+    ]
+    assert not unexplained, f"the document allows what is refused: {unexplained}"
