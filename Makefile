@@ -1,4 +1,4 @@
-# The daily commands. `make demo` and `make test` need nothing but Rust, Python 3.10+, make and a C compiler.
+# The everyday commands. `make demo` and `make test` need only Rust, Python 3.10+, make and a C compiler.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -19,7 +19,7 @@ export PATH := $(BIN):$(PATH)
 FUNCTIONS := $(notdir $(wildcard crates/functions/*))
 PACKAGES := $(foreach function,$(FUNCTIONS),-p $(function))
 PORT ?= 4566
-# Further parameters of the template, e.g. PARAMETERS="TelemetryIngestion=batched".
+# Additional template parameters, e.g. PARAMETERS="TelemetryIngestion=batched".
 PARAMETERS ?=
 F ?= health_check
 N ?= 20
@@ -30,40 +30,40 @@ DENY_VERSION := 0.20.2
 NEXTEST_VERSION := 0.9.143
 EVOKE := target/evoke
 
-help: ## this list
+help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.ready: requirements.txt
-	@echo "installing the Python-packaged tools into $(VENV) (once, some two minutes)"
+	@echo "installing the Python-packaged tools into $(VENV) (once, about two minutes)"
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-build: $(VENV)/.ready ## the functions and the command line, for this machine
-	@# The whole workspace, as the tests build it: another selection has other features, and would build the SDK anew.
+build: $(VENV)/.ready ## build the functions and the command line for this machine
+	@# Build the whole workspace, like the tests. Another selection has other features and would rebuild the SDK.
 	cargo lambda build --quiet --locked --workspace --compiler cargo --lambda-dir target/lambda
 	@install -m 755 target/lambda/evoke/bootstrap $(EVOKE)
 
-up: build ## start the local cloud and deploy to it (idempotent; PORT=4566)
+up: build ## start the local cloud and deploy to it (idempotent, PORT=4566)
 	$(BIN)/python scripts/local_cloud.py up --port $(PORT) --parameters "$(PARAMETERS)"
 
-demo: up ## start, deploy, and watch vehicles charge
+demo: up ## start the local cloud, deploy, and show an hour of charging
 	$(EVOKE) demo
 
 down: $(VENV)/.ready ## stop the local cloud
 	$(BIN)/python scripts/local_cloud.py down
 
-invoke: ## invoke one function with its sample: make invoke F=session_service
+invoke: ## invoke one function with its sample request: make invoke F=session_service
 	@test -x $(EVOKE) -a -f .local/outputs.json || { echo "run make up first"; exit 1; }
 	@$(EVOKE) invoke $(F)
 
-watch: $(VENV)/.ready ## cargo lambda watch: functions by themselves, rebuilt as you edit
+watch: $(VENV)/.ready ## run functions without the stack and rebuild them on changes (cargo lambda watch)
 	cargo lambda watch
 
-package: $(VENV)/.ready ## the functions as they are deployed to AWS: release, ARCH=arm64|x86_64
+package: $(VENV)/.ready ## build the functions for AWS in release mode, ARCH=arm64|x86_64
 	env -u CARGO_BUILD_TARGET cargo lambda build --release --locked --$(subst _,-,$(ARCH)) --lambda-dir target/lambda $(PACKAGES)
 
-check: fmt clippy deny lint-template schema-check ## everything that needs no running system
+check: fmt clippy deny lint-template schema-check ## run all checks that need no running system
 
 fmt:
 	cargo fmt --all --check
@@ -76,10 +76,10 @@ deny: $(TOOLS)/deny-$(DENY_VERSION)
 	@$</bin/cargo-deny --all-features fetch db >/dev/null 2>&1 \
 		&& $</bin/cargo-deny --all-features check --hide-inclusion-graph advisories \
 		|| { $</bin/cargo-deny --all-features fetch db >/dev/null 2>&1 && exit 1; \
-		echo "advisories: NOT CHECKED, the advisory database cannot be reached from here"; }
+		echo "advisories: NOT CHECKED, because the advisory database cannot be reached"; }
 
 $(TOOLS)/deny-$(DENY_VERSION):
-	@echo "installing cargo-deny $(DENY_VERSION) (once, some minutes)"
+	@echo "installing cargo-deny $(DENY_VERSION) (once, a few minutes)"
 	env -u CARGO_BUILD_TARGET cargo install --quiet --locked --root $@ cargo-deny@$(DENY_VERSION)
 
 lint-template: $(VENV)/.ready
@@ -88,32 +88,32 @@ lint-template: $(VENV)/.ready
 	AWS_DEFAULT_REGION=eu-central-1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
 		sam validate --lint --template-file infrastructure/template.yaml
 
-schema: ## write the event contracts under events/ anew
+schema: ## regenerate the event contracts under events/
 	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked -p domain --test contracts
 
 schema-check:
 	cargo test --quiet --locked -p domain --test contracts
 
-test: test-unit test-e2e ## all tests, the deployed stack included
+test: test-unit test-e2e ## run all tests, including those on a deployed stack
 
 nextest-ready:
-	@cargo nextest --version >/dev/null 2>&1 || { echo "installing cargo-nextest $(NEXTEST_VERSION) (once, some minutes)"; \
+	@cargo nextest --version >/dev/null 2>&1 || { echo "installing cargo-nextest $(NEXTEST_VERSION) (once, a few minutes)"; \
 		env -u CARGO_BUILD_TARGET cargo install --quiet --locked cargo-nextest@$(NEXTEST_VERSION); }
 
 test-unit: nextest-ready
-	@# The whole workspace is built for both kinds of tests: another selection would have other features.
+	@# Build the whole workspace for both kinds of tests. Another selection would have other features.
 	cargo nextest run --workspace --locked --no-fail-fast -E 'not package(e2e)'
 
-# Where EVOKE_STACK names a stack on AWS, tests that only the local cloud can stand are counted as skipped.
+# If EVOKE_STACK names a stack on AWS, tests that work only on the local cloud are counted as skipped.
 E2E := package(e2e)$(if $(EVOKE_STACK), and not test(/local_cloud_alone::/))
 
 test-e2e: nextest-ready build
 	scripts/with_local_cloud cargo nextest run --workspace --locked --no-fail-fast -E '$(E2E)'
 
-seeds: nextest-ready ## every random test with N=20 seeds, from FIRST on
+seeds: nextest-ready ## run every random test with N=20 seeds, starting with FIRST
 	scripts/seeds $(N) $(FIRST)
 
-bench: ## the simulator, billing, telemetry and the mirror against embedded stores, optimised
+bench: ## benchmark the simulator, billing, telemetry and the mirror with embedded stores, optimised
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench tick
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench billing
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench telemetry

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Holds what neither cfn-lint nor the local cloud does: permissions and dead letters of every trigger.
+"""Checks what neither cfn-lint nor the local cloud checks, e.g. permissions and dead-letter queues of every trigger.
 
-The local cloud enforces the functions' roles, but not Lambda permissions, queue policies and event-source rights, and
-it produces no alarm data; so these are checked on the template itself.
+The local cloud enforces the roles of the functions, but not Lambda permissions, queue policies and event-source
+rights, and it produces no alarm data. Therefore these are checked in the template itself.
 """
 
 import sys
@@ -12,9 +12,9 @@ import cfnlint.decode
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "infrastructure" / "template.yaml"
 RECONCILER = "DlqReconcilerFunction"
-# What the reconciler itself could not handle.
+# The dead-letter queue for messages that the reconciler itself failed to process.
 END_OF_THE_LINE = "ReconcilerDeadLetterQueue"
-# Attempts, and the records' age in seconds: streams of DynamoDB keep them for a day.
+# The maximum attempts (-1: no limit) and the maximum age of records, s. DynamoDB streams keep records for a day.
 AS_LONG_AS_THE_STREAM = (-1, 86400)
 ASYNCHRONOUS = {"SQS", "DynamoDB", "Schedule"}
 EVENT_SOURCE_RIGHTS = {
@@ -45,7 +45,7 @@ def functions(resources):
 
 
 def target(value):
-    """The logical id that a `Ref` or `GetAtt` names."""
+    """Returns the logical id that a `Ref` or `GetAtt` names."""
     if isinstance(value, dict):
         value = value.get("Ref") or value.get("Fn::GetAtt")
     return value[0] if isinstance(value, list) else str(value).split(".")[0]
@@ -63,7 +63,8 @@ def actions(resources, role):
 def triggers(resources):
     """Each asynchronous trigger of a function has the rights it needs, bounded attempts and a dead-letter queue.
 
-    Attempts are 3 to 5, but a stream is tried for as long as it keeps its records: its events exist nowhere else.
+    There are 3 to 5 attempts. A stream is retried as long as it keeps its records, because its events exist nowhere
+    else.
     """
     for name, function in functions(resources).items():
         for event, trigger in function.get("Events", {}).items():
@@ -73,7 +74,7 @@ def triggers(resources):
                 yield f"{name}.{event}: its role lacks {sorted(missing)}"
             if kind == "SQS":
                 redrive = resources[target(properties["Queue"])]["Properties"].get("RedrivePolicy", {})
-                # SQS counts receives across queues: a dead letter has been received by its consumer before.
+                # SQS counts receives across queues: a dead letter has already been received by its consumer.
                 before = 5 if target(properties["Queue"]).endswith("DeadLetterQueue") else 0
                 if not 3 <= redrive.get("maxReceiveCount", 0) - before <= 5:
                     yield f"{name}.{event}: its queue has no dead-letter queue after 3 to 5 receives"
@@ -84,7 +85,7 @@ def triggers(resources):
                     yield f"{name}.{event}: no destination for failed batches"
                 bounds = (properties.get("MaximumRetryAttempts"), properties.get("MaximumRecordAgeInSeconds"))
                 if bounds != AS_LONG_AS_THE_STREAM:
-                    yield f"{name}.{event}: does not try for as long as the stream keeps its records"
+                    yield f"{name}.{event}: is not retried as long as the stream keeps its records"
                 if not properties.get("BisectBatchOnFunctionError"):
                     yield f"{name}.{event}: one bad record would fail its whole batch"
                 if "ReportBatchItemFailures" not in properties.get("FunctionResponseTypes", []):
@@ -106,14 +107,14 @@ def triggers(resources):
 
 
 def branches(value):
-    """What a property may be: itself, or each side of an `If`."""
+    """Returns the possible values of a property: both sides of an `If`, or the value itself."""
     if isinstance(value, dict) and "Fn::If" in value:
         return value["Fn::If"][1:]
     return [value]
 
 
 def iot_rules(resources):
-    """Each IoT rule may do what it does, and what fails is kept: by its error action, and behind an invocation."""
+    """Each IoT rule may run its actions, and failures are kept: by its error action, and after an invocation."""
     permissions = of_type(resources, "AWS::Lambda::Permission").values()
     destinations = {
         target(config["FunctionName"])
@@ -124,7 +125,7 @@ def iot_rules(resources):
         payload = rule["TopicRulePayload"]
         kept = payload.get("ErrorAction", {}).get("Sqs")
         if not kept or not target(kept["QueueUrl"]).endswith("DeadLetterQueue"):
-            yield f"{name}: its error action is no dead-letter queue"
+            yield f"{name}: its error action is not a dead-letter queue"
         for action in [action for branch in branches(payload["Actions"]) for action in branch] + [payload["ErrorAction"]]:
             if "Sqs" in action and "sqs:SendMessage" not in actions(resources, target(action["Sqs"]["RoleArn"])):
                 yield f"{name}: its role may not send"
@@ -138,7 +139,7 @@ def iot_rules(resources):
 
 
 def routes(resources):
-    """Each route reaches a function that API Gateway may invoke; every route but health wants a token."""
+    """Each route leads to a function that API Gateway may invoke, and every route except health needs a token."""
     integrations = of_type(resources, "AWS::ApiGatewayV2::Integration")
     permitted = {
         target(permission["FunctionName"])
@@ -156,7 +157,7 @@ def routes(resources):
 
 
 def throttles(resources):
-    """Each route that is open to anybody has a throttle of its own, on a stage that is made after the route."""
+    """Each route without a token has its own throttle, on a stage that is created after the route."""
     open_routes = {
         name: route["RouteKey"]
         for name, route in of_type(resources, "AWS::ApiGatewayV2::Route").items()
@@ -168,13 +169,13 @@ def throttles(resources):
         after = [after] if isinstance(after, str) else after
         for name, key in open_routes.items():
             if not settings.get(key, {}).get("ThrottlingRateLimit"):
-                yield f"{stage}: {key} is open to anybody and has no throttle of its own"
+                yield f"{stage}: {key} needs no token and has no throttle of its own"
             elif name not in after:
-                yield f"{stage}: must depend on {name}, whose settings it has"
+                yield f"{stage}: must depend on {name}, because it contains settings for that route"
 
 
 def dead_letters(resources):
-    """Each dead-letter queue has an alarm on its depth that tells the operators, and is emptied by dlq_reconciler."""
+    """Each dead-letter queue has an alarm on its depth that notifies the operators, and dlq_reconciler empties it."""
     watched = {
         target(dimension["Value"])
         for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
@@ -191,7 +192,10 @@ def dead_letters(resources):
 
 
 def queues(resources):
-    """A queue that a rule or schedule sends to says so in its policy; a consumer has six times its timeout."""
+    """The policy of a queue allows the rules and schedules that send to it.
+
+    The visibility timeout of a queue is at least six times the timeout of its consumer.
+    """
     opened = {
         target(queue)
         for policy in of_type(resources, "AWS::SQS::QueuePolicy").values()
@@ -214,7 +218,7 @@ def queues(resources):
 
 
 def buckets(resources):
-    """Each bucket is private, encrypted, versioned and tidied, and takes no request without TLS."""
+    """Each bucket is private, encrypted, versioned and cleaned up, and refuses requests without TLS."""
     tls_only = {
         target(policy["Bucket"])
         for policy in of_type(resources, "AWS::S3::BucketPolicy").values()
@@ -232,29 +236,29 @@ def buckets(resources):
         if bucket.get("VersioningConfiguration", {}).get("Status") != "Enabled":
             yield f"{name}: is not versioned"
         if not bucket.get("BucketEncryption"):
-            yield f"{name}: names no encryption"
+            yield f"{name}: specifies no encryption"
         rules = bucket.get("LifecycleConfiguration", {}).get("Rules", [])
         if not any("AbortIncompleteMultipartUpload" in rule for rule in rules):
-            yield f"{name}: keeps unfinished uploads for ever"
+            yield f"{name}: keeps unfinished uploads forever"
         if not any("NoncurrentVersionExpiration" in rule for rule in rules):
-            yield f"{name}: keeps replaced versions for ever"
+            yield f"{name}: keeps replaced versions forever"
         if name not in tls_only:
-            yield f"{name}: answers without TLS"
+            yield f"{name}: accepts requests without TLS"
 
 
 def logs(resources):
-    """Each function writes to a log group of its own, kept for a bounded time, under a role of its own."""
+    """Each function has its own log group with a bounded retention, and its own role."""
     roles = [target(function["Role"]) for function in functions(resources).values()]
     if len(set(roles)) != len(roles):
         yield "two functions share a role"
     for name, function in functions(resources).items():
         group = resources[target(function["LoggingConfig"]["LogGroup"])]["Properties"]
         if "RetentionInDays" not in group:
-            yield f"{name}: its log is kept for ever"
+            yield f"{name}: its log is kept forever"
 
 
 def loops(resources):
-    """A function that may invoke itself says that it means to: Lambda ends other loops after 16 rounds."""
+    """A function that may invoke itself sets RecursiveLoop; Lambda stops other recursive loops after 16 rounds."""
     for name, function in functions(resources).items():
         own = function["FunctionName"]["Fn::Sub"]
         statements = (

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The local cloud: MiniStack with the application deployed on it by `sam deploy` of the unchanged template.
+"""The local cloud: MiniStack with the application, deployed by `sam deploy` from the unchanged template.
 
-    local_cloud.py up    start it unless it runs, deploy what changed, write outputs.json
-    local_cloud.py down  stop it
+    local_cloud.py up    start the cloud unless it is running, deploy changes, write outputs.json
+    local_cloud.py down  stop the cloud
 
-Everything it makes is below one folder (`--state`, default .local): outputs.json, logs/, and what MiniStack keeps.
+All its files are in one folder (`--state`, default .local): outputs.json, logs/, and the data of MiniStack.
 """
 
 import argparse
@@ -32,7 +32,7 @@ STOP_SECONDS = 15
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["up", "down"])
-    parser.add_argument("--state", type=Path, default=ROOT / ".local", help="folder for everything it makes")
+    parser.add_argument("--state", type=Path, default=ROOT / ".local", help="folder for all files of the cloud")
     parser.add_argument("--port", type=int, default=4566, help="port to listen on; 0 chooses a free one")
     parser.add_argument("--parameters", default="", help="further parameters of the template: Name=value Name=value")
     args = parser.parse_args()
@@ -60,12 +60,12 @@ class Cloud:
 
     @property
     def endpoint(self):
-        # By number: S3 clients put the bucket into the path then, and names below localhost need not resolve.
+        # An IP address makes S3 clients put the bucket into the path; names below localhost may not resolve.
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ocm_url(self):
-        """The stand-in for OpenChargeMap: nothing here calls the real one."""
+        """The URL of the simulated OpenChargeMap API. The local cloud never calls the real one."""
         return f"http://127.0.0.1:{self.ocm_port}"
 
     @property
@@ -74,8 +74,8 @@ class Cloud:
         return f"{own} {self.more_parameters}".strip()
 
     def environment(self):
-        """What the tools and MiniStack are started with: nothing of the caller's beyond what they need, so that a
-        function whose template lacks a variable fails here as it would on AWS."""
+        """Returns the environment for the tools and MiniStack. It contains only the variables of the caller that they
+        need, so that a function whose template lacks a variable fails here as it would on AWS."""
         keep = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
         return {name: os.environ[name] for name in keep if name in os.environ} | {
             "AWS_ENDPOINT_URL": self.endpoint,
@@ -88,12 +88,12 @@ class Cloud:
         }
 
     def running(self):
-        """What this folder knows of, if its MiniStack still runs."""
+        """Returns the processes of this folder, or None if its MiniStack is not running."""
         known = self.known()
         return known if known and _runs(known["pid"], b"ministack") else None
 
     def known(self):
-        """What was started last from this folder, whether it still runs or not."""
+        """Returns the processes that were last started from this folder, whether they are still running or not."""
         with contextlib.suppress(OSError, ValueError):
             return json.loads(self.process_file.read_text())
         return None
@@ -104,7 +104,7 @@ class Cloud:
             self.stop()
             self.start()
         elif not self.ocm_port:
-            fail("an earlier version of this project started it: run `make down` first")
+            fail("an earlier version of this project started the cloud: run `make down` first")
         self.wait_until_ready()
         self.deploy()
 
@@ -117,7 +117,7 @@ class Cloud:
             fail(f"port {self.port} is taken by another process: stop it, or choose another with PORT=…")
         self.mqtt_port = _free_port()
         environment = self.environment() | {
-            "AUTH": "true",  # enforce IAM, so that the template's policies are proven
+            "AUTH": "true",  # enforce IAM, so that the policies in the template are tested
             "LAMBDA_EXECUTOR": "local",
             "GATEWAY_PORT": str(self.port),
             "BIND_HOST": "127.0.0.1",
@@ -208,9 +208,10 @@ class Cloud:
         outputs["endpoint"] = self.endpoint
         outputs["region"] = REGION
         outputs["stackName"] = "evoke"
-        # API Gateway's own host name does not resolve here; MiniStack serves the same API at this one.
+        # API Gateway's host name does not resolve locally; MiniStack serves the same API under this name.
         outputs["HttpApiUrl"] = f"http://{outputs['HttpApiId']}.execute-api.localhost:{self.port}"
-        # Devices reach IoT Core here. AWS's own endpoint is asked for, and known to every system's roots.
+        # Devices need the local address and root certificate of IoT Core. On AWS they request the endpoint, and the
+        # root certificates of the system suffice.
         ca = self.state / "iot-ca.pem"
         with urllib.request.urlopen(f"{self.endpoint}/_ministack/iot/ca.pem", timeout=10) as answer:
             ca.write_bytes(answer.read())
@@ -219,8 +220,10 @@ class Cloud:
         return outputs
 
     def complete(self, outputs):
-        """Applies what MiniStack's CloudFormation drops from the template although its API knows it, and takes back the
-        one thing that cannot hold here: the local cloud speaks HTTP, which the buckets' policies deny."""
+        """Sets what MiniStack's CloudFormation ignores in the template although MiniStack's API supports it.
+
+        Also removes the bucket policies: they deny HTTP, and the local cloud supports nothing else.
+        """
         for key in ("QuarantineBucket", "TelemetryBucket"):
             self.client("s3").delete_bucket_policy(Bucket=outputs[key])
         dynamodb = self.client("dynamodb")
@@ -235,7 +238,7 @@ class Cloud:
                 TableName=outputs[key], PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
             )
 
-        # CloudFormation makes no SecureString parameters, here as on AWS: an operator puts the key there.
+        # CloudFormation cannot create SecureString parameters, so on AWS an operator stores the key.
         self.client("ssm").put_parameter(
             Name=outputs["OcmApiKeyParameterName"], Value="ocm-test-key", Type="SecureString", Overwrite=True
         )
@@ -250,7 +253,7 @@ class Cloud:
 
 
     def stop(self):
-        """Ends what of MiniStack and the stand-in for OpenChargeMap still runs. Answers whether anything did."""
+        """Stops MiniStack and the simulated OpenChargeMap API. Returns whether any of them was running."""
         known = self.known() or {}
         started = ((known.get("pid"), b"ministack"), (known.get("ocmPid"), b"ocm-server"))
         running = [pid for pid, name in started if pid and _runs(pid, name)]
@@ -260,7 +263,7 @@ class Cloud:
 
 
 def _runs(pid, name):
-    """Whether the process still runs, and is not another one by now."""
+    """Returns whether the process is still running, and its id has not been reused by another program."""
     command = Path(f"/proc/{pid}/cmdline")
     if not command.parent.parent.exists():
         return _alive(pid)
@@ -278,7 +281,7 @@ def _alive(pid):
 
 
 def _stop(pid):
-    """Ends the process and the functions it started, which are of its session."""
+    """Stops the process and the functions that it started, which belong to its process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
@@ -309,7 +312,7 @@ def _architecture():
 
 
 def _fingerprint(parameters):
-    """Of everything that a deployment deploys."""
+    """Returns a fingerprint of everything that a deployment deploys."""
     digest = hashlib.sha256(parameters.encode())
     functions = sorted(folder.name for folder in (ROOT / "crates" / "functions").iterdir())
     binaries = [ROOT / "target" / "lambda" / function / "bootstrap" for function in functions]

@@ -1,7 +1,8 @@
-//! Drives a deployed stack: the local cloud by default, real AWS by environment.
+//! Access to a deployed stack for the end-to-end tests: the local cloud by default, or real AWS.
 //!
-//! `EVOKE_OUTPUTS` names the outputs of a local stack (`.local/outputs.json` unless it is set); with `EVOKE_STACK` the
-//! outputs are those of that `CloudFormation` stack, reached by the usual AWS configuration (`AWS_PROFILE` …).
+//! The environment variable `EVOKE_OUTPUTS` names the file with the outputs of a local stack (default
+//! `.local/outputs.json`). With `EVOKE_STACK` the tests use the `CloudFormation` stack of that name instead, with the
+//! usual AWS configuration (`AWS_PROFILE` …).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::missing_panics_doc, clippy::missing_errors_doc)]
 
@@ -19,22 +20,22 @@ use fleet::Broker;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// What a direct invocation answered: its JSON, or the error's type and message.
+/// The outcome of a direct invocation: its JSON, or the type and message of the error.
 pub type Outcome = Result<Value, (String, String)>;
 
-/// Shards of the active sessions: the template's default.
+/// The number of shards of the active sessions, the default of the template.
 pub const SHARDS: u32 = 16;
-/// The shard of the test that ticks a whole shard.
+/// The shard that is reserved for the test that ticks a whole shard.
 pub const RESERVED_SHARD: u32 = 0;
-/// How long anything asynchronous may take.
+/// The maximum time for asynchronous processing.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A deployed stack.
 #[derive(Clone, Debug)]
 pub struct Stack {
-    /// Its outputs by key.
+    /// The outputs of the stack by key.
     pub outputs: BTreeMap<String, String>,
-    /// The configuration that reaches it.
+    /// The AWS configuration for the stack.
     pub config: SdkConfig,
     lambda: aws_sdk_lambda::Client,
 }
@@ -49,9 +50,9 @@ pub struct SignedUp {
 }
 
 impl Stack {
-    /// The stack that the environment names.
+    /// Opens the stack that the environment variables name.
     pub async fn open() -> Self {
-        #[allow(clippy::disallowed_methods)] // where the tests are pointed at a stack
+        #[allow(clippy::disallowed_methods)] // selects the stack under test
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         if let Some(stack) = variable("EVOKE_STACK") {
             let config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
@@ -71,21 +72,23 @@ impl Stack {
         Self { outputs, lambda: aws_sdk_lambda::Client::new(&config), config }
     }
 
-    /// The local stack, for a test that no other one can stand. Such a test is in a module `local_cloud_alone`, which is
-    /// left out, and counted as skipped, where `EVOKE_STACK` names another stack.
+    /// Opens the local stack, for a test that works only there.
+    ///
+    /// Such a test is in a module `local_cloud_alone`. It is left out and counted as skipped if `EVOKE_STACK` names a
+    /// stack.
     pub async fn local() -> Self {
         let stack = Self::open().await;
         assert!(stack.is_local(), "for the local cloud alone: leave it out with -E 'not test(/local_cloud_alone::/)'");
         stack
     }
 
-    /// Whether it runs on the local cloud.
+    /// Returns whether the stack runs on the local cloud.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.outputs.contains_key("endpoint")
     }
 
-    /// An output.
+    /// Returns an output of the stack.
     #[must_use]
     pub fn output(&self, key: &str) -> &str {
         self.outputs.get(key).unwrap_or_else(|| panic!("the stack has no output {key}"))
@@ -114,7 +117,7 @@ impl Stack {
         delete.user_pool_id(self.output("UserPoolId")).username(name).send().await.unwrap();
     }
 
-    /// Where devices reach the stack's IoT Core.
+    /// Returns the MQTT broker of the stack's IoT Core.
     pub async fn broker(&self) -> Broker {
         if let Some(ca) = self.outputs.get("iotCaFile") {
             let roots = std::fs::read(ca).expect("the local cloud's root certificate");
@@ -126,7 +129,7 @@ impl Stack {
         Broker::new(endpoint.endpoint_address.expect("an address"), 8883, None).expect("a broker")
     }
 
-    /// Invokes a function, named as in the outputs: `SessionService`.
+    /// Invokes a function by its name in the outputs, e.g. `SessionService`.
     pub async fn invoke(&self, function: &str, payload: Value) -> Outcome {
         let name = self.output(&format!("{function}FunctionName"));
         let answer = self.lambda.invoke().function_name(name).payload(Blob::new(payload.to_string())).send().await;
@@ -140,14 +143,14 @@ impl Stack {
         Err((text("errorType"), text("errorMessage")))
     }
 
-    /// An ACTIVE station of 100 kW with this many ports, under an id of its own.
+    /// Creates an ACTIVE station of 100 kW with this number of ports, and returns its id.
     ///
-    /// It is in no shard [`RESERVED_SHARD`], whose sessions another test ticks all at once.
+    /// The station is never in the shard [`RESERVED_SHARD`], because another test ticks all sessions of that shard.
     pub async fn station(&self, ports: u32) -> String {
         self.station_where(ports, |shard| shard != RESERVED_SHARD).await
     }
 
-    /// As [`Stack::station`], in a shard of which `suits` approves.
+    /// Works like [`Stack::station`] for a station in a shard that `suits` accepts.
     pub async fn station_where(&self, ports: u32, suits: impl Fn(u32) -> bool) -> String {
         let candidates = std::iter::repeat_with(|| format!("e2e-{}", Uuid::new_v4()));
         let shard = |id: &String| StationId::new(id.as_str()).expect("an id").shard(SHARDS);
@@ -165,7 +168,7 @@ impl Stack {
         id
     }
 
-    /// Brings a station to a state.
+    /// Brings a station to a status.
     pub async fn transition(&self, station: &str, to: &str) -> Outcome {
         let command = json!({ "action": "transitionStation", "actor": admin(), "stationId": station, "to": to });
         self.invoke("StationService", command).await
@@ -193,7 +196,7 @@ impl Stack {
         self.invoke("SessionService", get).await.expect("a session")
     }
 
-    /// Pays into a user's wallet as the cash desk does.
+    /// Tops up a user's wallet as the cash desk does.
     pub async fn top_up(&self, user: &str, amount: &str, key: &str) -> Outcome {
         let command = json!({
             "action": "topUpWallet", "actor": admin(), "userId": user, "amount": amount, "currency": "EUR",
@@ -202,7 +205,7 @@ impl Stack {
         self.invoke("Billing", command).await
     }
 
-    /// The invoice of a session, once the event bus has brought its end to billing.
+    /// Returns the invoice of a session, after the event bus has delivered its end to billing.
     pub async fn invoice(&self, session: &str) -> Value {
         let id = InvoiceId::of(&SessionId::new(session).expect("an id"));
         let get = json!({ "action": "getInvoice", "actor": admin(), "invoiceId": id });
@@ -229,33 +232,33 @@ async fn stack_outputs(config: &SdkConfig, stack: &str) -> BTreeMap<String, Stri
         .collect()
 }
 
-/// An ADMIN.
+/// Returns an actor with the role ADMIN.
 #[must_use]
 pub fn admin() -> Value {
     json!({ "userId": "e2e-admin", "role": "ADMIN" })
 }
 
-/// The text of a field.
+/// Returns the text of a field.
 #[must_use]
 pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
 }
 
-/// The clock of devices and users, who are not part of the system.
+/// Returns the current time of devices and users, which are outside of the system.
 #[must_use]
-#[allow(clippy::disallowed_methods)] // a door
+#[allow(clippy::disallowed_methods)] // the clock of a caller, not of the system
 pub fn now() -> chrono::DateTime<chrono::Utc> {
     chrono::Utc::now()
 }
 
-/// So many minutes after a session's start.
+/// Returns the time `minutes` minutes after the start of a session.
 #[must_use]
 pub fn minutes_after(session: &Value, minutes: i64) -> chrono::DateTime<chrono::Utc> {
     let started: chrono::DateTime<chrono::Utc> = text(session, "startedAt").parse().expect("a time");
     started + chrono::Duration::minutes(minutes)
 }
 
-/// Polls until `check` has something to say, with a deadline.
+/// Polls `check` until it returns a value. Panics after [`PATIENCE`].
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

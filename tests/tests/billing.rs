@@ -1,4 +1,4 @@
-//! From the end of a session to its invoice on the deployed stack, and what happens to what cannot be billed.
+//! From the end of a session to its invoice on the deployed stack, and the handling of events that cannot be billed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -11,7 +11,8 @@ fn unique(name: &str) -> String {
     format!("{name}-{}", uuid::Uuid::new_v4().simple())
 }
 
-/// The end of a session as the rule of the bus delivers it to billing; `energy` is what the register says, of 30 kWh.
+/// Builds the end of a session as the rule of the event bus delivers it to billing. `energy` is the energy (kWh) that
+/// the event states; its charging periods contain 30 kWh.
 fn ended(session: &str, user: &str, energy: f64) -> String {
     let example = include_str!("../../events/contracts/SESSION_ENDED.v1.example.json");
     let mut detail: Value = serde_json::from_str(example).unwrap();
@@ -22,7 +23,7 @@ fn ended(session: &str, user: &str, energy: f64) -> String {
     json!({ "detail-type": "SESSION_ENDED", "source": "evoke.sessions", "detail": detail }).to_string()
 }
 
-/// A log entry that mentions this.
+/// Waits for a log entry that contains this text.
 async fn told(stack: &Stack, service: &str, what: &str) -> Value {
     eventually(&format!("a notification of {what}"), || async {
         let list = json!({ "action": "listLogs", "actor": admin(), "service": service, "limit": 100 });
@@ -41,7 +42,7 @@ async fn the_invoice_is_the_running_cost_and_the_quote() {
     stack.tick(&station, minutes_after(&session, 18)).await.unwrap();
     let running = stack.session(text(&session, "sessionId")).await;
     let stopped = stack.stop(text(&session, "sessionId"), &user).await.unwrap();
-    assert_eq!(stopped["cost"], running["cost"], "the stop lies before the tick's instant");
+    assert_eq!(stopped["cost"], running["cost"], "the stop is before the time of the tick");
     let quote = json!({ "action": "quote", "stationId": station, "energyKwh": stopped["energyKwh"], "minutes": stopped["durationMinutes"] });
     let quote = stack.invoke("SessionService", quote).await.unwrap();
     let invoice = stack.invoice(text(&session, "sessionId")).await;
@@ -69,7 +70,7 @@ async fn a_prepaid_session_ends_at_the_instant_the_wallet_is_used_up() {
     assert!(refused.1.contains("9.80 are held"), "{}", refused.1);
     stack.tick(&station, minutes_after(&session, 60)).await.unwrap();
     let ended = stack.session(text(&session, "sessionId")).await;
-    // 20 kWh at 0.49 cost 9.80; at 100 kW they take 12 minutes, and 36 ms more a cent.
+    // 20 kWh at 0.49 cost 9.80 and take 12 minutes at 100 kW. Up to 20.010 kWh, 0.36 s more, round to the same cost.
     assert_eq!((text(&ended, "status"), text(&ended, "endReason")), ("INTERRUPTED", "COST_LIMIT"));
     assert_eq!(text(&ended, "cost"), "9.80");
     let minutes = ended["durationMinutes"].as_f64().unwrap();
@@ -78,7 +79,7 @@ async fn a_prepaid_session_ends_at_the_instant_the_wallet_is_used_up() {
     assert_eq!((text(&invoice, "totalInclVat"), text(&invoice, "status")), ("9.80", "PAID"));
     let wallet = json!({ "action": "getWallet", "actor": { "userId": user, "role": "USER" } });
     assert_eq!(text(&stack.invoke("Billing", wallet.clone()).await.unwrap(), "balance"), "0.00");
-    // A failed session costs nothing: its end brings back what was held.
+    // A failed session costs nothing, and its hold ends.
     stack.top_up(&user, "5.00", "k-2").await.unwrap();
     let session = stack.start(&station, 2, &user, prepaid).await.unwrap();
     let held = stack.invoke("Billing", wallet.clone()).await.unwrap();
@@ -93,7 +94,7 @@ async fn a_prepaid_session_ends_at_the_instant_the_wallet_is_used_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unpaid_invoice_waits_and_a_top_up_settles_it() {
+async fn a_top_up_pays_an_open_invoice() {
     let stack = Stack::open().await;
     let (station, user) = (stack.station(1).await, unique("u"));
     let session = stack.start(&station, 1, &user, json!({})).await.unwrap();
@@ -108,7 +109,7 @@ async fn an_unpaid_invoice_waits_and_a_top_up_settles_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_goes_through_the_dead_letter_queue_into_quarantine_and_operators_are_told() {
+async fn an_invalid_event_goes_to_quarantine_and_operators_are_notified() {
     let stack = Stack::open().await;
     let (session, sqs) = (unique("s"), aws_sdk_sqs::Client::new(&stack.config));
     let body = ended(&session, "u-1", 31.0);
@@ -119,7 +120,7 @@ async fn poison_goes_through_the_dead_letter_queue_into_quarantine_and_operators
     let letter = quarantined(&stack, "ev-billing-dlq", &session).await;
     assert_eq!(letter.body, body);
     assert_eq!(letter.unbilled.unwrap().as_str(), session);
-    // And what is no event at all, through another queue.
+    // Something that is not an event at all, sent to another queue.
     let marker = unique("poison");
     sqs.send_message().queue_url(stack.output("NotificationQueueUrl")).message_body(&marker).send().await.unwrap();
     let letter = quarantined(&stack, "ev-notification-dlq", &marker).await;
@@ -128,7 +129,8 @@ async fn poison_goes_through_the_dead_letter_queue_into_quarantine_and_operators
     replay_by_hand(&stack, &marker, &letter).await;
 }
 
-/// Sends a letter back by the command line: recorded, and in quarantine again since it is still no event.
+/// Sends a message back with the command line. The replay is recorded, and the message returns to quarantine because it
+/// is still not an event.
 async fn replay_by_hand(stack: &Stack, marker: &str, letter: &QuarantinedLetter) {
     let evoke = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/evoke");
     if !stack.is_local() || !std::path::Path::new(evoke).exists() {
@@ -144,7 +146,7 @@ async fn replay_by_hand(stack: &Stack, marker: &str, letter: &QuarantinedLetter)
     let dry = run(&["replay", "--contains", marker, "--dry-run"]).await;
     assert!(dry.contains(&letter.message_id) && dry.contains("none sent"), "{dry}");
     let sent = run(&["replay", "--contains", marker, "--yes", "--by", "e2e"]).await;
-    assert!(sent.contains("1 of 1 letters sent"), "{sent}");
+    assert!(sent.contains("1 of 1 messages sent"), "{sent}");
     let s3 = aws_sdk_s3::Client::new(&stack.config);
     let bucket = stack.output("QuarantineBucket");
     let records = s3.list_objects_v2().bucket(bucket).prefix("replays/").send().await.unwrap();
@@ -158,7 +160,7 @@ async fn replay_by_hand(stack: &Stack, marker: &str, letter: &QuarantinedLetter)
     assert!(again.replays > 3, "the reconciler does not send it back by itself again: {}", again.replays);
 }
 
-/// The letter of a queue that mentions `what`, once it is there.
+/// Waits until a message of the queue that contains `what` is in quarantine, and returns it.
 async fn quarantined(stack: &Stack, queue: &str, what: &str) -> QuarantinedLetter {
     let s3 = aws_sdk_s3::Client::new(&stack.config);
     let bucket = stack.output("QuarantineBucket");
@@ -178,7 +180,7 @@ async fn quarantined(stack: &Stack, queue: &str, what: &str) -> QuarantinedLette
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_with_which_nothing_is_wrong_is_billed_after_all() {
+async fn a_valid_dead_letter_is_billed_after_all() {
     let stack = Stack::open().await;
     let (session, sqs) = (unique("s"), aws_sdk_sqs::Client::new(&stack.config));
     let body = ended(&session, &unique("u"), 30.0);
@@ -198,7 +200,7 @@ async fn the_audit_finds_an_ended_session_without_its_invoice() {
     let stopped = stack.stop(id, text(&session, "userId")).await.unwrap();
     stack.invoice(id).await;
     lose_invoice(&stack, id, text(&session, "userId")).await;
-    // The instant of its end alone: other tests' sessions may have ended just now, and their invoices be on the way.
+    // Audit only the instant of its end: sessions of other tests may have ended just now, without an invoice yet.
     let found = eventually("the defect", || async {
         let audit = json!({ "from": stopped["endedAt"], "to": stopped["endedAt"] });
         let answer = stack.invoke("BillingAudit", audit).await.unwrap();
@@ -209,13 +211,13 @@ async fn the_audit_finds_an_ended_session_without_its_invoice() {
     assert_eq!(text(&found, "kind"), "SESSION_WITHOUT_INVOICE");
     let log = told(&stack, "billing_audit", id).await;
     assert_eq!(text(&log, "level"), "CRITICAL");
-    // The remedy: its end once more, under the same id.
+    // The repair: publish its end again, under the same event id.
     let again = json!({ "action": "republishEnd", "actor": admin(), "sessionId": id });
     stack.invoke("SessionService", again).await.unwrap();
     assert_eq!(text(&stack.invoice(id).await, "status"), "OPEN");
 }
 
-/// Removes every trace of a session's OPEN invoice, as if its end had never reached billing.
+/// Removes all items of a session's OPEN invoice, as if the end had never reached billing.
 async fn lose_invoice(stack: &Stack, session: &str, user: &str) {
     let (dynamodb, table) = (aws_sdk_dynamodb::Client::new(&stack.config), stack.output("BillingTable"));
     let invoice = format!("INVOICE#{}", InvoiceId::of(&SessionId::new(session).unwrap()));

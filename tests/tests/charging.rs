@@ -1,4 +1,4 @@
-//! The charging session on the deployed stack, through direct invocations and the event bus.
+//! Charging sessions on the deployed stack, through direct invocations and the event bus.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,8 @@ use e2e::{Outcome, RESERVED_SHARD, SHARDS, Stack, admin, eventually, minutes_aft
 use futures::FutureExt;
 use serde_json::{Value, json};
 
-/// A queue behind a rule of the bus that takes every session event of these stations; gone with the test.
+/// A queue behind a rule of the event bus that receives all session events of some stations. It is removed after the
+/// test.
 struct Tap {
     sqs: aws_sdk_sqs::Client,
     events: aws_sdk_eventbridge::Client,
@@ -48,7 +49,7 @@ impl Tap {
         Self { sqs, events, bus, name, url }
     }
 
-    /// Reads until `enough` of the events' details.
+    /// Reads the details of events until `enough` accepts them.
     async fn read(&self, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let all = std::sync::Mutex::new(Vec::new());
         eventually("events on the bus", || async {
@@ -78,13 +79,13 @@ fn ends(events: &[Value]) -> usize {
     events.iter().filter(|event| event["eventType"] == "SESSION_ENDED").count()
 }
 
-/// Events by id: a duplicate must be the same event.
+/// Returns the events by id. Asserts that duplicates are the same event.
 fn by_id(events: &[Value]) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     for event in events {
         let id = text(event, "eventId").to_owned();
         let known = all.entry(id).or_insert_with(|| event.clone());
-        assert_eq!(known, event, "two events under one id");
+        assert_eq!(known, event, "two events have the same id");
     }
     all
 }
@@ -108,20 +109,20 @@ async fn a_session_from_start_to_finish_with_its_events_and_notification() {
     let id = text(&session, "sessionId").to_owned();
 
     let tick = stack.tick(&station, minutes_after(&session, 18)).await.unwrap();
-    // Whether this tick or the minute's schedule was the session's first is chance.
+    // Either this tick or the scheduled one of the minute was the first of the session.
     assert_eq!((&tick["sessions"], &tick["stations"], &tick["completed"]), (&json!(1), &json!(1), &json!(0)));
     let running = stack.session(&id).await;
-    // 100 kW for 18 minutes into 60 kWh: from 20 % to 70 %, where the taper begins.
+    // 100 kW for 18 minutes are 30 kWh: from 20 % to 70 % of 60 kWh, where the taper begins.
     assert_eq!((text(&running, "status"), &running["energyKwh"]), ("IN_PROGRESS", &json!(30.0)));
     assert!((running["chargePercent"].as_f64().unwrap() - 70.0).abs() < 1e-6);
     let quote = json!({ "action": "quote", "stationId": station, "energyKwh": 30, "minutes": 18 });
     let quote = stack.invoke("SessionService", quote).await.unwrap();
-    assert_eq!((text(&running, "cost"), text(&quote, "cost")), ("14.70", "14.70"), "one engine prices both");
+    assert_eq!((text(&running, "cost"), text(&quote, "cost")), ("14.70", "14.70"), "one price engine prices both");
 
     let tick = stack.tick(&station, minutes_after(&session, 60)).await.unwrap();
     assert_eq!(tick["completed"], 1);
     let ended = stack.session(&id).await;
-    // 6 kWh more at 60 kW take six minutes: the end lies inside the tick, exactly there.
+    // Another 6 kWh at 60 kW take six minutes. The session ends at exactly that time within the tick.
     assert_eq!((text(&ended, "status"), text(&ended, "endReason")), ("COMPLETED", "TARGET_REACHED"));
     assert_eq!((&ended["energyKwh"], &ended["durationMinutes"]), (&json!(36.0), &json!(24.0)));
     let (kind, message) = stack.stop(&id, "u-1").await.unwrap_err();
@@ -153,7 +154,7 @@ async fn a_session_from_start_to_finish_with_its_events_and_notification() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_starts_on_one_port_and_fifty_with_one_key() {
+async fn fifty_starts_on_one_port_or_with_one_key_give_one_session() {
     let stack = Stack::open().await;
     let station = stack.station(2).await;
     let tap = Tap::open(&stack, &[&station]).await;
@@ -173,14 +174,14 @@ async fn fifty_starts_on_one_port_and_fifty_with_one_key() {
     })
     .await;
     let ids: BTreeSet<String> = outcomes.iter().map(|o| text(o.as_ref().unwrap(), "sessionId").to_owned()).collect();
-    assert_eq!(ids.len(), 1, "one key, one session");
+    assert_eq!(ids.len(), 1, "one key gives one session");
     let events = by_id(&tap.read(|events| by_id(events).len() >= 2).await);
     assert_eq!(events.len(), 2, "one event for each of the two sessions: {events:?}");
     tap.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_racing_a_tick_racing_a_completion_ends_once() {
+async fn a_session_that_a_stop_and_ticks_try_to_end_at_once_ends_once() {
     let stack = Stack::open().await;
     let stations = [stack.station(1).await, stack.station(1).await, stack.station(1).await];
     let tap = Tap::open(&stack, &stations.each_ref().map(String::as_str)).await;
@@ -208,7 +209,7 @@ async fn a_stop_racing_a_tick_racing_a_completion_ends_once() {
         assert!(stopped <= 1, "stopped {stopped} times");
         assert!(["COMPLETED", "INTERRUPTED"].contains(&text(&stack.session(&id).await, "status")));
     }
-    // Wait for all three ends, then for any that should not be: everything was written before the last answer.
+    // Wait for all three ends, then look for unwanted ones: everything was written before the last answer.
     tap.read(|events| ends(&by_id(events).into_values().collect::<Vec<_>>()) >= 3).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let late = tap.read(|_| true).await;
@@ -237,7 +238,7 @@ async fn overlapping_and_repeated_ticks_meter_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_station_out_of_order_fails_its_sessions_and_operators_are_told() {
+async fn an_out_of_order_station_fails_its_sessions_and_operators_are_notified() {
     let stack = Stack::open().await;
     let station = stack.station(3).await;
     let mut ids = Vec::new();
@@ -256,7 +257,7 @@ async fn a_station_out_of_order_fails_its_sessions_and_operators_are_told() {
     assert_eq!(stack.start(&station, 3, "u-1", json!({})).await.unwrap_err().0, "ConflictError");
     let (kind, message) = stack.transition(&station, "MAINTENANCE").await.unwrap_err();
     assert_eq!(kind, "ConflictError");
-    assert!(message.contains("ACTIVE"), "names what is allowed: {message}");
+    assert!(message.contains("ACTIVE"), "the message names the allowed states: {message}");
     eventually("the operators' log", || async {
         let list = json!({ "action": "listLogs", "actor": admin(), "status": "OPEN", "limit": 100 });
         let logs = stack.invoke("NotificationService", list).await.unwrap();
@@ -267,11 +268,11 @@ async fn a_station_out_of_order_fails_its_sessions_and_operators_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_of_the_queue_advances_its_shard() {
+async fn a_message_of_the_simulators_queue_advances_its_shard() {
     let stack = Stack::open().await;
     let station = stack.station_where(1, |shard| shard == RESERVED_SHARD).await;
     let session = stack.start(&station, 1, "u-1", json!({ "vehicle": { "batteryCapacityKwh": 1000 } })).await.unwrap();
-    // What the simulator's own queue carries when there are too many sessions for one invocation.
+    // The message that the simulator sends to its own queue if there are too many sessions for one invocation.
     let sqs = aws_sdk_sqs::Client::new(&stack.config);
     let message = json!({ "tickAt": minutes_after(&session, 30), "shard": RESERVED_SHARD, "shards": SHARDS });
     sqs.send_message().queue_url(stack.output("ShardQueueUrl")).message_body(message.to_string()).send().await.unwrap();
@@ -283,7 +284,7 @@ async fn a_message_of_the_queue_advances_its_shard() {
     stack.stop(text(&session, "sessionId"), "u-1").await.unwrap();
 }
 
-/// Sets a variable of the simulator's environment, waits until the function has it, and answers the one before.
+/// Sets an environment variable of the simulator, waits until the change is active, and returns the previous value.
 async fn set_simulator_variable(stack: &Stack, name: &str, value: Option<String>) -> Option<String> {
     let lambda = aws_sdk_lambda::Client::new(&stack.config);
     let function = stack.output("ChargingSimulatorFunctionName");
@@ -301,8 +302,9 @@ async fn set_simulator_variable(stack: &Stack, name: &str, value: Option<String>
     before
 }
 
-/// The deployed simulator takes any fleet for a large one: it hands a tick on to its queue, which brings it back. The
-/// schedule's ticks go through the queue meanwhile. No other test runs beside this one: see `.config/nextest.toml`.
+/// The deployed simulator is made to treat any fleet as a large one: it sends a tick to its queue, which brings it
+/// back. Meanwhile the scheduled ticks use the queue too. No other test runs at the same time: see
+/// `.config/nextest.toml`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_fleet_is_handed_on_through_the_queue() {
     const INLINE: &str = "SIMULATOR_INLINE_SESSIONS";
@@ -312,7 +314,7 @@ async fn a_large_fleet_is_handed_on_through_the_queue() {
     let id = text(&session, "sessionId").to_owned();
     let before = set_simulator_variable(&stack, INLINE, Some("0".to_owned())).await;
     let handed_on = async {
-        // An execution environment from before the change may answer once more.
+        // An execution environment from before the change may still answer.
         let tick = eventually("a tick that is handed on", || async {
             let tick = stack.invoke("ChargingSimulator", json!({})).await.unwrap();
             (tick["dispatchedShards"] != Value::Null).then_some(tick)

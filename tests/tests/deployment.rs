@@ -1,4 +1,4 @@
-//! What is deployed is what the template says, and each role may do what its function needs and no more.
+//! The deployed stack is what the template declares, and each role allows exactly what its function needs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use e2e::{Stack, admin};
 use serde_json::{Value, json};
 use testkit::TABLES;
 
-/// In the order of [`TABLES`].
+/// The outputs with the table names, in the order of [`TABLES`].
 const TABLE_OUTPUTS: [&str; 7] =
     ["StationsTable", "SessionsTable", "UsersTable", "ErrorLogsTable", "BillingTable", "TelemetryTable", "PoisTable"];
 
@@ -25,7 +25,7 @@ fn keys(schema: &[KeySchemaElement]) -> (&str, &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_are_those_that_the_embedded_tests_use() {
+async fn deployed_tables_equal_those_of_the_embedded_tests() {
     let stack = Stack::open().await;
     let client = aws_sdk_dynamodb::Client::new(&stack.config);
     for (table, output) in TABLES.iter().zip(TABLE_OUTPUTS) {
@@ -69,15 +69,15 @@ async fn tables_are_those_that_the_embedded_tests_use() {
     }
 }
 
-/// Every function works under its own role with IAM enforced: the other tests prove that policies suffice. This one
-/// proves that they are no wider than that, by the policies themselves: no wildcard action, and no wildcard resource
-/// but where AWS knows no other.
+/// All functions run under their own roles with IAM enforced, so the other tests prove that the policies suffice. This
+/// test proves by the policies themselves that they allow no more: they contain no wildcard action, and a wildcard
+/// resource only where AWS supports nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_name_actions_and_resources() {
     let template =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../infrastructure/template.yaml")).unwrap();
     assert!(!template.contains("dynamodb:*") && !template.contains("sqs:*") && !template.contains("Action: \"*\""));
-    assert!(!template.contains("dynamodb:Scan"), "nothing scans");
+    assert!(!template.contains("dynamodb:Scan"), "no policy allows a scan");
     let statements: Vec<&str> = template.split("- Sid: ").skip(1).collect();
     assert!(statements.len() > 15, "{}", statements.len());
     for statement in statements {
@@ -88,14 +88,14 @@ async fn policies_name_actions_and_resources() {
     }
 }
 
-/// A client with a function's own role.
+/// Creates a client with the role of a function.
 async fn as_role_of(stack: &Stack, function: &str) -> aws_sdk_dynamodb::Client {
     let credentials = role_of(stack, function).await;
     let config = aws_sdk_dynamodb::config::Builder::from(&stack.config).credentials_provider(credentials);
     aws_sdk_dynamodb::Client::from_conf(config.build())
 }
 
-/// The credentials of a function's own role.
+/// Returns the credentials of the role of a function.
 async fn role_of(stack: &Stack, function: &str) -> AssumeRoleProvider {
     let lambda = aws_sdk_lambda::Client::new(&stack.config);
     let name = stack.output(&format!("{function}FunctionName"));
@@ -103,7 +103,7 @@ async fn role_of(stack: &Stack, function: &str) -> AssumeRoleProvider {
     AssumeRoleProvider::builder(role).session_name("e2e").configure(&stack.config).build().await
 }
 
-/// Whether a put into a table is denied. Its condition never holds, so nothing is ever written.
+/// Returns whether writing to a table is denied. The condition of the write never holds, so nothing is ever written.
 async fn put_is_denied(client: &aws_sdk_dynamodb::Client, table: &str, pk: &str) -> bool {
     let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
     let put = client.put_item().table_name(table).item("PK", text(pk)).item("SK", text("e2e"));
@@ -116,20 +116,20 @@ async fn put_is_denied(client: &aws_sdk_dynamodb::Client, table: &str, pk: &str)
     }
 }
 
-/// As [`as_role_of`], of the telemetry bucket.
+/// Works like [`as_role_of`] for an S3 client of the telemetry bucket.
 async fn bucket_as_role_of(stack: &Stack, function: &str) -> aws_sdk_s3::Client {
     let credentials = role_of(stack, function).await;
     let config = aws_sdk_s3::config::Builder::from(&stack.config).credentials_provider(credentials);
     aws_sdk_s3::Client::from_conf(config.build())
 }
 
-/// The local cloud lets anybody take a function's role; on AWS only Lambda may.
+/// The local cloud lets anybody assume the role of a function. On AWS only Lambda may.
 mod local_cloud_alone {
     use super::*;
 
-    /// A role writes the tables of its own context alone.
+    /// A role can write only the tables of its own context.
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_role_writes_its_own_contexts_tables_and_no_other() {
+    async fn a_role_can_write_only_the_tables_of_its_context() {
         let stack = Stack::local().await;
         for (function, own) in [
             ("HealthCheck", vec![]),
@@ -152,8 +152,8 @@ mod local_cloud_alone {
                 assert_eq!(denied, !own.contains(&table), "{function} putting into {table}");
             }
         }
-        // The reconciler notes what cannot be billed. That its role touches neither invoices nor wallets is a condition on
-        // the leading key, which the local cloud does not judge.
+        // The reconciler records sessions that cannot be billed in the billing table. A condition on the leading key
+        // keeps its role away from invoices and wallets; the local cloud does not evaluate that condition.
         let reconciler = as_role_of(&stack, "DlqReconciler").await;
         for table in TABLE_OUTPUTS {
             let denied = put_is_denied(&reconciler, stack.output(table), "FAILURE#e2e").await;
@@ -161,7 +161,8 @@ mod local_cloud_alone {
         }
     }
 
-    /// Who writes states writes them by update alone, and the archive by put alone; who answers questions writes nothing.
+    /// The function that writes states may only update them, and may only put objects into the archive. The function
+    /// that answers queries writes nothing.
     #[tokio::test(flavor = "multi_thread")]
     async fn the_archive_is_written_by_one_function_and_read_by_another() {
         let stack = Stack::local().await;
@@ -193,9 +194,9 @@ mod local_cloud_alone {
         assert_eq!(versioned.status.unwrap().as_str(), "Enabled");
     }
 
-    /// The API key of OpenChargeMap is `ocm_sync`'s alone to read, and the mirror its alone to write.
+    /// Only `ocm_sync` may read the API key of OpenChargeMap and write the mirror.
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_mirror_is_written_by_one_function_that_alone_reads_the_key() {
+    async fn only_ocm_sync_writes_the_mirror_and_reads_the_api_key() {
         let stack = Stack::local().await;
         for function in ["OcmSync", "PoiService", "StationService", "TelemetryApi"] {
             let allowed = function == "OcmSync";
@@ -218,7 +219,7 @@ mod local_cloud_alone {
     }
 }
 
-/// The queues of the stack by their ARNs: key of the output, URL and redrive policy.
+/// The queues of the stack by ARN, each with the key of its output, its URL and its redrive policy.
 struct Queues(BTreeMap<String, (String, String, Value)>);
 
 impl Queues {
@@ -239,23 +240,24 @@ impl Queues {
         self.0.get(arn).is_some_and(|(key, ..)| key.ends_with("DeadLetterQueueUrl"))
     }
 
-    /// Whether what a consumer of this queue fails to handle ends in a dead-letter queue, after 3 to 5 receives.
+    /// Returns whether messages that a consumer of this queue fails to process go to a dead-letter queue after 3 to 5
+    /// receives.
     fn is_redriven(&self, arn: &str) -> bool {
         let Some((_, _, redrive)) = self.0.get(arn) else { return false };
         let next = redrive["deadLetterTargetArn"].as_str().unwrap_or_default();
         let receives = &redrive["maxReceiveCount"];
         let receives = receives.as_u64().or_else(|| receives.as_str()?.parse().ok()).unwrap_or_default();
-        // SQS counts receives across queues: a dead letter has been received five times before.
+        // SQS counts receives across queues: a dead letter has already been received five times.
         let before = if self.is_dead_letter(arn) { 5 } else { 0 };
         next != arn && self.is_dead_letter(next) && (3 + before..=5 + before).contains(&receives)
     }
 }
 
-/// What invokes the functions without waiting for an answer, as it is deployed: a kind, and whose trigger it is.
+/// The deployed asynchronous triggers of the functions, by kind and function.
 #[derive(Default)]
 struct Triggers {
     found: BTreeSet<(&'static str, String)>,
-    /// What becomes of a failure is not said.
+    /// The triggers whose failed invocations are not kept.
     unsafe_ones: Vec<String>,
 }
 
@@ -271,7 +273,7 @@ impl Triggers {
         self.found.iter().filter(|(of, _)| *of == kind).count()
     }
 
-    /// The queues and streams that a function reads.
+    /// Adds the queues and streams that a function reads.
     async fn mappings(&mut self, stack: &Stack, queues: &Queues, function: &str) {
         let lambda = aws_sdk_lambda::Client::new(&stack.config);
         let mut pages = lambda.list_event_source_mappings().function_name(function).into_paginator().send();
@@ -292,7 +294,8 @@ impl Triggers {
         }
     }
 
-    /// The targets of a rule. A function among them is invoked asynchronously, so its own failures need a place as well.
+    /// Adds the targets of a rule. A function among them is invoked asynchronously, so its failures need a destination
+    /// too.
     async fn targets(&mut self, stack: &Stack, queues: &Queues, kind: &'static str, (bus, rule): (&str, &str)) {
         let events = aws_sdk_eventbridge::Client::new(&stack.config);
         let targets = events.list_targets_by_rule().event_bus_name(bus).rule(rule).send().await.unwrap();
@@ -311,7 +314,7 @@ impl Triggers {
     }
 }
 
-/// Whether an asynchronous invocation of a function that failed for good goes to a dead-letter queue.
+/// Returns whether an asynchronous invocation of a function that failed for good goes to a dead-letter queue.
 async fn invocations_are_kept(stack: &Stack, queues: &Queues, function: &str) -> bool {
     let lambda = aws_sdk_lambda::Client::new(&stack.config);
     let config = lambda.get_function_event_invoke_config().function_name(function).qualifier("$LATEST").send().await;
@@ -319,15 +322,15 @@ async fn invocations_are_kept(stack: &Stack, queues: &Queues, function: &str) ->
     destination.is_some_and(|arn| queues.is_dead_letter(&arn))
 }
 
-/// The lines of the template that begin like this.
+/// Returns the number of lines in the template that begin with this text.
 fn declared(beginning: &str) -> usize {
     let template = include_str!("../../infrastructure/template.yaml");
     template.lines().filter(|line| line.trim().starts_with(beginning)).count()
 }
 
-/// From each trigger of the deployed stack on: what fails ends in a dead-letter queue.
+/// For each trigger of the deployed stack, failures end in a dead-letter queue.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_trigger_has_its_dead_letter_queue_and_the_end_of_the_line_is_empty() {
+async fn every_trigger_has_a_dead_letter_queue_and_the_last_one_is_empty() {
     let stack = Stack::open().await;
     let queues = Queues::of(&stack).await;
     let mut triggers = Triggers::default();
@@ -341,7 +344,7 @@ async fn every_trigger_has_its_dead_letter_queue_and_the_end_of_the_line_is_empt
             triggers.targets(&stack, &queues, "schedule", ("default", rule)).await;
         }
     }
-    // Other tests make rules of their own on the bus meanwhile.
+    // Other tests create their own rules on the event bus meanwhile.
     let bus = stack.output("EventBusName");
     let rules = events.list_rules().event_bus_name(bus).name_prefix("ev-").send().await.unwrap();
     for rule in rules.rules() {
@@ -360,7 +363,11 @@ async fn every_trigger_has_its_dead_letter_queue_and_the_end_of_the_line_is_empt
         triggers.note("device", stack.output("TelemetryRuleName"), is_safe, action);
     }
     let kept = rule.error_action().and_then(|action| action.sqs()).map(SqsAction::queue_url);
-    assert_eq!(kept, Some(stack.output("TelemetryDeadLetterQueueUrl")), "what the rule itself could not hand over");
+    assert_eq!(
+        kept,
+        Some(stack.output("TelemetryDeadLetterQueueUrl")),
+        "for messages that the rule itself cannot deliver"
+    );
 
     assert_eq!(triggers.unsafe_ones, [""; 0]);
     for (kind, declared) in [
@@ -372,7 +379,7 @@ async fn every_trigger_has_its_dead_letter_queue_and_the_end_of_the_line_is_empt
     ] {
         assert!(declared > 0 && triggers.count(kind) == declared, "{kind}: {declared} declared, {:?}", triggers.found);
     }
-    // Every dead-letter queue is read, except the last of all, in which there is nothing.
+    // Every dead-letter queue has a consumer except the last one, which is empty.
     for (key, _, _) in queues.0.values().filter(|(key, ..)| key.ends_with("DeadLetterQueueUrl")) {
         let read = triggers.found.iter().any(|(kind, of)| {
             let arn = of.rsplit(" by ").next().unwrap();
@@ -390,9 +397,9 @@ async fn every_trigger_has_its_dead_letter_queue_and_the_end_of_the_line_is_empt
     assert_eq!(answer.attributes.unwrap()[&QueueAttributeName::ApproximateNumberOfMessages], "0");
 }
 
-/// Counts of rejected messages and entries of the error log are deleted when they have expired.
+/// Expired counts of rejected messages and entries of the error log are deleted.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_expires_is_deleted_by_the_table() {
+async fn expired_items_are_deleted_by_the_table() {
     let stack = Stack::open().await;
     let client = aws_sdk_dynamodb::Client::new(&stack.config);
     for (table, attribute) in [("TelemetryTable", "expires_at"), ("ErrorLogsTable", "expiresAt")] {
@@ -404,7 +411,7 @@ async fn what_expires_is_deleted_by_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_input_is_refused_by_the_deployed_functions_too() {
+async fn deployed_functions_refuse_invalid_input() {
     let stack = Stack::open().await;
     for (function, payload) in [
         ("StationService", json!({ "action": "createStation", "actor": admin() })),

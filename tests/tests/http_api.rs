@@ -14,7 +14,7 @@ struct Api {
 impl Api {
     async fn open() -> Self {
         let stack = Stack::open().await;
-        // `*.localhost` is this machine, whatever the resolver knows.
+        // `*.localhost` is always this machine, even if the resolver does not know the name.
         let host = stack.output("HttpApiUrl").trim_start_matches("http://").to_owned();
         let mut http = reqwest::Client::builder();
         if let (true, Some((name, port))) = (stack.is_local(), host.split_once(':')) {
@@ -23,7 +23,7 @@ impl Api {
         Self { http: http.build().unwrap(), stack, users: Vec::new() }
     }
 
-    /// The token of a new user of these groups.
+    /// Creates a new user in these groups and returns its token.
     async fn sign_in(&mut self, groups: &[&str]) -> String {
         let user = self.stack.sign_up(groups).await;
         self.users.push(user.name);
@@ -56,9 +56,9 @@ async fn json_of(response: Response, status: u16) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_open_and_everything_else_wants_a_token() {
+async fn every_route_except_health_needs_a_token() {
     let api = Api::open().await;
-    // The local cloud keeps `/health` for itself on every host, so there the stage is named.
+    // The local cloud uses `/health` itself on every host, so there the path contains the stage.
     let path = if api.stack.is_local() { "/$default/health" } else { "/health" };
     let health = json_of(api.call(Method::GET, path, "", None).await, 200).await;
     assert_eq!(health["status"], "healthy", "{health}");
@@ -80,7 +80,7 @@ async fn health_is_open_and_everything_else_wants_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_over_http_in_three_roles() {
+async fn three_roles_use_a_session_over_http() {
     let mut api = Api::open().await;
     let admin = api.sign_in(&["ADMIN"]).await;
     let tech = api.sign_in(&["TECH_SUPPORT", "USER"]).await;
@@ -99,7 +99,7 @@ async fn a_session_over_http_in_three_roles() {
     assert_eq!((text(&created, "status"), location), ("NEW", format!("/stations/{}", text(&created, "stationId"))));
     let path = format!("/stations/{}", text(&created, "stationId"));
 
-    // TECH_SUPPORT may not commission; ADMIN may.
+    // TECH_SUPPORT may not commission a station; ADMIN may.
     let to_active = json!({ "to": "ACTIVE" });
     let transitions = format!("{path}/transitions");
     json_of(api.call(Method::POST, &transitions, &driver, Some(to_active.clone())).await, 403).await;
@@ -142,12 +142,12 @@ async fn a_session_over_http_in_three_roles() {
     json_of(api.call(Method::GET, "/stations/none", &driver, None).await, 404).await;
     let wrong =
         json_of(api.call(Method::POST, "/sessions", &driver, Some(json!({ "chargePercent": "x" }))).await, 400).await;
-    assert!(wrong["errors"].as_array().unwrap().len() >= 4, "every failing field: {wrong}");
+    assert!(wrong["errors"].as_array().unwrap().len() >= 4, "every invalid field is named: {wrong}");
     json_of(api.call(Method::DELETE, &path, &admin, None).await, 200).await;
     api.close().await;
 }
 
-/// The driver's invoice of 2.45 EUR, which waits for money, through every route of billing.
+/// Uses every route of billing for the driver's open invoice of 2.45 EUR.
 async fn money(api: &Api, invoice: &serde_json::Value, [driver, stranger, admin]: [&str; 3]) {
     let path = format!("/invoices/{}", text(invoice, "invoiceId"));
     let mine = json_of(api.call(Method::GET, "/invoices", driver, None).await, 200).await;
@@ -156,13 +156,13 @@ async fn money(api: &Api, invoice: &serde_json::Value, [driver, stranger, admin]
     json_of(api.call(Method::GET, "/invoices/none", driver, None).await, 404).await;
     let unpaid = json_of(api.call(Method::POST, &format!("{path}/payments"), driver, None).await, 409).await;
     assert!(text(&unpaid, "detail").contains("balance is too low"), "{unpaid}");
-    // Money enters by a member of staff, never by a user's word.
+    // Only staff can top up a wallet, not the users themselves.
     let user = text(invoice, "userId");
     let top_up = json!({ "userId": user, "amount": "10.00", "currency": "EUR", "idempotencyKey": "k" });
     json_of(api.call(Method::POST, "/wallet/top-ups", driver, Some(top_up.clone())).await, 403).await;
     let made = api.call(Method::POST, "/wallet/top-ups", admin, Some(top_up)).await;
     assert_eq!(made.headers()["location"], "/wallet");
-    assert_eq!(text(&json_of(made, 201).await, "balance"), "7.55", "the open invoice was settled");
+    assert_eq!(text(&json_of(made, 201).await, "balance"), "7.55", "the open invoice was paid");
     let nothing = json_of(api.call(Method::POST, "/wallet/top-ups", driver, Some(json!({}))).await, 400).await;
     assert_eq!(nothing["errors"].as_array().unwrap().len(), 3, "{nothing}");
     let paid = json_of(api.call(Method::POST, &format!("{path}/payments"), driver, None).await, 200).await;
@@ -178,9 +178,9 @@ async fn money(api: &Api, invoice: &serde_json::Value, [driver, stranger, admin]
     assert_eq!(kinds, ["CREDIT_NOTE", "INVOICE", "TOP_UP"]);
 }
 
-/// A battery-swap station's state and history, through every route of telemetry.
+/// Uses every route of telemetry for the state and the history of a battery-swap station.
 #[tokio::test(flavor = "multi_thread")]
-async fn telemetry_over_http() {
+async fn telemetry_routes_work_over_http() {
     let mut api = Api::open().await;
     let driver = api.sign_in(&["USER"]).await;
     let station = format!("http-{}", uuid::Uuid::new_v4());
@@ -206,7 +206,7 @@ async fn telemetry_over_http() {
     let listed = pages.iter().flat_map(|page| page["stations"].as_array().unwrap());
     assert_eq!(listed.filter(|listed| listed["station_id"] == json!(station)).count(), 1);
 
-    // The earlier of the two may have been sent on the day before.
+    // The earlier of the two messages may have been sent on the day before.
     let mut history = Vec::new();
     for day in seen.map(|at| at.date_naive()).into_iter().collect::<std::collections::BTreeSet<_>>() {
         let path = format!("{path}/history?date={day}");
@@ -220,9 +220,9 @@ async fn telemetry_over_http() {
     api.close().await;
 }
 
-/// The mirror of OpenChargeMap, through every route of it.
+/// Uses every route of the OpenChargeMap mirror.
 #[tokio::test(flavor = "multi_thread")]
-async fn pois_over_http() {
+async fn poi_routes_work_over_http() {
     let mut api = Api::open().await;
     let driver = api.sign_in(&["USER"]).await;
     let search = "/pois?latitude=52.52&longitude=13.4&radiusKm=5&minPowerKw=50&connectionTypeId=33&limit=5";

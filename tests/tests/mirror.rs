@@ -1,4 +1,4 @@
-//! The mirror of OpenChargeMap on the deployed stack, against the stand-in that `make up` starts.
+//! The OpenChargeMap mirror on the deployed stack, with the simulated API that `make up` starts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use aws_sdk_eventbridge::types::Target;
@@ -6,15 +6,15 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use e2e::{Stack, eventually, text};
 use serde_json::{Value, json};
 
-/// The real OpenChargeMap is nobody's to break.
+/// These tests break the source, so they must not use the real OpenChargeMap.
 mod local_cloud_alone {
     use super::*;
 
-    /// All of it in one test: the stack has one mirror.
+    /// All in one test, because the stack has only one mirror.
     #[tokio::test(flavor = "multi_thread")]
     async fn the_mirror_follows_its_source() {
         let stack = Stack::local().await;
-        // What another run of this test or a schedule has begun is brought to its end.
+        // Complete what another run of this test or a schedule has begun.
         let sweep = eventually("a sweep", || async {
             let answer = stack.invoke("OcmSync", json!({ "full": true })).await.unwrap();
             (text(&answer, "outcome") != "BUSY").then_some(answer)
@@ -23,13 +23,13 @@ mod local_cloud_alone {
         assert!(sweep["processed"].as_u64().unwrap() >= 1900, "{sweep}");
         assert_eq!(sweep["failed"], 0);
 
-        // Nothing new: nothing is asked for, nothing is written.
+        // Nothing is new: no records are requested and nothing is written.
         let unchanged = stack.invoke("OcmSync", json!({})).await.unwrap();
         assert_eq!((text(&unchanged, "outcome"), &unchanged["processed"]), ("UNCHANGED", &json!(0)));
 
         let name = format!("e2e-ocm-{}", uuid::Uuid::new_v4());
         let url = listen(&stack, &name).await;
-        // What changes at the source is taken over, through a broken page, and told on the bus.
+        // Changes of the source are mirrored despite a broken page, and reported on the event bus.
         let http = reqwest::Client::new();
         let control = |path: &str| format!("{}/_control/{path}", stack.output("ocmUrl"));
         http.post(control("change?edit=20&add=5")).send().await.unwrap().error_for_status().unwrap();
@@ -48,7 +48,7 @@ mod local_cloud_alone {
         assert_eq!((text(&event, "source"), text(&event, "eventType")), ("OpenChargeMap", "OCM_SYNC_COMPLETED"));
         forget(&stack, &name, &url).await;
 
-        // Searches find them, nearest first, with whose data it is.
+        // Searches find the POIs, nearest first, with their attribution.
         let search = json!({ "action": "findPois", "latitude": 52.52, "longitude": 13.4, "radiusKm": 50, "limit": 20 });
         let found = stack.invoke("PoiService", search).await.unwrap();
         let distances: Vec<f64> =
@@ -63,7 +63,7 @@ mod local_cloud_alone {
     }
 }
 
-/// A queue for what the bus says of the mirror.
+/// Creates a queue for the events of the mirror on the event bus.
 async fn listen(stack: &Stack, name: &str) -> String {
     let sqs = aws_sdk_sqs::Client::new(&stack.config);
     let url = sqs.create_queue().queue_name(name).send().await.unwrap().queue_url.unwrap();

@@ -1,5 +1,5 @@
-//! Battery-swap stations over MQTT with mutual TLS, against the deployed stack: what they may, what goes wrong, and that
-//! nothing that was accepted is missing.
+//! Battery-swap stations that report to the deployed stack over MQTT with mutual TLS: what they are allowed to do, how
+//! faults are handled, and that no accepted message is missing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use testkit::{lines, reading};
 
 const DEVICES: usize = 20;
 
-/// Devices that are removed with their certificates when the test is over, however it ends.
+/// Devices that are removed with their certificates at the end of the test, even if it fails.
 struct Fleet {
     stack: Stack,
     broker: Broker,
@@ -39,7 +39,7 @@ impl Fleet {
         self.identities.iter().map(|identity| identity.thing.clone()).collect()
     }
 
-    /// Lets devices report for a while; `faults` says what goes wrong with each.
+    /// Lets the devices report for a while. `faults` returns the faults of each device.
     async fn run(&self, seconds: u64, faults: impl Fn(usize) -> Faults) -> Vec<Report> {
         let schedule = Schedule {
             interval: Duration::from_millis(500),
@@ -54,7 +54,7 @@ impl Fleet {
         join_all(devices).await.into_iter().map(Result::unwrap).collect()
     }
 
-    /// What of these stations is in the archive: each message with how often.
+    /// Returns the archived messages of these stations, each with the number of its copies.
     async fn archived(&self) -> BTreeMap<String, usize> {
         archived(&self.stack, &self.ids()).await
     }
@@ -91,19 +91,19 @@ async fn objects(stack: &Stack, prefix: &str) -> Vec<(String, Vec<u8>)> {
     objects
 }
 
-/// The message as it is archived: fields in order, no spaces.
+/// Formats a message as it is archived: with sorted fields and without spaces.
 fn canonical(message: &str) -> String {
     serde_json::from_str::<Value>(message).unwrap().to_string()
 }
 
-/// Messages of these stations that were rejected.
+/// Returns the rejected messages of these stations.
 async fn rejected(stack: &Stack, stations: &[String]) -> Vec<Value> {
     let all = objects(stack, "rejected/").await.into_iter();
     let all = all.map(|(_, bytes)| serde_json::from_slice::<Value>(&bytes).unwrap());
     all.filter(|message| stations.iter().any(|station| message["stationId"] == station.as_str())).collect()
 }
 
-/// A log entry about telemetry that says all of this.
+/// Waits for a log entry about telemetry that contains all of these words.
 async fn told(stack: &Stack, words: &[&str]) -> Value {
     eventually(&format!("a notification of {words:?}"), || async {
         let list = json!({ "action": "listLogs", "actor": admin(), "service": "evoke.telemetry", "limit": 100 });
@@ -119,10 +119,10 @@ async fn state(stack: &Stack, station: &str) -> Option<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_devices_with_every_fault_lose_nothing() {
+async fn twenty_devices_with_every_fault_lose_no_message() {
     let stack = Stack::open().await;
     let fleet = Fleet::provision(&stack, "fleet", DEVICES).await;
-    // The last one sends a malformed message with every reading: that is to be told.
+    // The last device sends a malformed message with every reading, which must be reported.
     let broken = fleet.ids()[DEVICES - 1].clone();
     let faults = |n: usize| match n {
         n if n == DEVICES - 1 => Faults { malformed: 1.0, ..Faults::default() },
@@ -146,13 +146,13 @@ async fn twenty_devices_with_every_fault_lose_nothing() {
         sent.iter().all(|message| archive.contains_key(message)).then_some(archive)
     })
     .await;
-    assert_eq!(archive.into_keys().collect::<BTreeSet<_>>(), sent, "and nothing else is there");
+    assert_eq!(archive.into_keys().collect::<BTreeSet<_>>(), sent, "the archive contains nothing else");
     let malformed = sum(|report| report.malformed.len());
     eventually("what is malformed among the rejected", || async {
         (rejected(&stack, &fleet.ids()).await.len() == malformed).then_some(())
     })
     .await;
-    assert_eq!(state(&stack, SOMEBODY_ELSE).await, None, "nobody reports in another's name");
+    assert_eq!(state(&stack, SOMEBODY_ELSE).await, None, "no device can report in the name of another");
     for report in &reports {
         let latest = report.valid.iter().map(|sent| canonical(sent)).max_by_key(|sent| timestamp(sent)).unwrap();
         let latest: Value = serde_json::from_str(&latest).unwrap();
@@ -171,7 +171,7 @@ fn timestamp(message: &str) -> DateTime<Utc> {
     text(&message, "timestamp").parse().unwrap()
 }
 
-/// Pages of one station's history add up to what it sent.
+/// Checks that the pages of a station's history contain exactly the messages that it sent.
 async fn history_is_what_was_sent(stack: &Stack, report: &Report) {
     let days: BTreeSet<String> = report.valid.iter().map(|sent| timestamp(sent).date_naive().to_string()).collect();
     let mut history = BTreeSet::new();
@@ -196,7 +196,7 @@ async fn history_is_what_was_sent(stack: &Stack, report: &Report) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_station_that_falls_silent_is_told_and_once_more_when_it_is_back() {
+async fn operators_are_notified_when_a_station_falls_silent_and_when_it_is_back() {
     let stack = Stack::open().await;
     let fleet = Fleet::provision(&stack, "silent", 1).await;
     let station = fleet.ids().remove(0);
@@ -222,7 +222,7 @@ async fn a_station_that_falls_silent_is_told_and_once_more_when_it_is_back() {
     fleet.remove().await;
 }
 
-/// What happens to one message that a device publishes: whether the broker took it.
+/// Publishes one message as a device. Returns whether the broker accepted it.
 async fn publish(broker: &Broker, client_id: &str, identity: &Identity, topic: &str, message: &Value) -> bool {
     let mut line = broker.dial(client_id, &identity.certificate, &identity.private_key).unwrap();
     line.publish(topic, message.to_string()).await.unwrap();
@@ -250,7 +250,7 @@ async fn a_wrong_certificate_or_topic_gets_nothing_through() {
         message
     };
     let broker = &fleet.broker;
-    assert!(publish(broker, &one.thing, one, &topic(&one.thing), &message(&one.thing)).await, "its own");
+    assert!(publish(broker, &one.thing, one, &topic(&one.thing), &message(&one.thing)).await, "its own topic");
     eventually("its own message", || state(&stack, &one.thing)).await;
     let other = &two.thing;
     let cases = [
@@ -265,8 +265,11 @@ async fn a_wrong_certificate_or_topic_gets_nothing_through() {
     }
     assert!(publish(broker, &gone.thing, gone, &topic(&gone.thing), &message(&gone.thing)).await);
     fleet.registry.deactivate(&gone.thing).await.unwrap();
-    assert!(!publish(broker, &gone.thing, gone, &topic(&gone.thing), &message(&gone.thing)).await, "an inactive one");
-    // Another's message in one's own topic gets to the handler, and no further.
+    assert!(
+        !publish(broker, &gone.thing, gone, &topic(&gone.thing), &message(&gone.thing)).await,
+        "an inactive certificate"
+    );
+    // A message about another station on the device's own topic reaches the handler, which rejects it.
     let forged = message(other);
     assert!(publish(broker, &one.thing, one, &topic(&one.thing), &forged).await);
     eventually("the forged message among the rejected", || async {
@@ -279,10 +282,10 @@ async fn a_wrong_certificate_or_topic_gets_nothing_through() {
     fleet.remove().await;
 }
 
-/// The path for large fleets: the same rule with the queue for an action, as the template writes it for
-/// `TelemetryIngestion=batched`, for the stations of this test alone.
+/// The path for large fleets: the same IoT rule, but with the queue as its action, as the template writes it for
+/// `TelemetryIngestion=batched`. The rule is only for the stations of this test.
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_by_the_queue_end_in_the_same_archive() {
+async fn batches_from_the_queue_are_archived_in_the_same_way() {
     let stack = Stack::open().await;
     let sqs = aws_sdk_sqs::Client::new(&stack.config);
     let run = uuid::Uuid::new_v4().simple().to_string();
@@ -294,7 +297,7 @@ async fn batches_by_the_queue_end_in_the_same_archive() {
             reading(&stations[n as usize % 10], at, n)
         })
         .collect();
-    // Each twice, some malformed, in no order.
+    // Each message twice, some malformed, in no order.
     let mut bodies: Vec<String> = messages.iter().chain(&messages).map(Value::to_string).collect();
     bodies.extend(stations.iter().map(|station| json!({ "topic_station_id": station, "humidity": 7 }).to_string()));
     bodies.sort_by_key(|body| uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, body.as_bytes()));
@@ -333,10 +336,10 @@ async fn batches_by_the_queue_end_in_the_same_archive() {
     history_is_what_was_sent(&stack, &report).await;
 }
 
-/// A message whose handling failed for good comes back from the dead-letter queue, in each of the shapes in which it gets
-/// there.
+/// A message that could not be processed comes back from the dead-letter queue, in each of the shapes in which it
+/// arrives there.
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_are_taken_up_again() {
+async fn dead_letters_are_processed_again() {
     use base64::Engine as _;
     let stack = Stack::open().await;
     let sqs = aws_sdk_sqs::Client::new(&stack.config);

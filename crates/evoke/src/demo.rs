@@ -1,4 +1,4 @@
-//! `evoke demo`: an hour of charging on the deployed stack, in simulated time.
+//! `evoke demo`: simulates an hour of charging on the deployed stack.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -16,18 +16,18 @@ use serde_json::{Value, json};
 use crate::stack::Stack;
 use crate::story::{DRIVERS, Driver, FAILURE, LATE_PAYER, LATE_TOP_UP, SITES, STOP, Site};
 
-/// Simulated minutes.
+/// The length of the demo in simulated minutes.
 const MINUTES: u32 = 60;
-/// Where output is no terminal, the view is printed every so many simulated minutes.
+/// If the output is not a terminal, the view is printed at this interval, in simulated minutes.
 const PRINT_EVERY: u32 = 15;
-/// How long the notifications may take to arrive.
+/// The maximum time to wait for notifications and invoices.
 const NOTIFICATIONS: Duration = Duration::from_secs(15);
 
 struct Play<'a> {
     stack: &'a Stack,
-    /// Distinguishes the stations of this run from those of earlier ones.
+    /// A suffix that distinguishes the stations and users of this run from those of earlier runs.
     run: String,
-    /// Session id by user.
+    /// The session ids by user.
     sessions: BTreeMap<&'static str, String>,
     view: View,
 }
@@ -71,14 +71,14 @@ pub async fn run(stack: &Stack, step: u32) -> Result<()> {
     Ok(())
 }
 
-/// Whose charge points lie near: the mirror of OpenChargeMap, here of a stand-in for it.
+/// Runs the OpenChargeMap mirror twice and searches it. The local stack has a simulated API in place of OpenChargeMap.
 async fn neighbours(stack: &Stack) -> Result<()> {
     if !stack.outputs().contains_key("ocmUrl") {
         return Ok(());
     }
     let first = stack.invoke("ocm_sync", &json!({})).await?;
     println!(
-        "\n  the mirror of OpenChargeMap: {} records looked at, {} written ({})",
+        "\n  OpenChargeMap mirror: {} records read, {} written ({})",
         first["processed"],
         first["updated"],
         text(&first["outcome"])
@@ -90,7 +90,7 @@ async fn neighbours(stack: &Stack) -> Result<()> {
     }
     let again = stack.invoke("ocm_sync", &json!({ "full": true })).await?;
     println!(
-        "    all {} records looked at once more: {} written ({})",
+        "    all {} records read again: {} written ({})",
         again["processed"],
         again["updated"],
         text(&again["outcome"])
@@ -120,7 +120,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Has the cash desk pay into a driver's wallet, which is this run's own; answers the wallet.
+    /// Tops up a driver's wallet as the cash desk, and returns the wallet.
     async fn top_up(&self, user: &str, amount: &str, key: &str) -> Result<Option<Value>> {
         if amount.is_empty() {
             return Ok(None);
@@ -132,7 +132,7 @@ impl Play<'_> {
         self.stack.invoke("billing", &top_up).await.map(Some)
     }
 
-    /// A driver as the platform knows it: wallets last, so every run has drivers of its own.
+    /// Returns the actor for a driver. Wallets persist, so each run has its own users.
     fn driver(&self, name: &str) -> Value {
         json!({ "userId": format!("{name}-{}", self.run), "role": "USER" })
     }
@@ -154,7 +154,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// What the story has happen between the last tick and this one.
+    /// Carries out the incidents of the story that are due between the last tick and this one.
     async fn incidents(&self, minute: u32, step: u32) -> Result<Vec<String>> {
         let due = |at: u32| at <= minute && at + step > minute;
         let mut happened = Vec::new();
@@ -172,7 +172,7 @@ impl Play<'_> {
                 "stationId": self.station_id(driver.site), "portId": format!("port-{}", driver.port)
             });
             self.stack.invoke("station_service", &fail).await?;
-            happened.push(format!("minute {minute:>2}: a port failed, and {}'s session with it", driver.user));
+            happened.push(format!("minute {minute:>2}: a port failed, and so did {}'s session", driver.user));
         }
         Ok(happened)
     }
@@ -201,7 +201,8 @@ impl Play<'_> {
         self.read().await
     }
 
-    /// What `notification_service` made of the events, once the stream, the relay, the bus and the queue have brought them.
+    /// Prints the notifications about the events, after the stream, the relay, the bus and the queue have delivered
+    /// them.
     async fn print_notifications(&self, sessions: &[Value]) -> Result<()> {
         let ids: Vec<&str> = sessions.iter().map(|session| text(&session["sessionId"])).collect();
         let deadline = Instant::now() + NOTIFICATIONS;
@@ -212,7 +213,10 @@ impl Play<'_> {
                 told["items"].as_array().into_iter().flatten().map(|item| text(&item["message"])).collect();
             let ours = ids.iter().filter(|id| told.iter().any(|message| message.contains(**id))).count();
             if ours == ids.len() || Instant::now() > deadline {
-                println!("  {ours} of {} sessions' ends reached their users through the event bus", ids.len());
+                println!(
+                    "  {ours} of {} users were notified of the end of their sessions through the event bus",
+                    ids.len()
+                );
                 break;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -221,13 +225,13 @@ impl Play<'_> {
         let open = self.stack.invoke("notification_service", &list).await?;
         let open = open["items"].as_array().into_iter().flatten();
         for entry in open.filter(|entry| text(&entry["message"]).contains(&self.run)) {
-            println!("  operators were told: {}", text(&entry["message"]));
+            println!("  operators were notified: {}", text(&entry["message"]));
         }
         Ok(())
     }
 }
 
-/// The end of the story: the invoices, the wallets, and one who pays later.
+/// The end of the story: the invoices, the wallets, and a driver who pays late.
 impl Play<'_> {
     async fn settle_up(&self, sessions: &[Value]) -> Result<()> {
         let mut table = Table::new();
@@ -251,13 +255,14 @@ impl Play<'_> {
         println!("\n{table}");
         let wallet = self.top_up(LATE_PAYER, LATE_TOP_UP, "after").await?.unwrap_or_default();
         println!(
-            "  {LATE_PAYER} pays in {LATE_TOP_UP} EUR at the desk: the open invoice is settled, {} EUR are left",
+            "  {LATE_PAYER} tops up {LATE_TOP_UP} EUR at the cash desk: the open invoice is paid, {} EUR are left",
             text(&wallet["balance"])
         );
         Ok(())
     }
 
-    /// The invoice of a session, once the event bus has brought its end to billing; null for a FAILED one.
+    /// Returns the invoice of a session, after the event bus has delivered its end to billing; null for a FAILED
+    /// session.
     async fn invoice(&self, session: &Value) -> Result<Value> {
         if text(&session["status"]) == "FAILED" {
             return Ok(Value::Null);
@@ -278,7 +283,7 @@ impl Play<'_> {
     }
 }
 
-/// The live view: a bar for every vehicle, or lines where output is no terminal.
+/// The live view: a bar for each vehicle, or text lines if the output is not a terminal.
 struct View {
     bars: Option<MultiProgress>,
     clock: Option<ProgressBar>,

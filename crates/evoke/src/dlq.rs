@@ -1,4 +1,4 @@
-//! `evoke dlq`: dead letters, and back to their queues with them.
+//! `evoke dlq`: lists and shows dead letters, and sends them back to their queues.
 
 use std::io::{IsTerminal, Write};
 
@@ -16,35 +16,36 @@ use serde::Serialize;
 
 use crate::stack::Stack;
 
-/// Where the records of replays are, in the quarantine bucket.
+/// The prefix of the records of replays in the quarantine bucket.
 const RECORDS_PREFIX: &str = "replays/";
-/// What a letter counts that an operator sent back: `dlq_reconciler` does not send it back by itself again.
+/// The replay count of a message that an operator sends back. It is so high that `dlq_reconciler` does not send the
+/// message back again by itself.
 const BY_HAND: u32 = 1000;
 
-/// Which letters.
+/// The messages on which a command works.
 #[derive(Args)]
 pub struct Filter {
-    /// Of this dead-letter queue.
+    /// Only messages of this dead-letter queue.
     #[arg(long)]
     queue: Option<String>,
-    /// Whose body or reason contains this.
+    /// Only messages whose body or reason contains this text.
     #[arg(long)]
     contains: Option<String>,
 }
 
-/// How letters are sent back.
+/// Options for sending messages back.
 #[derive(Args)]
 pub struct ReplayOptions {
-    /// Say what would be done, and do nothing.
+    /// Show what would be sent, and send nothing.
     #[arg(long)]
     dry_run: bool,
-    /// The most letters.
+    /// The maximum number of messages to send.
     #[arg(long, default_value_t = 10)]
     max: usize,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
-    /// Who does it, for the record.
+    /// The name of the operator, for the record.
     #[arg(long, env = "USER")]
     by: Option<String>,
 }
@@ -112,7 +113,7 @@ impl<'a> DeadLetters<'a> {
         let found = self.find(&all, usize::MAX).await?;
         let one = found.iter().find(|found| found.letter.message_id == wanted || found.key == wanted);
         let Some(Found { key, letter }) = one else {
-            bail!("there is no letter {wanted} in quarantine: evoke dlq list shows those there are");
+            bail!("there is no message {wanted} in quarantine: evoke dlq list shows the messages");
         };
         println!("s3://{}/{key}\n{}", self.bucket, serde_json::to_string_pretty(letter)?);
         Ok(())
@@ -121,14 +122,14 @@ impl<'a> DeadLetters<'a> {
     pub async fn replay(&self, filter: &Filter, replay: &ReplayOptions) -> Result<()> {
         let found = self.find(filter, replay.max).await?;
         for Found { letter, .. } in &found {
-            let target = self.source(letter.consumer).unwrap_or("nowhere: its consumer has no queue");
+            let target = self.source(letter.consumer).unwrap_or("nowhere, because its consumer has no queue");
             println!("{} of {} -> {target}", letter.message_id, letter.queue);
         }
         if replay.dry_run || found.is_empty() {
-            println!("{} letters, none sent", found.len());
+            println!("{} messages, none sent", found.len());
             return Ok(());
         }
-        let by = replay.by.as_deref().context("say who does it: --by NAME")?;
+        let by = replay.by.as_deref().context("name the operator: --by NAME")?;
         if !replay.yes && !confirmed(found.len())? {
             println!("none sent");
             return Ok(());
@@ -140,12 +141,13 @@ impl<'a> DeadLetters<'a> {
             progress.inc(1);
         }
         progress.finish_and_clear();
-        println!("{sent} of {} letters sent; records under s3://{}/{RECORDS_PREFIX}", found.len(), self.bucket);
+        println!("{sent} of {} messages sent; records under s3://{}/{RECORDS_PREFIX}", found.len(), self.bucket);
         Ok(())
     }
 
-    /// Sends a letter, records it and takes it out of quarantine, in that order: an interruption leaves it there, and
-    /// to be handled twice is what every consumer is used to.
+    /// Sends a message, records this, and removes the message from quarantine, in this order.
+    ///
+    /// If it is interrupted, the message stays in quarantine and may be sent twice. Every consumer tolerates this.
     async fn replay_one(&self, Found { key, letter }: &Found, by: &str) -> Result<bool> {
         let Ok(target) = self.source(letter.consumer) else {
             self.record(key, letter, by, "", "SKIPPED: its consumer has no queue").await?;
@@ -171,7 +173,7 @@ impl<'a> DeadLetters<'a> {
         Ok(())
     }
 
-    /// The letters that the filter likes, oldest first.
+    /// Returns the messages that match the filter, oldest first.
     async fn find(&self, filter: &Filter, max: usize) -> Result<Vec<Found>> {
         let prefix = format!("{QUARANTINE_PREFIX}{}", filter.queue.as_deref().unwrap_or_default());
         let mut pages = self.s3.list_objects_v2().bucket(self.bucket).prefix(prefix).into_paginator().send();
@@ -194,7 +196,7 @@ impl<'a> DeadLetters<'a> {
     async fn read(&self, key: &str) -> Result<QuarantinedLetter> {
         let object = self.s3.get_object().bucket(self.bucket).key(key).send().await?;
         let content = object.body.collect().await?.into_bytes();
-        serde_json::from_slice(&content).with_context(|| format!("{key} is no letter"))
+        serde_json::from_slice(&content).with_context(|| format!("{key} is not a quarantined message"))
     }
 
     async fn depth(&self, url: &str) -> Result<[String; 2]> {
@@ -208,7 +210,7 @@ impl<'a> DeadLetters<'a> {
         Ok(names.map(|name| attributes.get(&name).cloned().unwrap_or_default()))
     }
 
-    /// The queue that a consumer reads.
+    /// Returns the URL of the queue that a consumer reads.
     fn source(&self, consumer: Consumer) -> Result<&str> {
         match consumer {
             Consumer::Billing => self.stack.output("BillingQueueUrl"),
@@ -228,9 +230,9 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
 
 fn confirmed(letters: usize) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("there is nobody to ask: say --yes, or --dry-run to see what would be sent");
+        bail!("there is no terminal to ask for confirmation: use --yes, or --dry-run to see what would be sent");
     }
-    print!("send {letters} letters back to their queues? [y/N] ");
+    print!("send {letters} messages back to their queues? [y/N] ");
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

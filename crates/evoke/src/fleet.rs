@@ -18,42 +18,42 @@ use lambda_kit::Clock;
 
 use crate::stack::Stack;
 
-/// What the ids of simulated stations begin with: what begins so is theirs to remove.
+/// The prefix of the ids of simulated stations. `--clean` removes all stations with this prefix.
 const PREFIX: &str = "sim-";
-/// AWS IoT's port for MQTT with certificates.
+/// The port of AWS IoT for MQTT with certificates.
 const MQTT_PORT: u16 = 8883;
-/// Of a request to the registry. The waits between them double, up to 20 s.
+/// The maximum number of attempts of a request to the registry. The delays between them double, up to 20 s.
 const REGISTRY_ATTEMPTS: u32 = 8;
-/// Between two looks at the progress.
+/// The interval at which the progress is refreshed.
 const REFRESH: Duration = Duration::from_millis(250);
-/// Where output is no terminal, progress is printed after so many looks.
+/// If the output is not a terminal, the progress is printed after this many refreshes.
 const PRINT_EVERY: u32 = 40;
 
-/// Which stations, how long, and what goes wrong.
+/// The size of the fleet, the duration of the run and the faults to make.
 #[derive(Args)]
 pub struct Options {
-    /// Battery-swap stations.
+    /// The number of battery-swap stations.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     stations: u32,
-    /// Seconds between two messages of a station.
+    /// The interval between two messages of a station, seconds.
     #[arg(long, default_value_t = 5.0, value_parser = positive)]
     interval: f64,
-    /// Seconds to report for; without it until Ctrl-C.
+    /// The duration of the run, seconds. Without it the run ends with Ctrl-C.
     #[arg(long, value_parser = positive)]
     duration: Option<f64>,
-    /// How much faster than the clock batteries are swapped and charged.
+    /// The factor by which batteries are swapped and charged faster than in real time.
     #[arg(long, default_value_t = 60.0, value_parser = positive)]
     speed: f64,
-    /// Of the stations and of what goes wrong.
+    /// The seed for the stations and the faults.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Make every kind of fault with this percentage of the messages: late, duplicate, malformed, foreign topic.
+    /// The percentage of messages with a fault, for each kind of fault: late, duplicate, malformed, foreign topic.
     #[arg(long, default_value_t = 0.0, value_parser = percentage)]
     faults: f64,
-    /// Leave the stations registered, for another run: `--clean` removes them.
+    /// Leave the stations registered at the end. `--clean` removes them later.
     #[arg(long)]
     keep: bool,
-    /// Only remove what earlier runs have left behind.
+    /// Only remove the stations that earlier runs left behind.
     #[arg(long)]
     clean: bool,
 }
@@ -68,7 +68,7 @@ fn percentage(text: &str) -> Result<f64, String> {
     if (0.0..=100.0).contains(&value) { Ok(value) } else { Err("must be 0 to 100".to_owned()) }
 }
 
-/// A fleet that is registered.
+/// A registered fleet.
 pub struct Fleet {
     broker: Broker,
     registry: Registry,
@@ -96,9 +96,10 @@ pub async fn run(stack: &Stack, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Where devices reach the stack, and its registry.
+/// Returns the MQTT broker and the device registry of the stack.
 async fn open(stack: &Stack) -> Result<(Broker, Registry)> {
-    // The registry takes some ten requests a second of an account, and a fleet must not leave certificates behind.
+    // The registry accepts about ten requests per second from an account, and a fleet must not leave certificates
+    // behind. Therefore requests are retried more often than usual.
     let patient = RetryConfig::standard().with_max_attempts(REGISTRY_ATTEMPTS);
     let config = aws_sdk_iot::config::Builder::from(stack.config()).retry_config(patient);
     let client = aws_sdk_iot::Client::from_conf(config.build());
@@ -122,7 +123,7 @@ async fn clean(registry: &Registry) -> Result<()> {
 }
 
 impl Fleet {
-    /// As many stations as are asked for, under ids of their own.
+    /// Registers this number of stations under new ids.
     async fn provision(broker: Broker, registry: Registry, stations: u32) -> Result<Self> {
         let run = uuid::Uuid::new_v4().simple().to_string();
         let ids: Vec<String> = (1..=stations).map(|number| format!("{PREFIX}{}-{number:04}", &run[..6])).collect();
@@ -140,7 +141,7 @@ impl Fleet {
         }
     }
 
-    /// Lets every station report until the schedule ends or somebody presses Ctrl-C.
+    /// Lets all stations report until the schedule ends or Ctrl-C is pressed.
     async fn report(&self, schedule: Schedule, faults: Faults, seed: u64) -> Result<Vec<Report>> {
         let progress = Arc::new(Progress::default());
         let devices = (seed..).step_by(1).zip(&self.identities).map(|(seed, identity)| {
@@ -148,7 +149,7 @@ impl Fleet {
             let (progress, running) = (progress.clone(), device.run(schedule, progress.clone(), Clock::SYSTEM.0));
             async move {
                 let report = running.await;
-                // One that cannot go on ends the run for all: it is told why.
+                // A station that cannot continue ends the run for all stations. Its error is returned.
                 if report.is_err() {
                     progress.stop();
                 }
@@ -192,7 +193,7 @@ fn show(bar: &ProgressBar, progress: &Progress, stations: usize, elapsed: Durati
     #[allow(clippy::cast_precision_loss)]
     let rate = acknowledged as f64 / elapsed.as_secs_f64().max(0.001);
     let text = format!(
-        "{} of {stations} connected, {acknowledged} messages taken ({rate:.1}/s), {} faults made, {} reconnects",
+        "{} of {stations} connected, {acknowledged} messages acknowledged ({rate:.1}/s), {} faults, {} reconnects",
         get(&progress.connected),
         get(&progress.faults),
         get(&progress.reconnects)
@@ -210,7 +211,7 @@ fn bar(length: u64, what: &'static str) -> ProgressBar {
     style.map_or(bar.clone(), |style| bar.with_style(style))
 }
 
-/// What was sent and what became of it.
+/// Summarises the messages that were sent, and their faults.
 pub fn summary(reports: &[Report]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
@@ -221,7 +222,7 @@ pub fn summary(reports: &[Report]) -> Table {
         "duplicate",
         "malformed",
         "foreign topic",
-        "foreign, taken",
+        "foreign accepted",
         "lost",
     ]);
     let sum = |count: fn(&Report) -> usize| reports.iter().map(count).sum::<usize>().to_string();

@@ -1,5 +1,5 @@
-//! The operator's command line.
-#![allow(clippy::print_stdout)] // printing is what a command line does
+//! `evoke`, the operator's command line.
+#![allow(clippy::print_stdout)] // a command line prints its results
 
 mod bench;
 mod demo;
@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use stack::Stack;
 
-/// Evoke, the backend of an EV charging network: the operator's command line.
+/// Command line for operators of Evoke, the backend of an EV charging network.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -25,13 +25,13 @@ struct Arguments {
     command: Command,
 }
 
-/// Which deployed stack is meant.
+/// The deployed stack on which a command works.
 #[derive(clap::Args)]
 struct Target {
-    /// The outputs of the deployed stack, as `make up` writes them.
+    /// The file with the outputs of the deployed stack, written by `make up`.
     #[arg(long, global = true, env = "EVOKE_OUTPUTS", default_value = ".local/outputs.json")]
     outputs: PathBuf,
-    /// A stack deployed on AWS instead, by name, reached by the usual AWS configuration (`AWS_PROFILE` …).
+    /// The name of a stack on AWS to use instead, with the usual AWS configuration (`AWS_PROFILE` …).
     #[arg(long, global = true, env = "EVOKE_STACK")]
     stack: Option<String>,
 }
@@ -47,77 +47,77 @@ impl Target {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Play an hour of charging on the deployed stack, in simulated time, and watch it.
+    /// Simulate an hour of charging on the deployed stack and show it.
     Demo {
-        /// Minutes that each tick advances.
+        /// The simulated minutes by which each tick advances.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=30))]
         step: u32,
     },
-    /// Invoke one function with its sample payload, or another file.
+    /// Invoke one function with its sample payload or another file.
     Invoke {
-        /// The function, e.g. `health_check`.
+        /// The name of the function, e.g. `health_check`.
         function: String,
-        /// The payload; `events/FUNCTION.json` unless it is said.
+        /// The file with the payload. The default is `events/FUNCTION.json`.
         #[arg(long)]
         data_file: Option<PathBuf>,
     },
-    /// Dead letters: what waits, what is in quarantine, and back to its queue with it.
+    /// List, show and replay dead letters.
     Dlq {
         #[command(subcommand)]
         what: Dlq,
     },
-    /// Sends the ends of sessions to billing and the others again, under the ids they have: for ends that were lost.
+    /// Publish the ends of sessions again, under their original event ids, to recover lost events.
     Republish {
         #[command(flatten)]
         options: republish::Options,
     },
-    /// Simulated battery-swap stations that report over MQTT, each with a certificate of its own.
+    /// Simulate battery-swap stations that report over MQTT, each with its own certificate.
     Fleet {
         #[command(flatten)]
         options: fleet::Options,
     },
-    /// A stand-in for OpenChargeMap's API with POIs that are nobody's; POST /_control/change and /_control/faults
-    /// change its data and let it fail.
+    /// Serve a simulated OpenChargeMap API with generated POIs. POST `/_control/change` changes its data, and POST
+    /// `/_control/faults` makes it fail.
     OcmServer {
-        /// POIs it has.
+        /// The number of generated POIs.
         #[arg(long, default_value_t = 2_000)]
         pois: u32,
-        /// Port to listen on; 0 chooses a free one.
+        /// The port to listen on; 0 chooses a free one.
         #[arg(long, default_value_t = 4580)]
         port: u16,
-        /// The API key it takes.
+        /// The API key that the server accepts.
         #[arg(long, default_value = testkit::OcmServer::KEY)]
         key: String,
-        /// Of the POIs.
+        /// The seed from which the POIs are generated.
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Measure.
+    /// Run benchmarks.
     Bench {
         #[command(subcommand)]
         what: Bench,
     },
-    /// Serve the embedded `DynamoDB` until standard input ends: a process of its own for the benches.
+    /// Serve the embedded DynamoDB until standard input ends. The benchmarks run it as a separate process.
     #[command(hide = true)]
     EmbeddedDynamodb,
-    /// Serve an S3 API over a folder until standard input ends: a process of its own for the benches.
+    /// Serve an S3 API over a folder until standard input ends. The benchmarks run it as a separate process.
     #[command(hide = true)]
     EmbeddedS3,
 }
 
 #[derive(Subcommand)]
 enum Dlq {
-    /// The dead-letter queues with their depths, and the letters in quarantine.
+    /// List the dead-letter queues with their depths, and the messages in quarantine.
     List {
         #[command(flatten)]
         filter: dlq::Filter,
     },
-    /// A letter in quarantine, by its message id or key.
+    /// Show a message in quarantine.
     Show {
-        /// What `list` calls it.
+        /// The message id or the key of the message, as `list` shows it.
         letter: String,
     },
-    /// Sends letters in quarantine back to their queues, each once, with a record of who did it.
+    /// Send messages in quarantine back to their queues, each once, and record who did it.
     Replay {
         #[command(flatten)]
         filter: dlq::Filter,
@@ -128,45 +128,46 @@ enum Dlq {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// The mirror of OpenChargeMap in process, against the embedded `DynamoDB` and a stand-in for the API.
+    /// Measure the OpenChargeMap mirror in process, with the embedded DynamoDB and a simulated API.
     Mirror {
-        /// POIs that are mirrored.
+        /// The number of POIs to mirror.
         #[arg(long, default_value_t = 25_000)]
         pois: u32,
     },
-    /// Telemetry in process against the embedded `DynamoDB` and a real S3 API, by both paths.
+    /// Measure telemetry in process by both paths, with the embedded DynamoDB and a real S3 API.
     Telemetry {
-        /// Messages measured by each path.
+        /// The number of messages measured on each path.
         #[arg(long, default_value_t = 20_000)]
         messages: u32,
-        /// Stations that send them.
+        /// The number of stations that send the messages.
         #[arg(long, default_value_t = 2_000)]
         stations: u32,
     },
-    /// Billing in process against the embedded `DynamoDB`, beside bare transactions of the same shape.
+    /// Measure billing in process with the embedded DynamoDB, and compare it with bare transactions of the same shape.
     Billing {
-        /// Invoices measured.
+        /// The number of invoices to measure.
         #[arg(long, default_value_t = 5000)]
         invoices: u32,
     },
-    /// From the stop of a session to its invoice, on the deployed stack.
+    /// Measure the time from the stop of a session to its invoice on the deployed stack.
     Invoice {
-        /// Sessions measured, one after the other.
+        /// The number of sessions to measure, one after the other.
         #[arg(long, default_value_t = 200)]
         sessions: u32,
     },
-    /// Every deployed function with its sample: its first invocation, which is a cold start after `make up`, and the rest.
+    /// Measure each deployed function with its sample payload: the first invocation, a cold start after `make up`, and
+    /// the following ones.
     Invoke {
-        /// Invocations measured of each function after the first.
+        /// The number of invocations of each function after the first.
         #[arg(long, default_value_t = 200)]
         count: u32,
     },
-    /// The simulator in process against the embedded `DynamoDB`, beside bare `UpdateItem`s.
+    /// Measure the simulator in process with the embedded DynamoDB, and compare it with bare `UpdateItem` calls.
     Tick {
-        /// Active sessions, one run for each.
+        /// The numbers of active sessions, one run for each.
         #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
         sessions: Vec<u32>,
-        /// Ticks measured in each run.
+        /// The number of ticks measured in each run.
         #[arg(long, default_value_t = 5)]
         ticks: u32,
     },
@@ -216,7 +217,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_arguments_make_sense_together() {
+    fn clap_accepts_the_definition_of_the_arguments() {
         super::Arguments::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-//! `evoke republish`: the ends of sessions go out again, for whoever has not heard of them.
+//! `evoke republish`: publishes the ends of sessions again, for consumers that missed them.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -18,45 +18,45 @@ use tokio::time::MissedTickBehavior;
 
 use crate::stack::Stack;
 
-/// Requests on their way at the same time.
+/// The number of concurrent requests.
 const PARALLEL: usize = 16;
-/// Failures that are shown one by one.
+/// The maximum number of failures that are printed.
 const SHOWN: usize = 20;
-/// The states in which a session has ended.
+/// The statuses of ended sessions.
 const ENDED: [SessionStatus; 3] = [SessionStatus::Completed, SessionStatus::Interrupted, SessionStatus::Failed];
 
-/// Which sessions, and how.
+/// The sessions to republish, and how.
 #[derive(Args)]
 pub struct Options {
-    /// Sessions that ended from this time on, e.g. 2026-02-22T10:00:00Z.
+    /// Only sessions that ended at this time or later, e.g. 2026-02-22T10:00:00Z.
     #[arg(long, required_unless_present = "sessions")]
     from: Option<DateTime<Utc>>,
-    /// Sessions that ended up to this time; without it up to now.
+    /// Only sessions that ended at this time or earlier. The default is now.
     #[arg(long, requires = "from")]
     to: Option<DateTime<Utc>>,
-    /// Only sessions that ended in this state: COMPLETED, INTERRUPTED or FAILED; may be repeated.
+    /// Only sessions with this status: COMPLETED, INTERRUPTED or FAILED. May be repeated.
     #[arg(long = "status", value_parser = ended, requires = "from")]
     statuses: Vec<SessionStatus>,
-    /// This session, whenever it ended; may be repeated.
+    /// The session with this id, regardless of when it ended. May be repeated.
     #[arg(long = "session", value_parser = session_id)]
     sessions: Vec<SessionId>,
-    /// Say what would be done, and do nothing.
+    /// Show what would be republished, and publish nothing.
     #[arg(long)]
     dry_run: bool,
-    /// The most sessions.
+    /// The maximum number of sessions to republish.
     #[arg(long)]
     max: Option<usize>,
-    /// Sessions a second.
+    /// The number of sessions per second.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
-    /// A file to which the sessions that are done are written. A run passes over those that are in it already, so a run
-    /// that was interrupted or had failures goes on with the same file.
+    /// A file that records the republished sessions. A run skips the sessions that the file already contains, so that
+    /// the same file continues a run that was interrupted or had failures.
     #[arg(long)]
     journal: Option<PathBuf>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
-    /// Who does it, for the log.
+    /// The name of the operator, for the log.
     #[arg(long, env = "USER")]
     by: Option<String>,
 }
@@ -70,18 +70,19 @@ fn session_id(text: &str) -> Result<SessionId, String> {
     SessionId::new(text).map_err(|error| error.to_string())
 }
 
-/// Republishes the ends of the sessions that the options name.
+/// Republishes the ends of the sessions that the options select.
 ///
 /// # Errors
-/// When a session could not be republished, after all others were tried; when they cannot be listed.
+/// When the sessions cannot be listed, or when a session could not be republished. In the second case all others are
+/// still tried first.
 pub async fn run(stack: &Stack, options: &Options) -> Result<()> {
-    let by = options.by.as_deref().context("say who does it: --by NAME")?;
+    let by = options.by.as_deref().context("name the operator: --by NAME")?;
     let actor = json!({ "userId": by, "role": "ADMIN" });
     let done = options.journal.as_deref().map(read_journal).transpose()?.unwrap_or_default();
     let mut wanted = find(stack, options, &actor).await?;
     let found = wanted.len();
     wanted.retain(|session| !done.contains(session));
-    println!("{found} sessions, {} of them done before", found - wanted.len());
+    println!("{found} sessions, {} of them republished before", found - wanted.len());
     wanted.truncate(options.max.unwrap_or(usize::MAX));
     if options.dry_run {
         for session in &wanted {
@@ -107,7 +108,8 @@ pub async fn run(stack: &Stack, options: &Options) -> Result<()> {
     bail!("{} of {} sessions were not republished", failures.len(), wanted.len())
 }
 
-/// The sessions, each once: those that were named, then those that ended within the window, newest first.
+/// Returns the selected sessions, each once: first those that were named, then those that ended within the window,
+/// newest first.
 async fn find(stack: &Stack, options: &Options, actor: &Value) -> Result<Vec<SessionId>> {
     let mut found = options.sessions.clone();
     if let Some(from) = options.from {
@@ -141,7 +143,7 @@ async fn find(stack: &Stack, options: &Options, actor: &Value) -> Result<Vec<Ses
     Ok(found)
 }
 
-/// Republishes these sessions and answers those that failed, with the reason.
+/// Republishes these sessions. Returns those that failed, with the reasons.
 async fn republish(
     stack: &Stack,
     options: &Options,
@@ -169,7 +171,7 @@ async fn republish(
         match outcome {
             Ok(_) => {
                 if let Some(journal) = &mut journal {
-                    let line = format!("{session}\n"); // in one write, so that no line is ever half there
+                    let line = format!("{session}\n"); // written in one call, so that no line is ever incomplete
                     journal.write_all(line.as_bytes()).context("the journal cannot be written")?;
                 }
             }
@@ -181,12 +183,12 @@ async fn republish(
     Ok(failures)
 }
 
-/// The sessions in a journal, if there is one.
+/// Reads the sessions in a journal. A missing journal is empty.
 fn read_journal(path: &Path) -> Result<BTreeSet<SessionId>> {
     match std::fs::read_to_string(path) {
         Ok(text) => {
             let ids = text.lines().map(|line| {
-                SessionId::new(line).with_context(|| format!("{}: {line:?} is no session", path.display()))
+                SessionId::new(line).with_context(|| format!("{}: {line:?} is not a session id", path.display()))
             });
             ids.collect()
         }
@@ -197,7 +199,7 @@ fn read_journal(path: &Path) -> Result<BTreeSet<SessionId>> {
 
 fn confirmed(sessions: usize) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("there is nobody to ask: say --yes, or --dry-run to see what would be republished");
+        bail!("there is no terminal to ask for confirmation: use --yes, or --dry-run to see what would be republished");
     }
     print!("republish the ends of {sessions} sessions? [y/N] ");
     std::io::stdout().flush()?;
@@ -245,7 +247,7 @@ mod tests {
     }
 
     impl World {
-        /// Sessions that have ended, and one that charges still.
+        /// Creates sessions that have ended, and one that is still charging.
         async fn new() -> Self {
             let dynamodb = EmbeddedDynamoDb::start().await;
             let stations = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
@@ -288,7 +290,7 @@ mod tests {
             Self { dynamodb, stack, folder, sessions, _lambda: lambda }
         }
 
-        /// The sessions whose ends went out again.
+        /// Returns the sessions whose ends were republished.
         async fn republished(&self) -> BTreeSet<String> {
             let items = self.dynamodb.items("ev-sessions").await;
             let again = items.iter().filter(|item| item.contains_key("relayedAgainAt"));
@@ -305,13 +307,13 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_ended_sessions_of_a_window_go_out_again_page_by_page() {
+    async fn the_ended_sessions_of_a_window_are_republished_from_all_pages() {
         let world = World::new().await;
         let from = (Clock::SYSTEM.0)() - chrono::Duration::hours(1);
         let to = (Clock::SYSTEM.0)() + chrono::Duration::hours(1);
         let window = format!("--from {} --to {}", from.to_rfc3339(), to.to_rfc3339());
         run(&world.stack, &options(&format!("{window} --dry-run"))).await.unwrap();
-        assert!(world.republished().await.is_empty(), "a dry run does nothing");
+        assert!(world.republished().await.is_empty(), "a dry run republishes nothing");
         run(&world.stack, &options(&format!("{window} --status FAILED"))).await.unwrap();
         assert!(world.republished().await.is_empty(), "none has failed");
         let before = format!("--from {} --to {}", (from - chrono::Duration::hours(1)).to_rfc3339(), from.to_rfc3339());
@@ -321,15 +323,15 @@ mod tests {
         assert_eq!(world.republished().await, world.ended());
     }
 
-    /// A run that ends early, and one with failures, go on with the same journal; each session is done once.
+    /// A run with the journal of an interrupted or failed run continues it, and each session is republished once.
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_run_goes_on_by_its_journal_and_a_failure_is_told() {
+    async fn a_run_continues_by_its_journal_and_reports_failures() {
         let world = World::new().await;
         let from = (Clock::SYSTEM.0)() - chrono::Duration::hours(1);
         let running = &world.sessions[SESSIONS];
         let window =
             format!("--from {} --session {running} --session none --journal {}", from.to_rfc3339(), world.journal());
-        // The two that cannot be republished come first, since they were named.
+        // The two sessions that cannot be republished come first, because they are named.
         let error = run(&world.stack, &options(&format!("{window} --max 50"))).await.unwrap_err();
         assert!(error.to_string().contains("2 of 50"), "{error}");
         let first = world.republished().await;
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_make_no_sense_are_refused() {
+    fn invalid_and_contradictory_arguments_are_refused() {
         for line in [
             "",
             "--to 2026-02-22T10:00:00Z",

@@ -1,4 +1,4 @@
-//! The deployed stack, as its outputs describe it.
+//! Access to a deployed stack through its outputs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,13 +18,14 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The stack whose outputs are in this file. With an `endpoint` among them it is a local one, with dummy
-    /// credentials; otherwise the usual AWS configuration holds.
+    /// Opens the stack whose outputs are in this file.
+    ///
+    /// If the outputs contain an `endpoint`, the stack is local and gets dummy credentials. Otherwise the usual AWS
+    /// configuration applies.
     pub async fn open(outputs: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(outputs)
-            .with_context(|| format!("{} cannot be read: is the stack up? (make up)", outputs.display()))?;
-        let outputs: BTreeMap<String, String> =
-            serde_json::from_str(&text).context("the outputs are not understood")?;
+            .with_context(|| format!("{} cannot be read: is the stack running? (make up)", outputs.display()))?;
+        let outputs: BTreeMap<String, String> = serde_json::from_str(&text).context("the outputs cannot be parsed")?;
         let mut config = aws_config::defaults(BehaviorVersion::v2026_01_12());
         if let Some(endpoint) = outputs.get("endpoint") {
             config = config
@@ -38,7 +39,7 @@ impl Stack {
         Ok(Self { lambda: Client::new(&config), config, outputs })
     }
 
-    /// The stack of this name on AWS.
+    /// Opens the stack of this name on AWS.
     pub async fn deployed(name: &str) -> Result<Self> {
         let config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
         let cloudformation = aws_sdk_cloudformation::Client::new(&config);
@@ -50,23 +51,23 @@ impl Stack {
         Ok(Self { outputs: outputs.collect(), lambda: Client::new(&config), config })
     }
 
-    /// The configuration that reaches it.
+    /// Returns the AWS configuration for the stack.
     pub fn config(&self) -> &SdkConfig {
         &self.config
     }
 
-    /// An output.
+    /// Returns an output of the stack.
     pub fn output(&self, key: &str) -> Result<&str> {
         let value = self.outputs.get(key).with_context(|| format!("the stack has no output {key}"))?;
         Ok(value)
     }
 
-    /// Its outputs by key.
+    /// Returns all outputs by key.
     pub fn outputs(&self) -> &BTreeMap<String, String> {
         &self.outputs
     }
 
-    /// Invokes a function by the name of its binary.
+    /// Invokes a function, named by its binary, and returns its answer.
     pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value> {
         let output = format!("{}FunctionName", pascal_case(function));
         let name = self.outputs.get(&output).with_context(|| format!("the stack has no function {function}"))?;
@@ -80,7 +81,7 @@ impl Stack {
         Ok(body)
     }
 
-    /// Invokes a function with a file's payload and prints its answer.
+    /// Invokes a function with the payload in a file and prints its answer.
     pub async fn invoke_file(&self, function: &str, file: &Path) -> Result<()> {
         let payload = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
         let payload: Value =

@@ -1,4 +1,4 @@
-//! What the demo is about: three stations, nine vehicles, one hour.
+//! The story of the demo: three stations, eight vehicles, one hour.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ pub struct Site {
     pub key: &'static str,
     pub name: &'static str,
     pub power_kw: f64,
-    /// What `createStation` takes beside name, place and ports.
+    /// The arguments of `createStation` apart from name, place and ports.
     pub settings: fn() -> Value,
     pub latitude: f64,
     pub longitude: f64,
@@ -25,7 +25,7 @@ pub struct Driver {
     pub percent: f64,
     pub target: f64,
     pub limits: fn() -> Value,
-    /// What is paid into the wallet before, EUR; nothing where it is empty.
+    /// The amount that is paid into the wallet beforehand, EUR. If it is empty, nothing is paid in.
     pub wallet: &'static str,
 }
 
@@ -47,7 +47,7 @@ pub const SITES: [Site; 3] = [
         key: "mall",
         name: "Shopping centre",
         power_kw: 44.0,
-        // By the hour as well, the OCPI way, with VAT; two-stage batteries.
+        // An OCPI tariff that also has prices per session and per hour, with VAT, and two-stage batteries.
         settings: || {
             json!({
                 "tariff": { "currency": "EUR", "elements": [
@@ -187,9 +187,10 @@ pub const DRIVERS: [Driver; 8] = [
     },
 ];
 
-/// At this minute, this happens.
+/// The minute at which a driver unplugs early, and the driver.
 pub const STOP: (u32, &str) = (20, "bert");
+/// The minute at which a port fails, and the driver who charges there.
 pub const FAILURE: (u32, &str) = (30, "emre");
-/// Charged without money in the wallet, and pays this in afterwards, EUR.
+/// A driver who charges without money in the wallet and pays in `LATE_TOP_UP` (EUR) afterwards.
 pub const LATE_PAYER: &str = "fay";
 pub const LATE_TOP_UP: &str = "25.00";

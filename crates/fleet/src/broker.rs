@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: u64 = 10;
-/// AWS IoT's largest message.
+/// The maximum message size of AWS IoT, bytes.
 const LARGEST_PACKET: usize = 128 * 1024;
-/// Messages under way on a line.
+/// The maximum number of unacknowledged messages on a connection.
 const IN_FLIGHT: usize = 100;
 
-/// Where devices reach IoT Core.
+/// The MQTT broker of IoT Core.
 #[derive(Clone, Debug)]
 pub struct Broker {
     host: String,
@@ -24,14 +24,14 @@ pub struct Broker {
     roots: Arc<RootCertStore>,
 }
 
-/// What a device proves itself by.
+/// The identity of a device.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The thing, which is the station's id.
+    /// The name of the thing, which is the id of the station.
     pub thing: String,
-    /// Its certificate, PEM.
+    /// The certificate, PEM.
     pub certificate: String,
-    /// Its private key, PEM.
+    /// The private key, PEM.
     pub private_key: String,
 }
 
@@ -43,26 +43,27 @@ pub struct Line {
     poll: JoinHandle<()>,
 }
 
-/// What happens on a line.
+/// An event on a connection.
 #[derive(Debug)]
 pub enum LineEvent {
-    /// The broker took the connection.
+    /// The broker accepted the connection.
     Connected,
-    /// A message went out under this packet id, in the order of publishing.
+    /// A message was sent with this packet id. Messages are sent in the order of publishing.
     Sent(u16),
-    /// The broker took the message with this packet id.
+    /// The broker acknowledged the message with this packet id.
     Acknowledged(u16),
-    /// A message came in: topic and payload.
+    /// A message arrived: its topic and payload.
     Received(String, Vec<u8>),
-    /// The line is broken; nothing comes after it.
+    /// The connection broke, for this reason. It is the last event.
     Broken(String),
 }
 
 impl Broker {
-    /// At this address, known by these root certificates (PEM), or by the system's own.
+    /// Creates a broker at this address. Its certificate is verified with these root certificates (PEM), or with those
+    /// of the system.
     ///
     /// # Errors
-    /// When there are no roots, or they cannot be read.
+    /// When there are no root certificates, or they cannot be parsed.
     pub fn new(host: impl Into<String>, port: u16, roots: Option<&[u8]>) -> Result<Self> {
         let mut store = RootCertStore::empty();
         match roots {
@@ -79,10 +80,11 @@ impl Broker {
         Ok(Self { host: host.into(), port, roots: Arc::new(store) })
     }
 
-    /// Dials, as `client_id`, with this certificate and key (PEM). Whether the broker takes it, the line's events tell.
+    /// Connects as `client_id` with this certificate and private key (PEM). The events of the connection tell whether
+    /// the broker accepts it.
     ///
     /// # Errors
-    /// When the certificate or the key cannot be read.
+    /// When the certificate or the key cannot be parsed.
     pub fn dial(&self, client_id: &str, certificate: &str, private_key: &str) -> Result<Line> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate.as_bytes())
             .collect::<Result<_, _>>()
@@ -105,28 +107,28 @@ impl Broker {
 }
 
 impl Line {
-    /// Hands a message over for publishing, at least once.
+    /// Publishes a message with the quality of service "at least once".
     ///
     /// # Errors
-    /// When the line is gone.
+    /// When the connection is closed.
     pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) -> Result<()> {
         Ok(self.client.publish(topic, QoS::AtLeastOnce, false, payload).await?)
     }
 
-    /// Asks for the messages of a topic.
+    /// Subscribes to a topic.
     ///
     /// # Errors
-    /// When the line is gone.
+    /// When the connection is closed.
     pub async fn subscribe(&self, topic: &str) -> Result<()> {
         Ok(self.client.subscribe(topic, QoS::AtLeastOnce).await?)
     }
 
-    /// What happens next. After [`LineEvent::Broken`] nothing does.
+    /// Waits for the next event. After the last one it returns [`LineEvent::Broken`].
     pub async fn next(&mut self) -> LineEvent {
         self.events.recv().await.unwrap_or_else(|| LineEvent::Broken("closed".to_owned()))
     }
 
-    /// Says goodbye, if the broker still listens.
+    /// Disconnects, if the connection still exists.
     pub async fn hang_up(mut self) {
         if self.client.disconnect().await.is_ok() {
             while !matches!(self.next().await, LineEvent::Broken(_)) {}
@@ -140,7 +142,7 @@ impl Drop for Line {
     }
 }
 
-/// Drives one connection until it breaks: what is to be sent again is the device's business.
+/// Runs one connection until it breaks. The device decides which messages are sent again.
 async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<LineEvent>) {
     loop {
         let event = match event_loop.poll().await {

@@ -13,52 +13,54 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::broker::{Broker, Identity, Line, LineEvent};
 use crate::station::SwapStation;
 
-/// The station in whose name messages are forged.
+/// The id of the station in whose name messages are forged.
 pub const SOMEBODY_ELSE: &str = "somebody-else";
-/// Before the first attempt to connect again; doubled after each, up to the longest.
+/// The maximum delay before the first attempt to reconnect. It doubles with each attempt up to `LONGEST_BACKOFF`.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// How long the broker may take for the last acknowledgements, or to hang up on what it must not take.
+/// How long the broker may take for the last acknowledgements, or for closing a connection that publishes a forbidden
+/// message.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Messages under way on a line: few enough that handing one over never waits.
+/// The maximum number of unacknowledged messages on a connection. It is so low that publishing never blocks.
 const WINDOW: usize = 50;
-/// Messages kept for a broker that is away; beyond them the oldest are lost, as in a real device.
+/// The maximum number of messages that are kept while the broker is unreachable. Beyond it the oldest are lost, as in a
+/// real device.
 const BUFFER: usize = 10_000;
 
-/// When and how fast a fleet reports.
+/// The schedule of a fleet.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    /// Between two messages of a station.
+    /// The interval between two messages of a station.
     pub interval: Duration,
-    /// For how long; without it until it is told to stop.
+    /// How long the fleet reports. Without it the fleet reports until it is stopped.
     pub duration: Option<Duration>,
-    /// How much faster than the clock batteries are swapped and charged.
+    /// The factor by which batteries are swapped and charged faster than in real time.
     pub speed: f64,
 }
 
-/// What goes wrong, in shares of the messages, 0 to 1 each.
+/// The faults of a fleet, each as a share of the messages, 0 to 1.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// Held back for some intervals and sent then.
+    /// Messages that are held back for some intervals.
     pub late: f64,
-    /// Sent a second time.
+    /// Messages that are sent twice.
     pub duplicate: f64,
-    /// Followed by one that is none.
+    /// Messages that are followed by an invalid one.
     pub malformed: f64,
-    /// Followed by one in another station's topic.
+    /// Messages that are followed by one on the topic of another station.
     pub foreign: f64,
 }
 
-/// What a fleet has done so far, for a display.
+/// The progress of a fleet, for display.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Messages that the broker took.
+    /// The number of messages that the broker acknowledged.
     pub acknowledged: AtomicU64,
-    /// Stations that are connected.
+    /// The number of connected stations.
     pub connected: AtomicU64,
-    /// Connections that broke, beside those that were meant to.
+    /// The number of connections that broke unintentionally.
     pub reconnects: AtomicU64,
-    /// Faults that were made.
+    /// The number of faults that were made.
     pub faults: AtomicU64,
     stop: AtomicBool,
 }
@@ -74,28 +76,28 @@ impl Progress {
     }
 }
 
-/// What a station has sent, as the broker acknowledged it.
+/// The messages of a station that the broker acknowledged.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// The station.
+    /// The id of the station.
     pub station: String,
-    /// Valid messages, each once however often it was sent.
+    /// The valid messages, each once even if it was sent twice.
     pub valid: Vec<String>,
-    /// Messages that are none.
+    /// The malformed messages.
     pub malformed: Vec<String>,
-    /// Of the valid ones: sent a second time.
+    /// The number of valid messages that were sent twice.
     pub duplicates: usize,
-    /// Of the valid ones: sent late.
+    /// The number of valid messages that were sent late.
     pub late: usize,
-    /// Messages sent in another station's topic.
+    /// The number of messages that were sent to the topic of another station.
     pub foreign: usize,
-    /// Of those: taken by the broker, which must not be.
+    /// The number of those that the broker accepted. It must be zero.
     pub foreign_taken: usize,
-    /// Messages that were not acknowledged in the end.
+    /// The number of messages that were never acknowledged.
     pub lost: usize,
 }
 
-/// A message of a device on its way.
+/// A message that a device is sending.
 #[derive(Clone, Debug)]
 struct Outgoing {
     payload: Vec<u8>,
@@ -118,19 +120,19 @@ pub struct Device {
     station: SwapStation,
     faults: Faults,
     rng: StdRng,
-    /// What is to be sent on this line yet.
+    /// Messages that are still to be published.
     waiting: VecDeque<Outgoing>,
-    /// Handed over for publishing, without a packet id yet, in order.
+    /// Messages that were published but have no packet id yet, in order.
     handed_over: VecDeque<Outgoing>,
-    /// Sent and not acknowledged, by packet id.
+    /// Messages that were sent but not acknowledged, by packet id.
     in_flight: BTreeMap<u16, Outgoing>,
-    /// Held back: the tick at which it goes, and the message.
+    /// Messages that are held back, each with the tick at which it is sent.
     held: Vec<(u64, Outgoing)>,
     report: Report,
 }
 
 impl Device {
-    /// The device with this identity; its station and its faults are those of the seed.
+    /// Creates the device with this identity. The seed determines its station and its faults.
     #[must_use]
     pub fn new(identity: Identity, broker: Broker, faults: Faults, seed: u64) -> Self {
         let report = Report { station: identity.thing.clone(), ..Report::default() };
@@ -149,10 +151,10 @@ impl Device {
     }
 
     /// Reports until the schedule ends or the fleet is stopped, and waits for the last acknowledgements. `clock` is the
-    /// device's.
+    /// clock of the device.
     ///
     /// # Errors
-    /// When its certificate or key cannot be read.
+    /// When the certificate or the key cannot be parsed.
     pub async fn run(
         mut self,
         schedule: Schedule,
@@ -234,13 +236,15 @@ impl Device {
         self.waiting.is_empty() && self.handed_over.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Full jitter: anything up to the doubled delay, so that a fleet does not come back at once.
+    /// Returns a delay with full jitter, between zero and the doubled delay, so that a fleet does not reconnect at
+    /// once.
     fn backoff(&mut self, failures: u32) -> Duration {
         let longest = FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_BACKOFF);
         longest.mul_f64(self.rng.random())
     }
 
-    /// One interval: what the station reports, and what goes wrong. Answers whether it is to trespass.
+    /// Simulates one interval: the report of the station, and its faults. Returns whether the device must publish to
+    /// the topic of another station.
     fn tick(&mut self, tick: u64, schedule: Schedule, progress: &Progress, now: DateTime<Utc>) -> bool {
         self.station.advance(schedule.interval.mul_f64(schedule.speed), now);
         let due = self.held.extract_if(.., |(at, _)| *at <= tick).map(|(_, message)| message);
@@ -288,7 +292,7 @@ impl Device {
         message.to_string()
     }
 
-    /// Publishes what waits.
+    /// Publishes waiting messages.
     async fn hand_over(&mut self, line: &Line) -> Result<()> {
         let topic = format!("ev/station/{}/telemetry", self.identity.thing);
         while self.handed_over.len() + self.in_flight.len() < WINDOW {
@@ -296,7 +300,7 @@ impl Device {
             let payload = message.payload.clone();
             self.handed_over.push_back(message);
             if line.publish(&topic, payload).await.is_err() {
-                // The line says itself that it is broken.
+                // The connection itself reports that it broke.
                 break;
             }
         }
@@ -318,7 +322,7 @@ impl Device {
         }
     }
 
-    /// What was not acknowledged on a line that broke goes again, in order, on the next.
+    /// Puts the messages that were not acknowledged before a connection broke back into the queue, in order.
     fn take_back(&mut self) {
         let mut again: VecDeque<Outgoing> = std::mem::take(&mut self.in_flight).into_values().collect();
         again.append(&mut self.handed_over);
@@ -326,7 +330,7 @@ impl Device {
         self.waiting = again;
     }
 
-    /// Publishes in another station's topic, on a line of its own: the broker must hang up.
+    /// Publishes to the topic of another station on a separate connection. The broker must close the connection.
     async fn trespass(&mut self, now: DateTime<Utc>) -> Result<()> {
         self.report.foreign += 1;
         let mut line =

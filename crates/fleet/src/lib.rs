@@ -1,7 +1,8 @@
-//! Simulated battery-swap stations: their physics, their certificates, their MQTT.
+//! Simulated battery-swap stations: their physics, certificates and MQTT connections.
 //!
-//! A station is registered as a thing by the deployed provisioning template, with a claim that an operator makes, and
-//! reports over MQTT with the certificate it was given. It works against the local cloud and against AWS IoT Core alike.
+//! A station is registered as a thing by the deployed provisioning template, with a provisioning claim that an operator
+//! creates. It then reports over MQTT with the certificate that it received. This works with the local cloud and with
+//! AWS IoT Core.
 
 mod broker;
 mod device;

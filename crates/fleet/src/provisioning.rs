@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use crate::broker::{Broker, Identity, Line, LineEvent};
 
-/// Devices provisioned, or removed, at the same time.
+/// The number of devices that are provisioned or removed concurrently.
 const PARALLEL: usize = 8;
-/// How long the broker may take for an answer of the provisioning API.
+/// The maximum time for an answer of the provisioning API.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// IoT Core's registry: by it devices are provisioned and removed.
+/// The device registry of IoT Core. It provisions and removes devices.
 #[derive(Clone, Debug)]
 pub struct Registry {
     client: Client,
@@ -24,7 +24,7 @@ pub struct Registry {
     template: String,
 }
 
-/// What a claim of some minutes is proven by.
+/// The credentials of a provisioning claim, which is valid for some minutes.
 #[derive(Clone)]
 struct Claim {
     certificate: String,
@@ -32,17 +32,17 @@ struct Claim {
 }
 
 impl Registry {
-    /// By this provisioning template.
+    /// Creates a registry that uses this provisioning template.
     #[must_use]
     pub fn new(client: Client, broker: Broker, template: impl Into<String>) -> Self {
         Self { client, broker, template: template.into() }
     }
 
-    /// Makes a claim, as an operator does, and registers a device for each id with it, as each device does: over MQTT,
-    /// with a certificate and a key of its own. `done` is called after each.
+    /// Creates a provisioning claim, as an operator does, and registers a device for each id with it, as devices do:
+    /// over MQTT, each with its own certificate and private key. `done` is called after each device.
     ///
     /// # Errors
-    /// When the template, the broker or the registry refuses one of them. Those before it stay registered.
+    /// When the template, the broker or the registry refuses a device. The devices before it stay registered.
     pub async fn provision(&self, ids: &[String], done: impl Fn()) -> Result<Vec<Identity>> {
         let claim = self.claim().await?;
         let devices = stream::iter(ids.to_vec()).map(|id| {
@@ -62,7 +62,7 @@ impl Registry {
         })
     }
 
-    /// The device's side of fleet provisioning by claim: a certificate, then its registration.
+    /// Runs the device's side of fleet provisioning by claim: requests a certificate, then registers with it.
     async fn register(&self, claim: &Claim, id: &str) -> Result<Identity> {
         let client_id = format!("provisioning-{}", Uuid::now_v7().simple());
         let mut line = self.broker.dial(&client_id, &claim.certificate, &claim.private_key)?;
@@ -82,10 +82,10 @@ impl Registry {
         })
     }
 
-    /// Removes devices with their certificates. `done` is called after each.
+    /// Removes devices and their certificates. `done` is called after each device.
     ///
     /// # Errors
-    /// When the registry refuses one of them; it can be tried again.
+    /// When the registry refuses a removal. The removal can be tried again.
     pub async fn remove(&self, things: &[String], done: impl Fn()) -> Result<()> {
         let removals = stream::iter(things.to_vec())
             .map(|thing| async move { self.remove_one(&thing).await.with_context(|| format!("removal of {thing}")) });
@@ -97,7 +97,7 @@ impl Registry {
         for principal in principals.principals.unwrap_or_default() {
             self.remove_certificate(thing, &principal).await?;
         }
-        // Detaching takes AWS a moment, during which the thing cannot go.
+        // Detaching takes AWS a moment, during which the thing cannot be deleted.
         let delete = || async { self.client.delete_thing().thing_name(thing).send().await };
         delete.retry(patience()).when(|error| error.code() == Some("InvalidRequestException")).await?;
         Ok(())
@@ -123,10 +123,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes a device's certificates out of use; the device stays registered.
+    /// Deactivates the certificates of a device. The device stays registered.
     ///
     /// # Errors
-    /// When the registry refuses.
+    /// When the registry refuses the change.
     pub async fn deactivate(&self, thing: &str) -> Result<()> {
         let principals = self.client.list_thing_principals().thing_name(thing).send().await?;
         for arn in principals.principals.unwrap_or_default() {
@@ -135,7 +135,7 @@ impl Registry {
         Ok(())
     }
 
-    /// The registered devices whose ids begin like this.
+    /// Returns the registered devices whose ids begin with `prefix`.
     ///
     /// # Errors
     /// When the registry cannot be read.
@@ -151,7 +151,7 @@ fn patience() -> ExponentialBuilder {
     ExponentialBuilder::default().with_jitter().with_min_delay(Duration::from_millis(200)).with_max_times(6)
 }
 
-/// Asks the broker on a topic of its MQTT API and waits for its answer.
+/// Sends a request to a topic of the MQTT API and waits for the answer.
 async fn ask(line: &mut Line, topic: &str, request: &Value) -> Result<Value> {
     let accepted = format!("{topic}/accepted");
     line.subscribe(&accepted).await?;

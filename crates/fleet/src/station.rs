@@ -5,42 +5,42 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-/// Batteries that a station holds.
+/// The number of batteries of a station.
 const SLOTS: u32 = 16;
-/// From here on a battery can be taken.
+/// The state of charge from which a battery can be taken, 0 to 1.
 const FULL: f64 = 0.95;
-/// Capacity of a battery, kWh: that of an electric scooter.
+/// The capacity of a battery, kWh; typical for an electric scooter.
 const CAPACITY_KWH: f64 = 1.8;
-/// With which a battery is charged, kW.
+/// The power with which a battery is charged, kW.
 const CHARGER_KW: f64 = 0.6;
-/// Of all riders, an hour, in the mean over a day.
+/// The mean number of riders per hour over a day.
 const SWAPS_PER_HOUR: f64 = 9.0;
-/// How much warmer than its surroundings a cabinet gets for each kW of load, in the end, K.
+/// The final temperature difference between a cabinet and its surroundings, K per kW of load.
 const KELVIN_PER_KW: f64 = 1.5;
-/// After this time a cabinet has come by 63 % closer to that, s.
+/// The thermal time constant, s: the time in which the difference to the final temperature falls by 63 %.
 const THERMAL_TIME_CONSTANT: f64 = 900.0;
 
-/// A battery-swap station: riders take full batteries and leave empty ones, which are charged, which warms the cabinet.
+/// A simulated battery-swap station. Riders take full batteries and leave empty ones; charging these warms the cabinet.
 ///
-/// The same seed makes the same station, reading by reading.
+/// The same seed gives the same station with the same readings.
 #[derive(Debug)]
 pub struct SwapStation {
     id: String,
     rng: StdRng,
-    /// State of charge of every battery, 0 to 1.
+    /// The state of charge of each battery, 0 to 1.
     batteries: Vec<f64>,
-    /// How much warmer the cabinet is than its surroundings, K.
+    /// The temperature difference between the cabinet and its surroundings, K.
     warming: f64,
-    /// Until the next rider comes, s.
+    /// The time until the next rider, s.
     next_rider: f64,
-    /// Mean temperature of the place, °C.
+    /// The mean temperature at the place, °C.
     climate: f64,
-    /// Riders who found no full battery.
+    /// The number of riders who found no full battery.
     turned_away: u64,
 }
 
 impl SwapStation {
-    /// The station `id` of this seed.
+    /// Creates the station `id` from a seed.
     #[must_use]
     pub fn new(id: impl Into<String>, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -52,44 +52,44 @@ impl SwapStation {
         station
     }
 
-    /// Its id.
+    /// Returns the id of the station.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Batteries that can be taken.
+    /// Returns the number of batteries that can be taken.
     #[must_use]
     pub fn available(&self) -> u32 {
         SLOTS - self.charging()
     }
 
-    /// Batteries that are being charged.
+    /// Returns the number of batteries that are charging.
     #[must_use]
     pub fn charging(&self) -> u32 {
         self.batteries.iter().map(|charge| u32::from(*charge < FULL)).sum()
     }
 
-    /// What it draws, kW.
+    /// Returns the power that the station draws, kW.
     #[must_use]
     pub fn load_kw(&self) -> f64 {
         f64::from(self.charging()) * CHARGER_KW
     }
 
-    /// How much warmer the cabinet is than its surroundings, K.
+    /// The temperature difference between the cabinet and its surroundings, K.
     #[must_use]
     pub fn warming(&self) -> f64 {
         self.warming
     }
 
-    /// Lets time pass, at this time of day.
+    /// Simulates `elapsed`. The time of day (`now`) determines the demand.
     pub fn advance(&mut self, elapsed: Duration, now: DateTime<Utc>) {
         let seconds = elapsed.as_secs_f64();
         self.charge(seconds);
         self.next_rider -= seconds;
         while self.next_rider <= 0.0 {
             self.swap();
-            // The time between two riders of a Poisson process.
+            // Riders arrive as a Poisson process, so the times between them are exponentially distributed.
             let mean = 3600.0 / (SWAPS_PER_HOUR * demand(now));
             self.next_rider += -mean * (1.0 - self.rng.random::<f64>()).ln();
         }
@@ -105,7 +105,7 @@ impl SwapStation {
         }
     }
 
-    /// A rider takes the fullest battery and leaves an empty one.
+    /// Lets a rider take the fullest battery and leave an empty one.
     fn swap(&mut self) {
         let empty = self.rng.random_range(0.05..0.3);
         match self.batteries.iter_mut().max_by(|a, b| a.total_cmp(b)).filter(|charge| **charge >= FULL) {
@@ -114,11 +114,11 @@ impl SwapStation {
         }
     }
 
-    /// What it reports now.
+    /// Returns the message that the station sends now.
     pub fn reading(&mut self, now: DateTime<Utc>) -> Value {
         let outside = self.climate + 5.0 * (day_angle(now) - 2.4).sin();
         let inside = outside + self.warming + self.rng.random_range(-0.1..0.1);
-        // The air is the same inside and outside; warmer air is relatively drier.
+        // The air inside contains as much water as outside. Because it is warmer, its relative humidity is lower.
         let humidity = 65.0 * saturation(outside) / saturation(inside) + self.rng.random_range(-0.5..0.5);
         let status = if self.available() == 0 { "degraded" } else { "operational" };
         json!({
@@ -137,17 +137,17 @@ fn tenth(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// The time of day as an angle.
+/// Returns the time of day as an angle, radians.
 fn day_angle(now: DateTime<Utc>) -> f64 {
     f64::from(now.num_seconds_from_midnight()) / 86_400.0 * std::f64::consts::TAU
 }
 
-/// Riders of an hour against the mean: few at night, most in the evening.
+/// Returns the number of riders per hour relative to the mean: few at night, most in the evening.
 fn demand(now: DateTime<Utc>) -> f64 {
     1.0 - 0.8 * (day_angle(now) - 1.3).cos()
 }
 
-/// Saturation vapour pressure of water, hPa, at a temperature in °C (Magnus formula, WMO-No. 8).
+/// Returns the saturation vapour pressure of water, hPa, at a temperature in °C (Magnus formula, WMO-No. 8).
 fn saturation(celsius: f64) -> f64 {
     6.112 * (17.62 * celsius / (243.12 + celsius)).exp()
 }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_is_the_same_station() {
+    fn the_same_seed_gives_the_same_readings() {
         let run = |seed| {
             let mut station = SwapStation::new("s", seed);
             let step = |minute| {
@@ -205,13 +205,13 @@ mod tests {
         let mut before = 0.0;
         for minute in 0..60 {
             station.advance(Duration::from_mins(1), at(minute));
-            assert!(station.warming() > before, "it warms while everything is charged");
+            assert!(station.warming() > before, "the cabinet warms while all batteries charge");
             before = station.warming();
         }
         station.batteries.fill(1.0);
         for minute in 0..60 {
             station.advance(Duration::from_mins(1), at(minute));
-            assert!(station.warming() < before, "it cools when nothing is");
+            assert!(station.warming() < before, "the cabinet cools when no battery charges");
             before = station.warming();
         }
         assert!(before < 0.5, "{before}");

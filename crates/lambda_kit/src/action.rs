@@ -1,5 +1,7 @@
-//! Actions: what a function can be asked for. One table for each function says everything about them: it dispatches
-//! requests, finds the action of a route, and is what the `OpenAPI` document and docs/API.md are made of.
+//! Actions: the operations that a function offers to its callers.
+//!
+//! Each function has one table of actions. The table dispatches direct invocations and maps HTTP routes to actions, and
+//! the `OpenAPI` document and docs/API.md are generated from it.
 
 use std::sync::Arc;
 
@@ -11,25 +13,25 @@ use crate::Failure;
 use crate::command::{Command, Contract, contract};
 use crate::request::{Answer, Request};
 
-/// How a function answers an action.
+/// An async function that handles one action of the function `F`.
 pub type Handler<F> = for<'a> fn(&'a F, &'a Request) -> BoxFuture<'a, Result<Answer, Failure>>;
 
-/// An action of the function `F`. [`action!`](crate::action!) makes one.
+/// An action of the function `F`, created with [`action!`](crate::action!).
 #[derive(Clone, Copy)]
 pub struct Action<F: 'static> {
-    /// The name, as a direct invocation gives it.
+    /// The name by which a direct invocation requests the action.
     pub name: &'static str,
-    /// Who may ask for the action, for the documentation. The handler checks it.
+    /// Who may request the action. For the documentation only: the handler does the check.
     pub by: &'static str,
-    /// What the action does: one or two sentences for the documentation.
+    /// What the action does, in one or two sentences for the documentation.
     pub about: &'static str,
     /// The HTTP route, if the action has one.
     pub route: Option<Route>,
-    /// The HTTP status of success.
+    /// The HTTP status of a successful answer.
     pub status: u16,
-    /// Makes the JSON Schema of the arguments.
+    /// Generates the JSON Schema of the arguments.
     pub arguments: fn(&mut SchemaGenerator) -> Schema,
-    /// Makes the JSON Schema of the answer.
+    /// Generates the JSON Schema of the answer.
     pub answer: fn(&mut SchemaGenerator) -> Schema,
     contract: fn() -> Result<Arc<Contract>, Failure>,
     handler: Handler<F>,
@@ -38,16 +40,16 @@ pub struct Action<F: 'static> {
 /// A route of the HTTP API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// As API Gateway names it, e.g. `GET /stations/{stationId}`.
+    /// The route key of API Gateway, e.g. `GET /stations/{stationId}`.
     pub key: &'static str,
-    /// The value of the argument `to` that selects this action, where several actions share the route.
+    /// The value of the argument `to` that selects this action, if several actions share the route.
     pub to: Option<&'static str>,
-    /// Whether the route needs no token.
+    /// Whether the route can be called without a token.
     pub open: bool,
 }
 
 impl<F> Action<F> {
-    /// The action `name`, whose arguments are a `C` and whose answer is an `A`. It has no route.
+    /// Creates the action `name` with arguments of type `C` and an answer of type `A`. The action has no route yet.
     #[must_use]
     pub const fn new<C: Command, A: JsonSchema>(name: &'static str, handler: Handler<F>) -> Self {
         Self {
@@ -63,61 +65,61 @@ impl<F> Action<F> {
         }
     }
 
-    /// The action, documented as allowed to `by`.
+    /// Sets who may request the action, for the documentation.
     #[must_use]
     pub const fn by(self, by: &'static str) -> Self {
         Self { by, ..self }
     }
 
-    /// The action with the sentences that document it.
+    /// Sets the description of the action for the documentation.
     #[must_use]
     pub const fn about(self, about: &'static str) -> Self {
         Self { about, ..self }
     }
 
-    /// The action with a route of its own.
+    /// Sets a route that belongs to this action alone.
     #[must_use]
     pub const fn at(self, key: &'static str) -> Self {
         Self { route: Some(Route { key, to: None, open: false }), ..self }
     }
 
-    /// The action with a route that it shares with others: the argument `to` selects it.
+    /// Sets a route that the action shares with others. The argument `to` selects one of them.
     #[must_use]
     pub const fn at_transition(self, key: &'static str, to: &'static str) -> Self {
         Self { route: Some(Route { key, to: Some(to), open: false }), ..self }
     }
 
-    /// The action with a route that needs no token.
+    /// Sets a route that can be called without a token.
     #[must_use]
     pub const fn open_at(self, key: &'static str) -> Self {
         Self { route: Some(Route { key, to: None, open: true }), ..self }
     }
 
-    /// The action that answers 201 with the location of what it created.
+    /// Marks an action that creates something: it answers 201 with the location of what it created.
     #[must_use]
     pub const fn creates(self) -> Self {
         Self { status: 201, ..self }
     }
 
-    /// Answers a request for this action.
+    /// Runs the handler of this action.
     ///
     /// # Errors
-    /// Whatever the handler refuses.
+    /// Returns the failure of the handler.
     pub async fn handle(&self, function: &F, request: &Request) -> Result<Answer, Failure> {
         (self.handler)(function, request).await
     }
 
-    /// A parameter of the path or the query as the JSON that the arguments want.
+    /// Converts a path or query parameter to the JSON type that the arguments require.
     pub(crate) fn parameter(&self, name: &str, text: &str) -> Result<Value, Failure> {
         Ok((self.contract)()?.query_value(name, text))
     }
 
-    /// Whether the action's route is `key`.
+    /// Returns whether the action has the route `key`.
     pub(crate) fn is_at(&self, key: &str) -> bool {
         self.route.is_some_and(|route| route.key == key)
     }
 
-    /// The value of `to` that selects the action on its route.
+    /// Returns the value of the argument `to` that selects this action on its route.
     pub(crate) fn selected_by(&self) -> Option<&'static str> {
         self.route.and_then(|route| route.to)
     }
@@ -133,10 +135,10 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
-/// An action of a function: `action!("getStation", StationRef => StationView, Self::get)`.
+/// Creates an [`Action`]: `action!("getStation", StationRef => StationView, Self::get)`.
 ///
-/// The handler is an async method `fn(&self, command: StationRef, request: &Request) -> Result<Answer, Failure>`. It is
-/// called with the arguments, checked against the schema of their type.
+/// The handler is an async method `fn(&self, command: StationRef, request: &Request) -> Result<Answer, Failure>`. It
+/// receives the arguments after they were checked against the JSON Schema of their type.
 #[macro_export]
 macro_rules! action {
     ($name:literal, $command:ty => $answer:ty, $handler:path) => {

@@ -1,4 +1,4 @@
-//! The third door's batches: each message by itself, failures reported one by one.
+//! Batches of queue messages: each message is processed on its own, and the failed ones are reported individually.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -12,16 +12,20 @@ use serde_json::Value;
 
 use crate::{Context, Failure, Redelivery};
 
-/// How soon after it happened an event is to be handled. What takes longer spends the error budget.
+/// The objective of the service level: an event is processed within this time after it occurred. A later event spends
+/// the error budget.
 pub const OBJECTIVE: Duration = Duration::from_mins(1);
-/// Messages whose next delivery is postponed at the same time.
+/// How many messages have their next delivery postponed concurrently.
 const PARALLEL_POSTPONES: usize = 10;
 
-/// Works off every message of a batch, `concurrency` at a time, and reports those that failed, so that the queue
-/// delivers them again, ever later, and after its last attempt keeps them in its dead-letter queue.
+/// Processes every message of a batch, `concurrency` at a time, and reports the failed ones.
+///
+/// The queue delivers a failed message again. With a `redelivery` the delay grows with each delivery. After the last
+/// delivery the queue moves the message to its dead-letter queue.
 ///
 /// # Errors
-/// An internal failure when the report cannot be written as JSON; the whole batch is delivered again then.
+/// [`Code::Internal`](crate::Code::Internal) when the report cannot be serialized. The queue then delivers the whole
+/// batch again.
 pub async fn drive_sqs<F, Fut>(
     event: SqsEvent,
     concurrency: usize,
@@ -50,11 +54,12 @@ where
     answer(failed)
 }
 
-/// Hands a batch to `work` as a whole, which answers for each message whether it was handled, and reports those that
-/// failed as [`drive_sqs`] does. A panic fails them all.
+/// Passes the whole batch to `work`, which returns one result for each message, and reports the failed messages.
+///
+/// Failed messages are delivered again, as [`drive_sqs`] describes. A panic fails all messages.
 ///
 /// # Errors
-/// As [`drive_sqs`].
+/// The same as [`drive_sqs`].
 pub async fn drive_batch<F, Fut>(event: SqsEvent, redelivery: &Redelivery, work: F) -> Result<Value, Failure>
 where
     F: FnOnce(Arc<[SqsMessage]>) -> Fut,
@@ -66,7 +71,7 @@ where
         Ok(results) => results.into_iter(),
         Err(panic) => vec![Err(Failure::panicked(&*panic)); messages.len()].into_iter(),
     };
-    // A message of which nothing is said was not handled.
+    // A message without a result counts as failed.
     let mut next = || results.next().unwrap_or_else(|| Err(Failure::internal("nothing was said of the message")));
     let failed: Vec<(SqsMessage, Failure)> =
         messages.iter().filter_map(|message| Some((message.clone(), next().err()?))).collect();
@@ -78,7 +83,7 @@ where
     answer(reports)
 }
 
-/// The report of a batch: these messages failed.
+/// Builds the batch response that names the failed messages.
 fn answer(failed: impl IntoIterator<Item = String>) -> Result<Value, Failure> {
     let mut response = SqsBatchResponse::default();
     response.batch_item_failures = failed
@@ -92,17 +97,17 @@ fn answer(failed: impl IntoIterator<Item = String>) -> Result<Value, Failure> {
     serde_json::to_value(response).map_err(Failure::internal)
 }
 
-/// A panic is a bug of ours: it fails the message that brought it about, and not its neighbours in the batch.
+/// Catches a panic. A panic is a bug in Evoke: it must fail the message that caused it, but not the rest of the batch.
 async fn isolate(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let caught = AssertUnwindSafe(work).catch_unwind().await;
     caught.unwrap_or_else(|panic| Err(Failure::panicked(&*panic)))
 }
 
-/// As [`drive_sqs`], for a queue that a rule of the bus fills with events of ours. Measures how long after it happened
-/// each was handled.
+/// Works like [`drive_sqs`] for a queue that receives Evoke's events from a rule of the event bus, and measures the
+/// time from the occurrence of each event to the end of its processing.
 ///
 /// # Errors
-/// As [`drive_sqs`].
+/// The same as [`drive_sqs`].
 pub async fn drive_events<F, Fut>(
     event: SqsEvent,
     concurrency: usize,
@@ -127,10 +132,10 @@ where
     drive_sqs(event, concurrency, Some(redelivery), handle).await
 }
 
-/// The service level: a delivery is late when it fails or ends after the objective.
+/// Records the service level. A delivery is late if it fails or ends after the objective.
 fn measure(age: Duration, handled: bool) {
     metrics::histogram!("EventAge").record(age.as_secs_f64() * 1000.0);
-    // 0 or 1 for each delivery: the average is the share of those that were late.
+    // 0 or 1 for each delivery, so that the average is the share of late deliveries.
     metrics::histogram!("EventsLate").record(if handled && age <= OBJECTIVE { 0.0 } else { 1.0 });
 }
 
@@ -140,7 +145,7 @@ fn report(id: &str, failure: &Failure) -> String {
     id.to_owned()
 }
 
-/// The event that a rule of the bus put into a queue's message.
+/// Parses the event in a queue message that a rule of the event bus sent.
 fn event_in(message: &SqsMessage) -> Result<Envelope, Failure> {
     let body = message.body.as_deref().unwrap_or_default();
     domain::dead_letter::event(body).map_err(|reason| Failure::invalid("body", reason))
@@ -160,7 +165,7 @@ mod tests {
         batch
     }
 
-    /// Of a queue that is not there; the messages have no receipt handle, so nobody asks for it.
+    /// A redelivery for a queue that does not exist. The messages have no receipt handle, so the queue is never called.
     fn redelivery() -> Redelivery {
         let sdk = aws_config::SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::v2026_01_12()).build();
         Redelivery::new(&sdk, "http://127.0.0.1:9/queue".to_owned())
@@ -175,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_as_a_whole_reports_each_message_and_one_of_which_nothing_is_said_failed() {
+    async fn drive_batch_reports_failed_messages_and_those_without_a_result() {
         let failure = || Err(Failure::unavailable("busy"));
         assert_eq!(failed_of(|| vec![Ok(()), Ok(()), Ok(())]).await, json!([]));
         assert_eq!(failed_of(|| vec![Ok(()), failure(), Ok(())]).await, json!([{ "itemIdentifier": "b" }]));
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_that_panics_fails_alone() {
+    async fn a_panic_fails_only_its_own_message() {
         let batch = batch(&["a", "bug", "b"]);
         let work = async |message: SqsMessage| {
             assert_ne!(message.body.as_deref(), Some("bug"));

@@ -12,27 +12,29 @@ use crate::door::{Clock, Door};
 use crate::payload::Payload;
 use crate::request::Function;
 
-/// Why a function did not start.
+/// The reason why a function failed to start.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
-    /// A setting is missing or wrong.
+    /// An environment variable is missing or invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The metrics recorder or the runtime refused.
+    /// The metrics recorder could not be installed, or the Lambda runtime failed.
     #[error(transparent)]
     Runtime(#[from] lambda_runtime::Error),
 }
 
-/// Below the shortest function timeout (15 s), so that a hanging dependency is answered, not cut off.
+/// Below the shortest function timeout (15 s), so that the function still answers when a dependency hangs.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Starts a function: logs, metrics, one SDK configuration, what `init` makes of them, then invocations until the
-/// environment is shut down.
+/// Starts a function and processes its invocations until Lambda shuts the environment down.
+///
+/// Sets up logs, metrics and the SDK configuration that all clients share, then creates the function with `init`.
 ///
 /// # Errors
-/// When a setting is missing or wrong, or the runtime cannot be reached.
+/// [`BootError::Config`] when an environment variable is missing or invalid. [`BootError::Runtime`] when the metrics
+/// recorder cannot be installed or the Lambda runtime cannot be reached.
 pub async fn run<F: Function>(
     init: impl AsyncFnOnce(&Env, &SdkConfig) -> Result<F, BootError>,
 ) -> Result<(), BootError> {
@@ -44,7 +46,7 @@ pub async fn run<F: Function>(
         .init()
         .map_err(|error| lambda_runtime::Error::from(error.to_string()))?;
     let sdk = sdk_config().await;
-    // Boxed, here and below: the layout of `main`'s whole future would exceed the compiler's depth limit.
+    // Boxed here and below: otherwise the layout of `main`'s future exceeds the compiler's depth limit.
     let function = Box::pin(init(&env, &sdk)).await?;
     let door = Arc::new(Door::new(function, Clock::SYSTEM));
     let service = service_fn(move |event: LambdaEvent<Payload>| {

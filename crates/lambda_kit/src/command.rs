@@ -1,5 +1,7 @@
-//! Requests are checked against the JSON Schema of their command before they are parsed, so that every failing field
-//! is reported, by its name, and not just the first.
+//! Validation of requests.
+//!
+//! A request is checked against the JSON Schema of its command before it is parsed. A parser stops at the first error;
+//! the schema reports every invalid field by its name.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -14,12 +16,12 @@ use serde_json::Value;
 
 use crate::Failure;
 
-/// The arguments of an action.
+/// A type for the arguments of an action.
 pub trait Command: DeserializeOwned + JsonSchema + 'static {}
 
 impl<T: DeserializeOwned + JsonSchema + 'static> Command for T {}
 
-/// A compiled schema with its source, which says the types of query parameters.
+/// A compiled JSON Schema together with its source, which gives the types of query parameters.
 pub(crate) struct Contract {
     validator: Validator,
     schema: Value,
@@ -27,7 +29,7 @@ pub(crate) struct Contract {
 
 static CONTRACTS: LazyLock<RwLock<HashMap<TypeId, Arc<Contract>>>> = LazyLock::new(RwLock::default);
 
-/// The contract of `C`, compiled at its first use: a cold start pays only for the action it serves.
+/// Returns the contract of `C`. It is compiled at its first use, so that a cold start pays only for the action it runs.
 pub(crate) fn contract<C: Command>() -> Result<Arc<Contract>, Failure> {
     let id = TypeId::of::<C>();
     if let Some(known) = CONTRACTS.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
@@ -40,15 +42,16 @@ pub(crate) fn contract<C: Command>() -> Result<Arc<Contract>, Failure> {
     Ok(contract)
 }
 
-/// Checks `arguments` and parses them.
+/// Validates `arguments` and parses them.
 ///
 /// # Errors
-/// A validation failure naming every field that is missing, mistyped, out of range or unknown to its enumeration.
+/// [`Code::Validation`](crate::Code::Validation), with one entry for each field that is missing, out of range, of the
+/// wrong type or outside its enumeration.
 pub fn validate<C: Command>(arguments: &Value) -> Result<C, Failure> {
     validate_at("", arguments)
 }
 
-/// As [`validate`], for an object that is itself the field `at` of a request.
+/// Works like [`validate`] for an object that is the field `at` of a request: the names of the fields begin with `at`.
 pub(crate) fn validate_at<C: Command>(at: &str, arguments: &Value) -> Result<C, Failure> {
     let contract = contract::<C>()?;
     let mut errors = Vec::new();
@@ -93,7 +96,8 @@ fn join(at: &str, field: &str) -> String {
     }
 }
 
-/// Flattens an error: of alternatives, those of the one that was most likely meant.
+/// Flattens an error into errors of single fields. If the schema has alternatives, only the errors of the alternative
+/// that the caller most likely meant are reported.
 fn explain(error: &ValidationError<'_>, into: &mut Vec<FieldError>) {
     let at = field(error.instance_path().as_str());
     match error.kind() {
@@ -117,7 +121,7 @@ fn explain(error: &ValidationError<'_>, into: &mut Vec<FieldError>) {
     }
 }
 
-/// What would be right, without repeating what was sent.
+/// Describes the value that the schema requires, without repeating the value that was sent.
 fn right(error: &ValidationError<'_>) -> String {
     match error.kind() {
         ValidationErrorKind::Type { kind } => match kind {
@@ -149,7 +153,8 @@ fn right(error: &ValidationError<'_>) -> String {
     }
 }
 
-/// How plainly a branch is not what was meant: it names another type or another constant.
+/// Counts the signs that the caller did not mean this alternative: errors about the type of the value itself or about
+/// a constant.
 fn mismatches(branch: &[ValidationError<'_>], whole: &ValidationError<'_>) -> usize {
     let here = whole.instance_path().as_str();
     let is_mismatch = |error: &&ValidationError<'_>| match error.kind() {
@@ -160,7 +165,7 @@ fn mismatches(branch: &[ValidationError<'_>], whole: &ValidationError<'_>) -> us
     branch.iter().filter(is_mismatch).count()
 }
 
-/// `/ports/0/maxPowerKw` as `ports[0].maxPowerKw`.
+/// Converts a JSON pointer such as `/ports/0/maxPowerKw` to a field name such as `ports[0].maxPowerKw`.
 fn field(pointer: &str) -> String {
     let mut field = String::new();
     for part in pointer.split('/').skip(1) {
@@ -177,7 +182,7 @@ fn field(pointer: &str) -> String {
 }
 
 impl Contract {
-    /// A query parameter as the JSON that the command wants: text stays text unless a number or boolean is meant.
+    /// Converts a query parameter to JSON. The text stays text unless the schema requires a number or a boolean.
     pub(crate) fn query_value(&self, name: &str, text: &str) -> Value {
         let types = &self.schema["properties"][name]["type"];
         let wants = |kind: &str| types == kind || types.as_array().is_some_and(|all| all.iter().any(|t| t == kind));

@@ -2,51 +2,51 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-/// A setting that is missing or cannot be understood. The function does not start with it.
+/// An environment variable that is missing or invalid. The function does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It is not set.
+    /// The variable is not set, or it is empty.
     #[error("environment variable {0} is not set")]
     Missing(&'static str),
-    /// It is set to something else than what it should be.
+    /// The variable has a value that cannot be used.
     #[error("environment variable {name} is wrong: {reason}")]
     Invalid {
-        /// Its name.
+        /// The name of the variable.
         name: &'static str,
-        /// What is wrong.
+        /// The reason why the value cannot be used.
         reason: String,
     },
 }
 
-/// The environment, read once at the start. Nothing else in the workspace reads variables.
+/// The environment variables, read once at the start. No other code in the workspace reads environment variables.
 #[derive(Clone, Debug, Default)]
 pub struct Env(HashMap<String, String>);
 
 impl Env {
-    /// The process's environment.
+    /// Reads the environment of the process.
     #[must_use]
     pub fn of_process() -> Self {
         Self(std::env::vars().collect())
     }
 
-    /// A variable that must be set and not be empty.
+    /// Returns the value of a variable that must be set and must not be empty.
     ///
     /// # Errors
-    /// When it is missing or empty.
+    /// [`ConfigError::Missing`] when the variable is missing or empty.
     pub fn required(&self, name: &'static str) -> Result<String, ConfigError> {
         self.optional(name).ok_or(ConfigError::Missing(name))
     }
 
-    /// A variable that may be missing; an empty one counts as missing.
+    /// Returns the value of a variable, or `None` if it is missing or empty.
     #[must_use]
     pub fn optional(&self, name: &'static str) -> Option<String> {
         self.0.get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
-    /// A variable of another type than text, with a default.
+    /// Parses the value of a variable, or returns `default` if the variable is missing or empty.
     ///
     /// # Errors
-    /// When it is set to something that cannot be parsed.
+    /// [`ConfigError::Invalid`] when the value cannot be parsed.
     pub fn parsed<T>(&self, name: &'static str, default: T) -> Result<T, ConfigError>
     where
         T: FromStr,
@@ -58,7 +58,7 @@ impl Env {
         text.parse().map_err(|error: T::Err| ConfigError::Invalid { name, reason: format!("{text:?}: {error}") })
     }
 
-    /// A comma-separated list; empty when it is missing.
+    /// Returns the entries of a comma-separated list. The list is empty if the variable is missing.
     #[must_use]
     pub fn list(&self, name: &'static str) -> Vec<String> {
         let text = self.optional(name).unwrap_or_default();

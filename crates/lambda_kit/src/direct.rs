@@ -1,4 +1,4 @@
-//! The first door: a direct invocation, `{"action": …, "actor": {…}, …arguments}`.
+//! Direct invocations, with a payload such as `{"action": …, "actor": {…}, …arguments}`.
 
 use domain::actor::Actor;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::Failure;
 use crate::command::validate_at;
 use crate::request::{Context, Function, Request};
 
-/// The request in a direct invocation's payload.
+/// Parses the payload of a direct invocation into a request.
 pub(crate) fn request<F: Function>(payload: Value, context: Context) -> Result<Request, Failure> {
     let Value::Object(fields) = &payload else {
         return Err(Failure::invalid("payload", "must be a JSON object such as {\"action\": …, \"actor\": {…}}"));

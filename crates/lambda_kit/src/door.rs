@@ -16,20 +16,23 @@ use uuid::Uuid;
 use crate::request::{Answer, Context, Function, Request, Trigger};
 use crate::{Failure, Payload, direct, http_api};
 
-/// The wall clock, read here and nowhere else: behind the doors, time is an argument.
+/// The wall clock. No other code reads it: everything behind the [`Door`] takes the time as an argument.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(pub fn() -> Instant);
 
 impl Clock {
-    /// The machine's clock, in whole milliseconds, which is what is stored.
+    /// The system clock, truncated to whole milliseconds because stored times have that precision.
     pub const SYSTEM: Self = Self(|| {
-        #[allow(clippy::disallowed_methods)] // the one place where the doors read the clock
+        #[allow(clippy::disallowed_methods)] // the only place that reads the clock
         let now = DateTime::<Utc>::from(SystemTime::now());
         now.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(now)
     });
 }
 
-/// Takes invocations, finds out which door they came through, and answers as that door does.
+/// The entry point of a function.
+///
+/// There are three ways in: a direct invocation, an HTTP request and a trigger (queue, stream, event or device
+/// message). The door detects which of them an invocation uses, and answers in the format of that way.
 #[derive(Debug)]
 pub struct Door<F> {
     function: F,
@@ -37,12 +40,12 @@ pub struct Door<F> {
 }
 
 impl<F: Function> Door<F> {
-    /// The doors of `function`.
+    /// Creates the entry point of `function`.
     pub fn new(function: F, clock: Clock) -> Self {
         Self { function, clock }
     }
 
-    /// The function behind the doors.
+    /// Returns the function behind this door.
     pub fn function(&self) -> &F {
         &self.function
     }
@@ -50,8 +53,8 @@ impl<F: Function> Door<F> {
     /// Handles one invocation.
     ///
     /// # Errors
-    /// A Lambda function error whose type is the failure's code. HTTP requests never fail that way: their failures are
-    /// problem documents.
+    /// A Lambda function error whose `errorType` is the name of the failure's code. A failed HTTP request is not an
+    /// error here: it is answered with a problem document.
     pub async fn invoke(&self, event: LambdaEvent<Payload>) -> Result<Value, Diagnostic> {
         let watch = Stopwatch::now();
         let result = self.open(event).await;
@@ -69,7 +72,8 @@ impl<F: Function> Door<F> {
                 return Err(log(failure, &context).into_diagnostic());
             }
         };
-        // First of all: what a device wrote into its message must not pass for anything else than a message.
+        // This check comes first: the fields that a device puts into its message must not turn it into another kind of
+        // event.
         let is_message = payload.get(TOPIC_STATION).is_some();
         if !is_message && payload["requestContext"]["http"].is_object() {
             return self.http(payload, &lambda).await;
@@ -108,7 +112,7 @@ impl<F: Function> Door<F> {
         self.guard(self.function.handle(request).boxed(), &context).await
     }
 
-    /// A panic is a bug of ours: it fails its own invocation as an internal error, and nothing else.
+    /// Catches a panic. A panic is a bug in Evoke: it fails its own invocation as an internal error, and no other.
     async fn guard<T>(&self, work: BoxFuture<'_, Result<T, Failure>>, context: &Context) -> Result<T, Failure> {
         let span = tracing::info_span!("invocation", correlation.id = context.correlation_id);
         let caught = AssertUnwindSafe(work.instrument(span)).catch_unwind().await;
@@ -127,7 +131,7 @@ impl<F: Function> Door<F> {
     }
 }
 
-/// The event in a payload that is one.
+/// Parses a payload that is a trigger. Returns `None` for a payload that is a direct invocation.
 fn trigger(payload: &Value) -> Result<Option<Trigger>, Failure> {
     if payload.get(TOPIC_STATION).is_some() {
         return Ok(Some(Trigger::Iot(payload.clone())));
@@ -146,7 +150,7 @@ fn parse<T: DeserializeOwned>(payload: Value) -> Result<T, Failure> {
     serde_json::from_value(payload).map_err(|error| Failure::invalid("payload", error.to_string()))
 }
 
-/// Logs a failure, once, here at the boundary.
+/// Logs a failure. Failures are logged here and nowhere else, so that each appears in the log once.
 fn log(failure: Failure, context: &Context) -> Failure {
     metrics::counter!("Failures").increment(1);
     let code = failure.code.name();

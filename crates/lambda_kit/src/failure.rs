@@ -3,27 +3,27 @@ use lambda_runtime::Diagnostic;
 use serde_json::{Value, json};
 use store::StoreError;
 
-/// The error vocabulary of every door.
+/// The error codes of the API. Direct invocations and HTTP requests use the same codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// The request is wrong.
+    /// The request is invalid.
     Validation,
-    /// The actor may not.
+    /// The actor is not allowed to do this.
     Forbidden,
-    /// There is no such thing.
+    /// The requested object does not exist.
     NotFound,
-    /// It contradicts the present state.
+    /// The request contradicts the current state.
     Conflict,
-    /// Too many of them.
+    /// There were too many requests.
     TooManyRequests,
-    /// Not now.
+    /// The service is busy or a dependency cannot be reached. A later attempt may succeed.
     Unavailable,
-    /// Our fault.
+    /// A defect in Evoke.
     Internal,
 }
 
 impl Code {
-    /// Every code.
+    /// All codes.
     pub const ALL: [Self; 7] = [
         Self::Validation,
         Self::Forbidden,
@@ -34,7 +34,7 @@ impl Code {
         Self::Internal,
     ];
 
-    /// `errorType` of a direct invocation, `code` of a problem document.
+    /// The name of the code: the `errorType` of a direct invocation and the `code` of a problem document.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Code {
         }
     }
 
-    /// HTTP status.
+    /// The HTTP status of the code.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -75,21 +75,21 @@ impl Code {
     }
 }
 
-/// A request that failed: what its caller is told, and what the log is told beside that.
+/// The failure of a request: the part that the caller sees, and the part that only the log contains.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}: {message}", code.name())]
 pub struct Failure {
-    /// Which kind.
+    /// The error code.
     pub code: Code,
-    /// For the caller: what was wrong and what would be right.
+    /// A message for the caller: what was wrong, and what would be right.
     pub message: String,
-    /// Every failing field.
+    /// All invalid fields.
     pub fields: Vec<FieldError>,
-    /// The transition refused.
+    /// The state transition that was refused, if any.
     pub transition: Option<Box<IllegalTransition>>,
-    /// Whether it was decided on what somebody else has changed since, so that another try may succeed.
+    /// Whether the decision was based on data that has been changed since. If so, another attempt may succeed.
     pub stale: bool,
-    /// For the log alone.
+    /// The cause, for the log only.
     pub cause: Option<String>,
 }
 
@@ -98,24 +98,25 @@ impl Failure {
         Self { code, message: message.into(), fields: Vec::new(), transition: None, stale: false, cause: None }
     }
 
-    /// A refusal that somebody else has decided on.
+    /// Creates a failure with the code and message of a refusal that was decided elsewhere, such as in another
+    /// function.
     #[must_use]
     pub fn refused(code: Code, message: impl Into<String>) -> Self {
         Self::new(code, message)
     }
 
-    /// A validation failure about one field.
+    /// Creates a validation failure for one field.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         DomainError::invalid(field, message).into()
     }
 
-    /// A validation failure about these fields.
+    /// Creates a validation failure for several fields.
     #[must_use]
     pub fn invalid_fields(fields: Vec<FieldError>) -> Self {
         DomainError::Validation(fields).into()
     }
 
-    /// It was decided on what somebody else has changed since; `what` goes to the log.
+    /// Creates a conflict: the decision was based on data that has been changed since. `what` goes to the log.
     #[must_use]
     pub fn stale(what: &str) -> Self {
         Self {
@@ -125,8 +126,8 @@ impl Failure {
         }
     }
 
-    /// A failure of ours; `cause` goes to the log, never to the caller.
-    #[allow(clippy::needless_pass_by_value)] // so that `map_err` can name it
+    /// Creates an internal failure. `cause` goes to the log and never to the caller.
+    #[allow(clippy::needless_pass_by_value)] // so that `map_err` accepts this function
     pub fn internal(cause: impl ToString) -> Self {
         Self {
             cause: Some(cause.to_string()),
@@ -134,15 +135,16 @@ impl Failure {
         }
     }
 
-    /// A panic of ours, caught.
+    /// Converts a caught panic to an internal failure.
     pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         Self::internal(format!("panicked: {}", text.unwrap_or_default()))
     }
 
-    /// Busy or out of reach; `cause` goes to the log, never to the caller.
-    #[allow(clippy::needless_pass_by_value)] // so that `map_err` can name it
+    /// Creates a failure for a service that is busy or cannot be reached. `cause` goes to the log and never to the
+    /// caller.
+    #[allow(clippy::needless_pass_by_value)] // so that `map_err` accepts this function
     pub fn unavailable(cause: impl ToString) -> Self {
         Self {
             cause: Some(cause.to_string()),
@@ -153,13 +155,13 @@ impl Failure {
         }
     }
 
-    /// As a Lambda function error.
+    /// Converts the failure to a Lambda function error.
     #[must_use]
     pub fn into_diagnostic(self) -> Diagnostic {
         Diagnostic { error_type: self.code.name().to_owned(), error_message: self.message }
     }
 
-    /// As a problem document (RFC 9457).
+    /// Converts the failure to a problem document (RFC 9457).
     #[must_use]
     pub fn into_problem(self, correlation_id: &str) -> Value {
         let mut problem = json!({

@@ -1,4 +1,4 @@
-//! The second door: API Gateway's HTTP API, payload format 2.0, with a Cognito JWT authorizer.
+//! HTTP requests from an API Gateway HTTP API: payload format 2.0, with a Cognito JWT authorizer.
 
 use std::collections::HashMap;
 
@@ -17,14 +17,14 @@ use crate::{Failure, payload};
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The correlation id that the caller sent, if it is one: short, printable, without spaces.
+/// Returns the correlation id that the caller sent, if it is valid: 1 to 128 printable ASCII characters without spaces.
 pub(crate) fn correlation_id(event: &ApiGatewayV2httpRequest) -> Option<String> {
     let id = event.headers.get(CORRELATION_ID)?.to_str().ok()?;
     let is_one = (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     is_one.then(|| id.to_owned())
 }
 
-/// The request in an HTTP event.
+/// Parses an HTTP event into a request.
 pub(crate) fn request<F>(
     event: &ApiGatewayV2httpRequest,
     actions: &[Action<F>],
@@ -47,7 +47,7 @@ pub(crate) fn request<F>(
     Ok(Request { action: action.name.to_owned(), arguments: Value::Object(arguments), actor: actor(event)?, context })
 }
 
-/// The action of a route. Where several actions share the route, `to` selects one.
+/// Finds the action of a route. If several actions share the route, `to` selects one.
 fn find<'a, F>(actions: &'a [Action<F>], key: &str, to: Option<&str>) -> Result<&'a Action<F>, Failure> {
     let mut candidates = actions.iter().filter(|action| action.is_at(key)).peekable();
     if candidates.peek().is_none() {
@@ -58,7 +58,8 @@ fn find<'a, F>(actions: &'a [Action<F>], key: &str, to: Option<&str>) -> Result<
     selected.ok_or_else(|| Failure::invalid("to", format!("must be one of {}", states.join(", "))))
 }
 
-/// The body as a JSON object; no body is an empty one. `actor` and `action` are not the body's to say.
+/// Parses the body as a JSON object; a missing body is an empty object. The fields `actor` and `action` are removed,
+/// because the token determines the actor and the route determines the action.
 fn body(event: &ApiGatewayV2httpRequest) -> Result<Map<String, Value>, Failure> {
     let wrong = |message: String| Failure::invalid("body", message);
     let text = event.body.as_deref().unwrap_or_default();
@@ -82,7 +83,7 @@ fn body(event: &ApiGatewayV2httpRequest) -> Result<Map<String, Value>, Failure> 
     }
 }
 
-/// Who asks, by the token's claims; nobody on a route without authorizer.
+/// Builds the actor from the claims of the token. A route without authorizer has no actor.
 fn actor(event: &ApiGatewayV2httpRequest) -> Result<Option<Actor>, Failure> {
     let authorizer = event.request_context.authorizer.as_ref();
     let Some(claims) = authorizer.and_then(|authorizer| authorizer.jwt.as_ref()).map(|jwt| &jwt.claims) else {
@@ -92,7 +93,7 @@ fn actor(event: &ApiGatewayV2httpRequest) -> Result<Option<Actor>, Failure> {
     Ok(Some(Actor { user_id: UserId::new(sub.as_str())?, role: role(claims) }))
 }
 
-/// The highest role among the groups.
+/// Returns the highest role that the user's groups grant.
 fn role(claims: &HashMap<String, String>) -> Role {
     let claim = claims.get("cognito:groups").map(String::as_str).unwrap_or_default();
     let has = |name: &str| groups(claim).any(|group| group == name);
@@ -105,15 +106,15 @@ fn role(claims: &HashMap<String, String>) -> Role {
     }
 }
 
-/// The names in the claim of groups, which API Gateway writes as `[ADMIN TECH_SUPPORT]`.
+/// Returns the names in the groups claim, which API Gateway formats as `[ADMIN TECH_SUPPORT]`.
 ///
-/// A name can have any character but a space, quotes and commas too, so nothing else separates names: `regional.ADMIN`
-/// is one, and so is `"ADMIN"`.
+/// A group name can contain any character except a space, even quotes and commas. Therefore only spaces separate names:
+/// `regional.ADMIN` and `"ADMIN"` are each one name, and neither of them is `ADMIN`.
 fn groups(claim: &str) -> impl Iterator<Item = &str> {
     claim.strip_prefix('[').and_then(|claim| claim.strip_suffix(']')).unwrap_or(claim).split_whitespace()
 }
 
-/// An answer, or a failure, as an HTTP response.
+/// Converts an answer or a failure to an HTTP response.
 pub(crate) fn response(result: Result<Answer, Failure>, correlation_id: &str) -> ApiGatewayV2httpResponse {
     let (status, content_type, body, location) = match result {
         Ok(answer) => (answer.status, "application/json", answer.body, answer.location),

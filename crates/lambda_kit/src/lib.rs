@@ -1,7 +1,8 @@
-//! What every function shares.
+//! The code that all Lambda functions share.
 //!
-//! A function implements [`Function`]: a table of [`Action`]s answers [`Request`]s, whichever door they came through, and
-//! `trigger` handles [`Trigger`]s. [`run`] does the rest: configuration, clients, logs, metrics, errors.
+//! A function implements [`Function`]. Its table of [`Action`]s answers [`Request`]s, which arrive as direct
+//! invocations or over HTTP. Its method `trigger` handles [`Trigger`]s: batches of queues and streams, events and
+//! device messages. [`run`] does the rest: configuration, clients, logs, metrics and error handling.
 
 mod action;
 mod batch;
@@ -31,7 +32,7 @@ pub use redelivery::Redelivery;
 pub use request::{Answer, Context, Function, ListOf, PageArguments, Request, Trigger};
 pub use retry::decide;
 
-/// The event types of the triggers.
+/// The payload types of triggers.
 pub mod events {
     pub use aws_lambda_events::dynamodb::{Event as StreamEvent, EventRecord as StreamRecord};
     pub use aws_lambda_events::eventbridge::EventBridgeEvent;

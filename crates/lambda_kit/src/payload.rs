@@ -2,10 +2,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// What a function was invoked with, or why it is not JSON.
+/// The payload of an invocation, or the reason why it is not valid JSON.
 ///
-/// The runtime would answer a payload that it cannot parse with an error of its own; taken this way, non-JSON, bytes
-/// that are not UTF-8 and nesting beyond the parser's limit become validation errors like any other.
+/// The Lambda runtime answers a payload that it cannot parse with its own kind of error. This type defers parsing, so
+/// that text that is not JSON, bytes that are not UTF-8 and too deep nesting become ordinary validation errors.
 #[derive(Clone, Debug)]
 pub struct Payload(pub Result<Value, String>);
 

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{Code, Failure};
 
-/// Another context's function, reached by its commands: its tables are its own.
+/// Another Lambda function, called with its actions. Evoke's contexts use each other's functions this way, because each
+/// context is the only one to write its tables.
 #[derive(Clone, Debug)]
 pub struct Peer {
     client: Client,
@@ -15,22 +16,23 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The function with this name.
+    /// Creates a peer for the function with this name.
     #[must_use]
     pub fn new(sdk: &SdkConfig, function: String) -> Self {
         Self::with_client(Client::new(sdk), function)
     }
 
-    /// The function with this name, by this client.
+    /// Creates a peer for the function with this name that uses the given client.
     #[must_use]
     pub fn with_client(client: Client, function: String) -> Self {
         Self { client, function }
     }
 
-    /// Sends a command as the platform itself and answers what it answered.
+    /// Invokes an action with the role SYSTEM, waits, and returns the body of its answer.
     ///
     /// # Errors
-    /// The function's own refusal; unavailable when it cannot be reached; internal when it broke.
+    /// The refusal of the function. [`Code::Unavailable`] when the function cannot be reached or is itself unavailable,
+    /// and [`Code::Internal`] when it failed in any other way.
     pub async fn command(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<Value, Failure> {
         let call = self.client.invoke().function_name(&self.function);
         let answer = call.payload(payload(action, arguments, correlation_id)).send().await;
@@ -43,11 +45,11 @@ impl Peer {
         }
     }
 
-    /// Sends a command as the platform itself, to be worked off when its time comes. What becomes of it is the
-    /// function's business: its retries, its dead-letter queue.
+    /// Invokes an action asynchronously with the role SYSTEM. Lambda runs it later, with the retries and the
+    /// dead-letter queue of the invoked function.
     ///
     /// # Errors
-    /// Unavailable when it cannot be sent.
+    /// [`Code::Unavailable`] when the invocation cannot be sent.
     pub async fn command_later(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<(), Failure> {
         let call = self.client.invoke().function_name(&self.function).invocation_type(InvocationType::Event);
         let sent = call.payload(payload(action, arguments, correlation_id)).send().await;
@@ -63,7 +65,7 @@ fn payload(action: &str, arguments: Value, correlation_id: &str) -> Blob {
     Blob::new(payload.to_string())
 }
 
-/// The function error of a peer as a failure of ours. What is internal there stays internal.
+/// Converts the function error of a peer to a failure. The text of an internal error goes only to the log.
 fn refusal(body: &Value) -> Failure {
     let kind = body["errorType"].as_str().unwrap_or_default();
     let message = body["errorMessage"].as_str().unwrap_or_default();

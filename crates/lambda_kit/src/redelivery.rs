@@ -6,17 +6,17 @@ use aws_sdk_sqs::Client;
 
 use crate::{Code, Failure};
 
-/// Before the second delivery, s. Every further one waits three times as long: 15, 45, 135, 405 s.
+/// Delay before the second delivery, s. Each further delay is three times as long: 15, 45, 135, 405 s.
 const FIRST: u64 = 15;
 const GROWTH: u64 = 3;
 const LONGEST: u64 = 3600;
-/// What no delivery can handle need not wait for its dead-letter queue, s.
+/// Delay for a message that no delivery can process, s. It may reach its dead-letter queue without waiting.
 const HOPELESS: u64 = 1;
 
-/// When a queue delivers a failed message again: after a delay that grows with every delivery.
+/// The schedule for delivering failed messages again: the delay grows with each delivery.
 ///
-/// SQS itself knows but one delay, the queue's visibility timeout. So the message's own is set, before the batch's
-/// report says that it failed.
+/// SQS has only one delay for a queue, its visibility timeout. Therefore the visibility timeout of each failed message
+/// is changed before the batch response reports the message as failed.
 #[derive(Clone, Debug)]
 pub struct Redelivery {
     client: Client,
@@ -24,19 +24,19 @@ pub struct Redelivery {
 }
 
 impl Redelivery {
-    /// Of the messages of this queue.
+    /// Creates the schedule for the messages of this queue.
     #[must_use]
     pub fn new(sdk: &SdkConfig, queue_url: String) -> Self {
         Self::with_client(Client::new(sdk), queue_url)
     }
 
-    /// Of the messages of this queue, by this client.
+    /// Creates the schedule for the messages of this queue, with the given client.
     #[must_use]
     pub fn with_client(client: Client, queue_url: String) -> Self {
         Self { client, queue_url }
     }
 
-    /// Postpones the next delivery of a message that failed. If that fails too, the queue's own timeout holds.
+    /// Postpones the next delivery of a failed message. If that fails, the visibility timeout of the queue applies.
     pub(crate) async fn postpone(&self, message: &SqsMessage, failure: &Failure) {
         let Some(handle) = &message.receipt_handle else { return };
         let delay = delay(deliveries(message), failure.code);
@@ -49,7 +49,7 @@ impl Redelivery {
     }
 }
 
-/// How often a message has been delivered, this time included.
+/// Returns how often a message has been delivered, including this time.
 fn deliveries(message: &SqsMessage) -> u32 {
     message.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok()).unwrap_or(1)
 }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_and_hopeless_messages_do_not_wait() {
+    fn delays_grow_and_invalid_messages_are_not_delayed() {
         let seconds = |deliveries, code| delay(deliveries, code).as_secs();
         assert_eq!([1, 2, 3, 4, 60].map(|n| seconds(n, Code::Unavailable)), [15, 45, 135, 405, 3600]);
         assert_eq!([1, 4].map(|n| seconds(n, Code::Validation)), [1, 1]);

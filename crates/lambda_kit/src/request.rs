@@ -13,16 +13,16 @@ use crate::command::{Command, validate};
 use crate::events::{EventBridgeEvent, SqsEvent, StreamEvent};
 use crate::{Code, Failure};
 
-/// A Lambda function, as the doors see it.
+/// A Lambda function.
 pub trait Function: Sized + Send + Sync + 'static {
-    /// Its name, which is its binary's.
+    /// The name of the function, which is also the name of its binary.
     const NAME: &'static str;
-    /// What the function can be asked for.
+    /// The actions that the function offers.
     const ACTIONS: &'static [Action<Self>] = &[];
-    /// The action of a direct invocation that names none.
+    /// The action that runs when a direct invocation names none.
     const DEFAULT_ACTION: Option<&'static str> = None;
 
-    /// Answers a request, whichever door it came through.
+    /// Answers a request, which may be a direct invocation or an HTTP request.
     fn handle(&self, request: Request) -> impl Future<Output = Result<Answer, Failure>> + Send {
         async move {
             let action = Self::ACTIONS.iter().find(|action| action.name == request.action);
@@ -31,79 +31,79 @@ pub trait Function: Sized + Send + Sync + 'static {
         }
     }
 
-    /// Works off a trigger that is not a request.
+    /// Processes a trigger.
     fn trigger(&self, trigger: Trigger, context: Context) -> impl Future<Output = Result<Value, Failure>> + Send {
         let _ = (trigger, context);
         async { Err(Failure::invalid("payload", format!("{} takes no events of this kind", Self::NAME))) }
     }
 }
 
-/// Something that happened, rather than somebody who asks.
+/// An invocation by an event source instead of a caller.
 #[derive(Debug)]
 pub enum Trigger {
-    /// A batch of a queue.
+    /// A batch of messages from an SQS queue.
     Sqs(SqsEvent),
-    /// A batch of a table's stream.
+    /// A batch of records from the stream of a DynamoDB table.
     Stream(StreamEvent),
-    /// An event of a bus or a schedule.
+    /// An event from an event bus or a schedule.
     Event(Box<EventBridgeEvent>),
-    /// A device's message, as a rule of IoT Core hands it over: with the station of its topic.
+    /// A device's message from a rule of IoT Core, which adds the station id from the MQTT topic.
     Iot(Value),
 }
 
-/// When and in which context a function works.
+/// The context of an invocation.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Now, in whole milliseconds.
+    /// The current time, in whole milliseconds.
     pub now: Instant,
-    /// When the invocation is cut off.
+    /// The time at which Lambda aborts the invocation.
     pub deadline: Instant,
-    /// Of the invocation: the same for every attempt of an asynchronous one.
+    /// The id of the invocation. All attempts of an asynchronous invocation have the same id.
     pub request_id: String,
-    /// Taken from the caller, or made.
+    /// The correlation id: the caller's, or a new one.
     pub correlation_id: String,
 }
 
 impl Context {
-    /// What events written by this invocation carry.
+    /// Returns the context for the events that this invocation writes.
     #[must_use]
     pub fn event_context(&self) -> EventContext {
         EventContext { correlation_id: self.correlation_id.clone(), now: self.now }
     }
 
-    /// How long the invocation may still take.
+    /// Returns the time from the start of the invocation to its deadline.
     #[must_use]
     pub fn time_left(&self) -> Duration {
         (self.deadline - self.now).to_std().unwrap_or_default()
     }
 }
 
-/// A request, whichever door it came through.
+/// A request by a caller: a direct invocation or an HTTP request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What is asked for.
+    /// The name of the requested action.
     pub action: String,
-    /// Its arguments: a JSON object.
+    /// The arguments, a JSON object.
     pub arguments: Value,
-    /// Who asks, where that was said.
+    /// The actor, if the request names one.
     pub actor: Option<Actor>,
-    /// When and in which context.
+    /// The context of the invocation.
     pub context: Context,
 }
 
 impl Request {
-    /// The arguments as the command they should be.
+    /// Validates and parses the arguments.
     ///
     /// # Errors
-    /// A validation failure naming every failing field.
+    /// [`Code::Validation`], with one entry for each invalid field.
     pub fn command<C: Command>(&self) -> Result<C, Failure> {
         validate(&self.arguments)
     }
 
-    /// Who asks.
+    /// Returns the actor.
     ///
     /// # Errors
-    /// A validation failure when nobody was named.
+    /// [`Code::Validation`] when the request names no actor.
     pub fn actor(&self) -> Result<&Actor, Failure> {
         self.actor.as_ref().ok_or_else(|| {
             Failure::invalid("actor", "is required: {\"userId\": …, \"role\": ADMIN|TECH_SUPPORT|USER|SYSTEM}")
@@ -120,67 +120,67 @@ impl Request {
     }
 }
 
-/// What a request is answered with.
+/// The answer to a request.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The JSON body.
     pub body: Value,
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// HTTP `Location` of what was created.
+    /// The HTTP header `Location`: the path of the created object.
     pub location: Option<String>,
 }
 
 impl Answer {
-    /// 200 with `body`.
+    /// Creates an answer with the status 200.
     ///
     /// # Errors
-    /// An internal failure when `body` cannot be written as JSON.
+    /// [`Code::Internal`] when `body` cannot be serialized.
     pub fn ok(body: impl Serialize) -> Result<Self, Failure> {
         let body = serde_json::to_value(body).map_err(Failure::internal)?;
         Ok(Self { body, status: 200, location: None })
     }
 
-    /// 201 with `body`, which is found at `location` from now on.
+    /// Creates an answer with the status 201 and the path of the created object.
     ///
     /// # Errors
-    /// An internal failure when `body` cannot be written as JSON.
+    /// [`Code::Internal`] when `body` cannot be serialized.
     pub fn created(location: String, body: impl Serialize) -> Result<Self, Failure> {
         Ok(Self { status: 201, location: Some(location), ..Self::ok(body)? })
     }
 
-    /// 200 with a page of a list.
+    /// Creates an answer with the status 200 and one page of a list.
     ///
     /// # Errors
-    /// An internal failure when an item cannot be written as JSON.
+    /// [`Code::Internal`] when an item cannot be serialized.
     pub fn page<T, V: Serialize>(page: Page<T>, view: impl Fn(T) -> V) -> Result<Self, Failure> {
         let items: Vec<V> = page.items.into_iter().map(view).collect();
         Self::ok(json!({ "count": items.len(), "items": items, "nextToken": page.next_token }))
     }
 }
 
-/// A page of a list, as [`Answer::page`] answers it.
+/// A page of a list.
 #[derive(Debug, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "ListOf{T}")]
 pub struct ListOf<T> {
-    /// How many items the page has.
+    /// The number of items on this page.
     pub count: usize,
-    /// The items.
+    /// The items of this page.
     pub items: Vec<T>,
-    /// Where the next page begins; null on the last page.
+    /// The `nextToken` for the request of the next page; null on the last page.
     pub next_token: Option<String>,
 }
 
-/// Which page of a list is asked for.
+/// The requested page of a list.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PageArguments {
-    /// The most items on it, 1 to 100; 25 when it is not said.
+    /// The maximum number of items on the page, 1 to 100. The default is 25.
     #[serde(default)]
     #[schemars(range(min = 1, max = 100))]
     pub limit: Option<u8>,
-    /// The `nextToken` of the page before.
+    /// The `nextToken` of the previous page. Without it the first page is returned.
     #[serde(default)]
     #[schemars(length(max = 2048))]
     pub next_token: Option<String>,
@@ -193,7 +193,7 @@ impl From<PageArguments> for PageRequest {
 }
 
 impl Failure {
-    /// Whether it is worth an error in the log: the platform failed, not the request.
+    /// Returns whether the platform failed rather than the request. Such a failure is logged as an error.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         matches!(self.code, Code::Internal | Code::Unavailable)

@@ -13,16 +13,16 @@ use lambda_kit::Redelivery;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Where nobody listens.
+/// An endpoint at which nothing listens.
 pub const NOWHERE: &str = "http://127.0.0.1:9";
 
-/// The redelivery of a queue that is not there: postponing is best effort, so batches are handled as ever.
+/// Returns the redelivery of a queue that does not exist. Postponing is best effort, so batches are still processed.
 #[must_use]
 pub fn no_redelivery() -> Redelivery {
     Redelivery::new(&sdk_config(NOWHERE), format!("{NOWHERE}/queue"))
 }
 
-/// A configuration that reaches `endpoint`, by which any client is made. It does not retry by itself.
+/// Returns an SDK configuration for `endpoint`, from which any client can be created. It does not retry.
 #[must_use]
 pub fn sdk_config(endpoint: &str) -> SdkConfig {
     SdkConfig::builder()
@@ -34,18 +34,18 @@ pub fn sdk_config(endpoint: &str) -> SdkConfig {
         .build()
 }
 
-/// A call that a function made.
+/// A recorded call of a function.
 #[derive(Clone, Debug)]
 pub struct RecordedCall {
-    /// `X-Amz-Target`, empty for query protocols.
+    /// The header `X-Amz-Target`; empty for query protocols.
     pub target: String,
-    /// The body.
+    /// The body of the request.
     pub body: String,
 }
 
 type Answer = Arc<dyn Fn(&RecordedCall, usize) -> (u16, String) + Send + Sync>;
 
-/// An AWS endpoint that records calls over the real wire protocol and answers what the test says.
+/// A fake AWS endpoint. It records calls over the real wire protocol and answers as the test specifies.
 pub struct FakeAws {
     address: SocketAddr,
     calls: Arc<Mutex<Vec<RecordedCall>>>,
@@ -59,7 +59,7 @@ struct Shared {
 }
 
 impl FakeAws {
-    /// Starts one; `answer` gets each call with the number of calls before it and says status and body.
+    /// Starts an endpoint. `answer` gets each call and the number of calls before it, and returns status and body.
     pub async fn start(answer: impl Fn(&RecordedCall, usize) -> (u16, String) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -70,13 +70,13 @@ impl FakeAws {
         Self { address, calls, server }
     }
 
-    /// Where it listens.
+    /// Returns the URL of the endpoint.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The calls so far.
+    /// Returns the calls so far.
     #[must_use]
     pub fn calls(&self) -> Vec<RecordedCall> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -4,7 +4,7 @@ use domain::charging::tariff::{PeriodState, Tariff};
 use domain::id::{PortId, SessionId, StationId, UserId};
 use rust_decimal::Decimal;
 
-/// The end of a session of `watt_hours` in half an hour, at 0.50 EUR per kWh without VAT.
+/// Builds the end of a session with `watt_hours` Wh in half an hour, at 0.50 EUR per kWh without VAT.
 #[must_use]
 pub fn ended(session: &str, user: &str, watt_hours: u32) -> SessionEnded {
     let (started_at, ended_at) = (

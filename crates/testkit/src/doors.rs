@@ -2,10 +2,10 @@ use lambda_kit::{Door, Function, Payload};
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::{Value, json};
 
-/// What a direct invocation answered: its JSON, or the error's type and message.
+/// The outcome of a direct invocation: its JSON, or the type and message of the error.
 pub type Outcome = Result<Value, (String, String)>;
 
-/// Invokes a function through its doors, as Lambda would.
+/// Invokes a function through its [`Door`], as Lambda would.
 ///
 /// # Errors
 /// The type and message of the function error.
@@ -13,7 +13,7 @@ pub async fn invoke<F: Function>(door: &Door<F>, payload: Value) -> Outcome {
     invoke_raw(door, payload.to_string().as_bytes()).await
 }
 
-/// Invokes a function with bytes that may not be JSON, through the runtime's own way of reading a payload.
+/// Invokes a function with bytes that may not be JSON. They are parsed as the Lambda runtime parses a payload.
 ///
 /// # Errors
 /// The type and message of the function error.
@@ -26,7 +26,7 @@ pub async fn invoke_raw<F: Function>(door: &Door<F>, payload: &[u8]) -> Outcome 
     result.map_err(|error| (error.error_type, error.error_message))
 }
 
-/// An HTTP API event, payload format 2.0, as a Cognito user of these groups sends it (`sub` empty: no token).
+/// Builds an HTTP API event (payload format 2.0) of a Cognito user in these groups. An empty `sub` means no token.
 #[must_use]
 pub fn http_event(
     route: &str,
@@ -58,7 +58,7 @@ pub fn http_event(
     })
 }
 
-/// An SQS batch of these bodies; their message ids are `m-0`, `m-1` ….
+/// Builds an SQS batch of these bodies. The message ids are `m-0`, `m-1` ….
 #[must_use]
 pub fn sqs_event(bodies: &[String]) -> Value {
     let records: Vec<Value> = bodies
@@ -75,7 +75,7 @@ pub fn sqs_event(bodies: &[String]) -> Value {
     json!({ "Records": records })
 }
 
-/// A batch of a table's stream: (sequence number, outbox) of each record.
+/// Builds a batch of a table's stream from the sequence number and the outbox of each record.
 #[must_use]
 pub fn stream_event(records: &[(String, String)]) -> Value {
     let records: Vec<Value> = records

@@ -11,16 +11,16 @@ use tokio::task::JoinHandle;
 
 use crate::aws::sdk_config;
 
-/// A table as the template declares it. An end-to-end test compares these with what is deployed.
+/// A table as the template declares it. An end-to-end test compares these declarations with the deployed tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
-    /// Its name without environment.
+    /// The name without the environment.
     pub name: &'static str,
-    /// Its partition key, and its sort key where it has one.
+    /// The partition key, and the sort key if the table has one.
     pub key: (&'static str, Option<&'static str>),
-    /// Indexes: name, partition key, sort key.
+    /// The indexes, each with its name, partition key and sort key.
     pub indexes: &'static [(&'static str, &'static str, &'static str)],
-    /// The attribute that its indexes carry beside the keys, where they do.
+    /// The attribute that the indexes project in addition to the keys, if any.
     pub included: Option<&'static str>,
 }
 
@@ -77,7 +77,8 @@ pub const TABLES: [Table; 7] = [
     },
 ];
 
-/// `DynamoDB` in this process, on a free port, in memory, with the application's tables. It ends with this value.
+/// DynamoDB in this process, on a free port and in memory, with the tables of the application. It stops when this value
+/// is dropped.
 #[derive(Debug)]
 pub struct EmbeddedDynamoDb {
     address: SocketAddr,
@@ -85,7 +86,7 @@ pub struct EmbeddedDynamoDb {
 }
 
 impl EmbeddedDynamoDb {
-    /// Starts it and creates the tables.
+    /// Starts DynamoDB and creates the tables.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -99,63 +100,63 @@ impl EmbeddedDynamoDb {
         embedded
     }
 
-    /// Where it listens.
+    /// Returns the URL of the endpoint.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// A client of it.
+    /// Returns a client.
     #[must_use]
     pub fn client(&self) -> Client {
         Self::client_at(&self.endpoint())
     }
 
-    /// A client of one that listens elsewhere.
+    /// Returns a client for a DynamoDB at another endpoint.
     #[must_use]
     pub fn client_at(endpoint: &str) -> Client {
         Client::new(&sdk_config(endpoint))
     }
 
-    /// Stations and sessions in it, by a client of their own, so that their capacity is counted apart.
+    /// Returns the store of stations and sessions. It has its own client, so that its capacity is counted separately.
     #[must_use]
     pub fn charging(&self) -> ChargingStore {
         ChargingStore::new(self.client(), "ev-stations", "ev-sessions")
     }
 
-    /// Users in it.
+    /// Returns the store of users.
     #[must_use]
     pub fn users(&self) -> UserStore {
         UserStore::new(Db::new(self.client()), "ev-users")
     }
 
-    /// The mirror of OpenChargeMap in it.
+    /// Returns the store of the OpenChargeMap mirror.
     #[must_use]
     pub fn pois(&self) -> PoiStore {
         PoiStore::new(Db::new(self.client()), "ev-ocm-pois")
     }
 
-    /// Invoices and wallets in it.
+    /// Returns the store of invoices and wallets.
     #[must_use]
     pub fn billing(&self) -> BillingStore {
         BillingStore::new(Db::new(self.client()), "ev-billing")
     }
 
-    /// States of battery-swap stations in it.
+    /// Returns the store of the states of battery-swap stations.
     #[must_use]
     pub fn telemetry(&self) -> TelemetryStore {
         TelemetryStore::new(Db::new(self.client()), "ev-telemetry")
     }
 
-    /// The error log in it.
+    /// Returns the store of the error log.
     #[must_use]
     pub fn error_logs(&self) -> ErrorLogStore {
         ErrorLogStore::new(Db::new(self.client()), "ev-error-logs", chrono::TimeDelta::days(90))
     }
 
-    /// Every item of a table, to see what was written and what was not.
+    /// Returns all items of a table.
     pub async fn items(&self, table: &str) -> Vec<std::collections::HashMap<String, AttributeValue>> {
-        #[allow(clippy::disallowed_methods)] // a test looks at everything
+        #[allow(clippy::disallowed_methods)] // a test may scan
         let scan = self.client().scan().table_name(table).consistent_read(true);
         scan.into_paginator().items().send().try_collect().await.expect("a readable table")
     }

@@ -12,12 +12,12 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use tokio::sync::Notify;
 
-/// What can happen to a call of `DynamoDB` or S3.
+/// A fault of a call to DynamoDB or S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The process ends before the call is made.
+    /// The process dies before the call is made.
     CrashBefore,
-    /// The process ends after the call has had its effect, before the answer is seen.
+    /// The process dies after the call has taken effect and before it sees the answer.
     CrashAfter,
     /// The table refuses the call because it is busy.
     Throttle,
@@ -25,13 +25,13 @@ pub enum Fault {
     Conflict,
     /// An eventually consistent read does not see the item yet. Consistent reads and writes are not affected.
     NotYet,
-    /// The call has its effect; the answer is lost on the way.
+    /// The call takes effect, but the answer is lost.
     LostAnswer,
-    /// The call waits until it is released: what happens meanwhile happens between this call and the one before.
+    /// The call waits until the test releases it, so that the test can act between this call and the previous one.
     Hold,
 }
 
-/// An HTTP client that does to the calls of a process what a plan says. Everything else goes to the real one.
+/// An HTTP client that injects the planned faults into the calls of a process. All other calls are unchanged.
 #[derive(Clone, Debug)]
 pub struct FaultyHttp {
     real: SharedHttpClient,
@@ -42,9 +42,9 @@ pub struct FaultyHttp {
 struct State {
     each_call: Mutex<Option<Box<dyn Fn() + Send>>>,
     plan: Mutex<Plan>,
-    /// Whether the process has died, and nobody has seen it yet: it sends nothing more.
+    /// Whether the process has died and the test has not seen this yet. A dead process sends nothing more.
     dead: AtomicBool,
-    /// Calls that were sent and not answered.
+    /// The number of calls that were sent and not answered.
     under_way: AtomicUsize,
     answered: Notify,
     crashed: Notify,
@@ -78,23 +78,23 @@ impl Default for FaultyHttp {
 }
 
 impl FaultyHttp {
-    /// Counts calls from zero, and lets happen at each number what `faults` says.
+    /// Sets the plan: call number `n`, counted from zero from now on, gets the fault `faults[n]`.
     pub fn plan(&self, faults: BTreeMap<u32, Fault>) {
         *lock(&self.state.plan) = Plan { calls: 0, faults };
     }
 
-    /// The calls since the last plan.
+    /// Returns the number of calls since the last plan.
     #[must_use]
     pub fn calls(&self) -> u32 {
         lock(&self.state.plan).calls
     }
 
-    /// Has `work` done before every call, for example to let a test's clock go on by what a call takes.
+    /// Runs `work` before every call, for example to advance the clock of a test by the duration of a call.
     pub fn before_each_call(&self, work: impl Fn() + Send + 'static) {
         *lock(&self.state.each_call) = Some(Box::new(work));
     }
 
-    /// Answers what `work` does, or nothing when the process crashed meanwhile: `work` is then not polled again.
+    /// Runs `work` and returns its result, or `None` if the process crashes. After a crash `work` is not polled again.
     pub async fn survive<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -106,7 +106,7 @@ impl FaultyHttp {
         }
     }
 
-    /// Waits until a call is held, does `meanwhile`, and releases it.
+    /// Waits until a call is held, runs `meanwhile`, and releases the call.
     pub async fn while_held<T>(&self, meanwhile: impl Future<Output = T>) -> T {
         self.state.held.notified().await;
         let done = meanwhile.await;
@@ -114,7 +114,7 @@ impl FaultyHttp {
         done
     }
 
-    /// The bodies of the transactions that were written since the last look, whoever saw their answers.
+    /// Returns the bodies of the transactions that were written since the last call, even if their answers were lost.
     #[must_use]
     pub fn transactions(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut *lock(&self.state.written))
@@ -166,7 +166,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// A call that was sent and not answered, or not waited for any more.
+/// Counts a call as sent and not answered until it is dropped.
 struct UnderWay<'a>(&'a State);
 
 impl<'a> UnderWay<'a> {
@@ -196,8 +196,10 @@ impl State {
         self.released.notified().await;
     }
 
-    /// Tells whoever runs the process, and never answers. What the process has sent before has had its effect by then:
-    /// a dead process changes nothing behind the back of the next one.
+    /// Reports the crash to the test, and never returns.
+    ///
+    /// Before it reports, it waits for all calls that the process has sent. Otherwise a dead process could still change
+    /// data while its successor runs.
     async fn crash(&self) -> Result<HttpResponse, ConnectorError> {
         self.dead.store(true, Ordering::SeqCst);
         while self.under_way.load(Ordering::SeqCst) > 0 {
@@ -208,7 +210,7 @@ impl State {
     }
 }
 
-/// Whether the call reads one item without asking for the latest state.
+/// Returns whether the call is an eventually consistent read of one item.
 fn is_eventual_read(request: &HttpRequest) -> bool {
     let target = request.headers().get("x-amz-target").unwrap_or_default();
     let body = request.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();
@@ -238,9 +240,9 @@ mod tests {
     use super::*;
     use crate::{EmbeddedDynamoDb, sdk_config};
 
-    /// A dead process changes nothing behind the back of the next one.
+    /// A dead process changes nothing while its successor runs.
     #[tokio::test]
-    async fn what_a_dead_process_has_sent_is_done_when_its_death_is_seen_and_it_sends_no_more() {
+    async fn a_dead_process_finishes_the_calls_it_sent_and_sends_no_more() {
         let dynamodb = EmbeddedDynamoDb::start().await;
         for (fault, done) in [(Fault::CrashBefore, 3..=3), (Fault::CrashAfter, 4..=9)] {
             let http = FaultyHttp::default();
@@ -256,7 +258,7 @@ mod tests {
             let made = items.iter().filter(|item| item["PK"].as_s().unwrap().starts_with(&format!("{fault:?}")));
             let made = made.count();
             assert!(done.contains(&made), "{fault:?}: {made} of 9");
-            assert!(http.survive(put(9)).await.is_some_and(|answer| answer.is_ok()), "its successor lives");
+            assert!(http.survive(put(9)).await.is_some_and(|answer| answer.is_ok()), "the successor runs");
         }
     }
 }

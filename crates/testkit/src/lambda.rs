@@ -14,14 +14,14 @@ use tokio::task::JoinHandle;
 
 use crate::doors::invoke_raw;
 
-/// The Lambda API in front of one function in this process, whatever name it is invoked by.
+/// A fake Lambda API for one function in this process. The name by which the function is invoked does not matter.
 pub struct FakeLambda {
     address: SocketAddr,
     server: JoinHandle<()>,
 }
 
 impl FakeLambda {
-    /// Starts one.
+    /// Starts the API.
     pub async fn start<F: Function>(door: Arc<Door<F>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -30,7 +30,7 @@ impl FakeLambda {
         Self { address, server }
     }
 
-    /// Where it listens.
+    /// Returns the URL of the API.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)

@@ -1,4 +1,4 @@
-//! Test-only: the embedded `DynamoDB`, stand-ins for what lies around a function, and ways to knock at its doors.
+//! Helpers for tests: the embedded DynamoDB, fakes of the services around a function, and functions that invoke it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // a test fails by panicking
 
 mod aws;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
-/// Latitude and longitude of places where a search can go wrong: a town, the antimeridian from both sides, both poles;
-/// and of any other.
+/// A strategy for coordinates: places where a search can go wrong (a town, both sides of the antimeridian, both poles)
+/// and any other place.
 pub fn places() -> impl Strategy<Value = (f64, f64)> {
     prop_oneof![
         Just((52.5, 13.4)),
@@ -13,7 +13,7 @@ pub fn places() -> impl Strategy<Value = (f64, f64)> {
     ]
 }
 
-/// Places around `home`, up to `spread` degrees of latitude and three times as many of longitude away.
+/// A strategy for places around `home`, up to `spread` degrees of latitude and three times as many of longitude away.
 pub fn places_around(home: (f64, f64), spread: f64) -> impl Strategy<Value = (f64, f64)> {
     let (latitude, longitude) = home;
     (-spread..spread, -spread..spread).prop_map(move |(north, east)| {

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// A Lambda Runtime API: hands payloads to a real function binary and takes what it answers.
+/// A fake Lambda Runtime API. It passes payloads to a real function binary and collects the answers.
 pub struct RuntimeApi {
     address: SocketAddr,
     state: Arc<Queue>,
@@ -31,7 +31,7 @@ struct Queue {
 }
 
 impl RuntimeApi {
-    /// Starts one.
+    /// Starts the API.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -45,13 +45,13 @@ impl RuntimeApi {
         Self { address, state, server }
     }
 
-    /// Starts a function's binary with nothing in its environment but this and what Lambda sets.
+    /// Starts the binary of a function. Its environment contains only these variables and those that Lambda sets.
     #[must_use]
     pub fn spawn(&self, binary: &Path, environment: &[(&str, &str)]) -> Child {
         self.spawn_writing(binary, environment, Stdio::null())
     }
 
-    /// As [`RuntimeApi::spawn`], with the function's log and metrics going to `log`.
+    /// Works like [`RuntimeApi::spawn`], and writes the log and metrics of the function to `log`.
     #[must_use]
     pub fn spawn_writing(&self, binary: &Path, environment: &[(&str, &str)], log: Stdio) -> Child {
         Command::new(binary)
@@ -77,10 +77,10 @@ impl RuntimeApi {
         self.state.changed.notify_waiters();
     }
 
-    /// The `count`-th answer (from 0).
+    /// Waits for the answer number `count`, counted from 0.
     ///
     /// # Errors
-    /// The error document, where the function failed.
+    /// The error document when the function failed.
     pub async fn answer(&self, count: usize) -> Result<Value, Value> {
         let wait = async {
             loop {

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::aws::sdk_config;
 
-/// S3 in this process, on a free port, over a folder that ends with this value.
+/// S3 in this process, on a free port, over a temporary folder. It stops when this value is dropped.
 #[derive(Debug)]
 pub struct EmbeddedS3 {
     address: SocketAddr,
@@ -21,7 +21,7 @@ pub struct EmbeddedS3 {
 }
 
 impl EmbeddedS3 {
-    /// Starts it with one bucket.
+    /// Starts S3 with one bucket.
     pub async fn start(bucket: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut builder = S3ServiceBuilder::new(FileSystem::new(folder.path()).expect("a file system"));
@@ -43,19 +43,19 @@ impl EmbeddedS3 {
         embedded
     }
 
-    /// A client of it.
+    /// Returns a client.
     #[must_use]
     pub fn client(&self) -> Client {
         Client::new(&sdk_config(&self.endpoint()))
     }
 
-    /// Where it listens.
+    /// Returns the URL of the endpoint.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The objects of a bucket: key and content.
+    /// Returns the keys and contents of all objects in a bucket.
     pub async fn objects(&self, bucket: &str) -> Vec<(String, Vec<u8>)> {
         let client = self.client();
         let (mut objects, mut start) = (Vec::new(), None);

@@ -2,16 +2,17 @@ use crate::seeded;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseResult, TestError, TestRunner};
 
-/// The share of the cases that thread number `thread` of `threads` runs, from a seed that no other thread has, nor any
-/// thread of a run with the next seed.
+/// Returns the configuration for the cases of thread number `thread` of `threads`. Its seed differs from the seeds of
+/// all other threads, and from those of a run with the next seed.
 fn share(config: &Config, thread: u32, threads: u32) -> Config {
     let RngSeed::Fixed(seed) = config.rng_seed else { panic!("the configuration has no seed") };
     let seed = seed.wrapping_mul(threads.into()).wrapping_add(thread.into());
     Config { cases: config.cases / threads, rng_seed: RngSeed::Fixed(seed), ..config.clone() }
 }
 
-/// Runs a random test of so many cases on so many threads. Each thread has its share of the cases and a world of its
-/// own, which `start` makes; `play` runs one case in that world. Panics with the smallest input that fails.
+/// Runs a random test with this number of cases on this number of threads. Panics with the smallest failing input.
+///
+/// Each thread runs a share of the cases in its own world, which `start` creates. `play` runs one case in that world.
 pub fn run_in_shares<S: Strategy, W>(
     cases: u32,
     threads: u32,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::EmbeddedS3;
 
-/// A valid message of a battery-swap station as its IoT rule hands it over.
+/// Builds a valid message of a battery-swap station as the IoT rule passes it on.
 #[must_use]
 pub fn reading(station: &str, at: Instant, battery_available: u32) -> Value {
     json!({
@@ -15,7 +15,7 @@ pub fn reading(station: &str, at: Instant, battery_available: u32) -> Value {
     })
 }
 
-/// The messages in a telemetry bucket, each with how often it is there.
+/// Returns the messages in the archive of a telemetry bucket, each with the number of its copies.
 pub async fn archived(s3: &EmbeddedS3, bucket: &str) -> BTreeMap<String, usize> {
     let mut messages = BTreeMap::new();
     for (key, bytes) in s3.objects(bucket).await.into_iter().filter(|(key, _)| key.starts_with("telemetry/")) {
@@ -26,7 +26,7 @@ pub async fn archived(s3: &EmbeddedS3, bucket: &str) -> BTreeMap<String, usize> 
     messages
 }
 
-/// The lines of an object of the archive.
+/// Returns the lines of an object of the archive.
 #[must_use]
 pub fn lines(key: &str, bytes: &[u8]) -> Vec<String> {
     let mut text = String::new();

@@ -11,29 +11,29 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use tokio::sync::{Notify, oneshot};
 
-/// Lets the calls of several concurrent tasks happen one at a time, in an order that the caller chooses: the same
-/// choices give the same interleaving. It needs a runtime of one thread.
+/// A scheduler for the calls of several concurrent tasks. It lets the calls happen one at a time, in an order that the
+/// caller chooses: the same choices give the same interleaving. It needs a single-threaded runtime.
 ///
-/// A call is let go only when every task that has not ended waits with one, so that how long a task computes or pauses
-/// does not matter.
+/// It releases a call only when every running task waits with a call. Therefore it does not matter how long a task
+/// computes or pauses.
 #[derive(Clone, Debug)]
 pub struct Turns {
     real: SharedHttpClient,
     shared: Arc<Shared>,
 }
 
-/// What becomes of the call whose turn it is.
+/// What happens to the call that is next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// The call is made and answered.
     Go,
-    /// Its task ends before the call is made.
+    /// The task crashes before the call is made.
     CrashBefore,
-    /// The call is made, and its task ends before the answer is seen.
+    /// The call is made, and the task crashes before it sees the answer.
     CrashAfter,
 }
 
-/// What the one who gives turns does next.
+/// The result of an attempt to release the next call.
 enum Next {
     Ended,
     Wait,
@@ -49,11 +49,11 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     calls: u64,
-    /// Calls that wait for their turn, by task and number.
+    /// The waiting calls by task and number.
     waiting: BTreeMap<(usize, u64), oneshot::Sender<Turn>>,
-    /// Tasks that have not ended, and what ends them.
+    /// The running tasks, each with the signal that makes it crash.
     running: BTreeMap<usize, Arc<Notify>>,
-    /// Whether a call was let go and has not been answered.
+    /// Whether a call was released and has not been answered.
     under_way: bool,
 }
 
@@ -78,13 +78,13 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// The HTTP client through which the calls of task number `task` go.
+    /// Returns the HTTP client for the calls of task number `task`.
     #[must_use]
     pub fn http(&self, task: usize) -> SharedHttpClient {
         SharedHttpClient::new(TaskHttp { real: self.real.clone(), shared: self.shared.clone(), task })
     }
 
-    /// Starts task number `task`, and answers what it did, or nothing when it crashed.
+    /// Starts task number `task`. Returns its result, or `None` if it crashed.
     pub fn start<W>(&self, task: usize, work: W) -> impl Future<Output = Option<W::Output>> + use<W>
     where
         W: Future + 'static,
@@ -108,8 +108,8 @@ impl Turns {
         }
     }
 
-    /// Gives turns until every task has ended. `choose` is asked which of so many waiting calls is next, and what
-    /// becomes of it; they are in the order of their tasks.
+    /// Releases calls until all tasks have ended. `choose` gets the number of waiting calls, which are ordered by task,
+    /// and returns the index of the next one and what happens to it.
     pub async fn run(&self, mut choose: impl FnMut(usize) -> (usize, Turn)) {
         loop {
             self.settle().await;
@@ -121,7 +121,7 @@ impl Turns {
         }
     }
 
-    /// Gives the next turn, if every task that has not ended waits for one.
+    /// Releases the next call, if every running task waits with one.
     fn next(&self, choose: &mut impl FnMut(usize) -> (usize, Turn)) -> Next {
         let mut state = lock(&self.shared.state);
         if state.running.is_empty() {
@@ -134,12 +134,12 @@ impl Turns {
         let (index, turn) = choose(state.waiting.len());
         let key = *state.waiting.keys().nth(index).expect("one of the waiting calls");
         let call = state.waiting.remove(&key).expect("a waiting call");
-        // A task that dropped its call has gone on without it.
+        // If the task has dropped its call, it has continued without it, and nothing is in progress.
         state.under_way = call.send(turn).is_ok();
         Next::Given
     }
 
-    /// Lets every task go as far as it can without an answer.
+    /// Lets every task run as far as it can without an answer.
     async fn settle(&self) {
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -186,7 +186,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// The answer with its whole body, so that reading the body waits for nobody.
+/// Reads the whole body of an answer in advance, so that the task need not wait for it.
 async fn whole(answer: HttpResponse) -> Result<HttpResponse, ConnectorError> {
     let (status, headers) = (answer.status(), answer.headers().clone());
     let body = ByteStream::new(answer.into_body()).collect().await.map_err(|error| ConnectorError::io(error.into()))?;

@@ -1,5 +1,5 @@
-//! Every action of every function with everything that can be wrong about its input: a `ValidationError` that names
-//! the fields, nothing written, no panic, nothing internal in the answer.
+//! Sends invalid input of every kind to every action of every function. The answer must be a `ValidationError` that
+//! names the fields; nothing may be written, nothing may panic, and the answer may contain nothing internal.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use billing::Billing;
@@ -24,16 +24,16 @@ use testkit::{
     sdk_config, sqs_event,
 };
 
-/// What a field takes, and so what it must refuse.
+/// The values that a field accepts, which determine the values that it must refuse.
 #[derive(Clone, Copy)]
 enum Kind {
     Id,
-    /// At most this many characters.
+    /// A text with at most this many characters.
     Text(usize),
-    /// From, to.
+    /// A number in this range.
     Number(f64, f64),
     Integer(i64, i64),
-    /// One of a list of names.
+    /// A name of an enumeration.
     Enum,
     Time,
     Object,
@@ -44,7 +44,7 @@ enum Kind {
 use Kind::{Array, Decimal, Enum, Id, Integer, Number, Object, Text, Time};
 
 impl Kind {
-    /// Values of a wrong type, out of range, over-long or unknown.
+    /// Returns values of the wrong type, out of range, too long or unknown.
     fn wrong(self) -> Vec<Value> {
         let long = |n: usize| Value::String("x".repeat(n));
         match self {
@@ -69,7 +69,7 @@ impl Kind {
     }
 }
 
-/// An action, its fields (name, required, kind), and a request that is right in itself.
+/// An action, its fields (name, required, kind), and a valid request.
 struct Case(&'static str, &'static [(&'static str, bool, Kind)], Value);
 
 fn station_cases() -> Vec<Case> {
@@ -236,11 +236,11 @@ fn simulator_cases() -> Vec<Case> {
     vec![Case("tick", fields, json!({ "tickAt": "2026-01-01T00:00:00Z" }))]
 }
 
-/// Reads that anyone may do, and the simulator, which IAM alone guards.
+/// Reads that anyone may do, and actions that only IAM protects.
 const WITHOUT_ACTOR: [&str; 8] =
     ["getStation", "listStations", "quote", "tick", "getHistory", "findPois", "getPoi", "getReferenceData"];
 
-/// Sets or removes `ports[0].maxPowerKw` and the like.
+/// Sets or removes a field such as `ports[0].maxPowerKw`.
 fn edit(request: &mut Value, field: &str, value: Option<Value>) {
     let pointer = format!("/{}", field.replace("[0].", "/0/").replace('.', "/"));
     let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -261,7 +261,8 @@ fn assert_refused(outcome: &Outcome, field: &str, what: &str) {
     }
 }
 
-/// Not JSON, not UTF-8, no object, beyond the parser's depth, numbers that JSON does not have.
+/// Returns payloads that are not JSON, not UTF-8, not an object, nested too deeply, or contain numbers that JSON does
+/// not have.
 fn malformed() -> Vec<Vec<u8>> {
     let texts = [
         "",
@@ -281,7 +282,7 @@ fn malformed() -> Vec<Vec<u8>> {
     all
 }
 
-/// Answers how many requests were refused.
+/// Sends all invalid requests. Returns the number of refused requests.
 async fn attack<F: Function>(door: &Door<F>, cases: Vec<Case>, dynamodb: &EmbeddedDynamoDb) -> usize {
     let mut tried = 0;
     for Case(action, fields, arguments) in cases {
@@ -298,7 +299,7 @@ async fn attack<F: Function>(door: &Door<F>, cases: Vec<Case>, dynamodb: &Embedd
                 tried += 1;
             }
         }
-        // All of them wrong at once: all of them named, not just the first.
+        // With all fields invalid at once, all of them are named and not just the first.
         let mut request = valid.clone();
         let top: Vec<_> = fields.iter().filter(|(field, ..)| !field.contains(['.', '['])).collect();
         for (field, _, kind) in &top {
@@ -341,7 +342,7 @@ async fn attack<F: Function>(door: &Door<F>, cases: Vec<Case>, dynamodb: &Embedd
 }
 
 #[tokio::test]
-async fn station_service_refuses_it() {
+async fn station_service_refuses_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let door = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
     let tried = attack(&door, station_cases(), &dynamodb).await;
@@ -349,7 +350,7 @@ async fn station_service_refuses_it() {
 }
 
 #[tokio::test]
-async fn station_service_refuses_what_only_the_rules_can_tell() {
+async fn station_service_refuses_input_that_only_the_domain_rules_reject() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let door = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
     let port = || json!({ "portNumber": 1, "connectorType": "CCS2", "maxPowerKw": 1 });
@@ -400,7 +401,7 @@ async fn station_service_refuses_what_only_the_rules_can_tell() {
 }
 
 #[tokio::test]
-async fn session_service_refuses_it() {
+async fn session_service_refuses_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let door = Door::new(
         SessionService::new(
@@ -465,7 +466,7 @@ fn billing_cases() -> Vec<Case> {
 }
 
 #[tokio::test]
-async fn billing_refuses_it() {
+async fn billing_refuses_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let door = Door::new(Billing::new(dynamodb.billing(), "EUR".parse().unwrap(), no_redelivery()), Clock::SYSTEM);
     let tried = attack(&door, billing_cases(), &dynamodb).await;
@@ -483,7 +484,7 @@ async fn billing_refuses_it() {
 }
 
 #[tokio::test]
-async fn billing_audit_and_dlq_reconciler_refuse_it() {
+async fn billing_audit_and_dlq_reconciler_refuse_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let nobody = || Peer::new(&sdk_config(NOWHERE), "nobody".to_owned());
     let audit = BillingAudit::new(dynamodb.charging().sessions, dynamodb.billing(), nobody(), nobody());
@@ -506,7 +507,7 @@ async fn billing_audit_and_dlq_reconciler_refuse_it() {
         assert_eq!(invoke_raw(&audit, &payload).await.unwrap_err().0, "ValidationError");
         assert_eq!(invoke_raw(&reconciler, &payload).await.unwrap_err().0, "ValidationError");
     }
-    // A letter of a queue that nobody told it of stays where it is.
+    // A message of an unknown queue stays where it is.
     let answer = invoke(&reconciler, sqs_event(&["{}".to_owned()])).await.unwrap();
     assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{answer}");
     assert_eq!(dynamodb.items("ev-billing").await.len(), 0);
@@ -529,10 +530,11 @@ fn telemetry_cases() -> Vec<Case> {
     ]
 }
 
-/// Numbers nearer to 0 than a database can store.
+/// Numbers closer to 0 than a database can store.
 const TINY: [f64; 4] = [1e-200, -1e-200, f64::MIN_POSITIVE, 1e-131];
 
-/// Sends `request` with every tiny number in `field`: it is refused by name or taken, and no error of ours.
+/// Sends `request` with every tiny number in `field`. Each is accepted, or refused by name; none causes an internal
+/// error.
 async fn tiny_numbers<F: Function>(door: &Door<F>, request: &Value, field: &str) -> Vec<Value> {
     let mut taken = Vec::new();
     for (index, tiny) in TINY.into_iter().enumerate() {
@@ -636,7 +638,7 @@ async fn a_device_may_report_a_number_too_small_to_store() {
 }
 
 #[tokio::test]
-async fn telemetry_functions_refuse_it() {
+async fn telemetry_functions_refuse_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let archive = || store::Archive::new(store::S3Client::new(&sdk_config(NOWHERE)), "telemetry");
     let silence = Silence::of_interval(std::time::Duration::from_secs(5));
@@ -644,7 +646,7 @@ async fn telemetry_functions_refuse_it() {
     let tried = attack(&api, telemetry_cases(), &dynamodb).await;
     assert!(tried > 40, "{tried}");
     let monitor = Door::new(TelemetryMonitor::new(dynamodb.telemetry(), silence), Clock::SYSTEM);
-    // What a device sends is kept with the reason, in the bucket: what nobody sent is refused.
+    // Invalid messages of devices are stored in the bucket with the reason. A payload that no device sent is refused.
     let handler = TelemetryHandler::new(dynamodb.telemetry(), archive(), no_redelivery(), 10);
     let handler = Door::new(handler, Clock::SYSTEM);
     for payload in malformed() {
@@ -679,7 +681,7 @@ fn poi_cases() -> Vec<Case> {
 }
 
 #[tokio::test]
-async fn poi_service_and_ocm_sync_refuse_it() {
+async fn poi_service_and_ocm_sync_refuse_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let pois = Door::new(PoiService::new(dynamodb.pois()), Clock::SYSTEM);
     let tried = attack(&pois, poi_cases(), &dynamodb).await;
@@ -701,7 +703,7 @@ async fn poi_service_and_ocm_sync_refuse_it() {
 }
 
 #[tokio::test]
-async fn notification_service_refuses_it() {
+async fn notification_service_refuses_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let sns = FakeAws::start(|_, _| (500, String::new())).await;
     let topics =
@@ -710,13 +712,14 @@ async fn notification_service_refuses_it() {
     let tried = attack(&door, notification_cases(), &dynamodb).await;
     assert!(tried > 50, "{tried}");
     assert!(sns.calls().is_empty(), "nothing was published");
-    // A message that is no event of ours is reported, not swallowed: its queue keeps it for the dead-letter queue.
+    // A message that is not one of Evoke's events is reported as failed, so that its queue keeps it for the dead-letter
+    // queue.
     let answer = invoke(&door, sqs_event(&["{}".to_owned(), "not JSON".to_owned()])).await.unwrap();
     assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 2, "{answer}");
 }
 
 #[tokio::test]
-async fn charging_simulator_refuses_it() {
+async fn charging_simulator_refuses_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let door = Door::new(ChargingSimulator::new(dynamodb.charging(), None, 100), Clock::SYSTEM);
     for Case(action, fields, _) in simulator_cases() {
@@ -735,7 +738,7 @@ async fn charging_simulator_refuses_it() {
 }
 
 #[tokio::test]
-async fn event_relay_and_health_check_refuse_it() {
+async fn event_relay_and_health_check_refuse_invalid_input() {
     let aws = FakeAws::start(|_, _| (500, "{}".to_owned())).await;
     let sdk = sdk_config(&aws.endpoint());
     let (bus, sqs) = (aws_sdk_eventbridge::Client::new(&sdk), aws_sdk_sqs::Client::new(&sdk));
@@ -804,7 +807,7 @@ async fn http_requests_get_problem_documents() {
         assert_eq!((&problem["code"], &problem["correlationId"]), (&json!("ValidationError"), &json!("correlation-1")));
         assert!(!problem["errors"].as_array().unwrap().is_empty());
     }
-    // Every failing field of an empty request is in the list.
+    // The list contains every invalid field of an empty request.
     let response = invoke(&door, post("{}")).await.unwrap();
     let problem: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
     let fields: Vec<&str> =
@@ -812,12 +815,12 @@ async fn http_requests_get_problem_documents() {
     for field in ["name", "address", "latitude", "longitude", "powerKw"] {
         assert!(fields.contains(&field), "{fields:?}");
     }
-    // The actor is the token's, whatever the body says.
+    // The actor comes from the token, whatever the body says.
     let mut body = station_cases().remove(0).2;
     body["actor"] = json!({ "userId": "boss", "role": "ADMIN" });
     let event = http_event("POST /stations", &[], &[], "u-1", "", &body.to_string());
     assert_eq!(invoke(&door, event).await.unwrap()["statusCode"], 403);
-    // A number in a query is a number; something else is not.
+    // A number in a query string is parsed as a number; anything else is refused.
     let list = |limit: &str| http_event("GET /stations", &[], &[("limit", limit)], "u-1", "", "");
     assert_eq!(invoke(&door, list("5")).await.unwrap()["statusCode"], 200);
     for limit in ["0", "101", "five", "1.5", "-1", ""] {

@@ -1,4 +1,4 @@
-//! Who comes through the HTTP door as what, and what an open route may cost.
+//! The HTTP entry point: the role of a caller, and the cost of the open route.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testkit::{EmbeddedDynamoDb, FakeAws, NOWHERE, http_event, invoke, no_redelivery, sdk_config};
 
 #[tokio::test]
-async fn a_role_is_a_whole_name_among_the_groups() {
+async fn a_role_requires_a_group_of_exactly_that_name() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let sns = aws_sdk_sns::Client::new(&sdk_config(NOWHERE));
     let topics = Topics::new(sns, "operators".to_owned(), "users".to_owned());
@@ -46,11 +46,11 @@ async fn a_role_is_a_whole_name_among_the_groups() {
     }
 }
 
-/// The time as the test says, ms.
+/// The time of the test, ms.
 static NOW: AtomicI64 = AtomicI64::new(1_772_539_200_000);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn health_is_looked_up_once_in_ten_seconds_however_many_ask() {
+async fn health_is_checked_once_in_ten_seconds_for_any_number_of_requests() {
     let aws = FakeAws::start(|_, _| (200, "{}".to_owned())).await;
     let sdk = sdk_config(&aws.endpoint());
     let tables = ["a", "b", "c"].map(str::to_owned).to_vec();
@@ -68,18 +68,18 @@ async fn health_is_looked_up_once_in_ten_seconds_however_many_ask() {
         serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
     };
     let answers = futures::future::join_all((0..50).map(|_| ask())).await;
-    assert_eq!(aws.calls().len(), 4, "fifty at once are answered by one look");
+    assert_eq!(aws.calls().len(), 4, "one check answers fifty concurrent requests");
     assert!(answers.iter().all(|answer| *answer == answers[0] && answer["status"] == "healthy"));
     NOW.fetch_add(9_999, Ordering::SeqCst);
     assert_eq!(ask().await["checkedAt"], answers[0]["checkedAt"]);
     assert_eq!(aws.calls().len(), 4);
     NOW.fetch_add(1, Ordering::SeqCst);
     assert_ne!(ask().await["checkedAt"], answers[0]["checkedAt"]);
-    assert_eq!(aws.calls().len(), 8, "after ten seconds it is looked up again");
-    // A clock that goes back must not keep an answer for longer.
+    assert_eq!(aws.calls().len(), 8, "after ten seconds it is checked again");
+    // If the clock goes back, an answer must not be kept longer.
     NOW.fetch_sub(60_000, Ordering::SeqCst);
     ask().await;
     assert_eq!(aws.calls().len(), 12);
     assert_eq!(invoke(&door, json!({ "source": "cli-test" })).await.unwrap()["status"], "healthy");
-    assert_eq!(aws.calls().len(), 12, "every door shares the answer");
+    assert_eq!(aws.calls().len(), 12, "direct and HTTP requests share the answer");
 }

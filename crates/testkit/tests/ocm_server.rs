@@ -1,4 +1,4 @@
-//! The stand-in for OpenChargeMap has the API's habits.
+//! The simulated OpenChargeMap API behaves like the real one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ async fn ids(server: &OcmServer, query: &str) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn the_key_is_a_header_or_a_parameter_and_otherwise_403_in_plain_text() {
+async fn a_missing_or_wrong_key_is_answered_with_403_in_plain_text() {
     let server = OcmServer::start(3, 1).await;
     let (client, url) = (Client::new(), server.url());
     for path in ["/v3/poi", "/v3/system/status", "/v3/referencedata/"] {
@@ -33,10 +33,10 @@ async fn the_key_is_a_header_or_a_parameter_and_otherwise_403_in_plain_text() {
 }
 
 #[tokio::test]
-async fn order_and_number_are_its_own_where_it_does_not_understand() {
+async fn invalid_order_and_number_are_replaced_by_defaults() {
     let server = OcmServer::start(150, 1).await;
     let default = ids(&server, "").await;
-    assert!(default.len() == 100 && default.is_sorted_by(|a, b| a > b), "100, the largest ids first");
+    assert!(default.len() == 100 && default.is_sorted_by(|a, b| a > b), "100 records, the largest ids first");
     assert_eq!(ids(&server, "maxresults=many").await, default);
     assert_eq!(ids(&server, "maxresults=7&sortby=nonsense").await, default[..7]);
     let ascending = ids(&server, "maxresults=1000&sortby=id_asc").await;
@@ -55,7 +55,7 @@ async fn order_and_number_are_its_own_where_it_does_not_understand() {
 }
 
 #[tokio::test]
-async fn filters() {
+async fn filters_select_records() {
     let server = OcmServer::start(100, 1).await;
     server.change(OcmChange { edit: 3, ..OcmChange::default() });
     let last = server.now().format("%Y-%m-%dT%H:%M:%S");
@@ -63,7 +63,7 @@ async fn filters() {
     assert_eq!(ids(&server, "modifiedsince=2026-02-01T00:00:00").await.len(), 3);
     let german = pois(&server, "countrycode=DE&maxresults=1000").await;
     assert!(!german.is_empty() && german.iter().all(|poi| poi["AddressInfo"]["CountryID"] == 87));
-    assert_eq!(ids(&server, "countrycode=XX&maxresults=1000").await.len(), 100, "no filter");
+    assert_eq!(ids(&server, "countrycode=XX&maxresults=1000").await.len(), 100, "an unknown country is no filter");
     server.put(json!({ "ID": 500, "AddressInfo": {}, "SubmissionStatusTypeID": 1 }));
     server.put(json!({ "ID": 501, "AddressInfo": {}, "SubmissionStatusTypeID": 100 }));
     let some = |list: Vec<u64>| list.into_iter().filter(|id| *id >= 500).collect::<Vec<_>>();
@@ -71,12 +71,12 @@ async fn filters() {
     assert_eq!(some(ids(&server, "submissionstatustypeid=1,100").await), [501, 500]);
     server.remove(501);
     server.duplicate(1);
-    assert_eq!(some(ids(&server, "").await), [0; 0], "removals are absent");
-    assert_eq!(ids(&server, "sortby=id_asc&maxresults=2").await, [1, 1, 2], "some are there twice");
+    assert_eq!(some(ids(&server, "").await), [0; 0], "removed records are absent");
+    assert_eq!(ids(&server, "sortby=id_asc&maxresults=2").await, [1, 1, 2], "duplicated records appear twice");
 }
 
 #[tokio::test]
-async fn forms() {
+async fn records_have_a_compact_and_a_full_form() {
     let server = OcmServer::start(20, 1).await;
     let verbose = pois(&server, "").await.remove(0);
     assert!(
@@ -96,7 +96,7 @@ async fn forms() {
 }
 
 #[tokio::test]
-async fn what_it_says_of_itself_changes_with_its_data() {
+async fn the_status_changes_with_the_data() {
     let server = OcmServer::start(20, 1).await;
     let status = async || -> Value { ask(&server, "/v3/system/status").await.json().await.unwrap() };
     let before = status().await;
@@ -110,7 +110,7 @@ async fn what_it_says_of_itself_changes_with_its_data() {
 }
 
 #[tokio::test]
-async fn faults_on_demand() {
+async fn requested_faults_occur() {
     let server = OcmServer::start(50, 1).await;
     server.fail([OcmFault::Status(502), OcmFault::Status(503), OcmFault::RetryAfter(7), OcmFault::Truncated]);
     server.fail([OcmFault::Reset, OcmFault::Hang, OcmFault::Slow(1), OcmFault::Nothing]);
@@ -118,13 +118,16 @@ async fn faults_on_demand() {
     assert_eq!(ask(&server, "/v3/poi").await.status(), 503);
     let throttled = ask(&server, "/v3/poi").await;
     assert_eq!((throttled.status().as_u16(), &throttled.headers()["retry-after"]), (429, &"7".parse().unwrap()));
-    assert!(ask(&server, "/v3/poi").await.json::<Value>().await.unwrap_err().is_decode(), "ends in the middle");
+    assert!(
+        ask(&server, "/v3/poi").await.json::<Value>().await.unwrap_err().is_decode(),
+        "the body ends in the middle"
+    );
     let cut = Client::new().get(format!("{}/v3/poi?key={}", server.url(), OcmServer::KEY)).send().await;
     let whole = match cut {
         Ok(answer) => answer.bytes().await.is_ok(),
         Err(_) => false,
     };
-    assert!(!whole, "is cut off");
+    assert!(!whole, "the connection is cut off");
     let waited = tokio::time::timeout(Duration::from_millis(200), ask(&server, "/v3/poi")).await;
     assert!(waited.is_err(), "hangs");
     assert_eq!(ask(&server, "/v3/poi").await.json::<Vec<Value>>().await.unwrap().len(), 50, "slow, but whole");

@@ -18,14 +18,15 @@ use store::{BillingStore, Db};
 use super::{Server, peak_mb, percentiles};
 use crate::stack::Stack;
 
-/// Invoices under way at the same time: a batch of the queue.
+/// The number of invoices issued concurrently, as in a batch of the queue.
 const CONCURRENCY: usize = 10;
-/// Items of the transaction that issues a paid invoice with one line.
+/// The number of items in the transaction that issues a paid invoice with one line.
 const ITEMS: usize = 4;
-/// How long an invoice may take on the deployed stack.
+/// The maximum time until an invoice exists on the deployed stack.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Issues invoices in this process, each paid from its user's wallet, and bare transactions of as many items in turns.
+/// Issues invoices in this process, each paid from its user's wallet, and alternates with bare transactions of as many
+/// items.
 pub async fn billing(invoices: u32) -> Result<()> {
     let mut server = Server::start().await?;
     let db = Db::new(server.client());
@@ -91,7 +92,7 @@ pub async fn billing(invoices: u32) -> Result<()> {
     ]);
     println!("{table}");
     println!(
-        "units are per invoice of one line, paid at once; bare transactions put {ITEMS} small items; in turns, {CONCURRENCY} at a time"
+        "Units are per invoice with one line that is paid at once. Bare transactions put {ITEMS} small items. Both alternate, {CONCURRENCY} at a time."
     );
     server.child.kill().await?;
     Ok(())
@@ -124,7 +125,7 @@ async fn bare_transaction(client: &Client, number: u32) -> Result<()> {
     Ok(())
 }
 
-/// Stops sessions on the deployed stack, one after the other, and waits for each one's invoice.
+/// Stops sessions on the deployed stack, one after the other, and waits for the invoice of each.
 pub async fn invoice_latency(stack: &Stack, sessions: u32) -> Result<()> {
     let station = format!("bench-{}", uuid::Uuid::new_v4().simple());
     let admin = json!({ "userId": "bench", "role": "ADMIN" });

@@ -1,4 +1,5 @@
-//! `evoke bench mirror`: `ocm_sync` and searches in this process, `DynamoDB` (embedded) and OpenChargeMap's stand-in in others.
+//! `evoke bench mirror`: measures `ocm_sync` and searches in this process, with the embedded DynamoDB and the simulated
+//! OpenChargeMap API in other processes.
 
 use std::path::Path;
 use std::time::Instant;
@@ -18,13 +19,13 @@ use testkit::{EmbeddedDynamoDb, FakeAws, OcmServer, RuntimeApi, sdk_config};
 use super::{Server, peak_mb_of};
 
 const TABLE: &str = "ev-ocm-pois";
-/// Records of a page, as the template has it.
+/// The number of records on a page, the same as in the template.
 const PAGE_SIZE: u32 = 5000;
-/// Pieces in which a body arrives, bytes.
+/// The size of the pieces in which a body arrives, bytes.
 const PIECE: usize = 64 * 1024;
-/// Searches measured.
+/// The number of searches to measure at each place.
 const SEARCHES: u32 = 300;
-/// The function as `make build` leaves it.
+/// The binary of the function that `make build` produces.
 const BINARY: &str = "target/lambda/ocm_sync/bootstrap";
 
 struct World {
@@ -40,7 +41,7 @@ impl World {
         Ok(Self { dynamodb: Server::start().await?, ocm, ssm: FakeAws::start(move |_, _| (200, answer.clone())).await })
     }
 
-    /// One synchronisation by an environment of its own: its answer, seconds, units.
+    /// Runs one synchronisation as a new execution environment would. Returns the answer, the seconds and the units.
     async fn sync(&self, full: bool) -> Result<(SyncAnswer, f64, Units)> {
         let db = Db::new(EmbeddedDynamoDb::client_at(&self.dynamodb.endpoint));
         let key = ApiKey::parameter(&sdk_config(&self.ssm.endpoint()), "/key");
@@ -84,7 +85,7 @@ pub async fn mirror(pois: u32) -> Result<()> {
     parsing(pois).await
 }
 
-/// The ten nearest charge points of 50 kW within 25 km, at places where they crowd and where they do not.
+/// Measures searches for the ten nearest charge points of 50 kW within 25 km, at places with many, few and none.
 async fn searches(world: &World) -> Result<()> {
     let filter = PoiFilter { min_power_kw: Some(50.0), ..PoiFilter::default() };
     let page = PageRequest { limit: 10, next_token: None };
@@ -107,7 +108,7 @@ async fn searches(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Peak memory of the function's own process after an unchanged sweep.
+/// Prints the peak memory of the function's process after an unchanged sweep.
 async fn print_memory(world: &World) -> Result<()> {
     let binary = Path::new(BINARY);
     if !binary.exists() {
@@ -134,7 +135,7 @@ async fn print_memory(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Splitting, parsing and hashing alone, of a body in memory.
+/// Measures only the splitting, parsing and hashing of a body in memory.
 async fn parsing(pois: u32) -> Result<()> {
     let server = OcmServer::start(pois, 1).await;
     let body = server.published().into_values().collect::<Value>().to_string();

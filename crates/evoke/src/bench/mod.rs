@@ -1,4 +1,5 @@
-//! `evoke bench tick`: the simulator in this process, `DynamoDB` (embedded) in another, bare `UpdateItem`s beside it.
+//! `evoke bench tick`: measures the simulator in this process, with the embedded DynamoDB in another process, and
+//! compares it with bare `UpdateItem` calls. The other benchmarks are in submodules.
 
 mod billing;
 mod mirror;
@@ -34,7 +35,7 @@ use tokio::process::{Child, Command};
 
 use crate::stack::Stack;
 
-/// The functions, by the names of their binaries.
+/// The names of the functions, which are the names of their binaries.
 const FUNCTIONS: [&str; 14] = [
     "health_check",
     "station_service",
@@ -51,9 +52,9 @@ const FUNCTIONS: [&str; 14] = [
     "ocm_sync",
     "poi_service",
 ];
-/// Writes under way at the same time, of the simulator's stations and of the bare updates alike.
+/// The number of concurrent writes, both of the simulator and of the bare updates.
 const CONCURRENCY: usize = 64;
-/// Ports, and sessions, of each station.
+/// The number of ports of each station. Each has a session.
 const PORTS: u32 = 4;
 
 struct Run {
@@ -91,15 +92,15 @@ pub async fn tick(sizes: &[u32], ticks: u32) -> Result<()> {
     }
     println!("{table}");
     println!(
-        "units are per session and tick; the bare updates are of the same items; both in turns, {ticks} ticks each, {CONCURRENCY} at a time;"
+        "Units are per session and tick. The bare updates change the same items. Both alternate, {ticks} ticks each, {CONCURRENCY} writes at a time."
     );
     println!(
-        "peak MB is this process alone: simulator, SDK and the bench itself; the embedded DynamoDB is another one"
+        "Peak MB is this process only: simulator, SDK and benchmark. The embedded DynamoDB is a different process."
     );
     Ok(())
 }
 
-/// Invokes every function with its sample payload, one invocation after the other.
+/// Measures each function with its sample payload, one invocation after the other.
 pub async fn invoke(stack: &Stack, count: u32) -> Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
@@ -116,11 +117,11 @@ pub async fn invoke(stack: &Stack, count: u32) -> Result<()> {
         table.add_row([function.to_owned(), format!("{first:.0}"), format!("{p50:.1}"), format!("{p99:.1}")]);
     }
     println!("{table}");
-    println!("{count} invocations each, through the stack's Lambda API, whose own time is part of every figure");
+    println!("{count} invocations each. Every figure includes the time of the stack's Lambda API.");
     Ok(())
 }
 
-/// The values below which so many percent of them are.
+/// Returns the requested percentiles of `values`.
 fn percentiles<const N: usize>(mut values: Vec<f64>, shares: [usize; N]) -> [f64; N] {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
@@ -133,7 +134,7 @@ async fn timed(stack: &Stack, function: &str, payload: &serde_json::Value) -> Re
     Ok(watch.elapsed().as_secs_f64() * 1000.0)
 }
 
-/// Serves the embedded `DynamoDB` until standard input ends.
+/// Serves the embedded DynamoDB until standard input ends.
 pub async fn serve() -> Result<()> {
     let dynamodb = EmbeddedDynamoDb::start().await;
     println!("{}", dynamodb.endpoint());
@@ -155,7 +156,7 @@ async fn measure(sessions: u32, ticks: u32) -> Result<Run> {
     let started: domain::Instant = "2026-03-03T10:00:00Z".parse()?;
     let ids = populate(&charging, sessions, started).await?;
     let simulator = ChargingSimulator::new(server.charging(), None, usize::MAX);
-    // The first tick moves every session from STARTED to IN_PROGRESS, which the others do not.
+    // Not measured: only the first tick changes every session from STARTED to IN_PROGRESS.
     advance(&simulator, started, 1, sessions).await?;
     let capacity_store = server.charging();
     let simulator = ChargingSimulator::new(capacity_store.clone(), None, usize::MAX);
@@ -197,7 +198,7 @@ async fn advance(simulator: &ChargingSimulator, started: domain::Instant, minute
     Ok(())
 }
 
-/// The embedded `DynamoDB`, or S3, as a process of its own.
+/// The embedded DynamoDB or S3 in a separate process.
 struct Server {
     endpoint: String,
     child: Child,
@@ -233,7 +234,7 @@ impl Server {
     }
 }
 
-/// Stations of [`PORTS`] ports, a session at each port, with batteries that take all day.
+/// Creates stations with [`PORTS`] ports and a session at each port. The batteries take all day to charge.
 async fn populate(charging: &ChargingStore, sessions: u32, now: domain::Instant) -> Result<Vec<SessionId>> {
     let stations = sessions.div_ceil(PORTS);
     stream::iter(0..stations)
@@ -305,7 +306,7 @@ async fn populate_station(
     Ok(ids)
 }
 
-/// One conditional update of each of the same items, as bare as it can be.
+/// Runs one conditional update on each item, as simple as possible.
 async fn update_all(client: &Client, ids: &[SessionId]) -> Result<()> {
     stream::iter(ids.to_vec())
         .map(|id| async move {
@@ -328,12 +329,12 @@ async fn update_all(client: &Client, ids: &[SessionId]) -> Result<()> {
     Ok(())
 }
 
-/// The most memory this process has used, MB.
+/// Returns the peak memory of this process, MB.
 fn peak_mb() -> Result<f64> {
     peak_mb_of(std::process::id())
 }
 
-/// The most memory a process has used, MB.
+/// Returns the peak memory of a process, MB.
 fn peak_mb_of(process: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"));
     let status = status.context("memory is read from /proc, on Linux")?;

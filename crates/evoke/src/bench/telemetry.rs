@@ -1,4 +1,5 @@
-//! `evoke bench telemetry`: both paths of `telemetry_handler` in this process, `DynamoDB` and S3 (embedded) in others.
+//! `evoke bench telemetry`: measures both paths of `telemetry_handler` in this process, with the embedded DynamoDB and
+//! S3 in other processes.
 
 use std::path::Path;
 use std::time::Instant;
@@ -21,13 +22,13 @@ use super::{Server, peak_mb_of};
 
 /// The bucket of the embedded S3.
 pub const BUCKET: &str = "telemetry";
-/// Messages of a batch, as the template has it.
+/// The number of messages in a batch, the same as in the template.
 const BATCH: usize = 500;
-/// Direct messages under way at the same time: as many environments of the function.
+/// The number of direct messages processed concurrently, each as by an execution environment of its own.
 const CONCURRENCY: usize = 64;
-/// Batches under way at the same time.
+/// The number of batches processed concurrently.
 const CONCURRENT_BATCHES: usize = 4;
-/// The function as `make build` leaves it.
+/// The binary of the function that `make build` produces.
 const BINARY: &str = "target/lambda/telemetry_handler/bootstrap";
 const NEVER: usize = usize::MAX;
 
@@ -51,7 +52,7 @@ impl World {
         aws_sdk_s3::Client::new(&sdk_config(&self.s3.endpoint))
     }
 
-    /// The handler with counters of its own.
+    /// Creates a handler with its own counters.
     fn ingestion(&self) -> Ingestion {
         let db = Db::new(EmbeddedDynamoDb::client_at(&self.dynamodb.endpoint));
         let capacity = db.capacity().clone();
@@ -61,8 +62,10 @@ impl World {
     }
 }
 
-/// One message after another of so many stations, five seconds apart each. The paths have stations of their own: what
-/// another path wrote later would make every message of this one late.
+/// Returns messages of `stations` stations in turn; the messages of a station are five seconds apart.
+///
+/// Each path has its own stations. Otherwise a later message on one path would make every message of the other path
+/// late.
 fn messages(path: &str, from: u32, count: u32, stations: u32, start: domain::Instant) -> Vec<Value> {
     (from..from + count)
         .map(|number| {
@@ -82,7 +85,7 @@ pub async fn telemetry(messages_measured: u32, stations: u32) -> Result<()> {
         correlation_id: "bench".to_owned(),
         request_id: "bench".to_owned(),
     };
-    // Every station's first message writes the index as well, which no later one does.
+    // Not measured: only the first message of each station writes the index.
     for path in ["direct", "batch"] {
         let warm_up = messages(path, 0, stations, stations, start - TimeDelta::days(1));
         direct(&world.ingestion().handler, warm_up, &context).await?;
@@ -135,8 +138,8 @@ pub async fn telemetry(messages_measured: u32, stations: u32) -> Result<()> {
     }
     println!("{table}");
     println!(
-        "{total} messages of {stations} stations by each path, in turns; units are per message; a bare pair is one PutObject and one\n\
-         UpdateItem of the same size, side by side, {CONCURRENCY} at a time ({:.0}/s)",
+        "{total} messages of {stations} stations on each path, alternating. Units are per message. A bare pair is one PutObject and\n\
+                 one UpdateItem of the same size, run concurrently, {CONCURRENCY} pairs at a time ({:.0}/s).",
         total / bare_s
     );
     print_memory(&world, &messages("memory", 0, 500, stations, start)).await
@@ -149,7 +152,7 @@ async fn direct(handler: &TelemetryHandler, messages: Vec<Value>, context: &Cont
 }
 
 async fn batched(handler: &TelemetryHandler, messages: &[Value], context: &Context) -> Result<()> {
-    // One lane after its own last batch: a station's messages stay in order, as they mostly do.
+    // Each lane waits for its last batch, so that the messages of a station mostly stay in order.
     let lanes = (0..CONCURRENT_BATCHES).map(|lane| async move {
         for messages in messages.chunks(BATCH).skip(lane).step_by(CONCURRENT_BATCHES) {
             let batch = serde_json::from_value(batch(messages))?;
@@ -189,7 +192,7 @@ async fn bare_pair(
     Ok(())
 }
 
-/// Peak memory of the function's own process after one batch of 500.
+/// Prints the peak memory of the function's process after one message and after one batch of 500.
 async fn print_memory(world: &World, messages: &[Value]) -> Result<()> {
     let binary = Path::new(BINARY);
     if !binary.exists() {
@@ -213,7 +216,7 @@ async fn print_memory(world: &World, messages: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Peak memory of a process in MB, after one message and after all of them in a batch.
+/// Returns the peak memory of a process, MB, after one message and after all of them in a batch.
 async fn peaks(runtime: &RuntimeApi, process: u32, messages: &[Value]) -> Result<(f64, f64)> {
     let mut answered = 0;
     let mut invoke = async |payload: Value| -> Result<f64> {

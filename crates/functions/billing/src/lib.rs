@@ -1,8 +1,8 @@
-//! Invoices, wallets, payments and credit notes.
+//! The `billing` Lambda: invoices, wallets, payments and credit notes.
 //!
-//! Whatever is delivered or asked for twice, late or concurrently: a session has one invoice, an invoice one debit, a
-//! top-up one credit. Ids derived from what they stand for, and writes conditional on the wallet as it was read, see
-//! to that.
+//! Requests and events may arrive twice, late or concurrently. Nevertheless each session has at most one invoice, each
+//! invoice at most one debit and each top-up one credit. Two things ensure this: ids are derived from the objects that
+//! they stand for, and each write is conditional on the wallet as it was read.
 
 mod commands;
 mod view;
@@ -32,14 +32,14 @@ use uuid::Uuid;
 
 pub use view::{EntryView, HoldView, InvoiceView, WalletView};
 
-/// Messages of a batch worked at the same time.
+/// How many messages of a batch are processed concurrently.
 const PARALLEL_MESSAGES: usize = 10;
 
-/// The function.
+/// The `billing` function.
 #[derive(Debug)]
 pub struct Billing {
     store: BillingStore,
-    /// The network's, which a wallet is in until money is in it.
+    /// The currency of the network. A wallet has this currency until the first money is paid in.
     currency: Currency,
     redelivery: Redelivery,
 }
@@ -97,22 +97,24 @@ impl Function for Billing {
 }
 
 impl Billing {
-    /// Over this table; `currency` is the network's, and `redelivery` is of its queue.
+    /// Creates the function. `currency` is the currency of the network; `redelivery` applies to the billing queue.
     #[must_use]
     pub fn new(store: BillingStore, currency: Currency, redelivery: Redelivery) -> Self {
         Self { store, currency, redelivery }
     }
 
-    /// Issues the invoice for an ended session, unless it has been issued before. What the session held of its user's
-    /// wallet ends with it; a FAILED session has no invoice, and its hold just ends.
+    /// Issues the invoice for an ended session, unless it has been issued before.
+    ///
+    /// Ends the hold of the session, if there is one. A FAILED session gets no invoice; only its hold ends.
     ///
     /// # Errors
-    /// A validation failure for an event that cannot be billed; unavailable when the table is busy.
+    /// [`Code::Validation`](lambda_kit::Code::Validation) when the event cannot be billed.
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when the table cannot be used.
     pub async fn bill(&self, envelope: &Envelope, context: &Context) -> Result<(), Failure> {
         let Event::SessionEnded(ended) = &envelope.event else {
             return Err(Failure::invalid("eventType", "must be SESSION_ENDED"));
         };
-        // The invoice's events belong to the session's story, not to this invocation's.
+        // The events of the invoice carry the correlation id of the session, not that of this invocation.
         let context = EventContext { correlation_id: envelope.correlation_id.clone(), now: context.now };
         let Some(invoice) = Invoice::for_session(ended, context.now)? else {
             decide(|| self.end_hold(ended, &context)).await?;
@@ -128,7 +130,7 @@ impl Billing {
 
     async fn issue_or_repeat(&self, invoice: &Invoice, context: &EventContext) -> Result<Issue, Failure> {
         if self.store.has_invoice(&invoice.id).await? {
-            // Whoever issued it may have ended before settling what its hold freed.
+            // The invocation that issued the invoice may have died before it paid other invoices with the freed money.
             return Ok(Issue { is_new: false, may_have_freed: true });
         }
         let issued = invoice.clone().issue(self.wallet_of(&invoice.user_id, context.now).await?, context.now);
@@ -151,7 +153,7 @@ impl Billing {
         Ok(self.store.end_hold(&wallet.user_id, &end.hold, end.freed.then_some(&*wallet)).await?)
     }
 
-    /// A user's wallet as it is now, or a new one.
+    /// Returns the wallet of a user, or a new one if the user has none.
     async fn wallet_of(&self, user: &UserId, now: Instant) -> Result<Wallet, Failure> {
         let wallet = self.store.wallet_or_new(user, self.currency, now).await?;
         Ok(wallet.in_currency_until_used(self.currency))
@@ -186,14 +188,14 @@ impl Billing {
     async fn top_up_wallet(&self, command: TopUpWallet, request: &Request) -> Result<Answer, Failure> {
         let user = command.user(request.actor()?)?;
         let entry = decide(|| self.top_up_or_repeat(&command, &user, &request.context)).await?;
-        // A repetition settles as well: the first attempt may have ended before it did.
+        // A repeated request pays open invoices too: the first attempt may have died before it did.
         self.settle_open_invoices(&user, &request.context.event_context()).await?;
         let now = request.context.now;
         let view = WalletView::new(&self.wallet_of(&user, now).await?, now).with_entry(&entry);
         Answer::created("/wallet".to_owned(), view)
     }
 
-    /// Pays in, or finds the entry that the same idempotency key made before.
+    /// Books a top-up, or returns the entry that an earlier request with the same idempotency key created.
     async fn top_up_or_repeat(
         &self,
         command: &TopUpWallet,
@@ -214,8 +216,10 @@ impl Billing {
         Ok(entry)
     }
 
-    /// Pays the invoices that wait for a wallet's money from what sessions do not hold of it, oldest first, up to the
-    /// first that it cannot pay: many in one transaction, since a user may have thousands of them.
+    /// Pays the open invoices of a user, oldest first, until the available money does not cover the next one.
+    ///
+    /// Money that is held for sessions is not available. One transaction pays many invoices, because a user may have
+    /// thousands of them.
     async fn settle_open_invoices(&self, user: &UserId, context: &EventContext) -> Result<(), Failure> {
         let currency = self.wallet_of(user, context.now).await?.currency;
         for open in self.store.open_invoices(user, currency).await?.chunks(BillingStore::SETTLED_TOGETHER) {
@@ -226,7 +230,7 @@ impl Billing {
         Ok(())
     }
 
-    /// Pays invoices of one user together; false when the wallet cannot pay one of them.
+    /// Pays invoices of one user in one transaction. Returns false if the wallet cannot pay one of them.
     async fn settle_together(
         &self,
         user: &UserId,
@@ -243,7 +247,7 @@ impl Billing {
         Ok(!settled.exhausted)
     }
 
-    /// Pays an invoice if it is OPEN; the refusal where the wallet cannot.
+    /// Pays an invoice if it is OPEN. The inner error is the refusal of the wallet.
     async fn settle(&self, id: &InvoiceId, context: &EventContext) -> Result<Result<Invoice, PaymentRefusal>, Failure> {
         let LoadedInvoice { mut invoice, .. } = self.load(id).await?;
         if invoice.status != InvoiceStatus::Open {
@@ -262,7 +266,8 @@ impl Billing {
         let actor = request.actor()?;
         let LoadedInvoice { invoice, .. } = self.load(&invoice_id).await?;
         actor.may_see(&invoice.user_id, &format!("invoice {invoice_id}"))?;
-        // Paying what is paid changes nothing, so a repeated request is answered as the first was.
+        // An invoice that is already PAID is not paid again, so that a repeated request gets the answer of the first
+        // one.
         if invoice.status != InvoiceStatus::Paid {
             invoice.status.transition(InvoiceStatus::Paid, actor.role)?;
         }
@@ -285,7 +290,7 @@ impl Billing {
         Answer::ok(HoldView::from(&hold))
     }
 
-    /// Holds money for a session, or finds the hold that the same request made before.
+    /// Holds money for a session, or returns the hold that an earlier identical request created.
     async fn hold_or_repeat(&self, user: &UserId, asked: &HoldRequest, now: Instant) -> Result<Hold, Failure> {
         let mut wallet = self.wallet_of(user, now).await?;
         if let Some(hold) = wallet.standing_hold(asked, now)? {
@@ -307,7 +312,7 @@ impl Billing {
         for_the_platform(request)?;
         let context = request.context.event_context();
         decide(|| self.release(&command, context.now)).await?;
-        // A repetition settles as well: the first attempt may have ended before it did.
+        // A repeated request pays open invoices too: the first attempt may have died before it did.
         self.settle_open_invoices(&command.user_id, &context).await?;
         Answer::ok(WalletView::new(&self.wallet_of(&command.user_id, context.now).await?, context.now))
     }
@@ -332,12 +337,12 @@ impl Billing {
         let context = request.context.event_context();
         let note = decide(|| self.credit_or_repeat(&command, &id, actor.role, &context)).await?;
         let loaded = self.load(&command.invoice_id).await?;
-        // What came back may pay what waits.
+        // The refunded money may pay open invoices.
         self.settle_open_invoices(&loaded.invoice.user_id, &context).await?;
         Answer::created(format!("/invoices/{}", command.invoice_id), note)
     }
 
-    /// Credits, or finds the note that the same idempotency key made before.
+    /// Creates a credit note, or returns the one that an earlier request with the same idempotency key created.
     async fn credit_or_repeat(
         &self,
         command: &CreateCreditNote,
@@ -375,15 +380,15 @@ impl Billing {
     }
 }
 
-/// What became of the end of a session.
+/// The outcome of billing an ended session.
 struct Issue {
-    /// Whether its invoice was issued now.
+    /// Whether the invoice was issued now and not earlier.
     is_new: bool,
-    /// Whether the end of a hold may have made money available for other invoices.
+    /// Whether a hold has ended, so that money may be available for other invoices.
     may_have_freed: bool,
 }
 
-/// Whether the platform itself asks.
+/// Refuses every role except SYSTEM.
 fn for_the_platform(request: &Request) -> Result<(), Failure> {
     match request.actor()?.role {
         Role::System => Ok(()),

@@ -7,31 +7,41 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use store::LoadedInvoice;
 
-/// An invoice as it is answered.
+/// An invoice.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InvoiceView {
+    /// The id of the invoice, derived from the id of the session.
     invoice_id: String,
+    /// The session that the invoice bills.
     session_id: String,
+    /// The user who pays the invoice.
     user_id: String,
+    /// The station at which the session took place.
     station_id: String,
+    /// The status of the invoice.
     status: InvoiceStatus,
     #[serde(flatten)]
     bill: Bill,
-    /// What is still to be paid.
+    /// The amount that is still to be paid, including VAT.
     #[schemars(schema_with = "amount_schema")]
     due: Decimal,
-    /// Credited so far, including VAT.
+    /// The amount that has been credited so far, including VAT.
     #[schemars(schema_with = "amount_schema")]
     credited: Decimal,
-    /// kWh.
+    /// The billed energy, kWh with at most three decimals.
     #[schemars(schema_with = "decimal_schema")]
     energy_kwh: Decimal,
+    /// The time at which the session started.
     started_at: Instant,
+    /// The time at which the session ended.
     ended_at: Instant,
+    /// The time at which the invoice was issued.
     issued_at: Instant,
+    /// The time at which the invoice was paid; absent while it is not paid.
     #[serde(skip_serializing_if = "Option::is_none")]
     paid_at: Option<Instant>,
+    /// The credit notes on the invoice; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     credit_notes: Option<Vec<CreditNote>>,
 }
@@ -63,28 +73,31 @@ impl From<&LoadedInvoice> for InvoiceView {
     }
 }
 
-/// A wallet as it is answered.
+/// The wallet of a user.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WalletView {
+    /// The owner of the wallet.
     user_id: String,
+    /// The balance of the wallet, including the money that is held for prepaid sessions.
     #[schemars(schema_with = "amount_schema")]
     balance: Decimal,
+    /// The currency of all amounts of the wallet (ISO 4217).
     currency: Currency,
-    /// What prepaid sessions hold of the balance, where they do.
+    /// The part of the balance that is held for prepaid sessions; absent if it is zero.
     #[serde(default, skip_serializing_if = "Decimal::is_zero")]
     #[schemars(schema_with = "amount_schema")]
     held: Decimal,
-    /// Which sessions those are.
+    /// The holds, one for each prepaid session; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holds: Vec<HoldView>,
-    /// The entry that a top-up made.
+    /// The ledger entry of the top-up; absent in answers to other actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<EntryView>,
 }
 
 impl WalletView {
-    /// A user's wallet as it is at `now`.
+    /// Builds the view of a wallet as it is at `now`.
     #[must_use]
     pub fn new(wallet: &Wallet, now: Instant) -> Self {
         Self {
@@ -97,22 +110,25 @@ impl WalletView {
         }
     }
 
-    /// With the entry that a top-up made.
+    /// Adds the ledger entry of a top-up.
     #[must_use]
     pub fn with_entry(self, entry: &LedgerEntry) -> Self {
         Self { entry: Some(EntryView::from(entry)), ..self }
     }
 }
 
-/// What is held for a session, as it is answered.
+/// Money that is held for one prepaid session.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldView {
+    /// The session that may spend the money.
     session_id: String,
+    /// The amount that is held.
     #[schemars(schema_with = "amount_schema")]
     amount: Decimal,
+    /// The currency of `amount` (ISO 4217).
     currency: Currency,
-    /// Until when it is held at most.
+    /// The time at which the hold expires. It usually ends earlier, with the session's invoice or failure.
     expires_at: Instant,
 }
 
@@ -127,20 +143,25 @@ impl From<&Hold> for HoldView {
     }
 }
 
-/// An entry of a ledger as it is answered.
+/// An entry of a wallet's ledger.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryView {
+    /// The number of the entry in the ledger, from 1 without gaps.
     sequence: u64,
+    /// The kind of the entry.
     kind: EntryKind,
-    /// Negative for what went out.
+    /// The amount: positive for money received, negative for money spent.
     #[schemars(schema_with = "amount_schema")]
     amount: Decimal,
+    /// The balance of the wallet after this entry.
     #[schemars(schema_with = "amount_schema")]
     balance_after: Decimal,
+    /// The currency of the amounts (ISO 4217).
     currency: Currency,
-    /// Id of the invoice, the credit note or the top-up.
+    /// The id of the invoice, the credit note or the top-up.
     reference: String,
+    /// The time at which the entry was created.
     created_at: Instant,
 }
 

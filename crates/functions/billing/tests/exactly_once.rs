@@ -1,6 +1,6 @@
-//! Random histories of sessions, top-ups, payments and credit notes through the real handlers, with duplicates, in any
-//! order, two at a time, with crashes before and after any call, throttling and lost answers. Whatever happened, once
-//! everything has been delivered successfully at least once, the books are right.
+//! Random histories of sessions, top-ups, payments and credit notes through the real handlers. Deliveries are
+//! duplicated, in any order and two at a time, with crashes before and after any call, throttling and lost answers.
+//! Once everything has been delivered successfully at least once, the books must be correct.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -27,30 +27,30 @@ use serde_json::{Value, json};
 use store::{BillingStore, Client, Db};
 use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, run_in_shares, sdk_config, sqs_event};
 
-/// Cases run on so many threads, each with a `DynamoDB` of its own.
+/// The number of threads on which cases run, each with its own `DynamoDB`.
 const THREADS: u32 = 4;
 const CASES: u32 = 10_000;
 const USERS: u8 = 2;
 
-/// What happens once in the world, however often it is delivered.
+/// Something that happens once in the world, however often it is delivered.
 #[derive(Clone, Debug)]
 enum Step {
     /// A session ended.
     End { user: u8, watt_hours: u32, tariff: u8, status: u8 },
-    /// A user pays in, in cents.
+    /// A user tops up, cents.
     TopUp { user: u8, cents: u32 },
-    /// An administrator credits the session of this step, wholly or some cents of its first line.
+    /// An administrator credits the session of this step: the whole invoice, or some cents of its first line.
     Credit { session: prop::sample::Index, cents: Option<u32> },
-    /// A user pays by hand.
+    /// A user pays an invoice explicitly.
     Pay { session: prop::sample::Index },
 }
 
-/// A delivery of a step, and what happens meanwhile.
+/// A delivery of a step, with the faults of its calls.
 #[derive(Clone, Debug)]
 struct Delivery {
     step: prop::sample::Index,
     faults: BTreeMap<u32, u8>,
-    /// At the same time as the next.
+    /// Whether the delivery is concurrent with the next one.
     together: bool,
 }
 
@@ -82,11 +82,11 @@ fn fault(kind: u8) -> Fault {
     [Fault::CrashBefore, Fault::CrashAfter, Fault::Throttle, Fault::LostAnswer][usize::from(kind)]
 }
 
-/// How many tariffs there are below.
+/// The number of tariffs below.
 const TARIFFS: u8 = 7;
 
-/// Tariffs with one and two rates of VAT, one that costs nothing, bounds with VAT and without, and one whose price
-/// changes at 11:10 in Berlin, after a third of the session.
+/// Returns one of several tariffs: with one and with two rates of VAT, one that costs nothing, with price bounds with
+/// and without VAT, and one whose price changes at 11:10 in Berlin, after a third of the session.
 fn tariff(number: u8) -> Value {
     let component = |kind: &str, price: &str, vat: &str, step: u32| json!({ "type": kind, "price": price, "vat": vat, "step_size": step });
     let energy = || component("ENERGY", "0.333", "19", 1);
@@ -115,7 +115,7 @@ fn tariff(number: u8) -> Value {
     tariff
 }
 
-/// A period as the oracle reads it.
+/// Converts a period to the form that the oracle reads.
 fn metered(period: &EventPeriod) -> oracle::Period {
     let whole = |kilo: Decimal| i64::try_from(kilo * Decimal::ONE_THOUSAND).unwrap();
     oracle::Period {
@@ -127,7 +127,7 @@ fn metered(period: &EventPeriod) -> oracle::Period {
     }
 }
 
-/// An execution environment: the function with its client, whose calls may fail.
+/// An execution environment: the function with a client whose calls may fail.
 struct Process {
     http: FaultyHttp,
     door: Door<Billing>,
@@ -142,8 +142,8 @@ impl Process {
         Self { http, door }
     }
 
-    /// Whether the step was worked off: done, or refused for good. A crash, a reported failure and an unavailable
-    /// table are for a later delivery.
+    /// Returns whether the step is finished: done, or refused for good. After a crash, a reported failure or an
+    /// unavailable table, a later delivery must finish it.
     async fn deliver(&self, payload: &Value, faults: &BTreeMap<u32, u8>) -> bool {
         self.http.plan(faults.iter().map(|(call, kind)| (*call, fault(*kind))).collect());
         match self.http.survive(invoke(&self.door, payload.clone())).await {
@@ -163,11 +163,11 @@ struct World {
     processes: [Process; 2],
 }
 
-/// The steps of a case as payloads, with ids of its own: cases share a database.
+/// The steps of a case as payloads. Each case has its own ids, because cases share a database.
 struct Case {
     id: String,
     ends: Vec<SessionEnded>,
-    /// The tariff of each end, as it was written.
+    /// The tariff of each end, as it was sent.
     tariffs: Vec<Value>,
     top_ups: Vec<(UserId, Decimal)>,
     payloads: Vec<Value>,
@@ -229,7 +229,7 @@ async fn play(world: &World, history: &History) -> Result<(), TestCaseError> {
     let case = Case::new(history);
     let [first, second] = &world.processes;
     let step = |delivery: &Delivery| delivery.step.index(case.payloads.len());
-    // Whether the last delivery of each step worked it off.
+    // Whether the last delivery of each step finished it.
     let mut done = vec![false; case.payloads.len()];
     let mut waiting = history.deliveries.iter();
     while let Some(delivery) = waiting.next() {
@@ -245,19 +245,19 @@ async fn play(world: &World, history: &History) -> Result<(), TestCaseError> {
             None => done[step(delivery)] = work.await,
         }
     }
-    // At least once: what has not been worked off is delivered until it is.
+    // Delivery is at least once: repeat each unfinished step until it is finished.
     for (payload, done) in case.payloads.iter().zip(done) {
         let (mut done, mut tries) = (done, 0);
         while !done {
             done = second.deliver(payload, &BTreeMap::new()).await;
             tries += 1;
-            prop_assert!(tries < 20, "not worked off: {payload}");
+            prop_assert!(tries < 20, "not finished: {payload}");
         }
     }
     audit(world, &case).await
 }
 
-/// What the books must be, read from the table and from what was written over the wire.
+/// Checks the books, read from the table and from what was written over the wire.
 async fn audit(world: &World, case: &Case) -> Result<(), TestCaseError> {
     let written: Vec<Vec<u8>> = world.processes.iter().flat_map(|process| process.http.transactions()).collect();
     let events = events(&written)?;
@@ -273,7 +273,7 @@ async fn audit(world: &World, case: &Case) -> Result<(), TestCaseError> {
         let invoice = &loaded.invoice;
         let bill = &invoice.bill;
         let periods: Vec<oracle::Period> = end.charging_periods.iter().map(metered).collect();
-        // Berlin is an hour ahead in February.
+        // Berlin is one hour ahead of UTC in February.
         let expected = oracle::invoice(tariff, &periods, &|_| 3600, 2);
         if let Err(difference) = expected.check(bill) {
             return Err(TestCaseError::fail(difference));
@@ -316,12 +316,12 @@ async fn audit(world: &World, case: &Case) -> Result<(), TestCaseError> {
         for (sequence, entry) in (1..).zip(&ledger) {
             balance += entry.amount;
             prop_assert_eq!((entry.sequence, entry.balance_after), (sequence, balance));
-            prop_assert!(balance >= Decimal::ZERO, "an overdraft");
+            prop_assert!(balance >= Decimal::ZERO, "the balance is never negative");
         }
         let references: BTreeSet<_> = ledger.iter().map(|entry| (entry.kind as u8, &entry.reference)).collect();
-        prop_assert_eq!(references.len(), ledger.len(), "something was booked twice");
+        prop_assert_eq!(references.len(), ledger.len(), "nothing is booked twice");
         let sum = |kind| ledger.iter().filter(|entry| entry.kind == kind).map(|entry| entry.amount).sum::<Decimal>();
-        prop_assert_eq!(-sum(EntryKind::Invoice), paid, "sum of invoices = sum of debits");
+        prop_assert_eq!(-sum(EntryKind::Invoice), paid, "the sum of the debits is the sum of the paid invoices");
         prop_assert_eq!(sum(EntryKind::CreditNote), refunded);
         prop_assert_eq!(sum(EntryKind::TopUp), topped_up.iter().sum::<Decimal>());
         prop_assert_eq!(ledger.iter().filter(|entry| entry.kind == EntryKind::TopUp).count(), topped_up.len());
@@ -334,13 +334,14 @@ async fn audit(world: &World, case: &Case) -> Result<(), TestCaseError> {
         );
         if let Some(oldest) = waiting.first() {
             let due = world.store.invoice(oldest).await.unwrap().unwrap().invoice.due();
-            prop_assert!(due > balance, "the oldest open invoice, over {due}, could be paid from {balance}");
+            prop_assert!(due > balance, "the oldest open invoice, over {due}, must not be payable from {balance}");
         }
     }
     Ok(())
 }
 
-/// The events in these transactions, each id once, with the invoice that each is about. A line is never written again.
+/// Returns the events in these transactions, each id once, with the invoice of each. Asserts that lines are written
+/// once.
 fn events(transactions: &[Vec<u8>]) -> Result<Vec<(InvoiceId, Event)>, TestCaseError> {
     let mut events = BTreeMap::new();
     for transaction in transactions {
@@ -348,7 +349,10 @@ fn events(transactions: &[Vec<u8>]) -> Result<Vec<(InvoiceId, Event)>, TestCaseE
         for item in transaction["TransactItems"].as_array().unwrap() {
             let written = item.as_object().unwrap().values().next().unwrap();
             let touched = written["Key"]["SK"]["S"].as_str().unwrap_or_default();
-            prop_assert!(!touched.starts_with("LINE#") && !touched.starts_with("ENTRY#"), "{touched} was changed");
+            prop_assert!(
+                !touched.starts_with("LINE#") && !touched.starts_with("ENTRY#"),
+                "{touched} must not be changed"
+            );
             let values =
                 written["Item"].as_object().into_iter().chain(written["ExpressionAttributeValues"].as_object());
             let texts = values.flat_map(|values| values.values()).filter_map(|value| value["S"].as_str());
@@ -370,7 +374,7 @@ fn events(transactions: &[Vec<u8>]) -> Result<Vec<(InvoiceId, Event)>, TestCaseE
 }
 
 #[test]
-fn the_books_are_right_whatever_happens() {
+fn the_books_are_correct_after_any_history() {
     run_in_shares(
         CASES,
         THREADS,
@@ -384,9 +388,10 @@ fn the_books_are_right_whatever_happens() {
     );
 }
 
-/// What a random history meets once in ten thousand: the money comes between billing's look at the wallet and its write.
+/// A race that a random history meets once in ten thousand: money arrives between billing's read of the wallet and its
+/// write.
 #[tokio::test]
-async fn a_top_up_between_the_look_at_the_wallet_and_the_invoice_pays_it() {
+async fn a_top_up_between_the_read_of_the_wallet_and_the_invoice_pays_the_invoice() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let (billing, wallet) = (Process::new(&dynamodb), Process::new(&dynamodb));
     let top_up =
@@ -396,9 +401,10 @@ async fn a_top_up_between_the_look_at_the_wallet_and_the_invoice_pays_it() {
         top_up["idempotencyKey"] = json!(key);
         top_up
     };
-    // The first top-up opens the wallet, the second one finds it: both ways of writing it are raced.
+    // The first top-up creates the wallet and the second one finds it, so that both ways of writing it take part in the
+    // race.
     for (session, key) in [("s-1", "k-1"), ("s-2", "k-2")] {
-        // Two reads, then the transaction.
+        // Hold the third call: two reads, then the transaction.
         billing.http.plan(BTreeMap::from([(2, Fault::Hold)]));
         let payload = sqs_event(&[message(&ended(session, "u-1", 10_000))]);
         let meanwhile = billing.http.while_held(async { wallet.deliver(&keyed(key), &BTreeMap::new()).await });

@@ -1,8 +1,8 @@
-//! Money that is held for prepaid sessions: the rules one by one, and random histories of holds, starts, ends, failures,
-//! top-ups and expiries through the real handlers, with duplicates, in any order, two at a time, with crashes before and
-//! after any call, throttling and lost answers.
+//! Money that is held for prepaid sessions: single rules, and random histories of holds, starts, ends, failures,
+//! top-ups and expiries through the real handlers. Deliveries are duplicated, in any order and two at a time, with
+//! crashes before and after any call, throttling and lost answers.
 //!
-//! `PROPTEST_CASES` sets the number of cases (1,000), `PROPTEST_RNG_SEED` repeats a run; both are printed.
+//! `PROPTEST_CASES` sets the number of cases (1,000), and `PROPTEST_RNG_SEED` repeats a run; both are printed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -30,7 +30,7 @@ use testkit::{
 };
 
 thread_local! {
-    /// How far the clock of this thread's processes is ahead.
+    /// How far the clock of the processes of this thread is ahead.
     static AHEAD: Cell<TimeDelta> = const { Cell::new(TimeDelta::zero()) };
 }
 
@@ -44,7 +44,7 @@ fn system() -> Value {
     json!({ "userId": "system", "role": "SYSTEM" })
 }
 
-/// The end of a session that costs so many cents.
+/// Builds the end of a session that costs this many cents.
 fn costing(session: &str, user: &str, cents: u32, status: SessionStatus) -> SessionEnded {
     SessionEnded { status, ..ended(session, user, cents * 20) }
 }
@@ -73,7 +73,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn what_is_held_is_for_its_session_alone_and_ends_with_its_invoice() {
+async fn a_hold_is_only_for_its_session_and_ends_with_its_invoice() {
     let world = World::new().await;
     world.top_up("u-1", "10.00", "k").await.unwrap();
     let hold = world.hold("u-1", "s-1", json!({ "maxCost": "6.00" })).await.unwrap();
@@ -85,27 +85,28 @@ async fn what_is_held_is_for_its_session_alone_and_ends_with_its_invoice() {
     assert!(expires > now() + TimeDelta::days(7), "{hold}");
     assert_eq!(world.hold("u-1", "s-1", json!({ "maxCost": "6" })).await.unwrap(), hold, "the same hold");
     assert_eq!(error_type(&world.hold("u-1", "s-1", json!({ "maxCost": "5.00" })).await), "ConflictError");
-    // Without a limit all that is left.
+    // Without a limit all available money is held.
     assert_eq!(world.hold("u-1", "s-2", json!({})).await.unwrap()["amount"], "4.00");
     let refused = world.hold("u-1", "s-3", json!({})).await;
     assert_eq!(error_type(&refused), "ConflictError");
     assert!(refused.unwrap_err().1.contains("10.00 are held"));
     assert_eq!((world.balance("u-1").await, world.held("u-1").await), ("10.00".to_owned(), "10.00".to_owned()));
-    // Another session's invoice does not get it.
+    // The invoice of another session cannot use the held money.
     let other = costing("t-1", "u-1", 500, SessionStatus::Completed);
     assert_eq!(world.deliver(&[other]).await, 0);
     assert_eq!(world.status("t-1").await, "OPEN");
     let refused =
         world.act("payInvoice", actor("u-1"), json!({ "invoiceId": world.invoice("t-1").await["invoiceId"] }));
     assert!(refused.await.unwrap_err().1.contains("balance is too low"));
-    // Its own does; what is left of the hold is available again, and not yet enough for what waits.
+    // The session's own invoice can. The rest of the hold becomes available, but does not yet suffice for the open
+    // invoice.
     assert_eq!(world.deliver(&[costing("s-1", "u-1", 550, SessionStatus::Interrupted)]).await, 0);
     assert_eq!((world.status("s-1").await, world.status("t-1").await), ("PAID".to_owned(), "OPEN".to_owned()));
     assert_eq!((world.balance("u-1").await, world.held("u-1").await), ("4.50".to_owned(), "4.00".to_owned()));
-    // A top-up settles from what is available.
+    // A top-up pays open invoices from the available money.
     world.top_up("u-1", "4.00", "k-2").await.unwrap();
     assert_eq!(world.status("t-1").await, "OPEN", "8.50, of which 4.00 are held");
-    // A FAILED session has no invoice; its hold ends, and what waits is paid.
+    // A FAILED session has no invoice. Its hold ends, and the open invoice is paid.
     let failed = costing("s-2", "u-1", 400, SessionStatus::Failed);
     for _ in 0..2 {
         assert_eq!(world.deliver(std::slice::from_ref(&failed)).await, 0);
@@ -115,7 +116,7 @@ async fn what_is_held_is_for_its_session_alone_and_ends_with_its_invoice() {
 }
 
 #[tokio::test]
-async fn a_hold_is_refused_where_nothing_is_available_for_it() {
+async fn a_hold_is_refused_when_no_money_is_available() {
     let world = World::new().await;
     for (role, action) in
         [("USER", "holdFunds"), ("ADMIN", "holdFunds"), ("USER", "releaseFunds"), ("ADMIN", "releaseFunds")]
@@ -137,7 +138,7 @@ async fn a_hold_is_refused_where_nothing_is_available_for_it() {
     assert_eq!(kind, "ValidationError");
     assert!(message.contains("maxCost") && message.contains("0.01"), "{message}");
     assert_eq!(world.hold("u-1", "s-0", json!({ "maxCost": "2.009" })).await.unwrap()["amount"], "2.00");
-    // What is due on open invoices is spoken for; what is due in another currency is not paid from this wallet.
+    // Money due on open invoices is not available. Money due in another currency is not paid from this wallet.
     let mut francs = costing("t-1", "u-1", 300, SessionStatus::Completed);
     francs.tariff.currency = "CHF".parse().unwrap();
     assert_eq!(world.deliver(&[francs, costing("t-2", "u-1", 900, SessionStatus::Completed)]).await, 0);
@@ -146,15 +147,15 @@ async fn a_hold_is_refused_where_nothing_is_available_for_it() {
     assert_eq!(kind, "ConflictError");
     assert!(message.contains("2.00 are held") && message.contains("9.00 are due"), "{message}");
     world.release("u-1", "s-0", json!({})).await.unwrap();
-    assert_eq!(world.status("t-2").await, "PAID", "what is given back pays what waits");
+    assert_eq!(world.status("t-2").await, "PAID", "released money pays open invoices");
     assert_eq!(world.hold("u-1", "s-1", json!({})).await.unwrap()["amount"], "1.00");
 }
 
 #[tokio::test]
-async fn a_hold_that_is_over_does_not_come_back() {
+async fn an_ended_hold_is_not_created_again() {
     let world = World::new().await;
     world.top_up("u-1", "10.00", "k").await.unwrap();
-    // Given back, twice; a late repetition of its request gets nothing, another attempt does.
+    // After two releases, a late repetition of the request gets nothing, but another attempt does.
     world.hold("u-1", "s-1", json!({ "attempt": "a" })).await.unwrap();
     for _ in 0..2 {
         world.release("u-1", "s-1", json!({ "attempt": "a" })).await.unwrap();
@@ -162,24 +163,24 @@ async fn a_hold_that_is_over_does_not_come_back() {
     }
     assert_eq!(error_type(&world.hold("u-1", "s-1", json!({ "attempt": "a" })).await), "ConflictError");
     assert_eq!(world.hold("u-1", "s-1", json!({ "attempt": "b" })).await.unwrap()["amount"], "10.00");
-    // The release that overtakes its request.
+    // A release that overtakes its request.
     world.release("u-1", "s-1", json!({ "attempt": "c" })).await.unwrap();
-    assert_eq!(world.held("u-1").await, "10.00", "another attempt's");
+    assert_eq!(world.held("u-1").await, "10.00", "held by another attempt");
     assert_eq!(error_type(&world.hold("u-1", "s-1", json!({ "attempt": "c" })).await), "ConflictError");
-    // Attempts at one session share one hold; it is given back by the last of them.
+    // Attempts to start one session share one hold. The last of them releases it.
     assert_eq!(world.hold("u-1", "s-1", json!({ "attempt": "d" })).await.unwrap()["amount"], "10.00");
     world.release("u-1", "s-1", json!({ "attempt": "b" })).await.unwrap();
     assert_eq!(world.held("u-1").await, "10.00");
     world.release("u-1", "s-1", json!({ "attempt": "d" })).await.unwrap();
     assert_eq!(world.held("u-1").await, "0.00");
-    // Whoever names no attempt gives up for all of them.
+    // A release without an attempt is for all attempts.
     world.hold("u-1", "s-1", json!({ "attempt": "e" })).await.unwrap();
     world.release("u-1", "s-1", json!({})).await.unwrap();
     assert_eq!(world.held("u-1").await, "0.00");
     for attempt in [json!({ "attempt": "e" }), json!({})] {
         assert_eq!(error_type(&world.hold("u-1", "s-1", attempt).await), "ConflictError");
     }
-    // The end of a session that overtakes a repetition of its hold, or that knew no hold at all.
+    // The end of a session that overtakes a repetition of its hold, or that never had a hold.
     for (session, status) in [("s-2", SessionStatus::Completed), ("s-3", SessionStatus::Failed)] {
         for hold_first in [true, false] {
             let session = format!("{session}-{hold_first}");
@@ -198,7 +199,7 @@ async fn a_hold_that_is_over_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn twenty_holds_at_once_share_what_is_there() {
+async fn twenty_concurrent_holds_share_the_balance() {
     let world = World::new().await;
     world.top_up("u-1", "10.00", "k").await.unwrap();
     let holds = (0..20).map(|n| {
@@ -216,12 +217,12 @@ async fn twenty_holds_at_once_share_what_is_there() {
         };
         amounts.entry(hold["sessionId"].to_string()).or_default().insert(hold["amount"].to_string());
     }
-    assert!(amounts.values().all(|amounts| amounts.len() == 1), "one hold a session: {amounts:?}");
+    assert!(amounts.values().all(|amounts| amounts.len() == 1), "one hold for each session: {amounts:?}");
     assert_eq!((amounts.len(), world.held("u-1").await), (2, "10.00".to_owned()));
 }
 
 #[tokio::test]
-async fn a_hold_counts_for_nothing_once_its_time_is_over() {
+async fn an_expired_hold_has_no_effect() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let process = Process::new(&dynamodb);
     let act = async |action: &str, arguments: Value| {
@@ -233,14 +234,18 @@ async fn a_hold_counts_for_nothing_once_its_time_is_over() {
     let hold = act("holdFunds", json!({ "sessionId": "s-1", "currency": "EUR" })).await.unwrap();
     let expires: Instant = hold["expiresAt"].as_str().unwrap().parse().unwrap();
     let item = dynamodb.items("ev-billing").await.into_iter().find(|item| item.contains_key("expiresAt")).unwrap();
-    assert_eq!(item["expiresAt"].as_n().unwrap(), &expires.timestamp().to_string(), "when DynamoDB deletes the item");
+    assert_eq!(
+        item["expiresAt"].as_n().unwrap(),
+        &expires.timestamp().to_string(),
+        "the time at which DynamoDB deletes the item"
+    );
     AHEAD.set(expires - now() - TimeDelta::minutes(1));
     assert_eq!(error_type(&act("holdFunds", json!({ "sessionId": "s-2", "currency": "EUR" })).await), "ConflictError");
     AHEAD.set(expires - now() + AHEAD.get() + TimeDelta::seconds(1));
     assert_eq!(act("getWallet", json!({})).await.unwrap()["held"], Value::Null);
     let next = act("holdFunds", json!({ "sessionId": "s-2", "currency": "EUR" })).await.unwrap();
     assert_eq!(next["amount"], "10.00");
-    // The session that ends after all takes nothing of what is held for the other one.
+    // A session that ends after its hold expired takes no money that is held for the other session.
     let end = costing("s-1", "u-1", 300, SessionStatus::Completed);
     assert_eq!(invoke(&process.door, sqs_event(&[message(&end)])).await.unwrap()["batchItemFailures"], json!([]));
     let wallet = act("getWallet", json!({})).await.unwrap();
@@ -252,36 +257,36 @@ async fn a_hold_counts_for_nothing_once_its_time_is_over() {
 
 // Random histories.
 
-/// Cases run on so many threads, each with a `DynamoDB` of its own.
+/// The number of threads on which cases run, each with its own `DynamoDB`.
 const THREADS: u32 = 4;
 const CASES: u32 = 1_000;
 const USERS: usize = 2;
-/// Attempts at starting one session.
+/// The number of attempts to start one session.
 const ATTEMPTS: usize = 3;
 
-/// A prepaid session as its user asks for it.
+/// A prepaid session as its user requests it.
 #[derive(Clone, Debug)]
 struct Plan {
     user: usize,
     max_cost: Option<u32>,
-    /// What it costs, % of what was held for it.
+    /// The cost of the session, % of the amount that was held for it.
     share: u32,
     fails: bool,
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// An attempt asks for its session's hold, or a repetition of that request arrives late.
+    /// An attempt requests the hold of its session, or a repetition of that request arrives late.
     Hold {
         session: prop::sample::Index,
         attempt: usize,
     },
-    /// An attempt gives up.
+    /// An attempt is abandoned.
     Release {
         session: prop::sample::Index,
         attempt: usize,
     },
-    /// An attempt that was answered a hold starts the session, unless it has been started.
+    /// An attempt that got a hold starts the session, unless it has already started.
     Start {
         session: prop::sample::Index,
         attempt: usize,
@@ -294,23 +299,23 @@ enum Step {
         user: usize,
         cents: u32,
     },
-    /// A session that is not prepaid ends.
+    /// The end of a session that is not prepaid arrives.
     Other {
         user: usize,
         cents: u32,
     },
-    /// Time passes: messages that are on their way do not live as long, holds may expire.
+    /// Time passes: messages in transit do not live that long, and holds may expire.
     Later {
         days: i64,
     },
 }
 
-/// A step with what happens to the calls it makes.
+/// A step with the faults of its calls.
 #[derive(Clone, Debug)]
 struct Delivery {
     step: Step,
     faults: BTreeMap<u32, u8>,
-    /// At the same time as the next.
+    /// Whether the delivery is concurrent with the next one.
     together: bool,
 }
 
@@ -344,15 +349,15 @@ fn fault(kind: u8) -> Fault {
     [Fault::CrashBefore, Fault::CrashAfter, Fault::Throttle, Fault::LostAnswer][usize::from(kind)]
 }
 
-/// What the caller sees of a delivery.
+/// The result of a delivery that the caller sees.
 enum Seen {
-    /// Nothing for good: the process crashed, or the answer asks for a later try.
+    /// Nothing final: the process crashed, or the answer asks for another attempt.
     Nothing,
     Refusal,
     Answer(Value),
 }
 
-/// An execution environment: the function with its client, whose calls may fail.
+/// An execution environment: the function with a client whose calls may fail.
 struct Process {
     http: FaultyHttp,
     door: Door<Billing>,
@@ -390,14 +395,14 @@ struct Books {
     processes: [Process; 2],
 }
 
-/// A prepaid session as the world knows it.
+/// The state of a prepaid session in the test.
 #[derive(Default)]
 struct Session {
-    /// What each attempt was answered, in this stretch of time.
+    /// The holds that each attempt got, since time last passed.
     held: BTreeMap<usize, (Decimal, Instant)>,
-    /// Attempts whose request has been sent at some time.
+    /// The attempts whose request was ever sent.
     asked: BTreeSet<usize>,
-    /// Attempts that have asked before time passed, so that no repetition is on its way any more.
+    /// The attempts that sent their request before time passed. No repetition of them is in transit any more.
     silent: BTreeSet<usize>,
     given_up: BTreeSet<usize>,
     started: Option<Started>,
@@ -407,23 +412,23 @@ struct Started {
     by: usize,
     amount: Decimal,
     expires_at: Instant,
-    /// Its end has been sent; when the hold had not expired.
+    /// Whether the hold was unexpired when the end of the session was sent; `None` before the end.
     end: Option<bool>,
 }
 
-/// A history that is being played, with ids of its own: cases share a database.
+/// A history in progress. Each case has its own ids, because cases share a database.
 struct Case<'a> {
     id: String,
     books: &'a Books,
     plans: &'a [Plan],
     sessions: Vec<Session>,
-    /// Top-ups and ends of other sessions: they are delivered at least once.
+    /// Top-ups and ends of other sessions. They are delivered at least once.
     facts: Vec<Value>,
     top_ups: Vec<(usize, Decimal)>,
     written: Vec<Vec<u8>>,
 }
 
-/// What is delivered.
+/// The kind of a sent message.
 enum Sent {
     Hold(usize, usize),
     Other,
@@ -458,7 +463,7 @@ impl<'a> Case<'a> {
         command
     }
 
-    /// The end of a started session, whose cost is its share of what was held.
+    /// Builds the end of a started session. Its cost is the planned share of the held amount.
     fn end(&self, session: usize) -> Value {
         let (plan, started) = (&self.plans[session], self.sessions[session].started.as_ref().unwrap());
         let cents = (started.amount * Decimal::from(plan.share)).floor();
@@ -467,7 +472,7 @@ impl<'a> Case<'a> {
         sqs_event(&[message(&end)])
     }
 
-    /// What a step sends, if it can happen now.
+    /// Returns the message of a step, if the step can happen now.
     fn send(&mut self, step: &Step) -> Option<(Value, Sent)> {
         match step {
             Step::Hold { session, attempt } => {
@@ -526,7 +531,7 @@ impl<'a> Case<'a> {
                     session.held.clear();
                     session.silent.append(&mut session.asked.clone());
                     if session.started.is_some() {
-                        // Whoever repeats the request from here on finds the session and asks for no hold.
+                        // From now on a repetition of the start finds the session and requests no hold.
                         session.silent.extend(0..ATTEMPTS);
                     }
                 }
@@ -540,7 +545,7 @@ impl<'a> Case<'a> {
         let amount: Decimal = hold["amount"].as_str().unwrap().parse().unwrap();
         let known = &mut self.sessions[*session];
         if let Some(started) = &known.started {
-            prop_assert_eq!(started.amount, amount, "one session, one hold");
+            prop_assert_eq!(started.amount, amount, "all attempts get the same hold");
         }
         known.held.insert(*attempt, (amount, hold["expiresAt"].as_str().unwrap().parse().unwrap()));
         Ok(())
@@ -550,7 +555,7 @@ impl<'a> Case<'a> {
         self.books.store.wallet(&UserId::new(self.user(user)).unwrap()).await.unwrap()
     }
 
-    /// What must be true at any time: what is promised to running sessions is there, and is held.
+    /// Checks what must be true at any time: the money for running sessions exists and is held.
     async fn check(&self) -> Result<(), TestCaseError> {
         for user in 0..USERS {
             let wallet = self.wallet(user).await;
@@ -576,7 +581,7 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    /// Delivers until it is worked off.
+    /// Delivers a message until it is finished.
     async fn at_least_once(&self, payload: &Value) -> Result<(), TestCaseError> {
         for _ in 0..20 {
             let seen = self.books.processes[1].deliver(payload, &BTreeMap::new()).await;
@@ -584,12 +589,12 @@ impl<'a> Case<'a> {
                 return Ok(());
             }
         }
-        prop_assert!(false, "not worked off: {payload}");
+        prop_assert!(false, "not finished: {payload}");
         Ok(())
     }
 
-    /// Brings everything to its end: sessions that run end, attempts that came to nothing give up, facts arrive; and
-    /// whatever is still on its way arrives last.
+    /// Ends the history: running sessions end, abandoned attempts release their holds, facts arrive, and messages still
+    /// in transit arrive last.
     async fn finish(&mut self) -> Result<(), TestCaseError> {
         for fact in &self.facts {
             self.at_least_once(fact).await?;
@@ -614,7 +619,7 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    /// Whether paying the session's invoice was ever refused.
+    /// Returns whether a payment of the session's invoice was ever refused.
     fn payment_failed(&self, session: &str) -> bool {
         let texts = self.written.iter().map(|body| String::from_utf8_lossy(body));
         texts.into_iter().any(|body| body.contains("PAYMENT_FAILED") && body.contains(session))
@@ -625,7 +630,7 @@ impl<'a> Case<'a> {
         self.books.store.invoice(&id).await.unwrap().map(|loaded| loaded.invoice)
     }
 
-    /// What must be true in the end.
+    /// Checks what must be true in the end.
     async fn audit(&self) -> Result<(), TestCaseError> {
         self.check().await?;
         for (number, (plan, session)) in self.plans.iter().zip(&self.sessions).enumerate() {
@@ -637,24 +642,24 @@ impl<'a> Case<'a> {
             };
             prop_assert_eq!(invoice.is_some(), !plan.fails);
             if let Some(invoice) = invoice.filter(|_| started.end == Some(true)) {
-                prop_assert_eq!(invoice.status, InvoiceStatus::Paid, "what was held paid for it");
-                prop_assert!(!self.payment_failed(&id), "paid only later");
+                prop_assert_eq!(invoice.status, InvoiceStatus::Paid, "the held money pays the invoice");
+                prop_assert!(!self.payment_failed(&id), "the invoice is paid at once");
             }
         }
         for user in 0..USERS {
             let wallet = self.wallet(user).await;
             let balance = wallet.as_ref().map_or(Decimal::ZERO, |wallet| wallet.balance);
             let held = wallet.as_ref().map_or(Decimal::ZERO, |wallet| wallet.held(now()));
-            prop_assert_eq!(held, Decimal::ZERO, "a hold outlives its session: {:?}", wallet);
+            prop_assert_eq!(held, Decimal::ZERO, "no hold outlives its session: {:?}", wallet);
             let user_id = UserId::new(self.user(user)).unwrap();
             let ledger = self.books.store.whole_ledger(&user_id).await.unwrap();
             let (mut sum, mut references) = (Decimal::ZERO, BTreeSet::new());
             for entry in &ledger {
                 sum += entry.amount;
-                prop_assert!(sum >= Decimal::ZERO, "an overdraft");
-                prop_assert!(references.insert(entry.reference.clone()), "booked twice");
+                prop_assert!(sum >= Decimal::ZERO, "the balance is never negative");
+                prop_assert!(references.insert(entry.reference.clone()), "nothing is booked twice");
             }
-            prop_assert_eq!(sum, balance, "sum of the ledger = balance");
+            prop_assert_eq!(sum, balance, "the sum of the ledger is the balance");
             let paid_in: Decimal = self.top_ups.iter().filter(|(whose, _)| *whose == user).map(|(_, a)| *a).sum();
             let spent: Decimal = ledger.iter().map(|entry| entry.amount.min(Decimal::ZERO)).sum();
             prop_assert_eq!(paid_in + spent, balance);
@@ -662,7 +667,7 @@ impl<'a> Case<'a> {
                 self.books.store.open_invoices(&user_id, "EUR".parse().unwrap()).await.unwrap().first()
             {
                 let due = self.books.store.invoice(oldest).await.unwrap().unwrap().invoice.due();
-                prop_assert!(due > balance, "the oldest open invoice, over {due}, could be paid from {balance}");
+                prop_assert!(due > balance, "the oldest open invoice, over {due}, must not be payable from {balance}");
             }
         }
         Ok(())
@@ -676,7 +681,7 @@ async fn play(books: &Books, history: &History) -> Result<(), TestCaseError> {
     let mut waiting = history.deliveries.iter();
     while let Some(delivery) = waiting.next() {
         if let Some((payload, sent)) = case.send(&delivery.step) {
-            // Time does not pass while a message is handled.
+            // Time does not pass while a message is being processed.
             let beside = waiting.clone().next().filter(|other| !matches!(other.step, Step::Later { .. }));
             let beside = beside.filter(|_| delivery.together);
             let beside = beside.and_then(|other| {
@@ -701,7 +706,7 @@ async fn play(books: &Books, history: &History) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn no_cent_is_promised_twice_and_nothing_is_held_for_ever() {
+fn held_money_is_never_spent_twice_and_never_held_forever() {
     run_in_shares(
         CASES,
         THREADS,

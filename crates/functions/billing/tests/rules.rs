@@ -1,4 +1,4 @@
-//! What becomes of sessions' ends, top-ups, payments and credit notes, one by one.
+//! The rules for ends of sessions, top-ups, payments and credit notes, one by one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -20,7 +20,7 @@ fn tariff(json: Value) -> Tariff {
     serde_json::from_value(json).unwrap()
 }
 
-/// Two rates of VAT, and amounts that need rounding.
+/// A tariff with two rates of VAT, and with amounts that need rounding.
 fn two_rates() -> Tariff {
     tariff(json!({ "currency": "EUR", "elements": [{ "price_components": [
         { "type": "FLAT", "price": "1.00", "vat": "7", "step_size": 1 },
@@ -54,7 +54,7 @@ async fn a_session_is_billed_once_and_paid_from_the_wallet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_session_gives_no_invoice_and_an_interrupted_one_is_billed_to_the_last_watt_hour() {
+async fn a_failed_session_is_not_billed_and_an_interrupted_one_is_billed_to_the_watt_hour() {
     let world = World::new().await;
     let failed = SessionEnded { status: SessionStatus::Failed, ..ended("s-1", "u-1", 10_000) };
     let interrupted = SessionEnded { status: SessionStatus::Interrupted, ..ended("s-2", "u-1", 9_999) };
@@ -65,7 +65,7 @@ async fn a_failed_session_gives_no_invoice_and_an_interrupted_one_is_billed_to_t
     let get = json!({ "invoiceId": invoice_id("s-1") });
     assert_eq!(error_type(&world.act("getInvoice", admin(), get).await), "NotFoundError");
     let invoice = world.invoice("s-2").await;
-    // 9.999 kWh at 0.50: 4.9995, rounded half away from zero.
+    // 9.999 kWh at 0.50 are 4.9995, which is rounded half away from zero.
     assert_eq!((&invoice["lines"][0]["quantity"], &invoice["totalInclVat"]), (&json!("9.999"), &json!("5.00")));
     let invoice = world.invoice("s-3").await;
     // 1.00 + 3.33 (of 3.329667) + 0.56 (of 0.555); VAT 0.07 of 1.00 and 0.74 (of 0.7391) of 3.89.
@@ -74,7 +74,7 @@ async fn a_failed_session_gives_no_invoice_and_an_interrupted_one_is_billed_to_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invoice_waits_for_money_and_a_top_up_settles_the_oldest_first() {
+async fn a_top_up_pays_open_invoices_oldest_first() {
     let world = World::new().await;
     for (n, watt_hours) in [(1, 10_000), (2, 4_000), (3, 2_000)] {
         assert_eq!(world.deliver(&[ended(&format!("s-{n}"), "u-1", watt_hours)]).await, 0);
@@ -87,7 +87,7 @@ async fn an_invoice_waits_for_money_and_a_top_up_settles_the_oldest_first() {
         }))
         .await
     };
-    // 4.00 would pay the second and the third, but the first is 5.00.
+    // 4.00 would pay the second and the third invoice, but the first is 5.00.
     let wallet = world.top_up("u-1", "4.00", "k-1").await.unwrap();
     assert_eq!((&wallet["balance"], statuses().await), (&json!("4.00"), vec![json!("OPEN"); 3]));
     let wallet = world.top_up("u-1", "3.50", "k-2").await.unwrap();
@@ -101,12 +101,12 @@ async fn an_invoice_waits_for_money_and_a_top_up_settles_the_oldest_first() {
     assert_eq!(error_type(&refused), "ConflictError");
     assert!(refused.unwrap_err().1.contains("balance is too low"));
     world.top_up("u-1", "1.00", "k-3").await.unwrap();
-    assert_eq!(world.act("payInvoice", actor("u-1"), pay).await.unwrap()["status"], "PAID", "as it is already");
+    assert_eq!(world.act("payInvoice", actor("u-1"), pay).await.unwrap()["status"], "PAID", "it is already paid");
     assert_eq!(world.balance("u-1").await, "0.50");
 }
 
 #[tokio::test]
-async fn a_top_up_settles_hundreds_of_open_invoices_in_few_transactions() {
+async fn a_top_up_pays_hundreds_of_open_invoices_in_few_transactions() {
     let world = World::new().await;
     let ends: Vec<SessionEnded> = (0..200).map(|n| ended(&format!("s-{n}"), "u-1", 1_000)).collect();
     for batch in ends.chunks(10) {
@@ -114,7 +114,7 @@ async fn a_top_up_settles_hundreds_of_open_invoices_in_few_transactions() {
     }
     let changes = async || world.store.wallet(&UserId::new("u-1").unwrap()).await.unwrap().unwrap().version;
     let before = changes().await;
-    // 150 invoices of 0.50, and not quite another one.
+    // Enough for 150 invoices of 0.50, but not for another one.
     let wallet = world.top_up("u-1", "75.40", "k-1").await.unwrap();
     assert_eq!(wallet["balance"], "0.40");
     // The top-up itself, and 150 invoices in transactions of 33.
@@ -136,11 +136,11 @@ async fn a_top_up_settles_hundreds_of_open_invoices_in_few_transactions() {
     };
     assert_eq!((statuses("PAID").await, statuses("OPEN").await), (150, 50));
     let entries = world.store.wallet(&UserId::new("u-1").unwrap()).await.unwrap().unwrap().entries;
-    assert_eq!(entries, 1 + 150, "one debit each");
+    assert_eq!(entries, 1 + 150, "one debit for each invoice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_top_up_is_one_whatever_is_repeated() {
+async fn a_repeated_top_up_is_booked_once() {
     let world = World::new().await;
     let outcomes = join_all((0..50).map(|_| world.top_up("u-1", "10.00", "k"))).await;
     for outcome in &outcomes {
@@ -159,7 +159,7 @@ async fn a_top_up_is_one_whatever_is_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn money_enters_by_staff_and_never_by_a_users_word() {
+async fn only_staff_can_top_up_a_wallet() {
     let world = World::new().await;
     let top_up = |role: &str, user_id: Option<&str>, key: &str| {
         let mut arguments = json!({ "amount": "5.00", "currency": "EUR", "idempotencyKey": key });
@@ -171,7 +171,7 @@ async fn money_enters_by_staff_and_never_by_a_users_word() {
     for named in [None, Some("u-1"), Some("u-2")] {
         let refused = top_up("USER", named, "k").await;
         assert_eq!(error_type(&refused), "ForbiddenError", "{named:?}");
-        assert!(refused.unwrap_err().1.contains("TECH_SUPPORT"), "the refusal says who may");
+        assert!(refused.unwrap_err().1.contains("TECH_SUPPORT"), "the refusal names the roles that may");
     }
     assert_eq!(world.dynamodb.items("ev-billing").await.len(), 0);
     for role in ["TECH_SUPPORT", "ADMIN", "SYSTEM"] {
@@ -181,14 +181,14 @@ async fn money_enters_by_staff_and_never_by_a_users_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wallet_is_in_the_networks_currency_until_money_is_in_it() {
+async fn a_wallet_has_the_currency_of_the_network_until_it_gets_money() {
     let world = World::new().await;
     let in_francs = |session: &str, user: &str| {
         let mut end = ended(session, user, 10_000);
         end.tariff.currency = "CHF".parse().unwrap();
         end
     };
-    // Somebody who has never paid in charges abroad first: the unpaid invoice decides nothing.
+    // A user who has never topped up charges abroad first. The unpaid invoice does not determine the currency.
     assert_eq!(world.deliver(&[in_francs("s-1", "u-1")]).await, 0);
     assert_eq!(world.invoice("s-1").await["status"], "OPEN");
     let wallet = world.act("getWallet", actor("u-1"), json!({})).await.unwrap();
@@ -196,10 +196,10 @@ async fn a_wallet_is_in_the_networks_currency_until_money_is_in_it() {
     assert_eq!(world.top_up("u-1", "20.00", "k").await.unwrap()["currency"], "EUR");
     assert_eq!(world.deliver(&[ended("s-2", "u-1", 10_000)]).await, 0);
     assert_eq!(world.invoice("s-2").await["status"], "PAID");
-    // What is due in francs stays due in francs.
+    // The amount due in francs stays due in francs.
     let pay = world.act("payInvoice", actor("u-1"), json!({ "invoiceId": invoice_id("s-1") })).await;
     assert!(pay.as_ref().unwrap_err().1.contains("another currency"), "{pay:?}");
-    // The first money that comes in decides, and it pays what waited for it.
+    // The first top-up determines the currency, and it pays the open invoice.
     assert_eq!(world.deliver(&[in_francs("s-3", "u-2")]).await, 0);
     let francs = json!({ "userId": "u-2", "amount": "12.00", "currency": "CHF", "idempotencyKey": "k" });
     let wallet = world.act("topUpWallet", admin(), francs).await.unwrap();
@@ -207,9 +207,9 @@ async fn a_wallet_is_in_the_networks_currency_until_money_is_in_it() {
     assert_eq!(error_type(&world.top_up("u-2", "5.00", "k-2").await), "ConflictError");
 }
 
-/// Wallets that an unpaid invoice opened in its own currency, as earlier versions did.
+/// Wallets to which an unpaid invoice gave its own currency, as in earlier versions.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wallet_of_another_currency_that_never_had_money_heals() {
+async fn a_wallet_that_never_had_money_returns_to_the_currency_of_the_network() {
     let world = World::new().await;
     assert_eq!(world.deliver(&[ended("s-1", "u-1", 10_000)]).await, 0);
     let update = world.dynamodb.client().update_item().table_name("ev-billing");
@@ -233,7 +233,7 @@ async fn currencies_are_never_converted() {
     assert_eq!((&invoice["status"], &invoice["currency"]), (&json!("OPEN"), &json!("CHF")));
     let refused = world.act("payInvoice", actor("u-1"), json!({ "invoiceId": invoice_id("s-1") })).await;
     assert!(refused.unwrap_err().1.contains("another currency"));
-    // It does not stand in the way of those that can be paid.
+    // It does not block invoices that can be paid.
     assert_eq!(world.deliver(&[ended("s-2", "u-1", 300_000)]).await, 0);
     assert_eq!(world.invoice("s-2").await["status"], "OPEN");
     assert_eq!(world.top_up("u-1", "50.00", "k-2").await.unwrap()["balance"], "0.00");
@@ -263,13 +263,13 @@ async fn credit_notes_add_up_to_their_invoice_to_the_cent() {
         (&note["totalExclVat"], &note["totalInclVat"], &note["refunded"]),
         (&json!("1.11"), &json!("1.32"), &json!("1.32"))
     );
-    assert_eq!(credit(part).await.unwrap(), note, "the same key is the same note");
+    assert_eq!(credit(part).await.unwrap(), note, "the same key gives the same note");
     for other in
         [json!({}), json!({ "lines": [{ "line": 2 }] }), json!({ "lines": [{ "line": 2, "netAmount": "1.12" }] })]
     {
         let mut other = other;
         other["idempotencyKey"] = json!("c-1");
-        assert_eq!(error_type(&credit(other).await), "ConflictError", "the same key, another request");
+        assert_eq!(error_type(&credit(other).await), "ConflictError", "the same key with another request");
     }
     assert_eq!(world.balance("u-1").await, "15.62");
     for (lines, field) in [
@@ -310,7 +310,7 @@ async fn crediting_an_unpaid_invoice_moves_no_money() {
     assert_eq!((&note["refunded"], &world.invoice("s-1").await["due"]), (&json!("0.00"), &json!("3.00")));
     credit("s-2", Value::Null).await.unwrap();
     assert_eq!(world.invoice("s-2").await["status"], "CREDITED");
-    assert_eq!(world.top_up("u-1", "10.00", "k").await.unwrap()["balance"], "7.00", "what was due of s-1");
+    assert_eq!(world.top_up("u-1", "10.00", "k").await.unwrap()["balance"], "7.00", "the amount due for s-1");
     let pay = world.act("payInvoice", actor("u-1"), json!({ "invoiceId": invoice_id("s-2") })).await;
     assert_eq!(error_type(&pay), "ConflictError");
     let rest = credit("s-1", Value::Null).await.unwrap();
@@ -318,7 +318,7 @@ async fn crediting_an_unpaid_invoice_moves_no_money() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_credit_note_refunds_pays_what_waits() {
+async fn the_refund_of_a_credit_note_pays_open_invoices() {
     let world = World::new().await;
     world.top_up("u-1", "5.00", "k").await.unwrap();
     for (session, watt_hours) in [("s-1", 10_000), ("s-2", 6_000)] {
@@ -334,7 +334,7 @@ async fn what_a_credit_note_refunds_pays_what_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_see_their_own_and_staff_sees_all() {
+async fn users_see_their_own_invoices_and_staff_see_all() {
     let world = World::new().await;
     world.top_up("u-1", "100.00", "k").await.unwrap();
     for n in 0..5 {
@@ -359,7 +359,7 @@ async fn users_see_their_own_and_staff_sees_all() {
         assert_eq!(error_type(&world.act(action, actor("u-1"), arguments).await), "ForbiddenError", "{action}");
     }
     assert_eq!(error_type(&world.act("listInvoices", admin(), json!({})).await), "ValidationError");
-    // Page by page, newest first, every invoice once, each with its lines.
+    // Page by page, newest first, each invoice once with its lines.
     let (mut seen, mut token) = (Vec::new(), Value::Null);
     loop {
         let mut arguments = json!({ "limit": 2 });
@@ -384,7 +384,7 @@ async fn users_see_their_own_and_staff_sees_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_billed_is_refused_with_the_reason_and_nothing_is_written() {
+async fn an_end_that_cannot_be_billed_is_refused_with_the_reason_and_writes_nothing() {
     let world = World::new().await;
     let good = ended("s-1", "u-1", 10_000);
     let with = |change: &dyn Fn(&mut SessionEnded)| {
@@ -400,7 +400,7 @@ async fn what_cannot_be_billed_is_refused_with_the_reason_and_nothing_is_written
         with(&|end| end.tariff.elements.clear()),
         with(&|end| end.tariff.elements[0].price_components[0].price = rust_decimal::Decimal::NEGATIVE_ONE),
         with(&|end| end.charging_periods.clear()),
-        // What would overflow the price engine, or keep it busy for hours.
+        // Values that would overflow the price engine, or keep it busy for hours.
         with(&|end| {
             end.energy_kwh = rust_decimal::Decimal::MAX;
             end.charging_periods[0].energy_kwh = rust_decimal::Decimal::MAX;
@@ -415,7 +415,7 @@ async fn what_cannot_be_billed_is_refused_with_the_reason_and_nothing_is_written
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn fifty_deliveries_and_fifty_top_ups_at_once() {
+async fn fifty_concurrent_deliveries_and_fifty_concurrent_top_ups_are_booked_once_each() {
     let world = World::new().await;
     let deliveries = join_all((0..50).map(|n| {
         let world = &world;

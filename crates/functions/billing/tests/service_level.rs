@@ -1,4 +1,5 @@
-//! How long after it happened an event was handled, as the real binary reports it; and when what failed comes again.
+//! The service level: the real binary reports how old events are when they are processed, and failed messages are
+//! delivered again with growing delays.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -14,7 +15,7 @@ use lambda_kit::{Clock, Door, Redelivery};
 use serde_json::{Value, json};
 use testkit::{EmbeddedDynamoDb, FakeAws, RuntimeApi, invoke, sdk_config, sqs_event};
 
-/// The end of a session so long ago.
+/// Builds the end of a session that ended this long ago.
 fn ended_before(session: &str, ago: Duration) -> SessionEnded {
     let ended_at = ((Clock::SYSTEM.0)() - ago).trunc_subsecs(3);
     let mut end = ended(session, "u-1", 10_000);
@@ -24,7 +25,7 @@ fn ended_before(session: &str, ago: Duration) -> SessionEnded {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_binary_reports_the_age_of_each_event_and_whether_it_was_late() {
+async fn the_binary_reports_the_age_and_lateness_of_each_event() {
     let (dynamodb, aws, api) = (
         EmbeddedDynamoDb::start().await,
         FakeAws::start(|_, _| (200, "{}".to_owned())).await,
@@ -59,16 +60,16 @@ async fn the_binary_reports_the_age_of_each_event_and_whether_it_was_late() {
     let age = |index: usize| metrics[index]["EventAge"][0].as_f64().unwrap();
     assert!(age(0) < 60_000.0 && (300_000.0..360_000.0).contains(&age(1)), "{metrics:?}");
     let late: Vec<_> = metrics.iter().map(|line| line["EventsLate"][0].as_f64().unwrap()).collect();
-    assert_eq!(late, [0.0, 1.0, 1.0], "in time; handled too late; not handled");
+    assert_eq!(late, [0.0, 1.0, 1.0], "in time; processed too late; not processed");
     assert_eq!(metrics[2]["MessagesFailed"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_failed_comes_again_later_every_time() {
+async fn failed_messages_are_delivered_again_with_growing_delays() {
     let world = World::new().await;
     let sqs = FakeAws::start(|_, _| (200, "{}".to_owned())).await;
     let redelivery = Redelivery::new(&sdk_config(&sqs.endpoint()), "http://queue".to_owned());
-    // Nobody listens where its table should be.
+    // Nothing listens at the endpoint of the table.
     let nowhere = store::BillingStore::new(store::Db::new(EmbeddedDynamoDb::client_at(testkit::NOWHERE)), "ev-billing");
     let door = Door::new(Billing::new(nowhere, "EUR".parse().unwrap(), redelivery), Clock::SYSTEM);
     for receives in ["1", "2", "3", "4"] {
@@ -82,6 +83,6 @@ async fn what_failed_comes_again_later_every_time() {
     let calls: Vec<Value> = sqs.calls().iter().map(|call| serde_json::from_str(&call.body).unwrap()).collect();
     let mut seconds: Vec<i64> = calls.iter().map(|call| call["VisibilityTimeout"].as_i64().unwrap()).collect();
     seconds.sort_unstable();
-    assert_eq!(seconds, [1, 1, 1, 1, 15, 45, 135, 405], "what no delivery can handle need not wait");
+    assert_eq!(seconds, [1, 1, 1, 1, 15, 45, 135, 405], "a message that no delivery can process is not delayed");
     assert_eq!(world.dynamodb.items("ev-billing").await.len(), 0);
 }

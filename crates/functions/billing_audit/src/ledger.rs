@@ -1,35 +1,36 @@
-//! Whether a wallet's ledger leads to its balance, followed from the newest entry to the first, a page at a time.
+//! The check that a wallet's ledger adds up to its balance.
 //!
-//! Entries are only ever added, and each with its wallet in one transaction. So what a wallet was at any time says which
-//! entries there must be, whatever is booked while they are read.
+//! The check follows the ledger from the newest entry to the first, one page at a time. Entries are only ever added,
+//! and each is written in one transaction with its wallet. Therefore the state of a wallet at any time determines which
+//! entries must exist, even if more entries are booked while the check reads.
 
 use domain::billing::{LedgerEntry, Wallet};
 use domain::id::UserId;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-/// A ledger that is followed: the next entry must have this number, and this balance with it.
+/// The state of a check: the number and balance that the next entry must have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerCheck {
-    /// Whose ledger it is.
+    /// The owner of the wallet.
     pub user_id: UserId,
-    /// Number of the next entry; 0 after the first one.
+    /// The number of the next entry, counting down; 0 after entry 1.
     pub sequence: u64,
-    /// The balance after that entry, as the wallet or the entry behind it says.
+    /// The balance after that entry, as computed from the wallet or from the entry that follows it in the ledger.
     pub balance: Decimal,
 }
 
 impl LedgerCheck {
-    /// The beginning: what the wallet says.
+    /// Starts a check with the number of entries and the balance of the wallet.
     pub fn of(wallet: &Wallet) -> Self {
         Self { user_id: wallet.user_id.clone(), sequence: wallet.entries, balance: wallet.balance }
     }
 
-    /// Follows entries, newest first. Those that were booked after the wallet was read are passed over.
+    /// Checks entries, newest first. Entries booked after the wallet was read are skipped.
     ///
     /// # Errors
-    /// Why the ledger is not right.
+    /// A description of the defect when the entries do not match.
     pub fn follow(&mut self, entries: &[LedgerEntry]) -> Result<(), String> {
         let known = self.sequence;
         for entry in entries.iter().skip_while(|entry| entry.sequence > known) {
@@ -46,10 +47,10 @@ impl LedgerCheck {
         Ok(())
     }
 
-    /// Whether the ledger, of which there are no more entries, was followed to its first one.
+    /// Ends a check after the last page: the ledger must have been followed to entry 1 and to a balance of zero.
     ///
     /// # Errors
-    /// Why the ledger is not right.
+    /// A description of the defect when it was not.
     pub fn finish(&self) -> Result<(), String> {
         if self.sequence > 0 {
             return Err(format!("entry {} of its ledger is missing", self.sequence));
@@ -71,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// A ledger of these amounts, newest first, and its wallet.
+    /// Builds the ledger of these amounts, newest entry first, and its wallet.
     fn ledger(amounts: &[i64]) -> (Wallet, Vec<LedgerEntry>) {
         let user_id = UserId::new("u").unwrap();
         let mut wallet = Wallet::open(user_id, "EUR".parse().unwrap(), domain::Instant::UNIX_EPOCH);
@@ -107,9 +108,9 @@ mod tests {
     proptest! {
         #![proptest_config(seeded(500))]
 
-        /// A right ledger is found right, whatever the pages, and even as more is booked; any one change is found.
+        /// A correct ledger passes for every page size, even if more entries are booked; any single change is detected.
         #[test]
-        fn any_change_is_found(
+        fn correct_ledgers_pass_and_any_single_change_is_detected(
             amounts in prop::collection::vec(-500..500i64, 1..30),
             (page, booked, at, by) in (1..8usize, 0..4usize, any::<prop::sample::Index>(), 1..100i64)
         ) {
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wallet_without_entries_is_empty() {
+    fn a_wallet_without_entries_must_have_a_zero_balance() {
         let (mut wallet, _) = ledger(&[]);
         assert_eq!(check(&wallet, &[], 1), Ok(()));
         wallet.balance = Decimal::ONE;

@@ -1,8 +1,8 @@
-//! Looks daily whether the books are right, and reports what is not.
+//! The `billing_audit` Lambda: compares sessions, invoices and wallets every day and reports defects.
 //!
-//! It reads both contexts' tables, which nobody else does, because it compares them; it writes neither. It reads a page
-//! at a time and reports what it finds at once. What is left when its time runs out it hands to another invocation of
-//! itself, so that no size is too large.
+//! The audit is the only function that reads both the session table and the billing table, because it compares them. It
+//! writes neither. It reads one page at a time and reports the defects of a page at once. If time runs out, it invokes
+//! itself again for the rest, so that it can audit any amount of data.
 
 mod ledger;
 mod task;
@@ -26,70 +26,73 @@ use serde_json::{Value, json};
 use store::{BillingStore, InvoiceFilter, PageRequest, SessionFilter, SessionStore, StoreError};
 use task::{Task, Tasks};
 
-/// How far back a scheduled audit looks: a run that fails is made up for by the next six.
+/// The window of a scheduled audit. Because it is seven days, the next six audits make up for one that fails.
 const WINDOW: TimeDelta = TimeDelta::days(7);
-/// What ended less than this ago may still be on its way to its invoice.
+/// Sessions that ended less than this ago are not audited: their invoices may not have been issued yet.
 const GRACE: TimeDelta = TimeDelta::minutes(15);
-/// Sessions, invoices and wallets of a page.
+/// The number of sessions, invoices or wallets on a page.
 const PAGE: usize = 100;
-/// Entries of a page of a ledger.
+/// The number of ledger entries on a page.
 const LEDGER_PAGE: usize = 500;
-/// Pages read at the same time.
+/// How many pages are audited concurrently.
 const PARALLEL_PAGES: usize = 8;
-/// Payments looked up, and defects reported, at the same time for a page.
+/// How many payments are looked up, and how many defects are reported, concurrently for one page.
 const PARALLEL: usize = 16;
-/// Kept back from the invocation's time: for the pages under way, slow as they may be, and for handing on.
+/// The part of the invocation's time that is reserved for slow pages that are still being read, and for passing on the
+/// rest.
 const RESERVE: Duration = Duration::from_secs(30);
 
-/// What is to be audited. Without anything the last week, up to a quarter of an hour ago.
+/// Arguments of an audit. By default it covers the seven days up to 15 minutes ago.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Audit {
-    /// Sessions that ended and invoices that were issued from here …
+    /// The start of the window: audit sessions that ended and invoices that were issued at this time or later. The
+    /// default is seven days before `to`.
     #[serde(default)]
     pub from: Option<Instant>,
-    /// … to here.
+    /// The end of the window. The default is 15 minutes ago.
     #[serde(default)]
     pub to: Option<Instant>,
-    /// What is left: the `nextToken` of an audit that ran out of time.
+    /// The `nextToken` of an audit that ran out of time: audit the rest of it.
     #[serde(default)]
     #[schemars(length(max = 200_000))]
     pub next_token: Option<String>,
-    /// Whether an audit that runs out of time has itself invoked again, as a scheduled one does.
+    /// Whether the audit invokes itself again if it runs out of time, as a scheduled audit does. The default is false.
     #[serde(default)]
     pub goes_on: bool,
 }
 
-/// What an audit found, or as much of it as there was time for.
+/// The result of an audit, or of the part for which there was time.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditAnswer {
-    /// From here …
+    /// The start of the audited window.
     pub from: Instant,
-    /// … to here.
+    /// The end of the audited window.
     pub to: Instant,
-    /// Ended sessions looked at.
+    /// The number of audited sessions.
     pub sessions: usize,
-    /// Invoices looked at.
+    /// The number of audited invoices.
     pub invoices: usize,
-    /// Wallets looked at.
+    /// The number of audited wallets.
     pub wallets: usize,
-    /// What is wrong.
+    /// The defects that were found.
     pub defects: Vec<Defect>,
-    /// What is left, where time ran out or a page could not be read: opaque.
+    /// An opaque token for auditing the rest; absent if everything was audited. There is a rest if time ran out or a
+    /// page could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
 }
 
-/// Something wrong in the books.
+/// A defect in the books.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Defect {
-    /// What kind.
+    /// The kind of the defect.
     pub kind: DefectKind,
-    /// Id of the session, the invoice or the wallet's user.
+    /// The id of the session, of the invoice or of the wallet's owner.
     pub subject: String,
-    /// What exactly.
+    /// A description of the defect.
     pub message: String,
 }
 
@@ -99,21 +102,21 @@ pub struct Defect {
 pub enum DefectKind {
     /// A billable session ended and has no invoice.
     SessionWithoutInvoice,
-    /// There is no billable session behind an invoice.
+    /// An invoice bills a session that does not exist or is not billable.
     InvoiceWithoutSession,
-    /// A paid invoice and the ledger do not agree.
+    /// An invoice is paid, but the ledger has no matching debit.
     PaymentWithoutDebit,
-    /// A wallet's ledger does not add up to its balance.
+    /// The ledger of a wallet does not add up to the balance.
     LedgerMismatch,
 }
 
-/// The function.
+/// The `billing_audit` function.
 #[derive(Debug)]
 pub struct BillingAudit {
     sessions: SessionStore,
     billing: BillingStore,
     notifications: Peer,
-    /// This function.
+    /// This function, invoked again if time runs out.
     itself: Peer,
 }
 
@@ -135,7 +138,7 @@ impl Function for BillingAudit {
 }
 
 impl BillingAudit {
-    /// Over these tables; what is wrong is reported to `notifications`, and `itself` goes on where time runs out.
+    /// Creates the function. It reports defects to `notifications`, and invokes `itself` again if time runs out.
     #[must_use]
     pub fn new(sessions: SessionStore, billing: BillingStore, notifications: Peer, itself: Peer) -> Self {
         Self { sessions, billing, notifications, itself }
@@ -149,18 +152,19 @@ impl BillingAudit {
         Answer::ok(answer)
     }
 
-    /// Hands what is left to another invocation.
+    /// Invokes this function again for the rest of an audit, if there is one.
     async fn go_on(&self, answer: &AuditAnswer, context: &Context) -> Result<(), Failure> {
         let Some(token) = &answer.next_token else { return Ok(()) };
         let rest = json!({ "from": answer.from, "to": answer.to, "nextToken": token, "goesOn": true });
         self.itself.command_later("audit", rest, &context.correlation_id).await
     }
 
-    /// Audits as much as there is time for, but at least a page, reports every defect, and answers them.
+    /// Audits as much as time allows, but at least one page, and reports every defect.
     ///
     /// # Errors
-    /// A validation failure for a window that is none; the first failure when not one page could be looked at, because
-    /// a table or the notifications cannot be reached. Nothing is lost by an error: the same audit again does the same.
+    /// [`Code::Validation`](lambda_kit::Code::Validation) when `from` is after `to` or the token is not one of an
+    /// audit. When no page at all could be audited, the first failure, e.g. because a table or the notifications cannot
+    /// be reached. Nothing is lost by an error: the same audit can be repeated.
     pub async fn audit(&self, audit: &Audit, context: &Context) -> Result<AuditAnswer, Failure> {
         let watch = Stopwatch::now();
         let to = audit.to.unwrap_or(context.now - GRACE);
@@ -180,8 +184,8 @@ impl BillingAudit {
         Ok(answer)
     }
 
-    /// Works off tasks, some at a time, while there is time. A task that fails is left for last: one page that cannot be
-    /// read must not keep the others from being looked at.
+    /// Runs tasks concurrently while there is time. A task that fails moves to the end of the queue, so that one
+    /// unreadable page does not keep the other pages from being audited.
     async fn work(
         &self,
         tasks: &mut Tasks,
@@ -226,7 +230,7 @@ impl BillingAudit {
         }
     }
 
-    /// Looks at the page of a task and reports its defects.
+    /// Audits the page of a task and reports its defects.
     async fn look(&self, task: &Task, context: &Context) -> Result<Found, Failure> {
         let found = match task.clone() {
             Task::Sessions { status, from, to, token } => self.look_at_sessions(status, (from, to), token).await?,
@@ -285,7 +289,7 @@ impl BillingAudit {
         Ok(Found { invoices: page.items.len(), defects, rest: next.into_iter().collect(), ..Found::default() })
     }
 
-    /// Invoices behind which there is no billable session.
+    /// Returns a defect for each invoice without a billable session.
     async fn unfounded(&self, invoices: &[Invoice]) -> Result<Vec<Defect>, Failure> {
         let ids: Vec<SessionId> = invoices.iter().map(|invoice| invoice.session_id.clone()).collect();
         let ended = self.sessions.billable(&ids).await?;
@@ -301,7 +305,7 @@ impl BillingAudit {
         Ok(defects.collect())
     }
 
-    /// Paid invoices whose debit is missing, or is another one's.
+    /// Returns a defect for each paid invoice whose debit is missing or does not match.
     async fn undebited(&self, invoices: &[Invoice]) -> Result<Vec<Defect>, Failure> {
         let checked = stream::iter(invoices.to_vec()).map(|invoice| async move { self.check_payment(&invoice).await });
         let found: Vec<Option<Defect>> = checked.buffered(PARALLEL).try_collect().await?;
@@ -341,11 +345,11 @@ impl BillingAudit {
         let first = token.is_none();
         let page = self.billing.ledger(&check.user_id, &PageRequest { limit: LEDGER_PAGE, next_token: token }).await;
         let page = match page {
-            // An entry that cannot be read is a defect of the books, not of the audit.
+            // An entry that cannot be parsed is a defect of the books, not of the audit.
             Err(error @ StoreError::Corrupt { .. }) => return Ok(Found::mismatch(&check, &error.to_string())),
             page => page?,
         };
-        // Entries that were booked since the wallet was read are right, as long as the wallet knows of them now.
+        // Entries booked after the wallet was read are correct as long as the current wallet counts them.
         let newest = page.items.first().map_or(0, |entry| entry.sequence);
         if first && newest > check.sequence {
             let known = self.billing.wallet(&check.user_id).await?.map_or(0, |wallet| wallet.entries);
@@ -363,7 +367,7 @@ impl BillingAudit {
         Ok(Found { rest: next.into_iter().collect(), ..Found::default() })
     }
 
-    /// Tells the operators, once for each defect, however often it is found.
+    /// Notifies the operators. However often a defect is found, they are notified of it once.
     async fn report(&self, defect: &Defect, context: &Context) -> Result<(), Failure> {
         let notify = json!({
             "level": "CRITICAL", "service": Self::NAME, "message": defect.message,
@@ -373,14 +377,14 @@ impl BillingAudit {
     }
 }
 
-/// What a page showed.
+/// The result of auditing one page.
 #[derive(Debug, Default)]
 struct Found {
     sessions: usize,
     invoices: usize,
     wallets: usize,
     defects: Vec<Defect>,
-    /// What is to be looked at next because of it.
+    /// The tasks that follow from this page.
     rest: Vec<Task>,
 }
 

@@ -1,4 +1,4 @@
-//! What an audit still has to look at, a page at a time: the queue is all that one invocation hands to the next.
+//! The tasks of an audit, one page each. The queue of tasks is all that one invocation passes to the next.
 
 use chrono::TimeDelta;
 use domain::Instant;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::LedgerCheck;
 
-/// Parts of the window whose pages are read side by side.
+/// The number of slices into which the window is divided. Their pages are read concurrently.
 const SLICES: i32 = 8;
-/// A shorter part is not worth its own pages.
+/// The minimum length of a slice. Shorter slices are not worth separate pages.
 const SHORTEST_SLICE: TimeDelta = TimeDelta::minutes(1);
 
-/// A page that is to be read. `token` is of the page before; none for the first.
+/// A page to audit. `token` is the token of the previous page, or `None` for the first page.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "camelCase")]
 pub enum Task {
@@ -22,18 +22,18 @@ pub enum Task {
     Sessions { status: SessionStatus, from: Instant, to: Instant, token: Option<String> },
     /// Invoices that were issued within a slice of the window.
     Invoices { status: InvoiceStatus, from: Instant, to: Instant, token: Option<String> },
-    /// Wallets, whatever the window.
+    /// Wallets. The window does not apply to them.
     Wallets { token: Option<String> },
     /// The ledger of one wallet.
     Ledger { check: LedgerCheck, token: Option<String> },
 }
 
-/// Tasks, the next one at the end.
+/// The queue of tasks. The next task is the last element.
 #[derive(Debug)]
 pub struct Tasks(Vec<Task>);
 
 impl Tasks {
-    /// Everything there is to an audit of the window.
+    /// Creates all tasks for an audit of the window.
     pub fn of(from: Instant, to: Instant) -> Self {
         let mut tasks = vec![Task::Wallets { token: None }];
         for (from, to) in slices(from, to) {
@@ -45,42 +45,43 @@ impl Tasks {
         Self(tasks)
     }
 
-    /// The tasks that an earlier invocation left.
+    /// Parses the token of an earlier invocation.
     ///
     /// # Errors
-    /// A validation failure for a text that no audit made.
+    /// [`Code::Validation`](lambda_kit::Code::Validation) when the text is not a token of an audit.
     pub fn parse(token: &str) -> Result<Self, Failure> {
         let wrong = |_| Failure::invalid("nextToken", "must be the nextToken of an audit");
         serde_json::from_str(token).map(Self).map_err(wrong)
     }
 
-    /// The inverse of [`Self::parse`]; none when nothing is left.
+    /// Serializes the tasks into a token. It is the inverse of [`Self::parse`], and `None` if no task is left.
     ///
     /// # Errors
-    /// Internal when they cannot be written as JSON.
+    /// [`Code::Internal`](lambda_kit::Code::Internal) when the tasks cannot be serialized.
     pub fn token(&self) -> Result<Option<String>, Failure> {
         let text = (!self.0.is_empty()).then(|| serde_json::to_string(&self.0));
         text.transpose().map_err(Failure::internal)
     }
 
-    /// The next task.
+    /// Removes and returns the next task.
     pub fn next(&mut self) -> Option<Task> {
         self.0.pop()
     }
 
-    /// Puts what a task leads to before everything else, so that no more is begun than is worked on: the queue stays short.
+    /// Puts follow-up tasks at the front of the queue. Started work is finished first, which keeps the queue short.
     pub fn go_on_with(&mut self, tasks: Vec<Task>) {
         self.0.extend(tasks.into_iter().rev());
     }
 
-    /// Puts tasks behind everything else.
+    /// Puts tasks at the end of the queue.
     pub fn leave_for_last(&mut self, mut tasks: Vec<Task>) {
         tasks.append(&mut self.0);
         self.0 = tasks;
     }
 }
 
-/// The window in parts, which meet at whole milliseconds: that is how times are stored.
+/// Divides the window into slices. A slice starts one millisecond after the end of the one before, because stored times
+/// have whole milliseconds.
 fn slices(from: Instant, to: Instant) -> Vec<(Instant, Instant)> {
     let length = (to - from) / SLICES;
     if length < SHORTEST_SLICE {
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_make_up_the_window_and_share_nothing() {
+    fn slices_cover_the_window_without_overlap() {
         for length in [0, 1, 59_999, 8 * 60_000 - 1, 8 * 60_000, 8 * 60_000 + 7, 604_800_000] {
             let slices = slices(at(5), at(5 + length));
             assert_eq!(slices.len(), if length < 480_000 { 1 } else { 8 }, "{length}");

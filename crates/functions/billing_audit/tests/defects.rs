@@ -1,4 +1,4 @@
-//! Each defect of the books, planted: the audit finds it, says what it is, and the operators are told once.
+//! Defects planted in the books. The audit must find and describe each one, and notify the operators once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -25,7 +25,7 @@ async fn each_planted_defect_is_found_and_reported_once() {
 
     world.delete("ev-billing", invoice(&sessions[0]), "METADATA").await;
     world.delete("ev-sessions", format!("SESSION#{}", sessions[1]), "METADATA").await;
-    // A debit that is another's; a balance, an entry and a gap that do not add up.
+    // A debit that refers to something else; a balance, an entry and a gap that do not add up.
     world.set("WALLET#u-3".to_owned(), "ENTRY#000000000002", "reference", AttributeValue::S("other".to_owned())).await;
     world.set("WALLET#u-4".to_owned(), "BALANCE", "balance", AttributeValue::S("15.01".to_owned())).await;
     world.set("WALLET#u-5".to_owned(), "ENTRY#000000000001", "amount", AttributeValue::S("21.00".to_owned())).await;
@@ -50,7 +50,7 @@ async fn each_planted_defect_is_found_and_reported_once() {
     ];
     expected.sort_unstable();
     assert_eq!(kinds, expected, "{found}");
-    assert_eq!(world.sns.calls().len(), 6, "each was published to the operators");
+    assert_eq!(world.sns.calls().len(), 6, "each defect was published to the operators");
     world.audit().await;
     assert_eq!(world.sns.calls().len(), 6, "once");
     let logs = world.dynamodb.items("ev-error-logs").await;
@@ -59,7 +59,7 @@ async fn each_planted_defect_is_found_and_reported_once() {
 }
 
 #[tokio::test]
-async fn a_window_that_is_none_is_refused_and_a_schedule_needs_none() {
+async fn an_inverted_window_is_refused_and_a_scheduled_audit_needs_no_window() {
     let world = World::new().await;
     let (kind, message) = invoke(&world.audit, json!({ "from": "2026-02-22T10:00:00Z", "to": "2026-02-21T10:00:00Z" }))
         .await
@@ -74,9 +74,9 @@ async fn a_window_that_is_none_is_refused_and_a_schedule_needs_none() {
     assert_eq!((&answer["defects"], &answer["wallets"]), (&json!([]), &json!(0)));
 }
 
-/// More entries than the wallet counts, and an entry that nobody can read.
+/// The ledger has more entries than the wallet counts, or an entry that cannot be parsed.
 #[tokio::test]
-async fn entries_beyond_the_wallet_and_unreadable_ones_are_defects() {
+async fn uncounted_and_unreadable_entries_are_defects() {
     let world = World::new().await;
     for user in ["u-1", "u-2", "u-3"] {
         world.top_up(user).await;

@@ -1,4 +1,4 @@
-//! An audit that is interrupted, however often and wherever, finds what an uninterrupted one finds.
+//! An audit that is interrupted at any point and any number of times finds the same defects as an uninterrupted one.
 //!
 //! `PROPTEST_RNG_SEED` repeats a run; the seed is printed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 use store::{BillingStore, Client, Db, SessionStore};
 use testkit::{FakeAws, Fault, FaultyHttp, sdk_config, seeded};
 
-/// More than two pages of everything.
+/// More than two pages of each kind.
 const USERS: usize = 230;
 /// More than four pages of one ledger.
 const ENTRIES: usize = 2_200;
 const CASES: u32 = 12;
 
-/// An execution environment that may die; what it tells others is recorded.
+/// An execution environment that may die. Its calls to other functions are recorded.
 struct Process {
     audit: BillingAudit,
     http: FaultyHttp,
@@ -44,7 +44,7 @@ impl Process {
         Self { audit, http, lambda }
     }
 
-    /// One invocation; nothing when the process died meanwhile.
+    /// Runs one invocation. Returns `None` if the process died.
     async fn invoke(
         &self,
         payload: &Value,
@@ -60,7 +60,7 @@ impl Process {
     }
 }
 
-/// The defects that the operators were told of, and the invocations that were handed on.
+/// Returns the defects that were reported to the operators, and the payloads of the invocations for the rest.
 fn told(calls: &[testkit::RecordedCall]) -> (BTreeSet<String>, Vec<Value>) {
     let bodies = calls.iter().map(|call| serde_json::from_str::<Value>(&call.body).unwrap());
     let (notifications, audits): (Vec<Value>, Vec<Value>) = bodies.partition(|body| body["action"] == "notify");
@@ -73,7 +73,7 @@ fn window() -> Value {
     json!({ "from": now - TimeDelta::hours(2), "to": now + TimeDelta::hours(2), "goesOn": true })
 }
 
-/// An invocation of a history: how much time it has, and what happens to which of its calls.
+/// An invocation of a history: its time, and the faults of its calls.
 #[derive(Clone, Debug)]
 struct Turn {
     time: TimeDelta,
@@ -81,7 +81,7 @@ struct Turn {
 }
 
 fn turns() -> impl Strategy<Value = Vec<Turn>> {
-    // No time at all is a page; a little beyond the reserve is some.
+    // With no time at all, one page is audited. Slightly more than the reserve suffices for some pages.
     let time = prop_oneof![
         Just(TimeDelta::zero()),
         (0..40i64).prop_map(|milliseconds| TimeDelta::seconds(30) + TimeDelta::milliseconds(milliseconds)),
@@ -94,9 +94,9 @@ fn fault(kind: u8) -> Fault {
     [Fault::CrashBefore, Fault::CrashAfter, Fault::Throttle][usize::from(kind)]
 }
 
-/// What Lambda does with an audit: an invocation that dies or fails is made again, one that was handed on is made.
-/// The turns are over some time; the rest has time enough. Answers what the operators were told of, and how many
-/// invocations there were.
+/// Runs an audit as Lambda does: an invocation that dies or fails is repeated, and an invocation for the rest is run.
+/// The first invocations follow `turns`; the others have enough time. Returns the reported defects and the number of
+/// invocations.
 async fn audit(process: &Process, first: &Value, turns: &[Turn]) -> Result<(BTreeSet<String>, usize), TestCaseError> {
     let before = process.lambda.calls().len();
     let mut seen = before;
@@ -105,7 +105,7 @@ async fn audit(process: &Process, first: &Value, turns: &[Turn]) -> Result<(BTre
     let mut invocations = 0;
     while let Some(payload) = pending.pop_front() {
         invocations += 1;
-        prop_assert!(invocations < 1_000, "the audit has no end");
+        prop_assert!(invocations < 1_000, "the audit must end");
         let turn = turns.next();
         let time = turn.map_or(TimeDelta::minutes(15), |turn| turn.time);
         let faults = turn.map(|turn| turn.faults.iter().map(|(call, kind)| (*call, fault(*kind))).collect());
@@ -124,8 +124,8 @@ async fn audit(process: &Process, first: &Value, turns: &[Turn]) -> Result<(BTre
     Ok((told(&process.lambda.calls()[before..]).0, invocations))
 }
 
-/// Books with defects all over: sessions without invoices and the other way round, payments without debits, wallets
-/// whose ledgers do not add up, one at its very first entry. Answers the keys of their reports.
+/// Plants many defects: sessions without invoices and invoices without sessions, payments without debits, and wallets
+/// whose ledgers do not add up, one of them at its first entry. Returns the deduplication keys of their reports.
 async fn plant(world: &World) -> BTreeSet<String> {
     let users: Vec<String> = (0..USERS).map(|number| format!("u-{number:03}")).collect();
     for user in &users {
@@ -152,7 +152,7 @@ async fn plant(world: &World) -> BTreeSet<String> {
     expected
 }
 
-/// A wallet with a long ledger in which the first entry is wrong, and with it the last that is read.
+/// Creates a wallet with a long ledger in which the first entry is wrong. It is the last one that the audit reads.
 async fn long_ledger(world: &World) {
     let client = world.dynamodb.client();
     let text = |text: &str| AttributeValue::S(text.to_owned());
@@ -183,7 +183,7 @@ async fn long_ledger(world: &World) {
 }
 
 #[test]
-fn however_often_it_is_interrupted_it_finds_the_same() {
+fn an_interrupted_audit_finds_the_same_defects() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (world, expected) = runtime.block_on(async {
         let world = World::new().await;
@@ -207,12 +207,12 @@ fn however_often_it_is_interrupted_it_finds_the_same() {
     });
     result.unwrap_or_else(|error| panic!("{error}"));
     println!("{} invocations in {cases} cases", all_invocations.get());
-    assert!(all_invocations.get() > 5 * cases as usize, "the audits were hardly interrupted");
+    assert!(all_invocations.get() > 5 * cases as usize, "the audits must be interrupted often");
 }
 
-/// An invocation without time looks at one page, and hands on the rest whole.
+/// An invocation without time audits one page, and passes on everything else.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_time_every_invocation_looks_at_a_page() {
+async fn without_time_each_invocation_audits_one_page() {
     let world = World::new().await;
     let expected = plant(&world).await;
     let process = Process::new(&world).await;
@@ -227,21 +227,21 @@ async fn without_time_every_invocation_looks_at_a_page() {
         }
         let audits = told(&process.lambda.calls()).1;
         let token = &answer["nextToken"];
-        assert_eq!(audits.len(), invocations - usize::from(token.is_null()), "each handed on once");
+        assert_eq!(audits.len(), invocations - usize::from(token.is_null()), "each passed on the rest once");
         if token.is_null() {
             break;
         }
         payload = audits.last().unwrap().clone();
         assert_eq!((&payload["nextToken"], &payload["goesOn"]), (token, &json!(true)));
-        assert!(payload.to_string().len() < 60_000, "{} bytes are handed on", payload.to_string().len());
+        assert!(payload.to_string().len() < 60_000, "{} bytes are passed on", payload.to_string().len());
     }
-    // Seven sessions and seven invoices were taken away, and a wallet added.
+    // Seven sessions and seven invoices were removed, and one wallet was added.
     assert_eq!(sums, [USERS as u64 - 7, USERS as u64 - 7, USERS as u64 + 1]);
     assert_eq!(told(&process.lambda.calls()).0, expected);
 }
 
 #[tokio::test]
-async fn a_token_that_no_audit_made_is_refused() {
+async fn a_forged_token_is_refused() {
     let world = World::new().await;
     for token in ["x", "{}", "[{\"of\":\"tables\"}]"] {
         let (kind, message) = testkit::invoke(&world.audit, json!({ "nextToken": token })).await.unwrap_err();

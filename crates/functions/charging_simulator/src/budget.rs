@@ -4,24 +4,24 @@ use std::time::{Duration, Instant};
 
 use lambda_kit::Context;
 
-/// Kept back from the invocation's time: no station is begun any more, those under way have it to come to their end.
+/// The time before the deadline in which no further station is started, so that the stations in progress can finish.
 const RESERVE: Duration = Duration::from_secs(3);
-/// Kept back for the answer: what is under way even then is given up.
+/// The time before the deadline that is reserved for the answer. Work that is still in progress then is abandoned.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// A clock that never goes back: the time since an instant of its own.
+/// A clock that never goes back: it returns the time since a fixed moment of its own.
 #[derive(Clone)]
 pub struct MonotonicClock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl MonotonicClock {
-    /// The machine's.
+    /// Returns the system's monotonic clock.
     #[must_use]
     pub fn system() -> Self {
         let origin = Instant::now();
         Self::new(move || origin.elapsed())
     }
 
-    /// One that says what `elapsed` answers.
+    /// Creates a clock from a function that returns the elapsed time.
     #[must_use]
     pub fn new(elapsed: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self(Arc::new(elapsed))
@@ -38,7 +38,7 @@ impl fmt::Debug for MonotonicClock {
     }
 }
 
-/// How long an invocation may go on, measured from its start: whatever it does, reads included, uses it up.
+/// The time that an invocation has, measured from its start. Everything uses it up, reads included.
 #[derive(Clone, Debug)]
 pub(crate) struct TimeBudget {
     clock: MonotonicClock,
@@ -46,17 +46,17 @@ pub(crate) struct TimeBudget {
 }
 
 impl TimeBudget {
-    /// Of the invocation that begins now.
+    /// Creates the budget of the invocation that starts now.
     pub fn new(clock: &MonotonicClock, context: &Context) -> Self {
         Self { end: clock.now() + context.time_left(), clock: clock.clone() }
     }
 
-    /// Whether more work may be begun.
+    /// Returns whether more work may be started.
     pub fn may_begin(&self) -> bool {
         self.left() > RESERVE
     }
 
-    /// How long work under way may go on.
+    /// Returns how long work in progress may continue.
     pub fn until_answer(&self) -> Duration {
         self.left().saturating_sub(ANSWER)
     }

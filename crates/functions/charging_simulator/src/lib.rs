@@ -1,4 +1,5 @@
-//! Advances every active charging session by the charging model, and ends those that reached their end.
+//! The `charging_simulator` Lambda: advances all active charging sessions by the charging model, and ends those that
+//! reached their target or a limit.
 
 mod budget;
 mod queue;
@@ -21,58 +22,59 @@ use work::Worked;
 pub use budget::MonotonicClock;
 pub use queue::ShardQueue;
 
-/// Stations looked up at the same time.
+/// How many stations are looked up concurrently.
 const PARALLEL_LOOKUPS: usize = 16;
 
-/// A tick: advance what is active to an instant.
+/// A tick: a request to advance active sessions to a point in time.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tick {
-    /// The instant, now unless it is said. It may lie in the future: simulated time for demos and tests.
+    /// The time to which sessions are advanced. The default is now. It may lie in the future, for the simulated time of
+    /// demos and tests.
     #[serde(default)]
     pub tick_at: Option<Instant>,
-    /// Only these stations.
+    /// Advance only the sessions at these stations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000))]
     pub station_ids: Option<Vec<StationId>>,
-    /// Only this shard of the fleet, from 0: a part of a tick that was handed on to the queue.
+    /// Advance only this shard of the fleet, from 0. The simulator's queue carries one message for each shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1023))]
     pub shard: Option<u32>,
-    /// Shards that the fleet is dealt out to; 16 unless it is said.
+    /// The number of shards into which the fleet is divided. The default is 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub shards: Option<u32>,
 }
 
-/// What a tick did.
+/// The result of a tick.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TickAnswer {
-    /// The instant that was advanced to.
+    /// The time to which sessions were advanced.
     pub tick_at: Instant,
-    /// Stations with active sessions.
+    /// The number of stations with active sessions.
     pub stations: u64,
-    /// Active sessions.
+    /// The number of active sessions.
     pub sessions: u64,
-    /// Went from STARTED to `IN_PROGRESS`.
+    /// The number of sessions that changed from STARTED to `IN_PROGRESS`.
     pub started: u64,
-    /// Ended at their target, or full.
+    /// The number of sessions that reached their target or a full battery.
     pub completed: u64,
-    /// Ended by a limit.
+    /// The number of sessions that were ended by a limit.
     pub interrupted: u64,
-    /// Failed.
+    /// The number of sessions that failed.
     pub failed: u64,
-    /// Energy metered by this tick, kWh.
+    /// The energy that this tick metered, kWh.
     pub energy_kwh: f64,
-    /// Sessions left alone: not due, changed by somebody else meanwhile, or out of time.
+    /// The number of sessions that were not advanced: they were not due, changed concurrently, or there was no time.
     pub skipped: u64,
-    /// Shards handed on to the queue instead of being worked inline.
+    /// The number of shards that were sent to the queue; absent if this invocation advanced the sessions itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dispatched_shards: Option<u32>,
 }
 
-/// The function.
+/// The `charging_simulator` function.
 #[derive(Debug)]
 pub struct ChargingSimulator {
     charging: ChargingStore,
@@ -113,13 +115,14 @@ impl Function for ChargingSimulator {
 }
 
 impl ChargingSimulator {
-    /// Over these tables. Above `inline_sessions` active sessions a tick is handed on to `queue`, shard by shard.
+    /// Creates the function. If there are more than `inline_sessions` active sessions, a tick sends the fleet to
+    /// `queue`, one message for each shard.
     #[must_use]
     pub fn new(charging: ChargingStore, queue: Option<ShardQueue>, inline_sessions: usize) -> Self {
         Self { charging, queue, inline_sessions, clock: MonotonicClock::system() }
     }
 
-    /// With the time of its invocations measured by `clock`.
+    /// Sets the clock that measures the time of invocations.
     #[must_use]
     pub fn timed_by(self, clock: MonotonicClock) -> Self {
         Self { clock, ..self }
@@ -129,17 +132,18 @@ impl ChargingSimulator {
         Answer::ok(self.tick(&tick, &request.context).await?)
     }
 
-    /// Advances what is active.
+    /// Advances the active sessions.
     ///
     /// # Errors
-    /// A validation failure for a shard that there is not. Unavailable or internal when a table or the queue could not
-    /// be used; what was written stays, and the same tick again goes on from there.
+    /// [`Code::Validation`](lambda_kit::Code::Validation) when the shard does not exist.
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) or [`Code::Internal`](lambda_kit::Code::Internal) when a
+    /// table or the queue cannot be used. Changes that were written stay, and the same tick can be repeated.
     pub async fn tick(&self, tick: &Tick, context: &Context) -> Result<TickAnswer, Failure> {
         self.tick_within(tick, context, &TimeBudget::new(&self.clock, context)).await
     }
 
     async fn tick_within(&self, tick: &Tick, context: &Context, time: &TimeBudget) -> Result<TickAnswer, Failure> {
-        // Whole milliseconds are what is stored: a finer instant would be later than itself once it is read back.
+        // Stored times have whole milliseconds. A finer time would be later than its own stored value.
         let at = tick.tick_at.unwrap_or(context.now);
         let at = at.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(at);
         let keys = match (&tick.station_ids, tick.part()?, &self.queue) {
@@ -161,10 +165,12 @@ impl ChargingSimulator {
         failure.map_or_else(|| Ok(answer(at, &worked)), Err)
     }
 
-    /// The active sessions of a part of the fleet. Where more than `most` are too many to be worked here, some more
-    /// than that and not all of them.
+    /// Returns the keys of the active sessions of a part of the fleet.
+    ///
+    /// If there are more than `most`, this invocation cannot advance them, and only somewhat more than `most` are read.
     async fn active(&self, part: FleetPart, most: Option<usize>, time: &TimeBudget) -> Result<Vec<ActiveKey>, Failure> {
-        // Twice an even share of each partition of the index: a fleet that is small enough takes one page of each, and
+        // Twice an even share of each partition of the index. A small fleet then needs one page of each partition, and
+        // of a large fleet little more is read than is needed to see that it is large.
         // of a large one hardly more is read than it takes to see that it is.
         let page = most.map(|most| (2 * (most / keys::SHARDS as usize + 1)).min(1000));
         let mut pages = std::pin::pin!(self.charging.sessions.active(part, page));
@@ -188,7 +194,7 @@ impl ChargingSimulator {
 }
 
 impl Tick {
-    /// The part of the fleet it is for, if it is for a part.
+    /// Returns the part of the fleet that the tick names, if any.
     fn part(&self) -> Result<Option<FleetPart>, Failure> {
         let Some(shard) = self.shard else { return Ok(None) };
         let shards = self.shards.unwrap_or(keys::SHARDS);

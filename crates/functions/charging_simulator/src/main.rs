@@ -4,9 +4,9 @@ use charging_simulator::{ChargingSimulator, ShardQueue};
 use lambda_kit::{BootError, Env};
 use store::ChargingStore;
 
-/// Sessions that one invocation advances by itself; above, shards go to the queue.
+/// The maximum number of sessions that one invocation advances itself. A larger fleet is sent to the queue.
 const INLINE_SESSIONS: usize = 2_000;
-/// Shards that a larger fleet is dealt out to.
+/// The number of shards into which a larger fleet is divided.
 const SHARDS: u32 = 16;
 
 #[tokio::main]

@@ -8,10 +8,11 @@ use lambda_kit::{Failure, Redelivery};
 
 use crate::Tick;
 
-/// `SendMessageBatch`'s limit.
+/// The maximum number of entries of `SendMessageBatch`.
 const BATCH: usize = 10;
 
-/// The simulator's own queue: one message for each part of a large fleet has it advanced by as many Lambdas at once.
+/// The queue of the simulator. A large fleet is divided among its messages, so that several Lambda invocations advance
+/// it concurrently.
 #[derive(Clone, Debug)]
 pub struct ShardQueue {
     client: Client,
@@ -21,24 +22,25 @@ pub struct ShardQueue {
 }
 
 impl ShardQueue {
-    /// The queue at `url`; a fleet is dealt out to `shards` messages.
+    /// Creates the queue at `url`. A fleet is divided into `shards` messages.
     #[must_use]
     pub fn new(client: Client, url: String, shards: u32) -> Self {
         Self { redelivery: Redelivery::with_client(client.clone(), url.clone()), client, url, shards: shards.max(1) }
     }
 
-    /// How its failed messages are delivered again.
+    /// Returns the schedule for delivering failed messages again.
     #[must_use]
     pub fn redelivery(&self) -> &Redelivery {
         &self.redelivery
     }
 
-    /// Hands a tick on, one message for each shard, and answers how many. Messages that the queue does not take are
-    /// sent again a few times.
+    /// Sends a tick to the queue, one message for each shard, and returns the number of shards. Messages that the queue
+    /// does not accept are sent again, at most four times.
     ///
     /// # Errors
-    /// Unavailable when a message was not taken in the end. Those that were are harmless: the same tick again changes
-    /// nothing.
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when the queue did not accept a message in the end, and
+    /// [`Code::Internal`](lambda_kit::Code::Internal) when SQS reports that the message itself is wrong. The messages
+    /// that were accepted do no harm: repeating the same tick changes nothing.
     pub async fn hand_on(&self, tick_at: Instant) -> Result<u32, Failure> {
         let shards: Vec<u32> = (0..self.shards).collect();
         for batch in shards.chunks(BATCH) {
@@ -47,7 +49,8 @@ impl ShardQueue {
         Ok(self.shards)
     }
 
-    /// Sends a batch, and what is refused of it again after growing, jittered pauses: 50 ms to 0.8 s, five tries.
+    /// Sends a batch, and sends refused messages again: at most five attempts, with growing, jittered pauses that start
+    /// at 50 ms.
     async fn send(&self, tick_at: Instant, mut shards: Vec<u32>) -> Result<(), Failure> {
         let pauses = ExponentialBuilder::default().with_jitter().with_min_delay(Duration::from_millis(50));
         let mut pauses = pauses.with_max_times(4).build();
@@ -68,7 +71,7 @@ impl ShardQueue {
         }
     }
 
-    /// Sends a batch once, and answers what was refused of it and why.
+    /// Sends a batch once. Returns the refused shards and the reason, if there are any.
     async fn send_once(&self, tick_at: Instant, shards: &[u32]) -> Result<Option<(Vec<u32>, Failure)>, Failure> {
         let entries: Result<Vec<_>, Failure> = shards.iter().map(|shard| self.entry(tick_at, *shard)).collect();
         let sent = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries?)).send().await;

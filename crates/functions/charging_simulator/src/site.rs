@@ -6,25 +6,25 @@ use domain::charging::site::{self, Changes};
 use domain::id::{SessionId, StationId};
 use store::{ChargingStore, EventContext, StoreError};
 
-/// How often a station is decided on in one tick. A station that keeps changing is left to the next tick.
+/// The maximum number of attempts for one station in one tick. A station that keeps changing waits for the next tick.
 const ATTEMPTS: usize = 5;
 
-/// What advancing sessions did, counted.
+/// The counts of what a tick did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TickReport {
-    /// Sessions looked at.
+    /// The number of sessions read.
     pub sessions: u64,
-    /// Went from STARTED to `IN_PROGRESS`.
+    /// The number of sessions that changed from STARTED to `IN_PROGRESS`.
     pub started: u64,
-    /// Reached their target, or a full battery.
+    /// The number of sessions that reached their target or a full battery.
     pub completed: u64,
-    /// Stopped by a limit.
+    /// The number of sessions that were ended by a limit.
     pub interrupted: u64,
-    /// Failed.
+    /// The number of sessions that failed.
     pub failed: u64,
-    /// Left alone: not due, or changed by somebody else at the same time.
+    /// The number of sessions that were not advanced: they were not due or changed concurrently.
     pub skipped: u64,
-    /// Energy metered, Wh.
+    /// The metered energy, Wh.
     pub watt_hours: u64,
 }
 
@@ -40,14 +40,15 @@ impl std::ops::AddAssign for TickReport {
     }
 }
 
-/// Advances the sessions that run at a station to `until`, and commits what became of them.
+/// Advances the sessions that run at a station to `until`, and commits the changes.
 ///
-/// The sessions come from the index, which may be behind by a moment, and the station is not read. An end is committed
-/// only if they are all that run there and all were as read. Otherwise the station is read as it is now and decided on
-/// anew.
+/// `sessions` comes from the index, which may be slightly out of date, and the station is not read. Therefore ends are
+/// committed only if `sessions` are all that run at the station and all are unchanged. Otherwise the current station is
+/// read, and the tick is decided again.
 ///
 /// # Errors
-/// When a table cannot be read or written; what has been written stays, and the next tick goes on from there.
+/// Returns a [`StoreError`] when a table cannot be read or written. Changes that were written stay, and the next tick
+/// continues from there.
 pub async fn advance(
     charging: &ChargingStore,
     station: &StationId,
@@ -68,12 +69,12 @@ pub async fn advance(
     Ok(progress.report())
 }
 
-/// What a tick has done to the sessions of a station so far.
+/// The progress of a tick at one station.
 #[derive(Debug, Default)]
 struct Progress {
     looked_at: BTreeSet<SessionId>,
     ticked: BTreeSet<SessionId>,
-    /// Status and register, Wh, of each session as last read.
+    /// The status and the meter register (Wh) of each session as last read.
     before: HashMap<SessionId, (SessionStatus, u64)>,
     report: TickReport,
 }
@@ -91,7 +92,7 @@ impl Progress {
         self.before.extend(read);
     }
 
-    /// Commits what a tick changed; false when the station has to be decided on anew.
+    /// Commits the changes of a tick. Returns false if the tick must be decided again on the current station.
     async fn commit(
         &mut self,
         charging: &ChargingStore,
@@ -108,7 +109,7 @@ impl Progress {
         if !stale.is_empty() {
             return Ok(false);
         }
-        // Ends by themselves carry the correlation id of their session, so this one is on no event.
+        // The events of sessions that end by themselves carry the correlation id of the session. This id is not used.
         let context = EventContext { correlation_id: String::new(), now: until };
         match charging.commit_ends(changes, &context).await {
             Ok(()) => {}

@@ -1,4 +1,4 @@
-//! Works off the stations of a tick: reads ahead a little, advances many at once, and stops in time.
+//! Processes the stations of a tick: reads a few batches ahead, advances many stations concurrently, and stops in time.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,39 +14,42 @@ use store::{ActiveKey, ChargingStore, StoreError};
 use crate::budget::TimeBudget;
 use crate::site::{self, TickReport};
 
-/// Stations advanced at the same time.
+/// How many stations are advanced concurrently.
 const PARALLEL_STATIONS: usize = 64;
-/// Batches read at the same time. Only these and the stations under way are in memory, however large the fleet is.
+/// How many batches are read concurrently. Only these batches and the stations in progress are in memory, however large
+/// the fleet is.
 const PARALLEL_BATCHES: usize = 8;
-/// Sessions of a batch, which is one `BatchGetItem`. A station with more is a batch of its own.
+/// The number of sessions in a batch, the limit of one `BatchGetItem`. A station with more sessions is a batch of its
+/// own.
 const BATCH: usize = 100;
 
-/// What a tick did.
+/// The result of a tick.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Worked {
-    /// Stations with active sessions.
+    /// The number of stations with active sessions.
     pub stations: u64,
-    /// What became of their sessions; those for which there was no time are among the skipped.
+    /// The counts of their sessions. Sessions for which there was no time count as skipped.
     pub report: TickReport,
 }
 
-/// How far the work is. It is shared, since work that is given up when the time is up has still done something.
+/// The progress of the work. It is shared, because work that is abandoned when time is up has still changed something.
 #[derive(Default)]
 struct Progress {
     report: TickReport,
-    /// Sessions of the stations that were advanced.
+    /// The number of sessions at the stations that were advanced.
     done: u64,
-    /// Keys whose sessions had ended when they were read, and stations with none but such.
+    /// The number of keys whose sessions had already ended when they were read, and of stations with only such keys.
     ended: (u64, u64),
     failure: Option<Failure>,
 }
 
-/// A station with its sessions, or why they could not be read.
+/// A station with its sessions, or the reason why they could not be read.
 type Read = Result<(StationId, Vec<Session>), StoreError>;
 
-/// Advances the sessions behind `keys` to `at`, each station as a whole, until the time is up. The stations that were
-/// not begun by then wait for the next tick, which begins at another one. Where a station failed the others are advanced
-/// all the same; one of the failures is answered.
+/// Advances the sessions behind `keys` to `at`, one station at a time as a whole, until time is up.
+///
+/// Stations that were not started by then wait for the next tick, which starts at a different station. If a station
+/// fails, the others are still advanced, and one of the failures is returned.
 pub(crate) async fn advance(
     charging: &ChargingStore,
     mut keys: Vec<ActiveKey>,
@@ -62,7 +65,7 @@ pub(crate) async fn advance(
         .flat_map(stream::iter)
         .take_while(|_| std::future::ready(time.may_begin()))
         .for_each_concurrent(PARALLEL_STATIONS, |read| advance_station(charging, read, at, &progress));
-    // Giving up what is under way is as harmless as a crash: every write is conditional, and the next tick goes on.
+    // Abandoning work in progress is as harmless as a crash: every write is conditional, and the next tick continues.
     let _ = tokio::time::timeout(time.until_answer(), work).await;
     let Progress { report, done, ended, failure } = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     let left = keys.len() as u64 - ended.0 - done;
@@ -76,8 +79,9 @@ pub(crate) async fn advance(
     (worked, failure)
 }
 
-/// Puts the keys of each station beside each other and the stations in the order of their turns, which begin elsewhere
-/// in every minute: so it is not always the same ones that are left over. Answers how many stations there are.
+/// Groups the keys by station and orders the stations by their turn. Returns the number of stations.
+///
+/// The order starts at a different station each minute, so that the stations left over are not always the same.
 fn into_turns(keys: &mut Vec<ActiveKey>, at: Instant) -> usize {
     keys.sort_unstable();
     keys.dedup();
@@ -88,7 +92,7 @@ fn into_turns(keys: &mut Vec<ActiveKey>, at: Instant) -> usize {
     stations
 }
 
-/// Whole stations, together as many as one read takes.
+/// Combines whole stations into batches, each for one read.
 fn batches(keys: &[ActiveKey]) -> Vec<Range<usize>> {
     let mut batches: Vec<Range<usize>> = Vec::new();
     let mut end = 0;
@@ -117,7 +121,7 @@ async fn read(charging: &ChargingStore, batch: &[ActiveKey], progress: &Mutex<Pr
     for session in sessions {
         found.entry(session.station_id.clone()).or_default().push(session);
     }
-    // In the order in which they have their turn.
+    // Keep the stations in the order of their turns.
     let stations = batch.chunk_by(same_station).map(|keys| found.remove_entry(&keys[0].station_id));
     let (running_at, none_at): (Vec<_>, Vec<_>) = stations.partition(Option::is_some);
     let mut progress = lock(progress);
@@ -162,7 +166,8 @@ mod tests {
 
     use super::*;
 
-    /// Stations of one, two, three … sessions, the last of more than a batch takes, in no order.
+    /// Returns the keys of stations with one, two, three … sessions, in no order. The last station has more sessions
+    /// than a batch.
     fn keys() -> Vec<ActiveKey> {
         let sessions = |station: usize| if station == 29 { 2 * BATCH + 1 } else { station + 1 };
         let mut keys: Vec<ActiveKey> = (0..30)
@@ -177,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_station_is_in_one_batch_and_every_station_is_the_first_some_time() {
+    fn batches_keep_stations_whole_and_each_station_comes_first_at_some_time() {
         let keys = keys();
         let mut all = keys.clone();
         all.sort_unstable();

@@ -1,4 +1,5 @@
-//! A fleet that is too large for one invocation: dealt out over the wire of SQS, and worked from its messages.
+//! A fleet that is too large for one invocation: it is divided among messages over the real SQS protocol, and advanced
+//! from these messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)] // small numbers
 
@@ -18,7 +19,7 @@ use testkit::{FakeAws, RecordedCall, invoke, sdk_config, sqs_event};
 const STATIONS: u32 = 24;
 const SESSIONS: u64 = 48;
 
-/// 24 stations with two sessions each.
+/// Creates 24 stations with two sessions each.
 async fn fleet() -> World {
     let world = World::new().await;
     for number in 0..STATIONS {
@@ -27,14 +28,14 @@ async fn fleet() -> World {
     world
 }
 
-/// A simulator that works `inline` sessions by itself and deals out what is more to `shards` messages.
+/// Creates a simulator that advances up to `inline` sessions itself, and divides more of them among `shards` messages.
 fn simulator(world: &World, sqs: &FakeAws, inline: usize, shards: u32) -> Door<ChargingSimulator> {
     let client = aws_sdk_sqs::Client::new(&sdk_config(&sqs.endpoint()));
     let queue = ShardQueue::new(client, format!("{}/queue", sqs.endpoint()), shards);
     door(ChargingSimulator::new(world.dynamodb.charging(), Some(queue), inline))
 }
 
-/// The entries of a `SendMessageBatch`: id and body.
+/// Returns the entries of a `SendMessageBatch`: id and body.
 fn entries(call: &RecordedCall) -> Vec<(String, String)> {
     assert_eq!(call.target, "AmazonSQS.SendMessageBatch");
     let body: Value = serde_json::from_str(&call.body).unwrap();
@@ -44,38 +45,38 @@ fn entries(call: &RecordedCall) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What SQS answers: the entries for which `refuse` has a reason are refused, the others are taken.
+/// Builds the answer of SQS: the entries for which `refuse` returns a reason are refused, the others are accepted.
 fn taken(call: &RecordedCall, refuse: impl Fn(&str) -> Option<(&'static str, bool)>) -> (u16, String) {
     let (mut successful, mut failed) = (Vec::new(), Vec::new());
     for (id, _) in entries(call) {
         if let Some((code, ours)) = refuse(&id) {
             failed.push(json!({ "Id": id, "Code": code, "SenderFault": ours }));
         } else {
-            let digest = "0".repeat(32); // nobody checks it
+            let digest = "0".repeat(32); // the SDK does not check it
             successful.push(json!({ "Id": id, "MessageId": format!("m-{id}"), "MD5OfMessageBody": digest }));
         }
     }
     (200, json!({ "Successful": successful, "Failed": failed }).to_string())
 }
 
-/// A queue that takes everything.
+/// Starts a queue that accepts everything.
 async fn queue() -> FakeAws {
     FakeAws::start(|call, _| taken(call, |_| None)).await
 }
 
 #[tokio::test]
-async fn a_large_fleet_is_dealt_out_and_every_message_advances_its_part() {
+async fn a_large_fleet_is_divided_and_each_message_advances_its_part() {
     let world = fleet().await;
     let sqs = queue().await;
     let (start, starts) = (world.started().await, first_starts(&world).await);
-    // A number of shards may be chosen anew at any time: fewer than the index has, more, and what does not divide.
+    // The number of shards may change at any time: fewer than the index has, more, and numbers that do not divide it.
     for (minute, shards) in [(1, 16_u32), (2, 1), (3, 5), (4, 24), (5, 64), (6, 16)] {
         let simulator = simulator(&world, &sqs, 10, shards);
         let at = start + TimeDelta::minutes(minute);
         let before = sqs.calls().len();
         let answer = invoke(&simulator, json!({ "tickAt": at })).await.unwrap();
         assert_eq!(answer["dispatchedShards"], shards, "{answer}");
-        assert_eq!(answer["sessions"], 0, "nothing is worked inline: {answer}");
+        assert_eq!(answer["sessions"], 0, "nothing is advanced inline: {answer}");
         let calls = sqs.calls().split_off(before);
         assert_eq!(calls.len(), shards.div_ceil(10) as usize, "SendMessageBatch takes ten entries");
         let bodies: Vec<String> =
@@ -84,7 +85,7 @@ async fn a_large_fleet_is_dealt_out_and_every_message_advances_its_part() {
         assert_eq!(messages.len(), shards as usize);
         assert!(world.metered().await.values().all(|(_, metered_at, _)| *metered_at < at));
 
-        // A station is in one message, whole; together they are the fleet.
+        // Each station is in exactly one message, and together the messages are the whole fleet.
         let (mut sessions, mut stations) = (0, 0);
         for body in &bodies {
             let answer = invoke(&simulator, serde_json::from_str(body).unwrap()).await.unwrap();
@@ -102,7 +103,7 @@ async fn a_large_fleet_is_dealt_out_and_every_message_advances_its_part() {
     }
 }
 
-/// The energy that all sessions of each station drew, Wh.
+/// Returns the energy that the sessions of each station drew, Wh.
 async fn stations_energy(world: &World) -> BTreeMap<String, u64> {
     let mut energy = BTreeMap::new();
     for (station, _, watt_hours) in world.metered().await.into_values() {
@@ -111,7 +112,7 @@ async fn stations_energy(world: &World) -> BTreeMap<String, u64> {
     energy
 }
 
-/// When the first session of each station started, before any tick.
+/// Returns the start of the first session of each station, before any tick.
 async fn first_starts(world: &World) -> BTreeMap<String, Instant> {
     let mut starts = BTreeMap::new();
     for (station, at, _) in world.metered().await.into_values() {
@@ -121,15 +122,16 @@ async fn first_starts(world: &World) -> BTreeMap<String, Instant> {
     starts
 }
 
-/// The station's 100 kW were drawn from its first session's start on, once; two registers of whole Wh are rounded down.
+/// Asserts that the 100 kW of the station were drawn exactly once since the start of its first session. Two registers
+/// are rounded down to whole Wh.
 fn assert_all_of_the_power(station: &str, watt_hours: u64, from: Instant, to: Instant) {
     let drawn = 100_000 * (to - from).num_milliseconds() as u64 / 3_600_000;
     assert!((drawn - 2..=drawn).contains(&watt_hours), "{station}: {watt_hours} Wh of {drawn}");
 }
 
-/// The rest of the fleet's life after another number of shards was deployed: nobody's power is given twice.
+/// The number of shards changes with a deployment. The power of a station must still not be given twice.
 #[tokio::test]
-async fn sessions_of_a_station_are_simulated_together_whatever_the_number_of_shards() {
+async fn sessions_of_a_station_are_advanced_together_for_any_number_of_shards() {
     let world = World::new().await;
     world.station("station-1", 2).await;
     let sqs = queue().await;
@@ -150,7 +152,7 @@ async fn sessions_of_a_station_are_simulated_together_whatever_the_number_of_sha
 }
 
 #[tokio::test]
-async fn what_fits_into_one_invocation_is_worked_there() {
+async fn a_small_fleet_is_advanced_in_one_invocation() {
     let world = fleet().await;
     let sqs = queue().await;
     let simulator = simulator(&world, &sqs, SESSIONS as usize, 16);
@@ -158,7 +160,7 @@ async fn what_fits_into_one_invocation_is_worked_there() {
     let answer = invoke(&simulator, json!({ "tickAt": at })).await.unwrap();
     assert_eq!((&answer["sessions"], &answer["dispatchedShards"]), (&json!(SESSIONS), &Value::Null));
     assert!(sqs.calls().is_empty());
-    // Some stations by name are never handed on, nor is a shard of the index by number.
+    // Neither a tick of named stations nor one of a shard is sent to the queue.
     let few = json!({ "tickAt": at + TimeDelta::minutes(1), "stationIds": ["station-1", "station-2"] });
     assert_eq!(invoke(&simulator, few).await.unwrap()["sessions"], 4);
     let mut sessions = 0;
@@ -176,16 +178,16 @@ async fn what_fits_into_one_invocation_is_worked_there() {
     assert!(invoke(&simulator, json!({ "shard": 3, "shards": 4 })).await.is_ok());
 }
 
-/// The queue takes some of a batch: only what it refused is sent again.
+/// If the queue accepts only a part of a batch, only the refused messages are sent again.
 #[tokio::test]
-async fn what_the_queue_refuses_is_sent_again() {
+async fn refused_messages_are_sent_again() {
     let world = fleet().await;
     let tries = Arc::new(Mutex::new(Vec::new()));
     let seen = tries.clone();
     let sqs = FakeAws::start(move |call, before| {
         seen.lock().unwrap().push(entries(call).into_iter().map(|(id, _)| id).collect::<Vec<_>>());
         match before {
-            // A batch in which two are refused, of which one is refused once more; then a throttled call.
+            // First a batch in which two messages are refused, one of them once more, then a throttled call.
             0 => taken(call, |id| ["3", "7"].contains(&id).then_some(("InternalError", false))),
             1 => taken(call, |id| (id == "7").then_some(("ServiceUnavailable", false))),
             3 => (400, json!({ "__type": "com.amazonaws.sqs#RequestThrottled", "message": "slow" }).to_string()),
@@ -203,9 +205,9 @@ async fn what_the_queue_refuses_is_sent_again() {
     assert_eq!(*tries.lock().unwrap(), expected);
 }
 
-/// The queue never takes a message: the tick fails, so that it comes again, and what was taken is worked all the same.
+/// If the queue never accepts a message, the tick fails and is repeated. The accepted messages are processed anyway.
 #[tokio::test]
-async fn a_message_that_is_never_taken_fails_the_tick() {
+async fn a_message_that_is_never_accepted_fails_the_tick() {
     let world = fleet().await;
     let at = world.started().await + TimeDelta::minutes(1);
     for (code, ours, kind, tries) in
@@ -220,12 +222,12 @@ async fn a_message_that_is_never_taken_fails_the_tick() {
     }
     let sqs = queue().await;
     let answer = invoke(&simulator(&world, &sqs, 10, 4), json!({ "tickAt": at })).await.unwrap();
-    assert_eq!(answer["dispatchedShards"], 4, "the same tick again");
+    assert_eq!(answer["dispatchedShards"], 4, "the same tick can be repeated");
 }
 
-/// A batch of the queue as Lambda hands it over: a message that is none of ours fails alone.
+/// A batch of the queue as Lambda passes it on. An invalid message fails alone.
 #[tokio::test]
-async fn messages_of_the_queue_are_worked_one_by_one() {
+async fn messages_of_the_queue_are_processed_one_by_one() {
     let world = fleet().await;
     let sqs = FakeAws::start(|call, _| match call.target.as_str() {
         "AmazonSQS.ChangeMessageVisibility" => (200, "{}".to_owned()),

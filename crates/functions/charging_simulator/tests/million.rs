@@ -1,7 +1,7 @@
-//! A million active sessions: how much of them an invocation reads and holds, counted at the wire.
+//! A million active sessions: how many of them an invocation reads and holds in memory, counted at the wire.
 //!
-//! The index is made up by a server that speaks `DynamoDB`'s protocol, since a table of a million items takes longer to
-//! fill than everything else here together.
+//! A server that speaks `DynamoDB`'s protocol generates the index, because filling a table with a million items takes
+//! longer than all other tests here together.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)] // small numbers
 
@@ -23,18 +23,18 @@ use testkit::{FakeAws, invoke, sdk_config};
 
 const SESSIONS: usize = 1_000_000;
 const STATIONS: usize = 250_000;
-/// What `DynamoDB` puts on a page of 1 MB, at some 170 bytes a key.
+/// The number of keys on a page of 1 MB of `DynamoDB`, at about 170 bytes each.
 const PAGE: usize = 6_000;
-/// Active sessions that are worked inline.
+/// The maximum number of active sessions that are advanced inline.
 const INLINE: usize = 2_000;
 
 #[derive(Default)]
 struct Served {
-    /// Queries of the active index.
+    /// The number of queries of the active index.
     queries: AtomicUsize,
-    /// Keys on their pages.
+    /// The number of keys on their pages.
     keys: AtomicUsize,
-    /// Sessions read and not written yet, now and at most.
+    /// The numbers of sessions that were read and not written yet: now, and at most.
     held: AtomicUsize,
     most_held: AtomicUsize,
     written: AtomicUsize,
@@ -46,7 +46,7 @@ impl Served {
     }
 }
 
-/// The keys of the active index, `stationId#sessionId` in order, of each shard.
+/// Returns the keys of the active index, `stationId#sessionId`, in order and by shard.
 fn index() -> Vec<Vec<String>> {
     let mut shards = vec![Vec::new(); store::keys::SHARDS as usize];
     for number in 0..STATIONS {
@@ -57,7 +57,7 @@ fn index() -> Vec<Vec<String>> {
     shards
 }
 
-/// `DynamoDB` with that index; behind each key is the session `like`, under its own id.
+/// Starts a fake `DynamoDB` with that index. Behind each key is the session `like` with its own id.
 async fn dynamodb(index: Arc<Vec<Vec<String>>>, like: Value, served: Arc<Served>) -> FakeAws {
     FakeAws::start(move |call, _| {
         let request: Value = serde_json::from_str(&call.body).unwrap();
@@ -113,7 +113,7 @@ fn batch_get(request: &Value, like: &Value, served: &Served) -> Value {
     json!({ "Responses": { "ev-sessions": keys.iter().map(item).collect::<Vec<_>>() } })
 }
 
-/// A session of the real store, as JSON on the wire.
+/// Returns a session of the real store, as JSON on the wire.
 async fn session(world: &World) -> Value {
     world.station("station-1", 1).await;
     let items = world.dynamodb.items("ev-sessions").await;
@@ -138,13 +138,13 @@ fn simulator(dynamodb: &FakeAws, queue: Option<&FakeAws>) -> Door<ChargingSimula
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_million_sessions_are_dealt_out_and_worked_a_few_at_a_time() {
+async fn a_million_sessions_are_divided_and_advanced_a_few_at_a_time() {
     let world = World::new().await;
     let (like, at) = (session(&world).await, world.started().await + TimeDelta::minutes(1));
     let index = Arc::new(index());
     assert_eq!(index.iter().map(Vec::len).sum::<usize>(), SESSIONS);
 
-    // Whoever deals them out reads little more than it takes to see that they are too many.
+    // The invocation that divides the fleet reads little more than is needed to see that it is too large.
     let served = Arc::new(Served::default());
     let dynamodb_ = dynamodb(index.clone(), like.clone(), served.clone()).await;
     let sqs = FakeAws::start(|_, _| (200, json!({ "Successful": [], "Failed": [] }).to_string())).await;
@@ -152,12 +152,12 @@ async fn a_million_sessions_are_dealt_out_and_worked_a_few_at_a_time() {
     assert_eq!(answer["dispatchedShards"], 16, "{answer}");
     let (queries, keys) = (Served::get(&served.queries), Served::get(&served.keys));
     println!("dispatcher at {SESSIONS} sessions: {queries} queries, {keys} keys");
-    // A page of each of 16 shards holds twice an even share of what is worked inline. Eight of them are too many, and
-    // each of these may have another one on its way by then.
+    // A page of each of the 16 shards holds twice an even share of the inline maximum. Eight pages are too many, and by
+    // then each of the other shards may have another query in progress.
     assert!(queries <= 16 + 8 && keys <= queries * 2 * (INLINE / 16 + 1), "{queries} queries read {keys} keys");
     assert_eq!(sqs.calls().len(), 2);
 
-    // A worker of 128 reads the keys of its shard of the index, and holds few sessions at any time.
+    // A worker for one of 128 shards reads the keys of its shard of the index, and holds few sessions at any time.
     let served = Arc::new(Served::default());
     let dynamodb_ = dynamodb(index.clone(), like, served.clone()).await;
     let part = (0..STATIONS).filter(|number| StationId::new(format!("station-{number:06}")).unwrap().shard(128) == 5);
@@ -168,7 +168,7 @@ async fn a_million_sessions_are_dealt_out_and_worked_a_few_at_a_time() {
     let (queries, keys) = (Served::get(&served.queries), Served::get(&served.keys));
     let (written, held) = (Served::get(&served.written), Served::get(&served.most_held));
     println!("worker 5 of 128: {queries} queries, {keys} keys, {written} sessions written, at most {held} held");
-    assert_eq!((keys, written), (index[5].len(), expected), "one shard of the index, every session once");
-    // Nine batches of a hundred (one is being taken apart), and 64 stations of four.
+    assert_eq!((keys, written), (index[5].len(), expected), "one shard of the index, each session once");
+    // Nine batches of a hundred (one is being processed), and 64 stations of four sessions.
     assert!(held <= 900 + 64 * 4, "{held} sessions held");
 }

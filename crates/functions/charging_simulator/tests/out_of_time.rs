@@ -1,4 +1,4 @@
-//! A tick that has less time than work: it stops before it is cut off, and nobody is always left over.
+//! A tick with less time than work: it stops before Lambda aborts it, and no station is left out of every tick.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)] // small numbers
 
@@ -16,12 +16,12 @@ use domain::Instant;
 use store::ChargingStore;
 use testkit::{Fault, FaultyHttp, sdk_config};
 
-/// What a call of `DynamoDB` takes here, on the test's own clock, ms.
+/// The duration of a `DynamoDB` call on the test's clock, ms.
 const CALL: u64 = 100;
 /// The timeout of the deployed function, s.
 const TIMEOUT: i64 = 60;
 
-/// A simulator whose clock goes on by what its calls take, and by nothing else.
+/// A simulator whose clock advances only by the duration of its calls.
 struct Slow {
     http: FaultyHttp,
     elapsed: Arc<AtomicU64>,
@@ -49,23 +49,23 @@ impl Slow {
 }
 
 #[tokio::test]
-async fn reads_use_up_the_time_as_writes_do() {
+async fn reads_use_up_time_like_writes() {
     let world = World::new().await;
     world.station("s-1", 1).await;
     let slow = Slow::new(&world);
     let start = world.started().await;
-    // Sixteen queries of the index take 1.6 s, which leaves less than the three seconds kept back.
+    // Sixteen queries of the index take 1.6 s. The rest of the time is less than the reserve of three seconds.
     let answer = slow.tick(start + TimeDelta::minutes(1), 4).await;
     assert_eq!((answer.sessions, answer.stations, answer.skipped), (1, 1, 1), "{answer:?}");
-    assert!(world.metered().await.values().all(|(_, at, _)| *at == start), "something was written");
+    assert!(world.metered().await.values().all(|(_, at, _)| *at == start), "nothing is written");
     assert!(slow.store.sessions.table().db().capacity().units().table_write < 1.0);
-    // With the time that the function has, everything is advanced.
+    // With the time that the deployed function has, everything is advanced.
     let answer = slow.tick(start + TimeDelta::minutes(2), TIMEOUT).await;
     assert_eq!((answer.sessions, answer.started, answer.skipped), (1, 1, 0), "{answer:?}");
 }
 
 #[tokio::test]
-async fn no_station_is_always_left_over() {
+async fn no_station_is_left_out_of_every_tick() {
     const STATIONS: usize = 60;
     let world = World::new().await;
     for number in 0..STATIONS {
@@ -77,17 +77,17 @@ async fn no_station_is_always_left_over() {
     let mut ticks = 0;
     let starts = world.metered().await;
     let mut before = starts.clone();
-    // Until every station has had its turn, and in any case for the ticks after which each must have had it.
+    // Tick until every station has had its turn, and at least as often as the guarantee for this requires.
     while ticks < 2 * STATIONS.div_ceil(fewest) {
         ticks += 1;
         let at = start + TimeDelta::minutes(ticks as i64);
         let answer = slow.tick(at, 6).await;
-        assert_eq!(answer.sessions, STATIONS as u64, "those that had no turn are counted: {answer:?}");
+        assert_eq!(answer.sessions, STATIONS as u64, "sessions without a turn are counted too: {answer:?}");
         let now = world.metered().await;
         let moved: Vec<&String> =
             now.iter().filter(|(id, metered)| before[*id] != **metered).map(|(_, (station, ..))| station).collect();
         assert_eq!(moved.len() as u64, answer.sessions - answer.skipped, "{answer:?}");
-        assert!((1..STATIONS).contains(&moved.len()), "this is about ticks that do some of the work: {answer:?}");
+        assert!((1..STATIONS).contains(&moved.len()), "each tick must do a part of the work: {answer:?}");
         fewest = fewest.min(moved.len());
         for station in moved {
             *advanced.entry(station.clone()).or_default() += 1;
@@ -97,7 +97,7 @@ async fn no_station_is_always_left_over() {
     println!("{STATIONS} stations, at least {fewest} a tick, {ticks} ticks: turns {:?}", advanced.values());
     assert_eq!(advanced.len(), STATIONS, "stations without a turn in {ticks} ticks of at least {fewest} stations");
 
-    // With time for all, everybody is where they would be without the shortage: 100 kW since their start.
+    // With enough time, all sessions are where they would be without the shortage: 100 kW since their start.
     let at = start + TimeDelta::minutes(ticks as i64 + 1);
     assert_eq!(slow.tick(at, TIMEOUT).await.skipped, 0);
     for (id, (station, metered_at, watt_hours)) in world.metered().await {
@@ -106,17 +106,17 @@ async fn no_station_is_always_left_over() {
     }
 }
 
-/// A call that is never answered: the tick gives it up in time for its answer, and the next one makes up for it.
+/// A call that is never answered. The tick abandons it in time for its answer, and the next tick makes up for it.
 #[tokio::test]
-async fn what_hangs_is_given_up_before_the_function_is_cut_off() {
+async fn a_hanging_call_is_abandoned_before_lambda_aborts_the_function() {
     let world = World::new().await;
     world.station("s-1", 1).await;
     let slow = Slow::new(&world);
     let start = world.started().await;
-    // After the sixteen queries and the read of the session: its write.
+    // Hold the write, which follows sixteen queries and the read of the session.
     slow.http.plan(BTreeMap::from([(17, Fault::Hold)]));
     slow.elapsed.store(0, Ordering::Relaxed);
-    // Time for the calls on the test's clock, of which the machine's then passes 0.2 s.
+    // There is time for the calls on the test's clock, and for 0.2 s of real time.
     let answer = slow.tick(start + TimeDelta::minutes(1), 5).await;
     assert_eq!((answer.sessions, answer.skipped), (1, 1), "{answer:?}");
     slow.http.plan(BTreeMap::new());

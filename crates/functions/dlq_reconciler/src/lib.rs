@@ -1,8 +1,8 @@
-//! Dead letters: back to their queue, or into quarantine.
+//! The `dlq_reconciler` Lambda: processes the messages of all dead-letter queues.
 //!
-//! Every dead-letter queue of the application ends here. A letter with which nothing is wrong goes back to its queue,
-//! later every time and a bounded number of times; poison is kept in the quarantine bucket with the reason, and a
-//! session that cannot be billed because of it is reported as `BILLING_FAILED`.
+//! A message that is valid goes back to its queue, a bounded number of times and with a growing delay. An invalid
+//! message is stored in the quarantine bucket with the reason. If a session cannot be billed because of it, the
+//! function also reports `BILLING_FAILED`.
 
 mod quarantine;
 
@@ -21,39 +21,39 @@ use store::BillingStore;
 
 pub use quarantine::Quarantine;
 
-/// Messages of a batch worked at the same time.
+/// How many messages of a batch are processed concurrently.
 const PARALLEL_MESSAGES: usize = 10;
-/// Before the first replay, s; every further one waits four times as long, up to what SQS allows.
+/// Delay before the first replay, s. Each further delay is four times as long, up to the maximum of SQS.
 const FIRST_DELAY: i32 = 15;
 const LONGEST_DELAY: i32 = 900;
 
-/// A dead-letter queue: whose messages it holds, and where they came from.
+/// A dead-letter queue: the consumer of its messages, and the queue that they came from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterQueue {
     consumer: Consumer,
-    /// Its own URL.
+    /// The URL of the dead-letter queue.
     url: String,
-    /// URL of the queue to which a letter goes back; none where its consumer has no queue.
+    /// The URL of the queue to which messages go back; `None` if the consumer has no queue.
     #[serde(default)]
     source: Option<String>,
 }
 
-/// The dead-letter queues by their ARNs.
+/// All dead-letter queues, by their ARNs.
 #[derive(Clone, Debug)]
 pub struct DeadLetterQueues(BTreeMap<String, DeadLetterQueue>);
 
 impl DeadLetterQueues {
-    /// From JSON: `{"arn": {"consumer": "BILLING", "url": "url", "source": "url"}, …}`.
+    /// Parses JSON such as `{"arn": {"consumer": "BILLING", "url": "url", "source": "url"}, …}`.
     ///
     /// # Errors
-    /// What is wrong with the text.
+    /// The reason why the text cannot be parsed.
     pub fn parse(json: &str) -> Result<Self, String> {
         serde_json::from_str(json).map(Self).map_err(|error| error.to_string())
     }
 }
 
-/// The function.
+/// The `dlq_reconciler` function.
 #[derive(Debug)]
 pub struct DlqReconciler {
     billing: BillingStore,
@@ -70,7 +70,7 @@ impl Function for DlqReconciler {
         let Trigger::Sqs(batch) = trigger else {
             return Err(Failure::invalid("Records", "must be a batch of a dead-letter queue"));
         };
-        // A batch is of one queue.
+        // All messages of a batch come from the same queue.
         let queue = batch.records.first().and_then(|message| self.queue_of(message));
         let redelivery = queue.map(|queue| Redelivery::with_client(self.sqs.clone(), queue.url.clone()));
         let reconcile = async |message: SqsMessage| self.reconcile(&message, &context).await;
@@ -79,7 +79,7 @@ impl Function for DlqReconciler {
 }
 
 impl DlqReconciler {
-    /// Over these; a letter goes back to its queue at most `max_replays` times.
+    /// Creates the function. A message goes back to its queue at most `max_replays` times.
     #[must_use]
     pub fn new(
         billing: BillingStore,
@@ -118,8 +118,9 @@ impl DlqReconciler {
         }
     }
 
-    /// Sends a letter back to its queue. A crash before the dead-letter queue has forgotten it sends it twice, which
-    /// its consumer is used to.
+    /// Sends a message back to its queue.
+    ///
+    /// A crash before the message is deleted from the dead-letter queue sends it twice. Every consumer tolerates this.
     async fn replay(&self, source: &str, body: &str, replays: u32) -> Result<(), Failure> {
         let count = MessageAttributeValue::builder().data_type("Number").string_value((replays + 1).to_string());
         self.sqs
@@ -136,7 +137,7 @@ impl DlqReconciler {
         Ok(())
     }
 
-    /// Keeps poison in quarantine and, where a session cannot be billed because of it, says so.
+    /// Stores an invalid message in the quarantine bucket, and reports the session that cannot be billed because of it.
     async fn isolate(
         &self,
         message: &SqsMessage,
@@ -174,14 +175,14 @@ impl DlqReconciler {
             BillingFailed { session_id: session.clone(), reason: letter.reason.clone(), quarantine_key: letter.key() };
         let event = Event::BillingFailed(failed);
         match self.billing.record_failure(session, &letter.reason, event, &context.event_context()).await {
-            // A second letter about the same session.
+            // Another message about this session has already been reported.
             Err(error) if error.is_stale() => Ok(()),
             written => Ok(written?),
         }
     }
 }
 
-/// How often the message has gone back to its queue already.
+/// Returns how often the message has already gone back to its queue.
 fn replays(message: &SqsMessage) -> u32 {
     let attribute = message.message_attributes.get(REPLAYS_ATTRIBUTE);
     attribute.and_then(|count| count.string_value.as_deref()?.parse().ok()).unwrap_or_default()

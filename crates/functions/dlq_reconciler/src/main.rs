@@ -4,7 +4,7 @@ use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine};
 use lambda_kit::{BootError, ConfigError, Env};
 use store::{BillingStore, Db};
 
-/// How often a dead letter goes back to its queue.
+/// The maximum number of times that a message goes back to its queue.
 const MAX_REPLAYS: u32 = 3;
 
 #[tokio::main]

@@ -3,7 +3,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use domain::dead_letter::QuarantinedLetter;
 use lambda_kit::Failure;
 
-/// The bucket in which poison is kept, one object for each message.
+/// The bucket for invalid messages, one object for each message.
 #[derive(Clone, Debug)]
 pub struct Quarantine {
     client: Client,
@@ -11,16 +11,17 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// In this bucket.
+    /// Creates the quarantine in this bucket.
     #[must_use]
     pub fn new(client: Client, bucket: String) -> Self {
         Self { client, bucket }
     }
 
-    /// Keeps a letter under its key. The same letter again is the same object.
+    /// Stores a message under its key. Storing the same message again writes the same object.
     ///
     /// # Errors
-    /// Unavailable when the bucket does not take it.
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when S3 does not accept the object, and
+    /// [`Code::Internal`](lambda_kit::Code::Internal) when the message cannot be serialized.
     pub async fn keep(&self, letter: &QuarantinedLetter) -> Result<(), Failure> {
         let json = serde_json::to_vec_pretty(letter).map_err(Failure::internal)?;
         let put = self.client.put_object().bucket(&self.bucket).key(letter.key()).content_type("application/json");

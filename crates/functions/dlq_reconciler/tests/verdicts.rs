@@ -1,4 +1,4 @@
-//! What becomes of dead letters: back to their queue, into quarantine, or forgotten.
+//! The verdicts on dead letters: they go back to their queue or into quarantine, or are dropped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine};
@@ -50,7 +50,7 @@ impl World {
         Self { dynamodb, s3, sqs, door: Door::new(reconciler, Clock::SYSTEM) }
     }
 
-    /// Delivers a letter that has gone back `replays` times; whether it was reported as failed.
+    /// Delivers a message that has gone back `replays` times. Returns whether it was reported as failed.
     async fn deliver(&self, arn: &str, id: &str, body: &str, replays: u32) -> bool {
         let attributes = match replays {
             0 => json!({}),
@@ -70,14 +70,14 @@ impl World {
     }
 }
 
-/// The example of the contract, as the rule of the bus delivers it.
+/// Returns the example of the contract, as the rule of the event bus delivers it.
 fn session_ended() -> Value {
     let detail = include_str!("../../../../events/contracts/SESSION_ENDED.v1.example.json");
     json!({ "detail-type": "SESSION_ENDED", "source": "evoke.sessions", "detail": serde_json::from_str::<Value>(detail).unwrap() })
 }
 
 #[tokio::test]
-async fn a_letter_with_which_nothing_is_wrong_goes_back_later_every_time_and_not_for_ever() {
+async fn a_valid_message_goes_back_with_growing_delays_and_not_forever() {
     let world = World::new(FakeAws::start(|call, _| sent(call)).await).await;
     let body = session_ended().to_string();
     for replays in 0..3 {
@@ -100,7 +100,7 @@ async fn a_letter_with_which_nothing_is_wrong_goes_back_later_every_time_and_not
         letters[0].unbilled.as_ref().unwrap().as_str(),
         session_ended()["detail"]["sessionId"].as_str().unwrap()
     );
-    // The end of a FAILED session is for its hold alone: no invoice is missing.
+    // The end of a FAILED session only ends its hold, so that no invoice is missing.
     let mut failed = session_ended();
     failed["detail"]["status"] = json!("FAILED");
     assert!(!world.deliver(BILLING, "m-2", &failed.to_string(), 3).await);
@@ -109,7 +109,7 @@ async fn a_letter_with_which_nothing_is_wrong_goes_back_later_every_time_and_not
 }
 
 #[tokio::test]
-async fn poison_is_quarantined_with_its_reason_and_an_unbillable_session_is_reported_once() {
+async fn an_invalid_message_is_quarantined_and_an_unbillable_session_is_reported_once() {
     let world = World::new(FakeAws::start(|call, _| sent(call)).await).await;
     let mut unbillable = session_ended();
     unbillable["detail"]["energyKwh"] = json!(31);
@@ -118,12 +118,12 @@ async fn poison_is_quarantined_with_its_reason_and_an_unbillable_session_is_repo
     for _ in 0..3 {
         assert!(!world.deliver(BILLING, "m-1", &unbillable.to_string(), 0).await);
     }
-    assert!(!world.deliver(BILLING, "m-2", &unbillable.to_string(), 0).await, "another letter about the same session");
+    assert!(!world.deliver(BILLING, "m-2", &unbillable.to_string(), 0).await, "another message about the same session");
     assert!(!world.deliver(BILLING, "m-3", "not JSON", 0).await);
     assert!(!world.deliver(BILLING, "m-4", &misrouted.to_string(), 0).await);
     assert!(!world.deliver(NOTIFICATION, "m-5", "{\"detail\": 1}", 0).await);
     assert!(!world.deliver(RELAY, "m-6", "{\"DDBStreamBatchInfo\": {}}", 0).await);
-    // What the relay set aside, among it an end that billing will never see.
+    // Messages that the relay set aside, one of them an end that billing will never get.
     let mut lost = session_ended()["detail"].clone();
     lost["sessionId"] = json!("s-lost");
     let aside = |outbox: String| {
@@ -147,7 +147,7 @@ async fn poison_is_quarantined_with_its_reason_and_an_unbillable_session_is_repo
     ] {
         assert!(reasons.iter().any(|(of, text)| *of == id && text.contains(reason)), "{id}: {reasons:?}");
     }
-    // One record, with the event on it, for the session of m-1, m-2 and m-4, and one for that of m-7.
+    // One record with its event for the session of m-1, m-2 and m-4, and one for that of m-7.
     let mut items = world.dynamodb.items("ev-billing").await;
     items.sort_by_key(|item| item["PK"].as_s().unwrap() == "FAILURE#s-lost");
     assert_eq!((items.len(), items[1]["PK"].as_s().unwrap().as_str()), (2, "FAILURE#s-lost"));
@@ -158,11 +158,11 @@ async fn poison_is_quarantined_with_its_reason_and_an_unbillable_session_is_repo
 }
 
 #[tokio::test]
-async fn what_a_later_run_makes_up_for_is_forgotten_and_what_cannot_be_placed_is_kept() {
+async fn a_failed_scheduled_run_is_dropped_and_an_unplaceable_message_is_kept() {
     let world = World::new(FakeAws::start(|_, _| (500, "{}".to_owned())).await).await;
     assert!(!world.deliver(TICKS, "m-1", "{\"requestPayload\": {}}", 0).await);
     assert!(world.letters().await.is_empty());
-    // The queue refuses, the dead-letter queue is not one of ours: the letters stay where they are.
+    // If the queue refuses a message, or the dead-letter queue is unknown, the message stays where it is.
     let changed = Event::StationStatusChanged(StationStatusChanged {
         station_id: StationId::new("s-1").unwrap(),
         from: StationStatus::New,
@@ -178,9 +178,9 @@ async fn what_a_later_run_makes_up_for_is_forgotten_and_what_cannot_be_placed_is
     assert!(world.letters().await.is_empty());
 }
 
-/// A station's message gets into its dead-letter queue in three shapes; the message is what goes back.
+/// A station's message arrives in its dead-letter queue in one of three shapes. Only the message itself goes back.
 #[tokio::test]
-async fn a_stations_message_goes_back_out_of_whatever_encloses_it() {
+async fn a_stations_message_goes_back_without_its_envelope() {
     use base64::Engine as _;
     let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     let world = World::new(FakeAws::start(|call, _| sent(call)).await).await;
@@ -189,7 +189,7 @@ async fn a_stations_message_goes_back_out_of_whatever_encloses_it() {
     let topic = "ev/station/s-1/telemetry";
     let failed_rule =
         |topic: &str, payload: &str| json!({ "topic": topic, "base64OriginalPayload": payload }).to_string();
-    // What a device writes into its message stays in its message.
+    // The fields that a device writes into its message have no effect on the envelope.
     let forged = json!({
         "station_id": "s-1", "topic_station_id": "s-1", "requestContext": {}, "requestPayload": { "topic_station_id": "victim" },
         "topic": "ev/station/victim/telemetry", "base64OriginalPayload": base64("{}")

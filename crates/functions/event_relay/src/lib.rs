@@ -1,10 +1,11 @@
-//! Publishes the events that rode on a write.
+//! The `event_relay` Lambda: publishes the events that were written together with a change.
 //!
-//! The tables' streams, filtered to items with an outbox, invoke this function. Events were sealed with their ids by
-//! the write, so a batch that is delivered again publishes the same events under the same ids.
+//! An item that reports a change has an outbox attribute with the events. The streams of the tables, filtered to items
+//! with an outbox, invoke this function. Each event got its id when the item was written. Therefore a batch that is
+//! delivered again publishes the same events with the same ids.
 //!
-//! A stream delivers a failed batch again for as long as it keeps its records, and nothing behind it meanwhile. So what
-//! no try can publish is set aside, in the dead-letter queue, and the rest goes on.
+//! A stream delivers a failed batch again as long as it keeps the records, and delivers nothing after that batch in the
+//! meantime. Therefore events that no attempt can publish are moved to the dead-letter queue, and the rest continues.
 
 use std::time::Duration;
 
@@ -22,16 +23,17 @@ use lambda_kit::{Context, Failure, Function, Trigger};
 use serde_dynamo::AttributeValue;
 use serde_json::Value;
 
-/// `PutEvents`'s limit of entries.
+/// The maximum number of entries of `PutEvents`.
 const ENTRIES: usize = 10;
-/// Below `PutEvents`'s limit of 256 KB for all entries of a call, with room for names and times.
+/// The maximum size of all entries of a call, bytes. It is below the limit of `PutEvents`, 256 KB, to leave room for
+/// names and times.
 const BYTES: usize = 240_000;
-/// Codes by which `PutEvents` refuses an entry for what it is: another try would be refused as well.
+/// The error codes by which `PutEvents` refuses an entry because of its content. Another attempt would be refused too.
 const REFUSED_FOR_GOOD: [&str; 3] = ["MalformedDetail", "InvalidArgument", "RedactionFailure"];
-/// How long an outbox that is not understood is tried again: a deployment may replace a writer before the relay.
+/// How long an outbox that cannot be parsed is retried. A deployment may update a writer before it updates the relay.
 const PATIENCE: TimeDelta = TimeDelta::minutes(5);
 
-/// The function.
+/// The `event_relay` function.
 #[derive(Debug)]
 pub struct EventRelay {
     client: Client,
@@ -40,7 +42,7 @@ pub struct EventRelay {
     set_aside: String,
 }
 
-/// An event on its way, with the stream record that carried it.
+/// An event to publish, with the stream record that it came from.
 #[derive(Debug)]
 struct Outgoing {
     sequence_number: String,
@@ -63,17 +65,19 @@ impl Function for EventRelay {
 }
 
 impl EventRelay {
-    /// Publishes to `bus`; what the bus refuses for good goes to the queue with the URL `set_aside`.
+    /// Creates the function. It publishes to `bus`, and sends events that can never be published to the queue with the
+    /// URL `set_aside`.
     #[must_use]
     pub fn new(client: Client, bus: String, sqs: aws_sdk_sqs::Client, set_aside: String) -> Self {
         Self { client, bus, sqs, set_aside }
     }
 
-    /// Publishes the events of a batch in order, and answers the first record that was not published: the stream
-    /// delivers from there again.
+    /// Publishes the events of a batch in order. The answer names the first record that was not published; the stream
+    /// delivers again from there.
     ///
     /// # Errors
-    /// When nothing of the batch could be published; the stream delivers it again as a whole.
+    /// Returns the failure when not even the first record was published. The stream then delivers the whole batch
+    /// again.
     pub async fn relay(&self, batch: StreamEvent, now: Instant) -> Result<Value, Failure> {
         let first = batch.records.first().map(sequence_number);
         let mut outgoing = Vec::new();
@@ -110,7 +114,10 @@ impl EventRelay {
         serde_json::to_value(response).map_err(Failure::internal)
     }
 
-    /// Publishes in order; the record whose event was the first not to be taken, if any.
+    /// Publishes events in order.
+    ///
+    /// # Errors
+    /// The failure, with the sequence number of the record whose event was not published.
     async fn publish(&self, events: &[Outgoing]) -> Result<(), (String, Failure)> {
         for chunk in chunks(events) {
             let published = std::sync::atomic::AtomicUsize::new(0);
@@ -127,7 +134,7 @@ impl EventRelay {
         Ok(())
     }
 
-    /// Publishes what of a chunk is not published yet, and counts on.
+    /// Publishes those events of a chunk that are not published yet, and counts them in `published`.
     async fn publish_chunk(
         &self,
         chunk: &[Outgoing],
@@ -152,7 +159,7 @@ impl EventRelay {
         }
     }
 
-    /// One call.
+    /// Calls `PutEvents` once.
     async fn put(&self, events: &[Outgoing]) -> Result<Put, Failure> {
         let entries = events.iter().map(|event| {
             PutEventsRequestEntry::builder()
@@ -182,8 +189,8 @@ impl EventRelay {
         })
     }
 
-    /// Keeps events that cannot be published where an operator finds them. A batch that is delivered again may keep
-    /// them twice.
+    /// Sends events that cannot be published to the dead-letter queue for an operator. A batch that is delivered again
+    /// may send them twice. them twice.
     async fn set_aside(&self, events: UnpublishedEvents) -> Result<(), Failure> {
         let body = serde_json::to_string(&events).map_err(Failure::internal)?;
         let sent = self.sqs.send_message().queue_url(&self.set_aside).message_body(body).send().await;
@@ -194,7 +201,7 @@ impl EventRelay {
     }
 }
 
-/// What became of the entries of a call: so many were taken without a gap, and then one refused, if any.
+/// The result of one call: the number of entries accepted before the first refused one, and its refusal, if any.
 struct Put {
     taken: usize,
     refused: Option<Refused>,
@@ -205,7 +212,8 @@ enum Refused {
     ForGood(String),
 }
 
-/// Whether a call failed because its only event is larger than the bus takes: a larger one always is its call's only one.
+/// Returns whether a call failed because its only event is larger than the bus allows. A larger event is always the
+/// only one of its call.
 fn is_too_large<R>(events: &[Outgoing], error: &SdkError<PutEventsError, R>) -> bool {
     let [only] = events else { return false };
     let refused =
@@ -237,7 +245,7 @@ fn sequence_number(record: &StreamRecord) -> String {
     record.change.sequence_number.clone().unwrap_or_default()
 }
 
-/// The parts of the key of a record's item.
+/// Returns the primary key of the record's item, its parts separated by `/`.
 fn item_of(record: &StreamRecord) -> String {
     let keys = record.change.keys.inner();
     let part = |name: &&str| match keys.get(*name) {
@@ -254,7 +262,7 @@ fn outbox_of(record: &StreamRecord) -> Option<&str> {
     }
 }
 
-/// The events that rode on the write of a record; none when it has no outbox, or when it was only removed with one.
+/// Returns the events in the outbox of a record. There are none if the item has no outbox or was removed.
 fn events_of(record: &StreamRecord) -> Result<Vec<Outgoing>, serde_json::Error> {
     let Some(outbox) = outbox_of(record).filter(|_| record.event_name != "REMOVE") else { return Ok(Vec::new()) };
     let envelopes: Vec<Envelope> = serde_json::from_str(outbox)?;
@@ -273,7 +281,7 @@ fn events_of(record: &StreamRecord) -> Result<Vec<Outgoing>, serde_json::Error> 
         .collect()
 }
 
-/// Runs of events that fit into one call.
+/// Divides events into chunks that each fit into one call.
 fn chunks(events: &[Outgoing]) -> Vec<&[Outgoing]> {
     let mut chunks = Vec::new();
     let (mut start, mut bytes) = (0, 0);

@@ -1,4 +1,5 @@
-//! Nothing is lost and nothing gets a second identity: refused entries, a batch delivered again, a relay killed midway.
+//! No event is lost and no event gets a second id: with refused entries, a batch that is delivered again, and a relay
+//! that is killed in the middle.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ use lambda_kit::{Clock, Door};
 use serde_json::{Value, json};
 use testkit::{FakeAws, NOWHERE, RecordedCall, RuntimeApi, invoke, sdk_config, stream_event};
 
-/// A batch of `count` records with two events each.
+/// Builds a batch of `count` records with two events each.
 fn batch(count: usize) -> (Value, BTreeSet<String>) {
     let mut ids = BTreeSet::new();
     let records: Vec<(String, String)> = (0..count)
@@ -48,7 +49,7 @@ fn accept(call: &RecordedCall) -> (u16, String) {
     (200, json!({ "FailedEntryCount": 0, "Entries": accepted }).to_string())
 }
 
-/// Event id to the details under which it was taken.
+/// Returns the details under which each event id was accepted.
 fn taken(calls: &[RecordedCall]) -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for entry in calls.iter().flat_map(entries) {
@@ -71,12 +72,12 @@ fn door_with_queue(aws: &FakeAws, queue: &str) -> Door<EventRelay> {
     Door::new(EventRelay::new(client, "bus".to_owned(), sqs, "http://queue/aside".to_owned()), Clock::SYSTEM)
 }
 
-/// A queue that takes what is set aside.
+/// Starts a queue that accepts the events that are set aside.
 async fn queue() -> FakeAws {
     FakeAws::start(|_, _| (200, json!({ "MessageId": "m", "MD5OfMessageBody": "" }).to_string())).await
 }
 
-/// What was set aside.
+/// Returns the events that were set aside.
 fn aside(queue: &FakeAws) -> Vec<UnpublishedEvents> {
     let bodies = queue.calls().into_iter().map(|call| serde_json::from_str::<Value>(&call.body).unwrap());
     bodies.map(|body| serde_json::from_str(body["MessageBody"].as_str().unwrap()).unwrap()).collect()
@@ -93,8 +94,8 @@ async fn a_batch_is_published_in_order_ten_at_a_time() {
 }
 
 #[tokio::test]
-async fn refused_entries_are_sent_again_and_the_rest_follows() {
-    // The first call takes three entries and refuses the fourth; everything after is taken.
+async fn refused_entries_are_sent_again_in_order() {
+    // The first call accepts three entries and refuses the fourth. Later calls accept everything.
     let aws = FakeAws::start(|call, before| {
         if before > 0 {
             return accept(call);
@@ -110,7 +111,7 @@ async fn refused_entries_are_sent_again_and_the_rest_follows() {
     assert_eq!(answer["batchItemFailures"], json!([]));
     let taken = taken(&aws.calls());
     assert_eq!(taken.keys().cloned().collect::<BTreeSet<_>>(), ids);
-    assert!(taken.values().all(|details| details.len() == 1), "a duplicate is the same event");
+    assert!(taken.values().all(|details| details.len() == 1), "duplicates are the same event");
 }
 
 #[tokio::test]
@@ -118,12 +119,12 @@ async fn a_bus_that_fails_midway_fails_the_batch_from_there() {
     let aws = FakeAws::start(|call, before| if before == 0 { accept(call) } else { (500, "{}".to_owned()) }).await;
     let (batch, _) = batch(13);
     let answer = invoke(&door(&aws), batch).await.unwrap();
-    // The first call took the events of records 0 to 4.
+    // The first call accepted the events of the records 0 to 4.
     assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "00005" }]));
 }
 
 #[tokio::test]
-async fn a_bus_that_takes_nothing_fails_the_whole_batch() {
+async fn a_bus_that_accepts_nothing_fails_the_whole_batch() {
     let aws = FakeAws::start(|_, _| (500, "{}".to_owned())).await;
     let (kind, message) = invoke(&door(&aws), batch(2).0).await.unwrap_err();
     assert_eq!(kind, "UnavailableError");
@@ -131,10 +132,10 @@ async fn a_bus_that_takes_nothing_fails_the_whole_batch() {
 }
 
 #[tokio::test]
-async fn a_relay_killed_mid_batch_loses_nothing_and_duplicates_keep_their_ids() {
+async fn a_relay_that_is_killed_mid_batch_loses_no_event_and_duplicates_keep_their_ids() {
     let open = Arc::new(AtomicBool::new(false));
     let gate = open.clone();
-    // The bus takes the first two calls, then hangs until the relay is dead.
+    // The bus accepts the first two calls, then hangs until the relay is dead.
     let aws = FakeAws::start(move |call, before| {
         if before >= 2 && !gate.load(Ordering::SeqCst) {
             return (503, "{}".to_owned());
@@ -158,9 +159,9 @@ async fn a_relay_killed_mid_batch_loses_nothing_and_duplicates_keep_their_ids() 
     first.kill().unwrap();
     first.wait().unwrap();
     let before: BTreeSet<String> = taken(&aws.calls()[..2]).into_keys().collect();
-    assert_eq!(before.len(), 20, "a third of the batch was out when the relay died");
+    assert_eq!(before.len(), 20, "a third of the batch was published when the relay died");
 
-    // The stream delivers the batch again, to a new environment.
+    // The stream delivers the batch again, to a new execution environment.
     open.store(true, Ordering::SeqCst);
     let mut second = runtime.spawn(binary, &environment);
     runtime.push(batch.to_string());
@@ -170,13 +171,13 @@ async fn a_relay_killed_mid_batch_loses_nothing_and_duplicates_keep_their_ids() 
     assert_eq!(answer["batchItemFailures"], json!([]));
     let taken = taken(&aws.calls());
     assert_eq!(taken.keys().cloned().collect::<BTreeSet<_>>(), ids, "nothing is lost");
-    assert!(taken.values().all(|details| details.len() == 1), "a duplicate carries the same id and the same content");
+    assert!(taken.values().all(|details| details.len() == 1), "duplicates have the same id and content");
 }
 
-/// A deployment may replace the writer of a new event before the relay, so an outbox that is not understood is tried
-/// again for some minutes.
+/// A deployment may update the writer of a new event before the relay. Therefore an outbox that cannot be parsed is
+/// retried for some minutes.
 #[tokio::test]
-async fn a_young_outbox_that_cannot_be_read_stops_there_and_not_before() {
+async fn a_new_unreadable_outbox_stops_the_batch_at_its_record() {
     let aws = FakeAws::start(|call, _| accept(call)).await;
     let (mut batch, ids) = batch(3);
     batch["Records"][2]["dynamodb"]["NewImage"]["outbox"]["S"] = json!("not JSON");
@@ -186,9 +187,9 @@ async fn a_young_outbox_that_cannot_be_read_stops_there_and_not_before() {
     assert_eq!(taken(&aws.calls()).len(), ids.len() - 2);
 }
 
-/// One outbox that nobody can read does not hold up its shard for a day.
+/// An outbox that can never be parsed does not block its shard for a day.
 #[tokio::test]
-async fn an_old_outbox_that_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
+async fn an_old_unreadable_outbox_is_set_aside_and_the_rest_is_published() {
     let (aws, queue) = (FakeAws::start(|call, _| accept(call)).await, queue().await);
     let (mut batch, ids) = batch(3);
     batch["Records"][0]["dynamodb"]["NewImage"]["outbox"]["S"] = json!("not JSON");
@@ -201,9 +202,10 @@ async fn an_old_outbox_that_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
     assert_eq!(aside[0].outbox, "not JSON");
 }
 
-/// The bus refuses one entry for what it is, and another because it is busy: the first is set aside, the second sent again.
+/// The bus refuses one entry because of its content, and another because it is busy. The first is set aside, the second
+/// is sent again.
 #[tokio::test]
-async fn an_entry_that_is_refused_for_good_is_set_aside_and_the_rest_goes_on() {
+async fn a_permanently_refused_entry_is_set_aside_and_the_rest_is_published() {
     for code in ["MalformedDetail", "InvalidArgument", "RedactionFailure"] {
         let bad = |entry: &Value| entry["Detail"].as_str().unwrap().contains("\"s-1\"");
         let aws = FakeAws::start(move |call, before| {
@@ -221,9 +223,9 @@ async fn an_entry_that_is_refused_for_good_is_set_aside_and_the_rest_goes_on() {
         let (batch, ids) = batch(4);
         let answer = invoke(&door_with_queue(&aws, &queue.endpoint()), batch).await.unwrap();
         assert_eq!(answer["batchItemFailures"], json!([]), "{code}");
-        assert_eq!(taken(&aws.calls()).into_keys().collect::<BTreeSet<_>>(), ids, "all were sent");
+        assert_eq!(taken(&aws.calls()).into_keys().collect::<BTreeSet<_>>(), ids, "all events were sent");
         let last = entries(aws.calls().last().unwrap());
-        assert!(last.iter().all(|entry| !bad(entry)), "what was set aside is not sent again");
+        assert!(last.iter().all(|entry| !bad(entry)), "events that were set aside are not sent again");
         let aside = aside(&queue);
         assert_eq!(aside.iter().map(|events| events.sequence_number.as_str()).collect::<Vec<_>>(), ["00001", "00001"]);
         assert!(aside[0].unpublished.contains(code), "{}", aside[0].unpublished);
@@ -232,9 +234,10 @@ async fn an_entry_that_is_refused_for_good_is_set_aside_and_the_rest_goes_on() {
     }
 }
 
-/// What is wrong with the bus or with a permission is not the event's fault: somebody mends it, and the stream tries on.
+/// A problem of the bus or of a permission is not caused by the event. Somebody repairs it, and the stream keeps
+/// retrying.
 #[tokio::test]
-async fn a_refusal_that_may_pass_sets_nothing_aside() {
+async fn a_temporary_refusal_sets_no_event_aside() {
     for code in ["InternalFailure", "ThrottlingException", "AccessDeniedException", "NotAuthorizedForSourceException"] {
         let aws = FakeAws::start(move |call, _| {
             let answers: Vec<Value> = entries(call).iter().map(|_| json!({ "ErrorCode": code })).collect();
@@ -247,7 +250,7 @@ async fn a_refusal_that_may_pass_sets_nothing_aside() {
     }
 }
 
-/// An event that is larger than the bus takes.
+/// An event that is larger than the bus accepts.
 #[tokio::test]
 async fn an_event_that_is_too_large_is_set_aside() {
     let aws = FakeAws::start(|call, _| {
@@ -275,7 +278,7 @@ async fn an_event_that_is_too_large_is_set_aside() {
     assert_eq!(taken(&small).len(), ids.len() - 2);
     assert_eq!(aside(&queue).iter().map(|events| events.outbox.len()).collect::<Vec<_>>(), [outbox.len()]);
 
-    // Where it cannot be set aside, it stops its batch: nothing is lost.
+    // If the event cannot be set aside, it stops its batch, so that nothing is lost.
     let stuck = invoke(&door(&aws), batch).await.unwrap();
     assert_eq!(stuck["batchItemFailures"], json!([{ "itemIdentifier": "00001" }]));
 }

@@ -1,4 +1,5 @@
-//! Answers whether the platform's tables and bus are reachable. It never fails because one of them does.
+//! The `health_check` Lambda: reports whether the tables and the event bus can be reached. It never fails because one
+//! of them cannot.
 
 use std::time::{Duration, Instant as Stopwatch};
 
@@ -8,60 +9,70 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-/// A dependency that has not answered by then is unreachable.
+/// The time after which a dependency that has not answered counts as unreachable.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// How long an answer holds. The route is open to anybody, and what it calls has account-wide quotas of a few calls a
-/// second, which deployments need too.
+/// How long an answer is reused, ms. Anybody can call the route, and the calls that it makes have account-wide quotas
+/// of a few calls per second, which deployments need as well.
 const HOLDS_MS: i64 = 10_000;
 
-/// The function.
+/// The `health_check` function.
 #[derive(Debug)]
 pub struct HealthCheck {
     tables: Vec<String>,
     bus: Option<String>,
     dynamodb: aws_sdk_dynamodb::Client,
     eventbridge: aws_sdk_eventbridge::Client,
-    /// The last answer. Who finds none that holds looks, and the others wait for what is found.
+    /// The last answer. A request that finds no valid answer does the check; concurrent requests wait for its result.
     last: Mutex<Option<Health>>,
 }
 
-/// How the platform is.
+/// The health of the platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Everything that it is told of can be reached.
+    /// All configured dependencies can be reached.
     Healthy,
-    /// A part cannot.
+    /// At least one dependency cannot be reached.
     Degraded,
-    /// No table can.
+    /// No table can be reached.
     Unhealthy,
 }
 
-/// A dependency as it was found.
+/// The state of one dependency.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dependency {
+    /// The name of the table or bus.
     name: String,
+    /// Whether the dependency answered without an error.
     reachable: bool,
+    /// The time until the answer, ms.
     latency_ms: f64,
+    /// `unreachable` or `timeout`; absent if the dependency can be reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
 }
 
-/// What is answered.
+/// The result of a health check.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
+    /// The health of the platform.
     status: Status,
+    /// The name of the function, `health_check`.
     service: &'static str,
+    /// The version of the function.
     version: &'static str,
+    /// The time of the check, at most ten seconds ago.
     checked_at: domain::Instant,
+    /// The state of each table.
     tables: Vec<Dependency>,
+    /// The state of the event bus; absent if none is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     bus: Option<Dependency>,
 }
 
-/// It takes no arguments; whatever is sent is ignored.
+/// The arguments of a health check. There are none; fields that are sent are ignored.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Check {}
 
@@ -75,7 +86,7 @@ impl Function for HealthCheck {
 }
 
 impl HealthCheck {
-    /// Checks these tables and this bus.
+    /// Creates a function that checks these tables and this event bus.
     #[must_use]
     pub fn new(
         tables: Vec<String>,
@@ -92,7 +103,7 @@ impl HealthCheck {
         Ok(Answer { status, ..Answer::ok(health)? })
     }
 
-    /// The health at `now`, at most ten seconds old.
+    /// Returns the health at `now`. The result is at most ten seconds old.
     async fn current(&self, now: domain::Instant) -> Health {
         let mut last = self.last.lock().await;
         let holds = |health: &&Health| (0..HOLDS_MS).contains(&(now - health.checked_at).num_milliseconds());
@@ -138,7 +149,7 @@ impl HealthCheck {
     }
 }
 
-/// Times `call`. Its error goes to the log: the answer is open to anybody and says only that there was one.
+/// Runs `call` and measures its time. The error itself goes only to the log, because anybody can read the answer.
 async fn probe(name: &str, call: impl Future<Output = Result<(), String>>) -> Dependency {
     let watch = Stopwatch::now();
     let error = match tokio::time::timeout(TIMEOUT, call).await {

@@ -9,49 +9,60 @@ use store::ErrorLogFilter;
 
 use crate::{Audience, Recipient};
 
+/// A notification to publish.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Notify {
+    /// The severity of the notification.
     pub level: Level,
     /// The function or context that reports.
     #[schemars(length(min = 1, max = 64))]
     pub service: String,
-    /// What happened, without personal data.
+    /// A description of what happened. It must not contain personal data.
     #[schemars(length(min = 1, max = 2000))]
     pub message: String,
-    /// Who is told, operators unless it is said.
+    /// The audience of the notification. The default is OPERATORS.
     #[serde(default)]
     audience: Option<Audience>,
-    /// The one user who is told, of audience USERS.
+    /// The user to notify; without it an audience of USERS means all users. Valid only with the audience USERS.
     #[serde(default)]
     user_id: Option<UserId>,
-    /// Two reports of a service with the same key are one.
+    /// The deduplication key. Two notifications of a service with the same key are one.
     #[serde(default)]
     #[schemars(length(min = 1, max = 255))]
     pub deduplication_key: Option<String>,
 }
 
+/// Arguments of a list of log entries.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListLogs {
+    /// Return only entries with this level.
     #[serde(default)]
     level: Option<Level>,
+    /// Return only entries of this function or context.
     #[serde(default)]
     #[schemars(length(min = 1, max = 64))]
     service: Option<String>,
+    /// Return only entries with this status. The default is OPEN.
     #[serde(default)]
     status: Option<LogStatus>,
     #[serde(flatten)]
     pub page: PageArguments,
 }
 
+/// A reference to one log entry.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct LogRef {
+    /// The id of the log entry.
     pub id: LogId,
 }
 
 impl Notify {
-    /// Whom it is for.
+    /// Returns the recipient of the notification.
+    ///
+    /// # Errors
+    /// [`DomainError::Validation`] when `userId` is given for the audience OPERATORS.
     pub fn recipient(&self) -> Result<Recipient, DomainError> {
         match (self.audience.unwrap_or(Audience::Operators), &self.user_id) {
             (Audience::Operators, None) => Ok(Recipient::Operators),
@@ -68,20 +79,29 @@ impl ListLogs {
     }
 }
 
-/// A log entry as it is answered.
+/// An entry of the error log.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LogView {
+    /// The id of the entry.
     id: String,
+    /// The time at which the reported event occurred.
     occurred_at: Instant,
+    /// The severity of the entry.
     level: Level,
+    /// The function or context that reported.
     service: String,
+    /// A description of what happened.
     message: String,
+    /// The status of the entry.
     status: LogStatus,
+    /// The correlation id of the request or event that is reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<String>,
+    /// The user who last acknowledged or resolved the entry; absent before.
     #[serde(skip_serializing_if = "Option::is_none")]
     handled_by: Option<String>,
+    /// The time at which the entry was last acknowledged or resolved; absent before.
     #[serde(skip_serializing_if = "Option::is_none")]
     handled_at: Option<Instant>,
 }

@@ -1,7 +1,7 @@
-//! Error logs and notifications.
+//! The `notification_service` Lambda: the error log and notifications.
 //!
-//! Every notification is an entry of the log first, under an id derived from what it reports, and is then published to
-//! its topic: a second report of the same thing finds the entry and publishes nothing again.
+//! A notification is written to the log first, under an id that is derived from what it reports, and then published to
+//! its topic. A second report of the same thing finds the entry and publishes nothing.
 
 mod commands;
 mod topics;
@@ -27,10 +27,10 @@ use uuid::Uuid;
 
 pub use topics::{Audience, Recipient, Topics};
 
-/// Messages of a batch worked at the same time.
+/// How many messages of a batch are processed concurrently.
 const PARALLEL_MESSAGES: usize = 10;
 
-/// The function.
+/// The `notification_service` function.
 #[derive(Debug)]
 pub struct NotificationService {
     logs: ErrorLogStore,
@@ -72,7 +72,7 @@ impl Function for NotificationService {
 }
 
 impl NotificationService {
-    /// Over this table and these topics; `redelivery` is of its queue.
+    /// Creates the function. `redelivery` applies to the notification queue.
     #[must_use]
     pub fn new(logs: ErrorLogStore, topics: Topics, redelivery: Redelivery) -> Self {
         Self { logs, topics, redelivery }
@@ -98,7 +98,8 @@ impl NotificationService {
             published: false,
             version: 1,
         };
-        // An event's time is part of the event; a repeated request has another time every time.
+        // A repetition of an event has the same time. A repeated request has a different time each time, so that only
+        // `insert_once` finds the earlier entry.
         let inserted = match command.deduplication_key {
             Some(_) => self.logs.insert_once(&entry, request.context.now).await,
             None => self.logs.insert(&entry, request.context.now).await,
@@ -133,9 +134,9 @@ impl NotificationService {
         Ok(self.logs.load(id).await?.ok_or_else(|| DomainError::not_found("log entry", id))?)
     }
 
-    /// Logs and publishes, once: what has been logged and published before is answered as it is.
+    /// Logs and publishes an entry once. An entry that has been published before is returned as it is.
     ///
-    /// A crash between the two leaves an entry that is not published; the next delivery publishes it.
+    /// A crash between the two steps leaves an entry that is not published; the next delivery publishes it.
     async fn report(&self, to: &Recipient, entry: LogEntry, now: Instant) -> Result<LogEntry, Failure> {
         let inserted = self.logs.insert(&entry, now).await;
         self.publish_once(to, entry, inserted).await
@@ -159,7 +160,7 @@ impl NotificationService {
         entry.published = true;
         entry.version += 1;
         match self.logs.save(&entry).await {
-            // Somebody else published it at the same moment, or acknowledged it already.
+            // Another invocation published the entry concurrently, or somebody has already acknowledged it.
             Err(error) if error.is_stale() => self.load(&entry.id).await,
             saved => {
                 saved?;
@@ -176,7 +177,7 @@ fn staff_only(request: &Request) -> Result<(), Failure> {
     Err(DomainError::Forbidden("error logs are for roles TECH_SUPPORT and ADMIN".to_owned()).into())
 }
 
-/// What an event is to be notified as, if at all.
+/// Builds the notification about an event. Returns `None` for events about which nobody is notified.
 fn notification_for(envelope: &Envelope) -> Option<(Recipient, LogEntry)> {
     let (to, level, message) = match &envelope.event {
         Event::PortFailed(failed) => {
@@ -218,7 +219,7 @@ fn notification_for(envelope: &Envelope) -> Option<(Recipient, LogEntry)> {
         level,
         service: envelope.event.source().to_owned(),
         message,
-        // Nobody has to act on what is merely worth knowing.
+        // Entries of the level INFO need no action.
         status: if level == Level::Info { LogStatus::Resolved } else { LogStatus::Open },
         correlation_id: Some(envelope.correlation_id.clone()),
         handled_by: None,

@@ -5,7 +5,7 @@ use lambda_kit::{BootError, Env, Redelivery};
 use notification_service::{NotificationService, Topics};
 use store::{Db, ErrorLogStore};
 
-/// How long entries of the error log are kept, days.
+/// The retention of log entries, days.
 const RETENTION_DAYS: u32 = 90;
 
 #[tokio::main]

@@ -8,28 +8,28 @@ use lambda_kit::Failure;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Who is told.
+/// The audience of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Audience {
-    /// Those who run the network.
+    /// The operators of the network.
     Operators,
-    /// Those who charge.
+    /// The users who charge.
     Users,
 }
 
-/// Whom a notification is for.
+/// The recipient of a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recipient {
-    /// Those who run the network.
+    /// The operators of the network.
     Operators,
-    /// Everybody who charges.
+    /// All users.
     AllUsers,
-    /// One of those who charge.
+    /// One user.
     User(UserId),
 }
 
-/// The two SNS topics.
+/// The two SNS topics, for operators and for users.
 #[derive(Clone, Debug)]
 pub struct Topics {
     client: Client,
@@ -38,18 +38,19 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// The topics with these ARNs.
+    /// Creates the topics from their ARNs.
     #[must_use]
     pub fn new(client: Client, operators: String, users: String) -> Self {
         Self { client, operators, users }
     }
 
-    /// Publishes an entry to its recipient.
+    /// Publishes a log entry to its recipient.
     ///
-    /// Subscriptions can filter by the attributes `level`, `service`, `audience` and, where one user is meant, `userId`.
+    /// Subscriptions can filter by the attributes `level`, `service` and `audience`, and by `userId` if the
+    /// notification is for one user.
     ///
     /// # Errors
-    /// Unavailable when the topic does not take it.
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when SNS does not accept the message.
     pub async fn publish(&self, to: &Recipient, entry: &LogEntry) -> Result<(), Failure> {
         let (topic, audience, user) = match to {
             Recipient::Operators => (&self.operators, "OPERATORS", None),

@@ -1,4 +1,4 @@
-//! The error log by level, service and status, whose indexes are divided into shards.
+//! The error log by level, service and status. Its indexes are divided into shards.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};
 use testkit::{EmbeddedDynamoDb, NOWHERE, invoke, no_redelivery, sdk_config};
 
-/// A hundred entries of two levels, two services and two instants.
+/// Builds one of a hundred entries of two levels, two services and two times.
 fn entry(number: u32) -> LogEntry {
     let (info, billing, early) = (!number.is_multiple_of(10), number.is_multiple_of(2), number < 60);
     LogEntry {
@@ -51,7 +51,7 @@ fn ids(entries: &[Value]) -> BTreeSet<&str> {
 }
 
 #[tokio::test]
-async fn entries_by_level_service_and_status_come_newest_first_and_each_once() {
+async fn filtered_lists_return_each_entry_once_and_newest_first() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let store = dynamodb.error_logs();
     let entries: Vec<LogEntry> = (0..100).map(entry).collect();
@@ -82,7 +82,7 @@ async fn entries_by_level_service_and_status_come_newest_first_and_each_once() {
     check(json!({ "service": "evoke.billing", "level": "ERROR" }), &|entry| billing(entry) && !info(entry)).await;
     check(json!({ "status": "OPEN" }), &|_| true).await;
 
-    // An entry that is acknowledged moves in the status index, and stays where it is in the others.
+    // An entry that is acknowledged moves in the status index and keeps its place in the others.
     for number in [0, 5, 61] {
         let acknowledge = json!({
             "action": "acknowledgeLog", "actor": { "userId": "t", "role": "TECH_SUPPORT" }, "id": format!("log-{number:03}")

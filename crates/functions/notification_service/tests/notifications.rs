@@ -27,7 +27,7 @@ fn door_at(dynamodb: &EmbeddedDynamoDb, sns: &FakeAws, clock: Clock) -> Door<Not
     Door::new(NotificationService::new(dynamodb.error_logs(), topics, no_redelivery()), clock)
 }
 
-/// The messages of a queue that hold these events, as a rule of the bus writes them.
+/// Builds the messages of a queue with these events, as a rule of the event bus sends them.
 fn messages(events: impl IntoIterator<Item = Event>) -> Vec<String> {
     seal("ITEM/1", 1, "2026-02-22T10:00:00Z".parse().unwrap(), "correlation-1", events)
         .iter()
@@ -58,7 +58,7 @@ async fn logs(door: &Door<NotificationService>, filter: Value) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_event_delivered_many_times_is_one_entry_and_one_publication() {
+async fn an_event_delivered_many_times_is_logged_and_published_once() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
     let door = Arc::new(door(&dynamodb, &sns));
@@ -79,7 +79,7 @@ async fn an_event_delivered_many_times_is_one_entry_and_one_publication() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_published_is_published_by_the_next_delivery() {
+async fn a_failed_publication_is_repeated_by_the_next_delivery() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let sns =
         FakeAws::start(|_, before| if before == 0 { (500, String::new()) } else { (200, PUBLISHED.to_owned()) }).await;
@@ -91,7 +91,7 @@ async fn what_could_not_be_published_is_published_by_the_next_delivery() {
 }
 
 #[tokio::test]
-async fn one_bad_message_fails_alone() {
+async fn an_invalid_message_fails_alone() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
     let door = door(&dynamodb, &sns);
@@ -108,7 +108,7 @@ async fn one_bad_message_fails_alone() {
 }
 
 #[tokio::test]
-async fn entries_are_acknowledged_and_resolved_by_staff_alone() {
+async fn only_staff_acknowledge_and_resolve_entries() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
     let door = door(&dynamodb, &sns);
@@ -117,7 +117,7 @@ async fn entries_are_acknowledged_and_resolved_by_staff_alone() {
         "message": "it burns", "deduplicationKey": "fire-1"
     });
     let entry = invoke(&door, notify.clone()).await.unwrap();
-    assert_eq!(invoke(&door, notify.clone()).await.unwrap()["id"], entry["id"], "the same key is the same report");
+    assert_eq!(invoke(&door, notify.clone()).await.unwrap()["id"], entry["id"], "the same key gives the same entry");
     assert_eq!(sns.calls().len(), 1);
     let act = |action: &str, role: &str| json!({ "action": action, "actor": { "userId": "t-1", "role": role }, "id": entry["id"] });
     assert_eq!(invoke(&door, act("acknowledgeLog", "USER")).await.unwrap_err().0, "ForbiddenError");
@@ -134,7 +134,7 @@ fn day(text: &str) -> Instant {
     format!("{text}T12:00:00Z").parse().unwrap()
 }
 
-/// The items of the error log: level, or MARKER, and the day on which each expires.
+/// Returns the items of the error log: level or MARKER, and the day on which each expires.
 async fn expiries(dynamodb: &EmbeddedDynamoDb) -> Vec<(String, Option<String>)> {
     let mut found = Vec::new();
     for item in dynamodb.items("ev-error-logs").await {
@@ -156,15 +156,15 @@ fn notify(level: &str, key: &str) -> Value {
     })
 }
 
-/// Whatever reports an entry, the entry expires ninety days after it was reported, with the marker of its id. A list
-/// shows it no longer from then on, though the table still holds it, and the same report makes a new entry.
+/// An entry expires ninety days after it was reported, together with the marker of its id, whatever reported it. From
+/// then on a list no longer shows it, even if the table still contains it, and the same report creates a new entry.
 #[tokio::test]
-async fn entries_expire_and_are_reported_anew_after_that() {
+async fn an_expired_entry_can_be_reported_again() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
     let first = door_at(&dynamodb, &sns, Clock(|| day("2026-03-01")));
     invoke(&first, notify("WARNING", "k")).await.unwrap();
-    // The event is a week old when it arrives: what counts is when it was reported.
+    // The event is a week old when it arrives. The time of the report counts.
     assert_eq!(invoke(&first, sqs_event(&messages([port_failed()]))).await.unwrap()["batchItemFailures"], json!([]));
     let expected = ["ERROR", "MARKER", "WARNING"].map(|what| (what.to_owned(), Some("2026-05-30".to_owned())));
     assert_eq!(expiries(&dynamodb).await, expected);
@@ -172,7 +172,7 @@ async fn entries_expire_and_are_reported_anew_after_that() {
     let before = door_at(&dynamodb, &sns, Clock(|| "2026-05-30T11:59:59Z".parse().unwrap()));
     assert_eq!(logs(&before, json!({})).await.len(), 2);
     invoke(&before, notify("WARNING", "k")).await.unwrap();
-    assert_eq!(sns.calls().len(), 2, "still the same report");
+    assert_eq!(sns.calls().len(), 2, "it is still the same report");
     let after = door_at(&dynamodb, &sns, Clock(|| day("2026-05-30")));
     for filter in [json!({}), json!({ "level": "ERROR" }), json!({ "service": "test" }), json!({ "status": "OPEN" })] {
         assert_eq!(logs(&after, filter.clone()).await, [Value::Null; 0], "{filter}");
@@ -183,9 +183,9 @@ async fn entries_expire_and_are_reported_anew_after_that() {
     assert_eq!((sns.calls().len(), logs(&after, json!({})).await.len()), (3, 1));
 }
 
-/// DynamoDB deletes what has expired in any order: an entry before its marker, or a marker before its entry.
+/// DynamoDB deletes expired items in any order: an entry before its marker, or a marker before its entry.
 #[tokio::test]
-async fn what_is_deleted_first_does_not_matter() {
+async fn expired_items_may_be_deleted_in_any_order() {
     for deleted in ["entry", "marker"] {
         let dynamodb = EmbeddedDynamoDb::start().await;
         let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
@@ -206,7 +206,7 @@ async fn what_is_deleted_first_does_not_matter() {
     }
 }
 
-/// What somebody must act on stays until somebody has.
+/// An entry that needs action stays until somebody resolves it.
 #[tokio::test]
 async fn a_critical_entry_expires_only_after_it_was_resolved() {
     let dynamodb = EmbeddedDynamoDb::start().await;
@@ -233,7 +233,7 @@ async fn a_critical_entry_expires_only_after_it_was_resolved() {
 }
 
 #[tokio::test]
-async fn a_users_notification_names_its_user_so_that_filters_can_tell_users_apart() {
+async fn a_notification_of_a_user_has_the_user_id_as_an_attribute() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
     let door = door(&dynamodb, &sns);
@@ -285,7 +285,7 @@ fn topic(body: &str) -> String {
     parameters(body).into_iter().find(|(name, _)| name == "TopicArn").map(|(_, value)| value).unwrap()
 }
 
-/// The message attributes of a publication: `MessageAttributes.entry.1.Name=level&…Value.StringValue=ERROR`.
+/// Parses the message attributes of a publication: `MessageAttributes.entry.1.Name=level&…Value.StringValue=ERROR`.
 fn attributes(body: &str) -> Vec<(String, String)> {
     let all = parameters(body);
     let names = all.iter().filter_map(|(name, value)| Some((name.strip_suffix(".Name")?, value)));

@@ -1,36 +1,36 @@
-//! The elements of a JSON array that arrives in pieces.
+//! A splitter for the elements of a JSON array that arrives in pieces.
 //!
-//! A whole array need not be in memory for that, nor is it parsed twice: its elements' boundaries are found by their
-//! brackets and quotes, and each is handed out as the bytes it has in the body. (Splitting first and parsing slices is
-//! half again as fast as a streaming parser, which reads byte by byte.)
+//! It finds the boundaries of the elements by brackets and quotes, and passes on the bytes of each element. Therefore
+//! the whole array is never in memory, and nothing is parsed twice. (Splitting first and parsing slices is one and a
+//! half times as fast as a streaming parser, which reads byte by byte.)
 
 use std::mem;
 
 use memchr::memchr2;
 
-/// The body is not a JSON array.
+/// The reason why a body is not a JSON array.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnArray {
-    /// It begins with something else.
+    /// The body does not start with `[`.
     #[error("the body is no JSON array")]
     Start,
-    /// It has something between its elements, or after its end.
+    /// There is an unexpected byte between the elements or after the array.
     #[error("the body is no JSON array: {:?} at byte {at}", char::from(*.byte))]
     Byte {
-        /// The byte that is none of an array.
+        /// The unexpected byte.
         byte: u8,
-        /// Its position.
+        /// The position of the byte in the body.
         at: usize,
     },
-    /// An element has no end in sight.
+    /// An element is larger than the maximum.
     #[error("an element of the body is larger than {LARGEST_ELEMENT} bytes")]
     TooLarge,
-    /// It ends too early.
+    /// The body ends before the array does.
     #[error("the body ends in the middle of the array")]
     Truncated,
 }
 
-/// No element of an API's answer comes near it, bytes.
+/// The maximum size of an element, bytes. No real record comes near it.
 const LARGEST_ELEMENT: usize = 8 * 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,20 +39,20 @@ enum At {
     Start,
     /// Where an element may begin.
     Between,
-    /// In an element, outside of strings, so many brackets deep.
+    /// In an element outside of strings, with the depth of brackets.
     Element(usize),
-    /// In a string of an element that is so many brackets deep.
+    /// In a string of an element, with the depth of brackets.
     String(usize),
-    /// Behind the array.
+    /// After the array.
     End,
 }
 
-/// Splits an array into its elements.
+/// A splitter for one JSON array.
 #[derive(Debug)]
 pub struct Elements {
     at: At,
     escaped: bool,
-    /// The beginning of an element whose end has not arrived.
+    /// The start of an element whose end has not arrived yet.
     begun: Vec<u8>,
     position: usize,
 }
@@ -64,12 +64,12 @@ impl Default for Elements {
 }
 
 impl Elements {
-    /// Takes the next piece, and hands each element that is complete with it to `take`.
+    /// Consumes the next piece of the body, and calls `take` for each element that it completes.
     ///
     /// # Errors
-    /// When the body is no array.
+    /// Returns [`NotAnArray`] when the body is not an array.
     pub fn feed(&mut self, piece: &[u8], mut take: impl FnMut(&[u8])) -> Result<(), NotAnArray> {
-        // Where, in this piece, the present element begins.
+        // The start of the current element in this piece.
         let mut from = 0;
         let mut next = 0;
         while next < piece.len() {
@@ -112,7 +112,7 @@ impl Elements {
         Ok(())
     }
 
-    /// Behind the end of the string, or of the piece.
+    /// Returns the position after the end of the string, or the length of the piece if the string does not end in it.
     fn skip_string(&mut self, piece: &[u8], from: usize) -> usize {
         let mut next = from;
         if mem::take(&mut self.escaped) {
@@ -144,14 +144,14 @@ impl Elements {
         whole.extend_from_slice(end);
         take(whole.trim_ascii_end());
         whole.clear();
-        // The room is used again: many elements lie across two pieces.
+        // Reuse the buffer: many elements span two pieces.
         self.begun = whole;
     }
 
-    /// Says that nothing more comes.
+    /// Ends the body.
     ///
     /// # Errors
-    /// When the array has not ended.
+    /// Returns [`NotAnArray::Truncated`] when the array has not ended.
     pub fn end(&self) -> Result<(), NotAnArray> {
         if self.at == At::End { Ok(()) } else { Err(NotAnArray::Truncated) }
     }
@@ -196,7 +196,7 @@ mod tests {
         #![proptest_config(seeded(256))]
 
         #[test]
-        fn elements_are_those_of_the_array_however_it_is_cut(
+        fn elements_are_found_wherever_the_body_is_cut_into_pieces(
             values in prop::collection::vec(json_value(), 0..6),
             pretty in any::<bool>(),
             sizes in prop::collection::vec(1_usize..40, 1..6),
@@ -209,7 +209,7 @@ mod tests {
         }
 
         #[test]
-        fn what_ends_early_is_noticed(values in prop::collection::vec(json_value(), 1..4), cut in 1_usize..200) {
+        fn a_truncated_array_is_detected(values in prop::collection::vec(json_value(), 1..4), cut in 1_usize..200) {
             let text = Value::from(values).to_string();
             let cut = cut.min(text.len());
             let error = split(&text.as_bytes()[..text.len() - cut], &[7]).unwrap_err();
@@ -217,13 +217,13 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), size in 1_usize..20) {
+        fn arbitrary_bytes_cause_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), size in 1_usize..20) {
             let _ = split(&bytes, &[size]);
         }
     }
 
     #[test]
-    fn what_is_no_array_is_refused() {
+    fn a_body_that_is_not_an_array_is_refused() {
         assert_eq!(split(b"<html>", &[100]), Err(NotAnArray::Start));
         assert_eq!(split(b"{\"a\":[]}", &[100]), Err(NotAnArray::Start));
         assert_eq!(split(b"[1] x", &[100]), Err(NotAnArray::Byte { byte: b'x', at: 4 }));

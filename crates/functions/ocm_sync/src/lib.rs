@@ -1,7 +1,7 @@
-//! Mirrors OpenChargeMap: asks what has changed, writes what is new, and nothing else.
+//! The `ocm_sync` Lambda: mirrors OpenChargeMap. It asks for what has changed, and writes only what is new.
 //!
-//! Records are fetched in pages in the order of their ids, parsed as they arrive, and compared by hash with a manifest
-//! of what the mirror has. A run that ends early, however it ends, is gone on with by the next.
+//! It fetches records in pages, ordered by id, parses them as they arrive, and compares the hash of each with a
+//! manifest of what the mirror contains. If a run stops early for any reason, the next run resumes it.
 
 mod elements;
 mod source;
@@ -18,30 +18,31 @@ pub use elements::{Elements, NotAnArray};
 pub use source::{ApiKey, Source, SourceError};
 pub use sync::Outcome;
 
-/// What is to be synchronised.
+/// Arguments of a synchronisation.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Synchronise {
-    /// Every record, and so also which are gone; otherwise those that have changed.
+    /// Whether to fetch all records (a sweep), which also finds records that are gone from the source. The default is
+    /// false: fetch only records that have changed.
     #[serde(default)]
     pub full: bool,
-    /// Whether a sweep may remove more than a twentieth of the mirror.
+    /// Whether a sweep may remove more than five percent of the mirror. The default is false.
     #[serde(default)]
     pub allow_removals: bool,
 }
 
-/// What became of it: the payload of `OCM_SYNC_COMPLETED`, which is published where something was written, and how it
-/// ended.
+/// The result of a synchronisation: its outcome, and the payload of the event `OCM_SYNC_COMPLETED`. The event itself is
+/// published only if something was written.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SyncAnswer {
-    /// The payload.
+    /// The payload of the event `OCM_SYNC_COMPLETED`.
     #[serde(flatten)]
     pub event: OcmSyncCompleted,
-    /// How it ended.
+    /// How the invocation ended.
     pub outcome: Outcome,
 }
 
-/// The function.
+/// The `ocm_sync` function.
 #[derive(Debug)]
 pub struct OcmSync {
     store: PoiStore,
@@ -64,7 +65,7 @@ impl Function for OcmSync {
 }
 
 impl OcmSync {
-    /// From this source into this store.
+    /// Creates a function that mirrors `source` into `store`.
     #[must_use]
     pub fn new(store: PoiStore, source: Source) -> Self {
         Self { store, source }
@@ -74,11 +75,12 @@ impl OcmSync {
         Answer::ok(self.synchronise(&command, &request.context).await?)
     }
 
-    /// Brings the mirror up to date, as far as the invocation's time allows.
+    /// Brings the mirror up to date as far as the time of the invocation allows.
     ///
     /// # Errors
-    /// Unavailable when the source or the table cannot be reached, or the key is refused; a conflict when the source
-    /// lacks so much that it is more likely to be broken than right.
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when the source or the table cannot be reached, or the
+    /// source refuses the API key. [`Code::Conflict`](lambda_kit::Code::Conflict) when so many records are missing from
+    /// the source that it is more likely to be broken than right.
     pub async fn synchronise(&self, command: &Synchronise, context: &Context) -> Result<SyncAnswer, Failure> {
         let answer = sync::synchronise(&self.store, &self.source, command, context).await?;
         let OcmSyncCompleted { processed, updated, removed, failed, .. } = &answer.event;

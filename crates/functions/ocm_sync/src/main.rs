@@ -4,9 +4,9 @@ use lambda_kit::{BootError, ConfigError, Env};
 use ocm_sync::{ApiKey, OcmSync, Source};
 use store::{Db, PoiStore};
 
-/// Where OpenChargeMap answers.
+/// The URL of OpenChargeMap's API.
 const BASE_URL: &str = "https://api.openchargemap.io";
-/// Records of a page.
+/// The number of records on a page.
 const PAGE_SIZE: u32 = 5000;
 
 #[tokio::main]

@@ -1,4 +1,4 @@
-//! OpenChargeMap's API, as a client sees it.
+//! A client of OpenChargeMap's API.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-/// Who we are, as OpenChargeMap's policy asks every client to say.
+/// The user agent. OpenChargeMap's policy asks every client to identify itself.
 const USER_AGENT: &str = concat!("evoke-ocm-sync/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// No byte for so long: the answer hangs.
+/// The time without a byte after which an answer counts as hanging.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Of a refusal's text, characters.
+/// The maximum length of the excerpt from an error answer, characters.
 const EXCERPT: usize = 200;
 
-/// The source of the mirror.
+/// The source of the mirror: OpenChargeMap's API.
 #[derive(Debug)]
 pub struct Source {
     http: Client,
@@ -30,7 +30,7 @@ pub struct Source {
     page_size: u32,
 }
 
-/// The API key: a parameter of the Systems Manager, read when it is first needed.
+/// The API key, a parameter of the AWS Systems Manager. It is read when it is first needed.
 #[derive(Debug)]
 pub struct ApiKey {
     client: aws_sdk_ssm::Client,
@@ -38,45 +38,46 @@ pub struct ApiKey {
     known: Mutex<Option<String>>,
 }
 
-/// Why the source did not answer as it should.
+/// The reason why a request to the source failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// It does not take the key.
+    /// The source refuses the API key.
     #[error("OpenChargeMap refuses the API key of the parameter {parameter} (403): {message}")]
     Refused {
-        /// The parameter that holds the key.
+        /// The name of the parameter that contains the key.
         parameter: String,
-        /// What it says.
+        /// The message of the source.
         message: String,
     },
-    /// There is no key to be had.
+    /// The API key cannot be read.
     #[error("the API key cannot be read from the parameter {parameter}: {reason}")]
     NoKey {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// Why not.
+        /// The reason why it cannot be read.
         reason: String,
     },
-    /// Overloaded, broken for the moment, or out of reach.
+    /// The source is overloaded, temporarily broken or unreachable.
     #[error("OpenChargeMap cannot be reached or is busy: {reason}")]
     Busy {
-        /// What it said or did.
+        /// The error or the unexpected answer.
         reason: String,
-        /// How long it asks to be left alone.
+        /// The pause that the source requests by `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// It answers something else than its API promises.
+    /// The source gives an answer that its API does not define.
     #[error("OpenChargeMap does not answer as its API should: {0}")]
     Unexpected(String),
 }
 
 impl SourceError {
-    #[allow(clippy::needless_pass_by_value)] // so that `map_err` can name it
+    #[allow(clippy::needless_pass_by_value)] // so that `map_err` accepts this function
     pub(crate) fn busy(reason: impl ToString) -> Self {
         Self::Busy { reason: reason.to_string(), retry_after: None }
     }
 
-    /// How long to wait before another try, if one may help: at least what the source asks for.
+    /// Returns how long to wait before the next attempt: `delay`, or longer if the source requests it. Returns `None`
+    /// if another attempt cannot help.
     pub(crate) fn retry_in(&self, delay: Duration) -> Option<Duration> {
         match self {
             Self::Busy { retry_after, .. } => Some(retry_after.unwrap_or_default().max(delay)),
@@ -87,13 +88,13 @@ impl SourceError {
 
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
-        // Its caller runs the platform: what is wrong with the source is what has to be known.
+        // The callers of this function operate the platform, so they may see what is wrong with the source.
         Self::refused(Code::Unavailable, error.to_string())
     }
 }
 
 impl ApiKey {
-    /// Kept in the parameter of this name.
+    /// Creates a key that is stored in the parameter `name`.
     #[must_use]
     pub fn parameter(sdk: &SdkConfig, name: impl Into<String>) -> Self {
         Self { client: aws_sdk_ssm::Client::new(sdk), name: name.into(), known: Mutex::default() }
@@ -114,7 +115,7 @@ impl ApiKey {
         Ok(known.insert(value).clone())
     }
 
-    /// The next call reads it anew: it may have been replaced.
+    /// Discards the cached key, so that the next call reads it again. The key may have been replaced.
     async fn forget(&self) {
         *self.known.lock().await = None;
     }
@@ -133,10 +134,11 @@ struct StatusAnswer {
 }
 
 impl Source {
-    /// At `base_url` (`https://api.openchargemap.io`), `page_size` records at a time.
+    /// Creates a client for the API at `base_url` (e.g. `https://api.openchargemap.io`) that requests `page_size`
+    /// records at a time.
     ///
     /// # Errors
-    /// When TLS is not to be had on this machine.
+    /// Returns a [`reqwest::Error`] when TLS is not available on this machine.
     pub fn new(base_url: impl Into<String>, key: ApiKey, page_size: u32) -> Result<Self, reqwest::Error> {
         let http = Client::builder()
             .user_agent(USER_AGENT)
@@ -147,7 +149,7 @@ impl Source {
         Ok(Self { http, base_url: base_url.into().trim_end_matches('/').to_owned(), key, page_size })
     }
 
-    /// What the source says of itself.
+    /// Requests the status of the source.
     pub(crate) async fn status(&self) -> Result<SourceStatus, SourceError> {
         let answer: StatusAnswer = self.get_json("/v3/system/status").await?;
         let time = |text: Option<String>| text.as_deref().and_then(time_of);
@@ -159,12 +161,13 @@ impl Source {
         })
     }
 
-    /// The reference data.
+    /// Requests the reference data.
     pub(crate) async fn reference_data(&self) -> Result<Value, SourceError> {
         self.get_json("/v3/referencedata/").await
     }
 
-    /// The records above an id, changed since a time (inclusive) where that is said, in order of their ids: one page.
+    /// Requests one page of the records with ids greater than `above`, in the order of their ids. With `since` it
+    /// contains only records changed at that time or later.
     pub(crate) async fn page(&self, above: u32, since: Option<Instant>) -> Result<Response, SourceError> {
         let mut query = vec![
             ("output", "json".to_owned()),
@@ -175,7 +178,7 @@ impl Source {
             ("maxresults", self.page_size.to_string()),
             ("greaterthanid", above.to_string()),
         ];
-        // UTC, without a zone: with one the API takes it for another time.
+        // The time is UTC and has no zone designator, because with one the API interprets it as a different time.
         query.extend(since.map(|since| ("modifiedsince", since.format("%Y-%m-%dT%H:%M:%S").to_string())));
         self.get("/v3/poi", &query).await
     }
@@ -183,7 +186,7 @@ impl Source {
     async fn get_json<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, SourceError> {
         let answer = self.get(path, &[]).await?;
         let body = answer.bytes().await.map_err(|error| SourceError::busy(chain(&error)))?;
-        // Truncated more often than wrong.
+        // A parse error counts as busy, because such a body is usually truncated.
         serde_json::from_slice(&body).map_err(|error| SourceError::busy(format!("{path}: {error}")))
     }
 
@@ -208,7 +211,7 @@ impl Source {
     }
 }
 
-/// Follows redirections within the source: the key is for nobody else.
+/// Follows redirects only within the origin of the source, so that the API key is never sent to another server.
 fn stay(attempt: Attempt) -> Action {
     let origin = attempt.previous().first().map(reqwest::Url::origin);
     if attempt.previous().len() < 5 && origin == Some(attempt.url().origin()) {
@@ -222,7 +225,7 @@ async fn excerpt(answer: Response) -> String {
     answer.text().await.unwrap_or_default().trim().chars().take(EXCERPT).collect()
 }
 
-/// An error with what caused it: reqwest's own words are few.
+/// Formats an error with its causes. The message of a reqwest error alone says little.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

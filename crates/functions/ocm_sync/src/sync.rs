@@ -1,9 +1,14 @@
-//! One invocation's work at a synchronisation.
+//! The work of one invocation on a synchronisation.
 //!
-//! What makes it safe to die anywhere: before POIs are written, their ids are put down as pending with the state; then
-//! the POIs are written, then the manifest that says so, and only then the ids are taken off and the cursor moves on.
-//! What a sweep finds gone is removed at its end, when it is known whether it is too much.
-//! Nothing is written, not even a lease, where the source has nothing new.
+//! An invocation may die at any point, because it writes in this order:
+//!
+//! 1. the state, with the ids of the POIs that are about to be written as pending;
+//! 2. the POIs;
+//! 3. the manifest, which records what was written;
+//! 4. the state again, without the pending ids and with the cursor advanced.
+//!
+//! A sweep removes POIs that are gone from the source at its end, when it knows whether there are too many of them.
+//! If the source has nothing new, nothing is written, not even a lease.
 
 use std::mem;
 use std::time::Duration;
@@ -25,28 +30,28 @@ use crate::elements::Elements;
 use crate::source::{Source, SourceError, chain};
 use crate::{SyncAnswer, Synchronise};
 
-/// POIs put down as pending, written, and noted in the manifest together.
+/// The number of POIs that are recorded as pending, written, and recorded in the manifest together.
 const CHUNK: usize = 250;
-/// POIs written at the same time.
+/// How many POIs are written concurrently.
 const PARALLEL_WRITES: usize = 32;
-/// Kept back from the invocation's time for putting down how far it came.
+/// The part of the invocation's time that is reserved for saving the progress.
 const RESERVE: Duration = Duration::from_secs(15);
-/// Of a record that is not understood, so much is kept, bytes.
+/// The number of bytes that are kept of a record that cannot be parsed.
 const KEPT_ASIDE: usize = 8 * 1024;
-/// An item of reference data larger than this would not be taken, bytes.
+/// The maximum size of an item of reference data, bytes. DynamoDB would not accept a much larger one.
 const LARGEST_REFERENCE: usize = 350 * 1024;
 
-/// How an invocation ended.
+/// The outcome of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Outcome {
     /// The mirror is up to date.
     Completed,
-    /// It already was: nothing was written.
+    /// The mirror was already up to date, and nothing was written.
     Unchanged,
-    /// Time ran out; the next invocation goes on.
+    /// Time ran out. The next invocation continues.
     Interrupted,
-    /// Another invocation is at it.
+    /// Another invocation is synchronising.
     Busy,
 }
 
@@ -62,7 +67,7 @@ enum SyncError {
     OutOfTime,
 }
 
-/// A synchronisation under way.
+/// A synchronisation in progress.
 pub(crate) struct Work<'a> {
     store: &'a PoiStore,
     source: &'a Source,
@@ -70,13 +75,13 @@ pub(crate) struct Work<'a> {
     stop_at: Instant,
     allow_removals: bool,
     loaded: LoadedState,
-    /// What is stored of `loaded`.
+    /// The state as it is stored. Changes in `loaded` are not stored yet.
     stored: State,
     manifest: Manifest,
     run: Run,
 }
 
-/// What a part of a page brings.
+/// The changes from a part of a page.
 #[derive(Default)]
 struct News {
     pois: Vec<(Poi, u64)>,
@@ -84,7 +89,7 @@ struct News {
     gone: Vec<u32>,
 }
 
-/// A record that is not understood.
+/// A record that cannot be parsed.
 struct Odd {
     id: u32,
     hash: u64,
@@ -92,7 +97,7 @@ struct Odd {
     reason: String,
 }
 
-/// A page as far as it was read.
+/// The part of a page that has been read.
 #[derive(Default)]
 struct PageRead {
     news: News,
@@ -147,9 +152,11 @@ impl Work<'_> {
                 self.put_down(rest).await.map(|()| Outcome::Interrupted)
             }
             Err(error) => {
-                // A refused run is dropped: whoever resumed it would be refused as well, and nothing else would run.
+                // A refused run is dropped. If it were resumed, it would be refused again, and no other run could
+                // start.
                 let rest = (!matches!(error, SyncError::Refused(_))).then(|| self.run.clone());
-                // Whoever comes next need not wait for the lease. That it may not be stored is no news.
+                // Give the lease back, so that the next invocation need not wait for it. If that fails as well, the
+                // first error is still the one to report.
                 if !is_taken(&error) {
                     let _ = self.put_down(rest).await;
                 }
@@ -165,7 +172,7 @@ impl Work<'_> {
         }
     }
 
-    /// The time, as far as it has gone on since the invocation began.
+    /// Returns the current time: the start of the invocation plus the time that has passed since.
     fn now(&self) -> domain::Instant {
         let left = self.stop_at.saturating_duration_since(Instant::now()) + RESERVE;
         let now = self.context.deadline - chrono::TimeDelta::from_std(left).unwrap_or_default();
@@ -211,7 +218,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Works one page off. Answers whether it was the last: an empty one.
+    /// Processes one page. Returns whether it was the last page, i.e. an empty one.
     async fn page(&mut self) -> Result<bool, SyncError> {
         let asked = timeout_at(self.stop_at, self.source.page(self.run.cursor, self.run.since)).await;
         let mut answer = asked.map_err(|_| SyncError::OutOfTime)??;
@@ -254,7 +261,7 @@ impl Work<'_> {
         Ok(is_last)
     }
 
-    /// Says that this invocation is writing, and what.
+    /// Stores a lease for this invocation, together with its run and the pending ids.
     async fn claim(&mut self) -> Result<(), SyncError> {
         let lease = Lease { owner: self.context.request_id.clone(), until: self.context.deadline };
         self.loaded.state.lease = Some(lease);
@@ -294,9 +301,10 @@ impl Work<'_> {
     }
 
     async fn remove_gone(&mut self) -> Result<(), SyncError> {
-        // A run that died here has removed some already.
+        // An invocation that died in this function has already removed some of them.
         let gone: Vec<u32> = self.run.gone.iter().copied().filter(|id| self.manifest.contains(*id)).collect();
-        // Those of this page would be found again: they need not be stored, and with `allowRemovals` may be too many.
+        // POIs missing from this page need not be stored in the run, because a resumed run would find them again. With
+        // `allowRemovals` they may be too many to store.
         self.run.miss(Vec::new());
         for chunk in gone.chunks(CHUNK) {
             self.apply(News { gone: chunk.to_vec(), ..News::default() }).await?;
@@ -323,7 +331,7 @@ impl Work<'_> {
         Ok(Outcome::Completed)
     }
 
-    /// Gives the lease back, and puts down what is left to do for the next invocation.
+    /// Gives the lease back, and stores the rest of the run for the next invocation.
     async fn put_down(&mut self, rest: Option<Run>) -> Result<(), SyncError> {
         self.loaded.state.lease = None;
         self.loaded.state.run = rest;
@@ -359,7 +367,7 @@ impl PageRead {
                 let id = record.id;
                 self.in_order(id, cursor);
                 let hash = record.hash(&mut self.scratch);
-                // The source may have a record twice: the second one counts, and is written alone.
+                // The source may return a record twice. The second one counts, and only it is written.
                 self.news.pois.pop_if(|(poi, _)| poi.summary.ocm_id == id);
                 if !manifest.has(id, hash) {
                     self.news.pois.push((record.into_poi(), hash));
@@ -384,7 +392,8 @@ impl PageRead {
         }
     }
 
-    /// Pages are cut, and what is gone is found, by the order of ids: a source that does not keep it is not understood.
+    /// Checks that ids are in ascending order. Paging and finding removed records rely on this order, so a source that
+    /// violates it cannot be mirrored.
     fn in_order(&mut self, id: u32, cursor: u32) {
         if id < self.last || id <= cursor {
             let disorder = || format!("POI {id} comes after {}: greaterthanid or sortby is not honoured", self.last);
@@ -397,7 +406,7 @@ impl PageRead {
     }
 }
 
-/// Waits between tries: some 0.2 s to 10 s, half a minute in all.
+/// Returns the delays between attempts: about 0.2 s growing to 10 s, half a minute in total.
 fn patience() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
         .with_jitter()
@@ -407,7 +416,7 @@ fn patience() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-/// Waits before another try, where one may help and there is time for it.
+/// Waits before the next attempt. Returns the error if another attempt cannot help or there is no time for it.
 async fn pause(
     error: SourceError,
     delays: &mut impl Iterator<Item = Duration>,
@@ -435,7 +444,7 @@ where
     }
 }
 
-/// Whether somebody else has written what this invocation was about to write.
+/// Returns whether another invocation has changed what this one was about to write.
 fn is_taken(error: &SyncError) -> bool {
     matches!(error, SyncError::Store(error) if error.is_stale())
 }

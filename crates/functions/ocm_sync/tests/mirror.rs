@@ -1,5 +1,5 @@
-//! The mirror against a stand-in for OpenChargeMap and the embedded `DynamoDB`: what the source has, the table has, however
-//! often runs fail, die or meet.
+//! The mirror with the simulated OpenChargeMap API and the embedded `DynamoDB`. The table must contain what the source
+//! contains, however often runs fail, die or run concurrently.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ fn now() -> Instant {
     Utc.with_ymd_and_hms(2026, 3, 3, 12, 0, 0).unwrap()
 }
 
-/// Systems Manager with one parameter.
+/// Starts a fake Systems Manager with one parameter.
 async fn parameters() -> FakeAws {
     FakeAws::start(|call, _| {
         assert_eq!(call.target, "AmazonSSM.GetParameter");
@@ -45,7 +45,7 @@ struct World {
     ocm: OcmServer,
 }
 
-/// One environment of the function.
+/// One execution environment of the function.
 struct Process {
     function: OcmSync,
     db: Db,
@@ -75,14 +75,14 @@ impl World {
         self.process().sync(true, "r").await.unwrap()
     }
 
-    /// Every item of the table whose partition begins so: partition and item.
+    /// Returns all items of the table whose partition key begins with `prefix`, by partition key.
     async fn items(&self, prefix: &str) -> BTreeMap<String, std::collections::HashMap<String, AttributeValue>> {
         let items = self.dynamodb.items(TABLE).await.into_iter();
         let items = items.map(|item| (item["PK"].as_s().unwrap().clone(), item));
         items.filter(|(pk, _)| pk.starts_with(prefix)).collect()
     }
 
-    /// The mirror as it is stored.
+    /// Returns the mirror as it is stored.
     async fn mirrored(&self) -> BTreeMap<u32, Poi> {
         let pois = self.items("POI#").await;
         let poi = |item: &std::collections::HashMap<String, AttributeValue>| -> Poi {
@@ -94,20 +94,20 @@ impl World {
         pois.values().map(poi).map(|poi| (poi.summary.ocm_id, poi)).collect()
     }
 
-    /// What the mirror should be.
+    /// Returns the mirror as it should be.
     fn expected(&self) -> BTreeMap<u32, Poi> {
         let poi = |value: Value| Record::parse(value.to_string().as_bytes()).unwrap().into_poi();
         self.ocm.published().into_iter().map(|(id, value)| (id, poi(value))).collect()
     }
 
-    /// The POIs of which the mirror is not the source's: missing, too many, or different.
+    /// Returns the POIs in which the mirror differs from the source: missing, extra or different ones.
     async fn differences(&self) -> Vec<u32> {
         let (mirrored, expected) = (self.mirrored().await, self.expected());
         let ids: BTreeSet<u32> = mirrored.keys().chain(expected.keys()).copied().collect();
         ids.into_iter().filter(|id| mirrored.get(id) != expected.get(id)).collect()
     }
 
-    /// The events on the state, which the stream takes.
+    /// Returns the events in the outbox of the state, which the stream publishes.
     async fn outbox(&self) -> Vec<Value> {
         let state = self.items("SYNC").await;
         let outbox = state.get("SYNC").and_then(|item| item.get("outbox")).map(|outbox| outbox.as_s().unwrap().clone());
@@ -145,7 +145,7 @@ fn counts(answer: &SyncAnswer) -> (Outcome, u64, u64, u64, u64) {
 }
 
 #[tokio::test]
-async fn the_first_run_mirrors_everything_and_the_next_ones_what_has_changed() {
+async fn the_first_run_mirrors_everything_and_later_runs_mirror_changes() {
     let world = World::new(300, 1).await;
     let first = world.sync().await;
     assert_eq!(counts(&first), (Outcome::Completed, 300, 300, 0, 0));
@@ -157,19 +157,19 @@ async fn the_first_run_mirrors_everything_and_the_next_ones_what_has_changed() {
     assert!(asked[2].contains("camelcase=false&compact=true&greaterthanid=0&maxresults=40"), "{asked:?}");
     assert!(asked[2].contains("sortby=id_asc&verbose=false") && !asked[2].contains("modifiedsince"), "{asked:?}");
 
-    // Nothing changed: one question, no write.
+    // Nothing has changed: there is one request and no write.
     let process = world.process();
     assert_eq!(counts(&process.sync(false, "r").await.unwrap()), (Outcome::Unchanged, 0, 0, 0, 0));
     assert_eq!((world.ocm.requests().len(), process.units().table_write, process.units().read), (1, 0.0, 1.0));
 
-    // What is edited and added arrives; what is removed stays until the next sweep.
+    // Edited and added POIs arrive. Removed ones stay until the next sweep.
     world.ocm.change(OcmChange { edit: 20, add: 5, remove: 0 });
     let gone = world.mirrored().await[&1].clone();
     world.ocm.remove(1);
     let second = world.sync().await;
     assert_eq!((second.outcome, second.event.updated, second.event.removed), (Outcome::Completed, 25, 0));
     assert!(second.event.processed < 60, "a window, not everything: {second:?}");
-    assert!(world.ocm.requests()[1].contains("modifiedsince=2025"), "the last change of the data");
+    assert!(world.ocm.requests()[1].contains("modifiedsince=2025"), "since the last change of the data");
     assert_eq!(world.differences().await, [1]);
     assert_eq!(world.mirrored().await[&1], gone);
     let third = world.sweep().await;
@@ -178,7 +178,7 @@ async fn the_first_run_mirrors_everything_and_the_next_ones_what_has_changed() {
 }
 
 #[tokio::test]
-async fn an_unchanged_mirror_costs_no_write() {
+async fn a_run_without_changes_writes_nothing() {
     let world = World::new(300, 2).await;
     world.sync().await;
     let before = world.items("").await;
@@ -192,7 +192,7 @@ async fn an_unchanged_mirror_costs_no_write() {
 }
 
 #[tokio::test]
-async fn odd_records_are_kept_aside_and_stop_nothing() {
+async fn unparseable_records_are_kept_aside_and_do_not_stop_the_run() {
     let world = World::new(100, 3).await;
     world.ocm.put_raw(8, r#"{"ID": 7, "AddressInfo": "none"}"#);
     world.ocm.put_raw(20, "\"no record\"");
@@ -211,11 +211,11 @@ async fn odd_records_are_kept_aside_and_stop_nothing() {
     let reason = aside["FAILED#7"]["reason"].as_s().unwrap();
     assert!(reason.contains("AddressInfo"), "{reason}");
     assert_eq!(aside["FAILED#39"]["record"].as_s().unwrap().len(), 8192);
-    // They are still odd, and known: nothing is written.
+    // They are still unparseable, but already known, so nothing is written.
     let process = world.process();
     let again = process.sync(true, "r").await.unwrap();
     assert_eq!((again.outcome, again.event.failed, process.units().table_write), (Outcome::Unchanged, 4, 0.0));
-    // One is mended.
+    // One of them is corrected.
     world.ocm.clear_raw();
     world.ocm.put(json!({ "ID": 7, "AddressInfo": { "Title": "mended" }, "DateLastStatusUpdate": "2026-02-02T00:00:00Z", "SubmissionStatusTypeID": 200 }));
     let mended = world.sync().await;
@@ -224,7 +224,7 @@ async fn odd_records_are_kept_aside_and_stop_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_source_fails_at_is_asked_for_again() {
+async fn failed_requests_to_the_source_are_repeated() {
     use OcmFault::{Html, Nothing, Reset, RetryAfter, Slow, Status, Truncated};
     let world = World::new(200, 4).await;
     world.ocm.fail([Status(502), Nothing, Reset, Truncated, Nothing, Status(503), Html, RetryAfter(0), Slow(2)]);
@@ -234,7 +234,7 @@ async fn what_the_source_fails_at_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_refused_key_is_said_so_and_read_anew() {
+async fn a_refused_api_key_is_reported_and_read_again() {
     let world = World::new(20, 5).await;
     let process = world.process();
     process.sync(false, "r").await.unwrap();
@@ -246,22 +246,22 @@ async fn a_refused_key_is_said_so_and_read_anew() {
     );
     world.ocm.set_key(OcmServer::KEY);
     assert_eq!(process.sync(false, "r").await.unwrap().outcome, Outcome::Unchanged);
-    assert_eq!(world.ssm.calls().len(), 2, "once, and once more after the refusal");
+    assert_eq!(world.ssm.calls().len(), 2, "read once, and once more after the refusal");
 }
 
 #[tokio::test]
-async fn a_page_without_an_id_is_no_end_and_no_way_on() {
+async fn a_page_without_ids_is_an_error_and_not_the_last_page() {
     let world = World::new(30, 15).await;
     world.sync().await;
     world.ocm.fail([OcmFault::NoIds]);
     let failure = world.process().sync(true, "r").await.unwrap_err();
     assert!(failure.message.contains("no record above 0 has an id"), "{failure:?}");
-    assert_eq!(world.differences().await, [0_u32; 0], "nothing is taken for gone");
+    assert_eq!(world.differences().await, [0_u32; 0], "no POI is considered gone");
 }
 
-/// A source that sends its callers elsewhere: the key does not go with them.
+/// A source that redirects its callers to another server. The API key is not sent there.
 #[tokio::test]
-async fn the_key_is_sent_to_nobody_else() {
+async fn the_api_key_is_not_sent_to_another_server() {
     let world = World::new(1, 14).await;
     let elsewhere = world.ocm.url();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -283,29 +283,29 @@ async fn the_key_is_sent_to_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_source_that_lost_its_data_empties_nothing() {
+async fn a_source_that_lost_its_data_does_not_empty_the_mirror() {
     let world = World::new(300, 6).await;
     world.sync().await;
     world.ocm.fail([OcmFault::Empty]);
     let failure = world.process().sync(true, "r").await.unwrap_err();
     assert!(failure.message.contains("lacks at least 300 of 300"), "{failure:?}");
     assert_eq!(world.differences().await, [0_u32; 0]);
-    // The source has its data again: it is as it was.
+    // The source has its data again, so nothing has changed.
     assert_eq!(world.sync().await.outcome, Outcome::Unchanged);
     assert_eq!(world.sweep().await.outcome, Outcome::Unchanged);
 }
 
-/// A refused sweep waits for a person; the changes since the checkpoint do not. However often it is refused, it removes
-/// nothing.
+/// A refused sweep waits for a person, but changes since the checkpoint are still mirrored. However often the sweep is
+/// refused, it removes nothing.
 #[tokio::test]
-async fn a_refused_sweep_removes_nothing_and_does_not_block_the_increments() {
+async fn a_refused_sweep_removes_nothing_and_does_not_block_increments() {
     let world = World::new(300, 17).await;
     world.sync().await;
     let gone: Vec<u32> = world.mirrored().await.into_keys().filter(|id| id % 4 == 0).collect();
     for id in &gone {
         world.ocm.remove(*id);
     }
-    // The sweep writes the news of its first pages before it is refused.
+    // The sweep writes the changes of its first pages before it is refused.
     world.ocm.change(OcmChange { edit: 30, add: 5, remove: 0 });
     for _ in 0..3 {
         let failure = world.process().sync(true, "r").await.unwrap_err();
@@ -320,11 +320,11 @@ async fn a_refused_sweep_removes_nothing_and_does_not_block_the_increments() {
     let _ = world.ocm.requests();
     let increment = world.sync().await;
     assert_eq!((increment.outcome, increment.event.removed), (Outcome::Completed, 0));
-    assert!(world.ocm.requests()[1].contains("modifiedsince"), "an increment, no sweep");
-    assert_eq!(world.differences().await, gone, "all but what is gone is as in the source");
+    assert!(world.ocm.requests()[1].contains("modifiedsince"), "an increment, not a sweep");
+    assert_eq!(world.differences().await, gone, "only the POIs that are gone differ from the source");
     assert_eq!(world.sync().await.outcome, Outcome::Unchanged);
 
-    // The next sweep begins anew, and is refused as long as nobody allows it.
+    // The next sweep starts again, and is refused as long as nobody allows the removals.
     let failure = world.process().sync(true, "r").await.unwrap_err();
     assert!(failure.message.contains("of 310 mirrored"), "{failure:?}");
     let context = Process::context("r", now(), TimeDelta::minutes(15));
@@ -334,24 +334,25 @@ async fn a_refused_sweep_removes_nothing_and_does_not_block_the_increments() {
     assert_eq!(world.differences().await, [0_u32; 0]);
 }
 
-/// What is gone is removed at the end of a sweep, also where several invocations do the sweep, and one dies at that.
+/// POIs that are gone are removed at the end of a sweep, even if several invocations run the sweep and one dies while
+/// removing.
 #[tokio::test]
-async fn what_several_invocations_found_gone_is_removed_at_the_end() {
+async fn pois_that_several_invocations_found_gone_are_removed_at_the_end() {
     let world = World::new(200, 18).await;
     world.sync().await;
     let gone: Vec<u32> = world.mirrored().await.into_keys().filter(|id| id % 9 == 0).collect();
     for id in &gone {
         world.ocm.remove(*id);
     }
-    // The second page never comes, and time runs out.
+    // The second page never arrives, and time runs out.
     world.ocm.fail([OcmFault::Nothing, OcmFault::Hang]);
     let stopped = world.process().sync_at(true, "r", now(), TimeDelta::seconds(20)).await.unwrap();
     assert_eq!((stopped.outcome, stopped.event.removed), (Outcome::Interrupted, 0));
     let removing = world.process();
-    // State, manifest, claim, some removals of two calls each.
+    // The calls are: state, manifest, claim, and some removals of two calls each.
     removing.http.plan(BTreeMap::from([(9, Fault::CrashAfter)]));
     assert!(removing.http.survive(removing.sync(true, "dead")).await.is_none());
-    assert!((1..gone.len()).contains(&world.differences().await.len()), "it died while it removed");
+    assert!((1..gone.len()).contains(&world.differences().await.len()), "it died while removing");
     let later = now() + TimeDelta::minutes(15);
     let swept = world.process().sync_at(true, "r", later, TimeDelta::minutes(15)).await.unwrap();
     assert_eq!((swept.outcome, swept.event.removed), (Outcome::Completed, gone.len() as u64));
@@ -359,7 +360,7 @@ async fn what_several_invocations_found_gone_is_removed_at_the_end() {
 }
 
 #[tokio::test]
-async fn an_older_record_replaces_no_newer_one() {
+async fn an_older_record_does_not_replace_a_newer_one() {
     let world = World::new(10, 7).await;
     let poi = |title: &str, at: &str| json!({ "ID": 5, "AddressInfo": { "Title": title }, "DateLastStatusUpdate": at, "SubmissionStatusTypeID": 200 });
     world.ocm.put(poi("new", "2026-02-02T00:00:00Z"));
@@ -381,11 +382,11 @@ async fn reference_data_is_mirrored_with_sweeps() {
     let swept = process.sync(true, "r").await.unwrap();
     assert_eq!(swept.outcome, Outcome::Completed);
     assert_eq!(pois.reference("Operators").await.unwrap().unwrap(), [json!({ "id": 1, "title": "renamed" })]);
-    assert!(pois.reference("Countries").await.unwrap().is_some(), "what is not answered stays");
+    assert!(pois.reference("Countries").await.unwrap().is_some(), "kinds that are not returned stay");
 }
 
 #[tokio::test]
-async fn of_two_runs_at_once_one_works_and_one_leaves() {
+async fn of_two_concurrent_runs_one_works_and_one_is_busy() {
     let world = World::new(200, 9).await;
     let (one, two) = (world.process(), world.process());
     let (a, b) = tokio::join!(one.sync(false, "a"), two.sync(false, "b"));
@@ -396,16 +397,16 @@ async fn of_two_runs_at_once_one_works_and_one_leaves() {
 }
 
 #[tokio::test]
-async fn a_run_without_time_stops_in_good_order_and_the_next_goes_on() {
+async fn a_run_out_of_time_saves_its_progress_and_the_next_run_continues() {
     let world = World::new(300, 10).await;
     let process = world.process();
-    // 15 s are kept back; of the rest, plenty for a page, the second page takes all.
+    // 15 s are reserved. The rest suffices for a page, but the second page never ends.
     world.ocm.fail([OcmFault::Nothing, OcmFault::Hang]);
     let time = TimeDelta::seconds(20);
     let stopped = process.sync_at(false, "r", now(), time).await.unwrap();
     assert_eq!(counts(&stopped), (Outcome::Interrupted, 40, 40, 0, 0));
-    assert!(world.outbox().await.is_empty(), "it is not complete");
-    // Another invocation need not wait: the lease was given back.
+    assert!(world.outbox().await.is_empty(), "the synchronisation is not complete");
+    // Another invocation need not wait, because the lease was given back.
     let rest = process.sync(false, "another").await.unwrap();
     assert_eq!(counts(&rest), (Outcome::Completed, 300, 300, 0, 0));
     assert_eq!(rest.event.started_at, now());
@@ -413,7 +414,7 @@ async fn a_run_without_time_stops_in_good_order_and_the_next_goes_on() {
 }
 
 #[tokio::test]
-async fn a_lease_of_the_dead_runs_out() {
+async fn the_lease_of_a_dead_run_expires() {
     let world = World::new(100, 11).await;
     let process = world.process();
     process.http.plan(BTreeMap::from([(10, Fault::CrashBefore)]));
@@ -426,9 +427,9 @@ async fn a_lease_of_the_dead_runs_out() {
     assert_eq!(world.differences().await, [0_u32; 0]);
 }
 
-/// One call of a run is throttled, or its answer is lost: each call in turn.
+/// Each call of a run in turn is throttled, or its answer is lost.
 #[tokio::test]
-async fn one_call_throttled_or_unanswered_is_never_taken_for_another_run() {
+async fn a_throttled_or_unanswered_call_is_not_mistaken_for_a_concurrent_run() {
     for fault in [Fault::Throttle, Fault::LostAnswer] {
         let mut call = 0;
         loop {
@@ -439,7 +440,7 @@ async fn one_call_throttled_or_unanswered_is_never_taken_for_another_run() {
             process.http.plan(BTreeMap::from([(call, fault)]));
             match process.sync(false, "r2").await {
                 Ok(answer) => assert_eq!(answer.outcome, Outcome::Completed, "{fault:?} at call {call}"),
-                // The state is read once: the run has not begun.
+                // The state is read only once, because the run has not begun yet.
                 Err(failure) => assert_eq!(call, 0, "{fault:?} at call {call}: {failure:?}"),
             }
             if process.http.calls() <= call {
@@ -453,7 +454,7 @@ async fn one_call_throttled_or_unanswered_is_never_taken_for_another_run() {
     }
 }
 
-/// What happens to the mirror: the source changes, and a run is killed, throttled or loses answers at some calls.
+/// A step of a history: the source changes, and a run is killed, throttled or loses answers at some calls.
 #[derive(Clone, Debug)]
 struct Step {
     change: (u32, u32, u32),
@@ -499,13 +500,13 @@ async fn play(steps: &[Step]) -> Result<(), TestCaseError> {
         let request = format!("r{number}");
         let run = process.sync_at(step.full, &request, at, TimeDelta::minutes(15));
         if let Some(answer) = process.http.survive(run).await {
-            prop_assert!(answer.is_ok_and(|answer| answer.outcome == Outcome::Busy).not(), "nobody else is at it");
+            prop_assert!(answer.is_ok_and(|answer| answer.outcome == Outcome::Busy).not(), "no other run is active");
         }
         for event in world.outbox().await {
             events.insert(event["eventId"].to_string(), event);
         }
     }
-    // At the end a sweep that nobody disturbs, and once more for the one that was under way.
+    // At the end, run a sweep without faults, and once more for a sweep that was in progress.
     let at = now() + TimeDelta::days(2);
     for request in ["last", "very last"] {
         let swept = world.process().sync_at(true, request, at, TimeDelta::minutes(15)).await.unwrap();
@@ -516,12 +517,12 @@ async fn play(steps: &[Step]) -> Result<(), TestCaseError> {
     let unchanged = process.sync_at(true, "unchanged", at, TimeDelta::minutes(15)).await.unwrap();
     prop_assert_eq!((unchanged.outcome, process.units().table_write), (Outcome::Unchanged, 0.0));
     let times: BTreeSet<String> = events.values().map(|event| event["finishedAt"].to_string()).collect();
-    prop_assert_eq!(times.len(), events.len(), "no run ends twice: {:?}", events);
+    prop_assert_eq!(times.len(), events.len(), "no run completes twice: {:?}", events);
     Ok(())
 }
 
 #[test]
-fn killed_anywhere_and_run_again_the_table_is_the_source() {
+fn runs_killed_anywhere_and_repeated_leave_the_table_equal_to_the_source() {
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
     let mut runner = TestRunner::new(seeded(64));
     let result = runner.run(&prop::collection::vec(step(), 1..5), |steps| runtime.block_on(play(&steps)));
@@ -529,7 +530,7 @@ fn killed_anywhere_and_run_again_the_table_is_the_source() {
 }
 
 #[tokio::test]
-async fn schedules_and_people_ask_by_the_same_door() {
+async fn scheduled_events_and_direct_invocations_start_a_run() {
     let world = World::new(20, 13).await;
     let door = Door::new(world.process().function, Clock(now));
     let scheduled = json!({

@@ -1,6 +1,6 @@
-//! Answers which charge points of the OpenChargeMap mirror lie near a place.
+//! The `poi_service` Lambda: searches the OpenChargeMap mirror for charge points near a place or in a country.
 //!
-//! Whoever shows the data must say whose it is and under which licence: every answer carries that.
+//! Everybody who shows the data must name its source and its licence. Therefore every answer contains both.
 
 use domain::error::DomainError;
 use domain::geo::{Location, MAX_RADIUS_KM};
@@ -11,26 +11,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Page, PoiStore};
 
-/// Unless the request says another, km.
+/// The default radius of a search, km.
 const DEFAULT_RADIUS_KM: f64 = 10.0;
 
-/// Which POIs are looked for: those near a place, nearest first, or those of a country.
+/// Arguments of a search for POIs: near a place, nearest first, or in a country.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FindPois {
-    /// Degrees north.
+    /// The latitude of the place, degrees north.
     #[serde(default)]
     #[schemars(range(min = -90.0, max = 90.0))]
     latitude: Option<f64>,
-    /// Degrees east.
+    /// The longitude of the place, degrees east.
     #[serde(default)]
     #[schemars(range(min = -180.0, max = 180.0))]
     longitude: Option<f64>,
-    /// km.
+    /// The radius of the search, km. The default is 10.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 100.0))]
     radius_km: Option<f64>,
-    /// `OpenChargeMap`'s id of a country, instead of a place.
+    /// The id of a country in OpenChargeMap, instead of a place.
     #[serde(default)]
     #[schemars(range(max = 2_147_483_647))]
     country_id: Option<u32>,
@@ -40,81 +40,95 @@ pub struct FindPois {
     page: PageArguments,
 }
 
-/// Which POI is asked for.
+/// A reference to one POI.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GetPoi {
-    /// `OpenChargeMap`'s id.
+    /// The id of the POI in OpenChargeMap.
     #[schemars(range(min = 1, max = 2_147_483_647))]
     ocm_id: u32,
 }
 
-/// Which kind of the reference data is asked for.
+/// A reference to one kind of reference data.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GetReferenceData {
-    /// `OpenChargeMap`'s name of it, e.g. `ConnectionTypes`.
+    /// The name of the kind in OpenChargeMap, e.g. `ConnectionTypes`.
     #[schemars(extend("enum" = reference::KINDS))]
     kind: String,
 }
 
-/// A POI that was found, and how far it is.
+/// A POI that a search found.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Found {
     #[serde(flatten)]
     poi: PoiSummary,
+    /// The distance from the place of the search, km; absent in a search by country.
     #[serde(skip_serializing_if = "Option::is_none")]
     distance_km: Option<f64>,
 }
 
-/// A POI with whose data it is.
+/// A POI with the source of its data.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Attributed {
     #[serde(flatten)]
     poi: Poi,
+    /// The source of the data and its licence.
     attribution: Attribution,
 }
 
-/// A page of the POIs that were found, as it is answered.
+/// A page of the POIs that a search found.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct FoundPois {
+    /// The number of POIs on this page.
     count: usize,
+    /// The POIs of this page.
     items: Vec<Found>,
+    /// The `nextToken` for the request of the next page; null on the last page.
     next_token: Option<String>,
+    /// The source of the data and its licence.
     attribution: Attribution,
 }
 
-/// One kind of the reference data, as it is answered.
+/// One kind of reference data.
 #[derive(Debug, Serialize, JsonSchema)]
 struct ReferenceData {
+    /// The name of the kind in OpenChargeMap.
     kind: String,
+    /// The number of entries.
     count: usize,
+    /// The entries as OpenChargeMap returns them.
     items: Vec<Value>,
+    /// The source of the data and its licence.
     attribution: Attribution,
 }
 
-/// The source of the data and its licence, which everybody who shows the data must name.
+/// The source of the data and its licence. Everybody who shows the data must name both.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Attribution {
+    /// The text that names the source.
     text: &'static str,
+    /// The URL of the source.
     url: &'static str,
+    /// The name of the licence.
     licence: &'static str,
+    /// The URL of the licence.
     licence_url: &'static str,
-    /// `OpenChargeMap`'s record of the data provider, whose licence may differ.
+    /// OpenChargeMap's record of the data provider, whose licence may differ; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     data_provider: Option<Value>,
 }
 
-/// What is searched.
+/// The area of a search.
 enum Search {
     Near(Location, f64),
     Country(u32),
 }
 
-/// The function.
+/// The `poi_service` function.
 #[derive(Debug)]
 pub struct PoiService {
     pois: PoiStore,
@@ -139,7 +153,7 @@ impl Function for PoiService {
 }
 
 impl PoiService {
-    /// Over this mirror.
+    /// Creates a function that searches this mirror.
     #[must_use]
     pub fn new(pois: PoiStore) -> Self {
         Self { pois }
@@ -223,7 +237,7 @@ impl Attribution {
     };
 }
 
-/// To the metre.
+/// Rounds a distance to metres.
 fn rounded(km: f64) -> f64 {
     (km * 1000.0).round() / 1000.0
 }

@@ -1,4 +1,4 @@
-//! Searches of the mirror equal a look at every POI.
+//! A search of the mirror finds the same POIs as a check of every POI.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use chrono::{TimeZone, Utc};
@@ -46,7 +46,7 @@ async fn world(pois: &[Poi]) -> (EmbeddedDynamoDb, Door<PoiService>) {
     (dynamodb, door)
 }
 
-/// All pages of a search.
+/// Returns all pages of a search.
 async fn find(door: &Door<PoiService>, search: &Value, limit: usize) -> Vec<(u64, f64)> {
     let (mut found, mut request) = (Vec::new(), search.clone());
     request["action"] = json!("findPois");
@@ -66,7 +66,7 @@ async fn find(door: &Door<PoiService>, search: &Value, limit: usize) -> Vec<(u64
     }
 }
 
-/// A look at every POI.
+/// Computes the result of a search by checking every POI.
 fn by_hand(pois: &[Poi], at: Location, radius_km: f64, filter: &PoiFilter) -> Vec<(u64, f64)> {
     let mut near: Vec<(f64, u32)> = pois
         .iter()
@@ -127,7 +127,7 @@ async fn search_equals_a_look_at_all(case: &Case) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn what_is_found_is_what_lies_within_the_radius_nearest_first() {
+fn a_search_finds_all_pois_within_the_radius_nearest_first() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut runner = TestRunner::new(seeded(96));
     let result = runner.run(&case(), |case| runtime.block_on(search_equals_a_look_at_all(&case)));
@@ -144,7 +144,7 @@ async fn a_country_is_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn one_poi_with_whose_data_it_is() {
+async fn a_poi_is_returned_with_its_attribution() {
     let (dynamodb, door) = world(&[poi(7, 50.0, 8.0, Some(50.0), 33)]).await;
     let providers = [json!({ "id": 1, "title": "A city", "license": "CC BY 4.0" })];
     dynamodb.pois().put_reference("DataProviders", &providers).await.unwrap();
@@ -160,7 +160,7 @@ async fn one_poi_with_whose_data_it_is() {
 }
 
 #[tokio::test]
-async fn over_http_numbers_are_text() {
+async fn numbers_in_a_query_string_are_parsed() {
     let (_dynamodb, door) = world(&[poi(7, 50.0, 8.0, Some(50.0), 33), poi(8, 50.01, 8.0, None, 33)]).await;
     let query = [("latitude", "50"), ("longitude", "8"), ("radiusKm", "5"), ("minPowerKw", "22"), ("limit", "10")];
     let answer = invoke(&door, http_event("GET /pois", &[], &query, "u", "USER", "")).await.unwrap();

@@ -11,90 +11,115 @@ use store::SessionFilter;
 
 use crate::Start;
 
-/// 9999-12-31, in days since 1970.
+/// 9999-12-31, in days since 1970-01-01.
 const LAST_DAY: i64 = 2_932_896;
 
+/// A request to start a charging session.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StartSession {
+    /// The station at which the vehicle charges.
     pub station_id: StationId,
+    /// The port at which the vehicle charges. It must be FREE.
     pub port_id: PortId,
+    /// The user who pays for the session. The default is the actor; only staff may name another user.
     #[serde(default)]
     user_id: Option<UserId>,
+    /// The vehicle that charges.
     pub vehicle: Vehicle,
+    /// The state of charge at the start, %. It must be below `targetPercent`.
     #[schemars(range(min = 0.0, max = 100.0))]
     charge_percent: f64,
+    /// The state of charge at which the session ends, %. The default is 100.
     #[serde(default)]
     #[schemars(range(max = 100.0), extend("exclusiveMinimum" = 0))]
     target_percent: Option<f64>,
+    /// Limits that end the session before `targetPercent`. The default is no limits.
     #[serde(default)]
     limits: Option<Limits>,
+    /// The idempotency key. A request of the same user with the same key returns the same session.
     #[serde(default, skip_serializing)]
     #[schemars(length(min = 1, max = 255))]
     pub idempotency_key: Option<String>,
 }
 
+/// A reference to one session.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionRef {
+    /// The id of the session.
     pub session_id: SessionId,
 }
 
+/// A request to end a session as FAILED.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailSession {
+    /// The id of the session.
     pub session_id: SessionId,
+    /// The reason for the failure. It is part of the event about the failed port.
     #[serde(default)]
     #[schemars(length(min = 1, max = 500))]
     pub reason: Option<String>,
 }
 
+/// Arguments of a list of sessions.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListSessions {
+    /// Return only sessions of this user. The default is the actor; staff name `userId`, `stationId` or `status`.
     #[serde(default)]
     user_id: Option<UserId>,
+    /// Return only sessions at this station.
     #[serde(default)]
     station_id: Option<StationId>,
+    /// Return only sessions with this status.
     #[serde(default)]
     status: Option<SessionStatus>,
-    /// Sessions that entered their present state from this instant on: an ended one did when it ended.
+    /// Return only sessions that entered their current status at this time or later. An ended session entered its
+    /// status when it ended.
     #[serde(default)]
     changed_from: Option<Instant>,
-    /// Sessions that entered their present state up to this instant.
+    /// Return only sessions that entered their current status at this time or earlier.
     #[serde(default)]
     changed_to: Option<Instant>,
     #[serde(flatten)]
     pub page: PageArguments,
 }
 
+/// A request for the price of a hypothetical session.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quote {
+    /// The station whose tariff applies.
     pub station_id: StationId,
-    /// kWh.
+    /// The energy to price, kWh. It is rounded to three decimals.
     #[schemars(range(min = 0.0, max = 2000.0))]
     pub energy_kwh: f64,
-    /// How long the vehicle charges.
+    /// The duration for which the vehicle charges, minutes.
     #[schemars(range(max = 44640.0), extend("exclusiveMinimum" = 0))]
     pub minutes: f64,
+    /// The start of the session. The default is the current time.
     #[serde(default)]
     pub start_at: Option<Instant>,
 }
 
 impl StartSession {
-    /// Whose session it will be.
+    /// Returns the user of the new session.
+    ///
+    /// # Errors
+    /// [`DomainError::Forbidden`] when a user names another user.
     pub fn user(&self, actor: &Actor) -> Result<UserId, DomainError> {
         actor.on_behalf_of(self.user_id.as_ref())
     }
 
-    /// The same for the same request, whatever the order and spelling of its JSON.
+    /// Returns a fingerprint of the request that does not depend on the order and notation of its JSON.
     pub fn fingerprint(&self) -> String {
         let canonical = serde_json::to_string(self).unwrap_or_default();
         derive(&["startSession", &canonical]).to_string()
     }
 
-    /// The request as the rules take it.
+    /// Converts the command to the request of the domain.
     pub fn start(&self, id: SessionId, user_id: UserId, correlation_id: String) -> Start {
         Start {
             id,
@@ -110,7 +135,11 @@ impl StartSession {
 }
 
 impl ListSessions {
-    /// The index that serves the list. Users see their own sessions alone.
+    /// Returns the filter whose index serves the list. Users see only their own sessions.
+    ///
+    /// # Errors
+    /// [`DomainError::Forbidden`] when a user names another user. [`DomainError::Validation`] when staff name neither a
+    /// user, a station nor a status, or when `changedFrom` is after `changedTo`.
     pub fn filter(&self, actor: &Actor) -> Result<SessionFilter, DomainError> {
         if !actor.role.is_staff() {
             return actor.on_behalf_of(self.user_id.as_ref()).map(SessionFilter::User);
@@ -122,7 +151,8 @@ impl ListSessions {
                 Ok(SessionFilter::Status(status))
             }
             (None, None, Some(status)) => {
-                // Times are compared as text, in which years have four digits: an offset may lead to one with five.
+                // The index compares times as text, in which years have four digits. A bound with an offset from UTC
+                // can be in a year with five digits.
                 let last = Instant::UNIX_EPOCH + TimeDelta::days(LAST_DAY);
                 let bound = |at: Option<Instant>, default| at.unwrap_or(default).clamp(Instant::UNIX_EPOCH, last);
                 let from = bound(self.changed_from, Instant::UNIX_EPOCH);
@@ -138,7 +168,7 @@ impl ListSessions {
         }
     }
 
-    /// What the index does not filter.
+    /// Returns whether a session passes the conditions that the index does not cover.
     pub fn keeps(&self, session: &Session) -> bool {
         self.station_id.as_ref().is_none_or(|station| session.station_id == *station)
             && self.status.is_none_or(|status| session.status == status)
@@ -148,6 +178,7 @@ impl ListSessions {
 }
 
 impl Quote {
+    /// Returns the duration of the session, ms.
     #[allow(clippy::cast_possible_truncation)] // bounded by the schema
     pub fn milliseconds(&self) -> i64 {
         (self.minutes * 60_000.0).round() as i64

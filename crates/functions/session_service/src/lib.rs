@@ -1,4 +1,4 @@
-//! Charging sessions: start, stop, fail, read, quote.
+//! The `session_service` Lambda: starts, stops, fails, returns and quotes charging sessions.
 
 mod commands;
 mod prepayment;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use prepayment::Prepayment;
 pub use view::{QuoteView, SessionView};
 
-/// The function.
+/// The `session_service` function.
 #[derive(Debug)]
 pub struct SessionService {
     charging: ChargingStore,
@@ -30,7 +30,7 @@ pub struct SessionService {
     billing: Peer,
 }
 
-/// A request for a session, as far as it has been understood.
+/// A validated request to start a session.
 struct Asked<'a> {
     command: &'a StartSession,
     id: &'a SessionId,
@@ -72,12 +72,12 @@ impl Function for SessionService {
             .at("POST /quotes"),
         action!("republishEnd", SessionRef => SessionView, Self::republish_end)
             .by("staff")
-            .about("Publishes the SESSION_ENDED event of an ended session again."),
+            .about("Publishes the `SESSION_ENDED` event of an ended session again."),
     ];
 }
 
 impl SessionService {
-    /// Over these tables; `billing` is asked to hold what a prepaid session may cost.
+    /// Creates the function. `billing` holds the money for prepaid sessions.
     #[must_use]
     pub fn new(charging: ChargingStore, users: UserStore, billing: Peer) -> Self {
         Self { charging, users, billing }
@@ -101,7 +101,7 @@ impl SessionService {
         Answer::created(format!("/sessions/{id}"), SessionView::new(&loaded.session, &loaded.terms))
     }
 
-    /// Starts the session, or finds the one that the same idempotency key started before.
+    /// Starts the session, or returns the one that an earlier request with the same idempotency key started.
     async fn start_or_repeat(&self, asked: &Asked<'_>, context: &Context) -> Result<LoadedSession, Failure> {
         if asked.command.idempotency_key.is_none() {
             return self.try_start(asked, context).await;
@@ -113,7 +113,8 @@ impl SessionService {
             Err(failure) if !failure.stale => failure,
             started_or_stale => return started_or_stale,
         };
-        // The refusal may be this very session's doing, started by a repetition of this request meanwhile.
+        // A concurrent repetition of this request may have started the session. Then the refusal is a consequence of
+        // the session's own start.
         match self.charging.sessions.load(asked.id).await? {
             Some(earlier) => repeated(earlier, asked.fingerprint),
             None => Err(refusal),
@@ -131,7 +132,7 @@ impl SessionService {
         site.port(&command.port_id)?;
         let mut start = command.start(id.clone(), user.clone(), context.correlation_id.clone());
         if start.limits.prepaid {
-            // Whatever else refuses the session does so before money is held.
+            // Apply all other rules first, so that no money is held for a session that they refuse.
             site.clone().start(start.clone(), &command.port_id, role, context.now)?;
             let tariff = site.station.tariff()?;
             let most = (tariff.currency, start.limits.max_cost);
@@ -150,9 +151,10 @@ impl SessionService {
         Ok(LoadedSession { session: started.session, terms: started.terms })
     }
 
-    /// Gives up what is held for a session that was refused. If the session is there, a repetition of the request
-    /// started it, or this request did without learning of it: the hold is then the session's. Where that cannot be
-    /// found out the hold lasts until its time to live is over.
+    /// Releases the money that is held for a session whose start was refused.
+    ///
+    /// If the session exists, it keeps the hold: a repetition of the request started it, or this request did without
+    /// learning of it. If this cannot be determined, the hold lasts until it expires.
     async fn give_up_prepayment(&self, asked: &Asked<'_>, context: &Context) {
         if !asked.prepayment.may_hold() {
             return;
@@ -194,7 +196,7 @@ impl SessionService {
         Answer::ok(SessionView::new(&ended.session, &ended.terms))
     }
 
-    /// Ends a running session at its site as `decide` says, and answers it as it ended.
+    /// Ends a running session as `decide` says, commits the changes at its site, and returns the ended session.
     async fn end(
         &self,
         running: LoadedSession,
@@ -221,8 +223,9 @@ impl SessionService {
         Answer::ok(SessionView::new(&session, &terms))
     }
 
-    /// Sends the end of a session to its consumers again, which know it by its id: the remedy for an end that was lost
-    /// on the way, which `billing_audit` finds.
+    /// Publishes the `SESSION_ENDED` event of a session again, under the id by which its consumers recognise it.
+    ///
+    /// This repairs an event that was lost on the way. `billing_audit` finds such losses.
     async fn republish_end(&self, SessionRef { session_id }: SessionRef, request: &Request) -> Result<Answer, Failure> {
         if !request.actor()?.role.is_staff() {
             return Err(DomainError::Forbidden("republishing is for roles TECH_SUPPORT and ADMIN".to_owned()).into());
@@ -274,7 +277,7 @@ impl SessionService {
     }
 }
 
-/// The session that a repeated request started, as it is now.
+/// Returns the current state of the session that an earlier identical request started.
 fn repeated(earlier: LoadedSession, fingerprint: &str) -> Result<LoadedSession, Failure> {
     if earlier.terms.request_fingerprint == fingerprint {
         return Ok(earlier);
@@ -286,5 +289,5 @@ fn repeated(earlier: LoadedSession, fingerprint: &str) -> Result<LoadedSession, 
     .into())
 }
 
-/// What the rules call the request.
+/// The request as the domain defines it.
 type Start = session::StartSession;

@@ -11,29 +11,31 @@ use serde_json::json;
 use store::{StationStore, StoreError};
 use uuid::Uuid;
 
-/// One request's attempt at starting a prepaid session. Repetitions of a request under one idempotency key may run at
-/// the same time: they share what billing holds for their session, and each gives up its own part in it.
+/// The attempt of one request to start a prepaid session.
+///
+/// Repetitions of a request with the same idempotency key may run concurrently. They share the money that billing holds
+/// for their session, and each gives up only its own claim to it.
 pub struct Prepayment {
     attempt: Uuid,
-    /// Whether billing may hold something because of this attempt.
+    /// Whether billing may hold money for this attempt.
     may_hold: AtomicBool,
-    /// The port of a start that was not answered, as it was read. The start may still be written.
+    /// The port as it was read before a start whose write returned no answer. The start may still be written.
     unanswered_at: OnceLock<Port>,
 }
 
-/// What billing holds for a session, as billing answers it.
+/// The answer of billing to a hold.
 #[derive(Deserialize)]
 struct Hold {
     amount: Decimal,
 }
 
 impl Prepayment {
-    /// A new attempt.
+    /// Creates a new attempt.
     pub fn new() -> Self {
         Self { attempt: Uuid::now_v7(), may_hold: AtomicBool::new(false), unanswered_at: OnceLock::new() }
     }
 
-    /// Has billing hold what the session may cost at most, and answers how much that is.
+    /// Asks billing to hold the maximum cost of the session, and returns the amount that is held.
     pub async fn hold(
         &self,
         billing: &Peer,
@@ -45,7 +47,7 @@ impl Prepayment {
             "userId": user, "sessionId": session, "attempt": self.attempt, "currency": currency, "maxCost": max_cost
         });
         let answer = billing.command("holdFunds", hold, correlation_id).await;
-        // After a refusal nothing is held; an answer that is missing may be that of a hold.
+        // After a refusal nothing is held. If the answer is missing, the hold may exist.
         let refused = answer.as_ref().is_err_and(|failure| !matches!(failure.code, Code::Unavailable | Code::Internal));
         if !refused {
             self.may_hold.store(true, Ordering::Relaxed);
@@ -53,18 +55,20 @@ impl Prepayment {
         Ok(serde_json::from_value::<Hold>(answer?).map_err(Failure::internal)?.amount)
     }
 
-    /// Whether billing may hold something that a refused start has to give up.
+    /// Returns whether billing may hold money that a refused start must release.
     pub fn may_hold(&self) -> bool {
         self.may_hold.load(Ordering::Relaxed)
     }
 
-    /// The start at `port`, as it was read, was sent to the tables and not answered.
+    /// Records that the start at `port` was sent to the tables but not answered. `port` is the port as it was read.
     pub fn unanswered(&self, port: Port) {
         let _ = self.unanswered_at.set(port);
     }
 
-    /// Changes the port of a start that was not answered, so that the start can no longer be written. Where that fails the
-    /// port is not as it was read: then the start has been written, or another change has the same effect.
+    /// Changes the port of a start that was not answered, so that the start can no longer be written.
+    ///
+    /// If the condition of this write fails, the port is no longer as it was read. Then either the start has been
+    /// written, or another change already prevents it.
     pub async fn rule_out_late_start(&self, stations: &StationStore) -> Result<(), StoreError> {
         let Some(port) = self.unanswered_at.get() else { return Ok(()) };
         let touched = Port { version: port.version + 1, ..port.clone() };
@@ -74,8 +78,10 @@ impl Prepayment {
         }
     }
 
-    /// Gives up what billing holds: later, and again if it fails, since a billing that did not answer in time is too slow
-    /// to be waited for. Where all of that fails the hold lasts until its time to live is over.
+    /// Releases the money that billing holds.
+    ///
+    /// The release is invoked asynchronously, with Lambda's retries: if billing did not answer in time, it is too slow
+    /// to wait for. If all attempts fail, the hold lasts until it expires.
     pub async fn give_up(&self, billing: &Peer, (user, session): (&UserId, &SessionId), correlation_id: &str) {
         let release = json!({ "userId": user, "sessionId": session, "attempt": self.attempt });
         if let Err(failure) = billing.command_later("releaseFunds", release, correlation_id).await {

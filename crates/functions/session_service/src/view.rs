@@ -8,41 +8,55 @@ use serde::Serialize;
 
 use crate::commands::Quote;
 
-/// A session as it is answered.
+/// A charging session.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
+    /// The id of the session.
     session_id: String,
+    /// The station at which the vehicle charges.
     station_id: String,
+    /// The port at which the vehicle charges.
     port_id: String,
+    /// The user who pays for the session.
     user_id: String,
+    /// The status of the session.
     status: SessionStatus,
+    /// The vehicle that charges.
     vehicle: Vehicle,
-    /// %.
+    /// The state of charge at `meteredAt`, %.
     charge_percent: f64,
+    /// The state of charge at the start, %.
     start_percent: f64,
+    /// The state of charge at which the session ends, %.
     target_percent: f64,
+    /// The limits of the session. For a prepaid session `maxCost` is at most the amount that is held for it.
     limits: Limits,
-    /// kW.
+    /// The charging power at `meteredAt`, kW.
     power_kw: f64,
-    /// Of the billable register, kWh with three decimals at most.
+    /// The energy in the meter register, kWh with at most three decimals. This energy is billed.
     energy_kwh: f64,
-    /// What an invoice issued now would say, including VAT.
+    /// The total of an invoice issued now, including VAT; zero for a FAILED session, which is not billed.
     #[schemars(schema_with = "amount_schema")]
     cost: Decimal,
+    /// The currency of the costs (ISO 4217).
     currency: Currency,
+    /// The time at which the session started.
     started_at: Instant,
-    /// Up to when energy and cost are known.
+    /// The time up to which energy and cost are known.
     metered_at: Instant,
+    /// The minutes from the start to the end of the session, or to `meteredAt` while it runs.
     duration_minutes: f64,
+    /// The time at which the session ended; absent while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_at: Option<Instant>,
+    /// The reason for the end of the session; absent while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     end_reason: Option<EndReason>,
 }
 
 impl SessionView {
-    /// `session`, priced by its terms.
+    /// Builds the view of a session and prices the session by its terms.
     #[must_use]
     pub fn new(session: &Session, terms: &SessionTerms) -> Self {
         Self {
@@ -69,15 +83,19 @@ impl SessionView {
     }
 }
 
-/// A quote as it is answered.
+/// The price of a hypothetical session.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QuoteView {
+    /// The station whose tariff applies.
     station_id: String,
+    /// The priced energy, kWh.
     energy_kwh: f64,
+    /// The duration of the session, minutes.
     minutes: f64,
+    /// The start of the session.
     start_at: Instant,
-    /// Including VAT, as a session's cost is.
+    /// The total price including VAT, like the `cost` of a session.
     #[schemars(schema_with = "amount_schema")]
     cost: Decimal,
     #[serde(flatten)]
@@ -85,7 +103,7 @@ pub struct QuoteView {
 }
 
 impl QuoteView {
-    /// The quote for `request`, which `bill` is.
+    /// Builds the answer to `request` from the priced bill.
     #[must_use]
     pub fn new(request: &Quote, start_at: Instant, bill: Bill) -> Self {
         Self {

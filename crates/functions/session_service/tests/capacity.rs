@@ -1,4 +1,4 @@
-//! What a session costs in `DynamoDB` units: the design's promises, read from the consumed capacity.
+//! The cost of a session in `DynamoDB` units. The consumed capacity must be what the design specifies.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::float_cmp)] // units are whole numbers and halves
 
@@ -17,7 +17,7 @@ fn since(before: Units, after: Units) -> Units {
 }
 
 #[tokio::test]
-async fn start_tick_and_end_cost_what_the_design_says() {
+async fn start_tick_and_end_consume_the_designed_capacity() {
     let world = World::new().await;
     world.station("s-1", 1).await;
     let units = |store: &store::ChargingStore| store.sessions.table().db().capacity().units();
@@ -25,19 +25,19 @@ async fn start_tick_and_end_cost_what_the_design_says() {
     let before = units(&world.session_store);
     let session = world.start("s-1", "port-1", "u-1", json!({})).await.unwrap();
     let start = since(before, units(&world.session_store));
-    // One transaction of four items (session, its details, port, station), each at most 1 KB, at two units each.
+    // One transaction of four items (session, its details, port, station), each of at most 1 KB, at two units each.
     assert_eq!(start.table_write, 8.0, "{start:?}");
-    // Four keys-only index entries of the new session; transactional writes double those too.
+    // Four keys-only index entries for the new session. Transactional writes double these as well.
     assert!(start.index_write > 0.0 && start.index_write <= 8.0, "{start:?}");
 
-    // The first tick changes the status, and so its index; every other one is a single write unit.
+    // The first tick changes the status and therefore its index. Each later tick is a single write unit.
     world.tick(minutes_after(&session, 1)).await.unwrap();
     for minute in 2..10 {
         let before = units(&world.simulator_store);
         world.tick(minutes_after(&session, minute)).await.unwrap();
         let tick = since(before, units(&world.simulator_store));
         assert_eq!((tick.table_write, tick.index_write), (1.0, 0.0), "minute {minute}: {tick:?}");
-        // 16 shards of the index (half a unit each, empty or not) and the session's own item.
+        // 16 shards of the index (half a unit each, even if empty) and the item of the session.
         assert!(tick.read <= 16.0 * 0.5 + 0.5, "{tick:?}");
     }
 
@@ -75,7 +75,7 @@ async fn the_item_of_a_tick_stays_under_one_kilobyte() {
         if ticked["interrupted"] == 1 || ticked["completed"] == 1 {
             return;
         }
-        // The first tick takes the event of the start off the item and moves it in the status index.
+        // The first tick removes the event of the start from the item and moves the item in the status index.
         let most = if minute == 1 { (2.0, 2.0) } else { (1.0, 0.0) };
         assert!(tick.table_write <= most.0 && tick.index_write <= most.1, "minute {minute}: {tick:?}");
     }

@@ -1,4 +1,4 @@
-//! Sessions are listed by when they entered their present state.
+//! Sessions are listed by the time at which they entered their current status.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -22,7 +22,7 @@ async fn listed(world: &World, arguments: Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_window_finds_the_sessions_that_ended_within() {
+async fn a_window_finds_the_sessions_that_ended_in_it() {
     let world = World::new().await;
     let now = (Clock::SYSTEM.0)();
     let mut ended: Vec<(String, Instant)> = Vec::new();
@@ -58,7 +58,7 @@ async fn a_window_finds_the_sessions_that_ended_within() {
             let mut arguments = window.clone();
             arguments.as_object_mut().unwrap().extend(by.as_object().unwrap().clone());
             let found = listed(&world, arguments.clone()).await;
-            // The lists of a user are in order of the start.
+            // The lists of a user are ordered by the start.
             let (mut found, mut expected) = (found, expected.clone().into_iter().cloned().collect::<Vec<_>>());
             found.sort_unstable();
             expected.sort_unstable();

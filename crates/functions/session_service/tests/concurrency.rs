@@ -1,4 +1,4 @@
-//! Fifty callers at once, stops that race ticks that race completions, ticks that come twice.
+//! Concurrent commands: fifty callers at once, stops that race with ticks and completions, and repeated ticks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -52,13 +52,14 @@ async fn fifty_starts_with_one_key_give_one_session_fifty_times() {
     assert!(ids.iter().all(|other| *other == ids[0]), "{ids:?}");
     assert_eq!(world.get_station("s-1").await["chargingPorts"], 1);
 
-    // The key stands for this request of this user: another body is refused, another user's key is another key.
+    // The key is for this request of this user. With another body it is refused, and the same key of another user is
+    // another key.
     let other = world.start("s-1", "port-2", "u-1", json!({ "idempotencyKey": "key-1" })).await;
     assert_eq!(error_type(&other), "ConflictError");
     let elsewhere = world.start("s-1", "port-2", "u-2", json!({ "idempotencyKey": "key-1" })).await.unwrap();
     assert_ne!(id(&elsewhere), ids[0]);
 
-    // It still answers the same session after that has ended.
+    // After the session has ended, the key still returns the same session.
     world.stop(&ids[0], "u-1").await.unwrap();
     let again = world.start("s-1", "port-1", "u-1", json!({ "idempotencyKey": "key-1" })).await.unwrap();
     assert_eq!((id(&again), &again["status"]), (ids[0].as_str(), &json!("INTERRUPTED")));
@@ -66,7 +67,7 @@ async fn fifty_starts_with_one_key_give_one_session_fifty_times() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_stop_racing_ticks_racing_a_completion_ends_once() {
+async fn a_session_that_a_stop_and_ticks_try_to_end_at_once_ends_once() {
     for round in 0..10 {
         let world = Arc::new(World::new().await);
         world.station("s-1", 2).await;
@@ -100,23 +101,23 @@ async fn a_stop_racing_ticks_racing_a_completion_ends_once() {
             .collect();
         assert_eq!(ended.len(), 1, "round {round}: {ended:?}");
         let session = world.get(&session_id).await;
-        // A stop that found the session at its target answers it as completed.
+        // A stop that finds the session at its target returns it as completed.
         let ends = [("COMPLETED", "TARGET_REACHED"), ("INTERRUPTED", "STOPPED_BY_USER")];
         let ends = if stopped == 0 { &ends[..1] } else { &ends[..] };
         let end = (session["status"].as_str().unwrap(), session["endReason"].as_str().unwrap());
         assert!(ends.contains(&end), "round {round}: {stopped} stops, {end:?}");
-        assert_eq!(ended[0]["status"], session["status"], "the event says what the row says");
+        assert_eq!(ended[0]["status"], session["status"], "the event equals the row");
         assert!(stopped <= 1, "round {round}: ended {stopped} times by a stop");
-        assert_eq!(ended[0]["energyKwh"], session["energyKwh"], "the event says what the row says");
+        assert_eq!(ended[0]["energyKwh"], session["energyKwh"], "the event equals the row");
         let station = world.get_station("s-1").await;
-        assert_eq!(station["chargingPorts"], 1, "round {round}: the other still charges");
+        assert_eq!(station["chargingPorts"], 1, "round {round}: the other session is still charging");
         assert_eq!(station["ports"][0]["status"], "FREE");
         assert_eq!(station["ports"][1]["sessionId"], other["sessionId"]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ticks_that_come_twice_late_or_at_once_change_nothing_the_second_time() {
+async fn repeated_late_and_concurrent_ticks_meter_once() {
     let world = Arc::new(World::new().await);
     for station in ["s-1", "s-2", "s-3"] {
         world.station(station, 4).await;
@@ -131,8 +132,8 @@ async fn ticks_that_come_twice_late_or_at_once_change_nothing_the_second_time() 
     let at = now + chrono::Duration::minutes(10);
     let outcomes = fifty(&world, |world, _| async move { world.tick(at).await }).await;
     let sum = |key: &str| -> f64 { outcomes.iter().map(|o| o.as_ref().unwrap()[key].as_f64().unwrap()).sum() };
-    // Fifty overlapping ticks meter the energy of one: 3 stations of 100 kW for 10 minutes, less what each register
-    // of the 12 keeps of its last watt-hour.
+    // Fifty overlapping ticks meter the energy of one: 3 stations of 100 kW for 10 minutes, minus the part of the last
+    // watt-hour in each of the 12 registers.
     let energy = sum("energyKwh");
     assert!((49.9..=50.0 + 0.1).contains(&energy), "{energy}");
     let state = |items: Vec<std::collections::HashMap<String, aws_sdk_dynamodb::types::AttributeValue>>| {

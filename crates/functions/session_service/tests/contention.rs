@@ -1,4 +1,4 @@
-//! A tick that meets transactions on its sessions advances all of them.
+//! A tick that collides with transactions on its sessions advances all of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -11,7 +11,7 @@ use store::ChargingStore;
 use testkit::{Fault, FaultyHttp, invoke, sdk_config};
 
 #[tokio::test]
-async fn a_tick_that_meets_the_transaction_of_a_stop_advances_the_whole_station() {
+async fn a_tick_that_collides_with_a_stop_advances_the_whole_station() {
     let world = World::new().await;
     world.station("s-1", 3).await;
     let mut sessions: Vec<Value> = Vec::new();

@@ -1,5 +1,6 @@
-//! Random interleavings of commands on one site, call by call, with crashes before and after any call. Whatever passes
-//! whatever, the rows fit together afterwards, and every session is metered at the power that the station had for it.
+//! Random interleavings of commands on one site, call by call, with crashes before and after any call. For every
+//! interleaving, the rows must be consistent afterwards, and every session must be metered at the power that the
+//! station had for it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::cast_precision_loss)] // milliseconds of a history and a handful of sessions
 
@@ -29,7 +30,7 @@ use testkit::{EmbeddedDynamoDb, NOWHERE, Outcome, Turn, Turns, invoke, sdk_confi
 const CASES: u32 = 200;
 const PORTS: u32 = 3;
 const POWER_KW: f64 = 100.0;
-/// What rounding of instants to milliseconds and of registers to whole Wh can make of a session's energy, Wh.
+/// The error of a session's energy that rounding to milliseconds and whole Wh can cause, Wh.
 const TOLERANCE_WH: f64 = 3.0;
 
 /// A command on the site, or a tick.
@@ -48,8 +49,8 @@ enum Command {
     Tick,
 }
 
-/// Commands at the same time. Starts are at the first instant; where the others are later, there is no start, since a
-/// session that starts behind a tick cannot take from its neighbours what they were metered.
+/// Concurrent commands. Starts are at the first instant of a round. If the other commands are later, there is no start,
+/// because a session that starts behind a tick cannot reduce the power at which its neighbours were already metered.
 #[derive(Clone, Debug)]
 struct Round {
     pause_seconds: u16,
@@ -95,7 +96,7 @@ struct Site {
     dynamodb: Rc<EmbeddedDynamoDb>,
     id: String,
     now: Instant,
-    /// Every session that was asked for, started or not.
+    /// All requested sessions, whether they started or not.
     sessions: Vec<String>,
 }
 
@@ -121,7 +122,7 @@ impl Site {
         site
     }
 
-    /// The commands at the same time, turn by turn.
+    /// Runs the concurrent commands, one call at a time.
     async fn play(&mut self, round: &Round) -> Result<(), TestCaseError> {
         self.now += TimeDelta::seconds(round.pause_seconds.into());
         let turns = Turns::default();
@@ -208,7 +209,7 @@ impl Site {
             Command::Tick => json!({ "tickAt": at, "stationIds": [self.id] }),
         };
         async move {
-            // The door reads the clock when it is first polled, which is right here.
+            // The door reads the clock when it is first polled, which happens here.
             set_now(at);
             let action = payload["action"].as_str().unwrap_or("tick").to_owned();
             match action.as_str() {
@@ -222,7 +223,7 @@ impl Site {
         }
     }
 
-    /// What must be true of all rows.
+    /// Checks what must be true of all rows.
     async fn audit(&self) -> Result<(), TestCaseError> {
         let stations = self.dynamodb.items("ev-stations").await;
         let pk = format!("STATION#{}", self.id);
@@ -264,10 +265,11 @@ impl Site {
         Ok(())
     }
 
-    /// Recounts what every session drew, from nothing but the times at which sessions came and went: between two such
-    /// times the station's power is divided evenly.
+    /// Computes again what every session drew, only from the times at which sessions started and ended. Between two
+    /// such times the power of the station is divided evenly.
     ///
-    /// A tick comes first: one that crashed may have metered the neighbours of a session whose end it did not write.
+    /// A tick runs first, because a stop that crashed may have metered the neighbours of a session whose end it did not
+    /// write.
     async fn recount(&self) -> Result<(), TestCaseError> {
         let simulator = Door::new(ChargingSimulator::new(self.dynamodb.charging(), None, 100_000), CLOCK);
         let tick = json!({ "tickAt": self.now + TimeDelta::seconds(1), "stationIds": [self.id] });
@@ -327,7 +329,7 @@ fn same<T: PartialEq + Debug>(found: &T, expected: &T, what: &str) -> Result<(),
 
 /// A stop makes some of its calls, a tick reads the site, the stop makes its other calls, and the tick writes.
 #[test]
-fn a_tick_that_passes_a_stop_meters_the_neighbour_at_the_power_it_had() {
+fn a_tick_concurrent_with_a_stop_meters_the_neighbour_at_the_power_it_had() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let any_index = any::<Index>().new_tree(&mut TestRunner::deterministic()).unwrap().current();
     let (most_calls_of_a_stop, reads_of_a_tick) = (8, 2);
@@ -360,14 +362,14 @@ fn a_tick_that_passes_a_stop_meters_the_neighbour_at_the_power_it_had() {
 }
 
 #[test]
-fn commands_that_pass_each_other_leave_rows_that_fit_together() {
+fn concurrent_commands_leave_consistent_rows() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();
     let mut runner = TestRunner::new(seeded(CASES));
     let rounds = prop::collection::vec(round(), 2..8);
     let outcome = runner.run(&rounds, |rounds| {
         local.block_on(&runtime, async {
-            // A database of its own, which the audit reads whole.
+            // Each case has its own database, because the audit reads all of it.
             let dynamodb = Rc::new(EmbeddedDynamoDb::start().await);
             let mut site = Site::new(&dynamodb).await;
             for round in rounds {

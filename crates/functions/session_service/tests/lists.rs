@@ -1,4 +1,5 @@
-//! Sessions by status, whose index is divided into shards: page by page every one once, newest first.
+//! Lists of sessions by status. The index is divided into shards, and the pages must contain each session once, newest
+//! first.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)] // small numbers
 
@@ -18,8 +19,8 @@ use testkit::invoke;
 
 const STATIONS: usize = 40;
 
-/// Forty stations, so that every shard has some, with three sessions each; all of them came to be `IN_PROGRESS` at
-/// one of four ticks, thirty at each instant.
+/// Creates forty stations with three sessions each, so that every shard has some. All sessions became `IN_PROGRESS` at
+/// one of four ticks, thirty at each.
 async fn fleet() -> (World, Instant) {
     let world = World::new().await;
     let mut sessions = Vec::new();
@@ -58,7 +59,7 @@ async fn all(world: &World, filter: &SessionFilter, limit: usize) -> Vec<Session
 }
 
 #[tokio::test]
-async fn sessions_by_status_come_newest_first_and_each_once_whatever_the_page() {
+async fn a_list_by_status_has_each_session_once_and_newest_first_for_any_page_size() {
     let (world, start) = fleet().await;
     let running = SessionFilter::Status(SessionStatus::InProgress);
     let whole = all(&world, &running, 100).await;
@@ -66,14 +67,14 @@ async fn sessions_by_status_come_newest_first_and_each_once_whatever_the_page() 
     assert_eq!((whole.len(), ids.len()), (3 * STATIONS, 3 * STATIONS));
     assert!(whole.is_sorted_by(|a, b| a.status_changed_at >= b.status_changed_at));
     let shards: BTreeSet<u32> = whole.iter().map(|session| session.station_id.shard(store::keys::SHARDS)).collect();
-    assert!(shards.len() > 10, "this is about many shards: {shards:?}");
+    assert!(shards.len() > 10, "the sessions must be in many shards: {shards:?}");
     for limit in [5, 29, 30, 31, 120, 121] {
         assert_eq!(all(&world, &running, limit).await, whole, "pages of {limit}");
     }
     assert!(all(&world, &SessionFilter::Status(SessionStatus::Started), 10).await.is_empty());
     assert!(all(&world, &SessionFilter::Status(SessionStatus::Completed), 10).await.is_empty());
 
-    // Bounds are both within, to the millisecond.
+    // Both bounds are inclusive, to the millisecond.
     let minute = |minutes: i64| start + TimeDelta::minutes(minutes);
     let tiny = TimeDelta::milliseconds(1);
     for (from, to, expected) in [
@@ -94,9 +95,9 @@ async fn sessions_by_status_come_newest_first_and_each_once_whatever_the_page() 
     }
 }
 
-/// While somebody reads on, sessions start, end and change their state: those that stay as they are come once.
+/// Sessions start, end and change their status while the list is read. Sessions that do not change appear once.
 #[tokio::test]
-async fn a_list_goes_on_where_it_stopped_while_it_grows_at_its_head() {
+async fn a_list_continues_where_it_stopped_although_newer_sessions_arrive() {
     let (world, start) = fleet().await;
     let running = SessionFilter::Status(SessionStatus::InProgress);
     let whole = all(&world, &running, 100).await;
@@ -105,7 +106,7 @@ async fn a_list_goes_on_where_it_stopped_while_it_grows_at_its_head() {
     world.start("late", "port-1", "u-1", json!({})).await.unwrap();
     let tick = json!({ "tickAt": start + TimeDelta::minutes(9), "stationIds": ["late"] });
     assert_eq!(invoke(&world.simulator, tick).await.unwrap()["started"], 1);
-    // The one at which the first page ended goes away.
+    // The session at which the first page ended leaves the list.
     let last = first.items.last().unwrap().clone();
     world.stop(last.id.as_str(), "u-1").await.unwrap();
     let mut rest = Vec::new();
@@ -118,14 +119,14 @@ async fn a_list_goes_on_where_it_stopped_while_it_grows_at_its_head() {
     assert!(rest.iter().eq(whole[50..].iter().map(|session| &session.id)));
     let now = all(&world, &running, 100).await;
     assert_eq!(now.first().unwrap().station_id.as_str(), "late");
-    assert_eq!(now.len(), whole.len(), "one more, one less");
+    assert_eq!(now.len(), whole.len(), "one session was added and one removed");
     let ended: Vec<Session> = all(&world, &SessionFilter::Status(SessionStatus::Interrupted), 10).await;
     assert_eq!(ended.iter().map(|session| &session.id).collect::<Vec<_>>(), [&last.id]);
 }
 
-/// A filter that finds little hands out short pages, and never reads the whole list for one of them.
+/// A filter that matches little returns short pages, and never reads the whole list for one page.
 #[tokio::test]
-async fn a_filter_that_finds_little_ends_in_bounded_time() {
+async fn a_filter_that_matches_little_reads_a_bounded_number_of_items() {
     let (world, _) = fleet().await;
     let running = SessionFilter::Status(SessionStatus::InProgress);
     let store = world.dynamodb.charging().sessions;
@@ -147,7 +148,7 @@ async fn a_filter_that_finds_little_ends_in_bounded_time() {
     assert!(pages <= 2, "{pages} pages for 120 sessions");
 }
 
-/// A token is the server's to make: one that was tampered with is the caller's mistake.
+/// Only the server creates tokens. A changed token is an error of the caller.
 #[tokio::test]
 async fn a_forged_token_is_a_validation_error() {
     let (world, _) = fleet().await;

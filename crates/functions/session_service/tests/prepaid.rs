@@ -1,4 +1,4 @@
-//! Prepaid sessions: what a wallet holds is given to one session at a time, whatever fails on the way.
+//! Prepaid sessions: the held money of a wallet is for one session at a time, whatever fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -14,12 +14,12 @@ use session_service::SessionService;
 use store::{ChargingStore, Client, Db, UserStore};
 use testkit::{FakeLambda, Fault, FaultyHttp, NOWHERE, Outcome, invoke, sdk_config, sqs_event};
 
-/// Calls that a prepaid start makes: the session that its key may have started, the user, the station, the hold, the
-/// transaction.
+/// The number of calls of a prepaid start: read the session that its key may have started, the user and the station,
+/// then the hold and the transaction.
 const CALLS: u32 = 5;
 
 impl World {
-    /// Pays into a user's wallet as the cash desk does.
+    /// Tops up a user's wallet as the cash desk does.
     async fn top_up(&self, user: &str, amount: &str) {
         let command = json!({
             "action": "topUpWallet", "actor": admin(), "userId": user, "amount": amount, "currency": "EUR",
@@ -28,7 +28,7 @@ impl World {
         invoke(&self.billing, command).await.unwrap();
     }
 
-    /// Balance, and what is held of it.
+    /// Returns the balance, and the part of it that is held.
     async fn wallet(&self, user: &str) -> (String, String) {
         let get = json!({ "action": "getWallet", "actor": { "userId": user, "role": "USER" } });
         let wallet = invoke(&self.billing, get).await.unwrap();
@@ -36,7 +36,7 @@ impl World {
         (amount("balance"), amount("held"))
     }
 
-    /// Brings the ends of sessions to billing, as the relay, the bus and the queue do.
+    /// Delivers the ends of sessions to billing, as the relay, the bus and the queue do.
     async fn deliver_ends(&self) {
         let events = self.events("ev-sessions").await;
         let ends = events.iter().filter(|event| event["eventType"] == "SESSION_ENDED");
@@ -67,7 +67,7 @@ impl Faulty {
         Self { http, sessions, _lambda: lambda }
     }
 
-    /// The answer, or nothing if the process ended on the way.
+    /// Returns the answer, or `None` if the process crashed.
     async fn start(&self, command: &Value, faults: BTreeMap<u32, Fault>) -> Option<Outcome> {
         self.http.plan(faults);
         self.http.survive(invoke(&self.sessions, command.clone())).await
@@ -92,7 +92,7 @@ fn most(outcome: &Outcome) -> Decimal {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_prepaid_starts_at_once_share_one_balance() {
+async fn two_concurrent_prepaid_starts_share_one_balance() {
     for round in 0..10 {
         let world = Arc::new(World::new().await);
         world.station("s-1", 4).await;
@@ -113,13 +113,13 @@ async fn two_prepaid_starts_at_once_share_one_balance() {
                 assert_eq!(error_type(&outcome), "ConflictError", "{outcome:?}");
             }
         }
-        assert_eq!(given, Decimal::TEN, "round {round}: whoever comes first, all of it is given and nothing twice");
+        assert_eq!(given, Decimal::TEN, "round {round}: in any order, all of it is held and nothing twice");
         assert_eq!(world.wallet("u-1").await, ("10.00".to_owned(), "10.00".to_owned()));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn fifty_prepaid_starts_with_one_key_are_one_session_with_one_hold() {
+async fn fifty_prepaid_starts_with_one_key_give_one_session_with_one_hold() {
     let world = Arc::new(World::new().await);
     world.station("s-1", 1).await;
     world.top_up("u-1", "10.00").await;
@@ -140,12 +140,12 @@ async fn fifty_prepaid_starts_with_one_key_are_one_session_with_one_hold() {
     world.tick(minutes_after(&sessions[0], 6)).await.unwrap();
     world.stop(id(&sessions[0]), "u-1").await.unwrap();
     world.deliver_ends().await;
-    // 10 kWh at 0.49.
+    // 10 kWh cost 4.90 at 0.49 per kWh.
     assert_eq!(world.wallet("u-1").await, ("5.10".to_owned(), "0.00".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_start_that_is_refused_gives_back_what_was_held() {
+async fn a_refused_start_releases_its_hold() {
     let world = Arc::new(World::new().await);
     world.station("s-1", 1).await;
     for round in 0..10 {
@@ -183,7 +183,7 @@ async fn a_start_that_is_refused_gives_back_what_was_held() {
         let reset = json!({ "action": "resetPort", "actor": admin(), "stationId": "s-1", "portId": "port-1" });
         invoke(&world.stations, reset).await.unwrap();
     }
-    // What the station or the request refuses is refused before money is held.
+    // If the station or the request is refused, no money is held before.
     world.top_up("u-1", "10.00").await;
     world.transition("s-1", "MAINTENANCE").await.unwrap();
     let items = world.dynamodb.items("ev-billing").await.len();
@@ -194,7 +194,7 @@ async fn a_start_that_is_refused_gives_back_what_was_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_billing_a_prepaid_start_is_refused_and_another_goes_on() {
+async fn without_billing_only_prepaid_starts_are_refused() {
     let world = World::new().await;
     world.station("s-1", 2).await;
     let billing = Peer::new(&sdk_config(NOWHERE), "billing".to_owned());
@@ -208,14 +208,14 @@ async fn without_billing_a_prepaid_start_is_refused_and_another_goes_on() {
     assert_eq!(invoke(&sessions, unpaid).await.unwrap()["status"], "STARTED");
 }
 
-/// The answer of billing is lost, so that the start is refused: what billing held is given back.
+/// The answer of billing is lost, so the start is refused and the hold is released.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hold_whose_answer_is_lost_is_given_back() {
+async fn a_hold_whose_answer_is_lost_is_released() {
     let world = World::new().await;
     world.station("s-1", 1).await;
     world.top_up("u-1", "10.00").await;
     let faulty = Faulty::new(&world).await;
-    // Before it: the session that the key may have started, the user, the station.
+    // Before the hold are three calls: the session that the key may have started, the user, the station.
     let lost = BTreeMap::from([(3, Fault::LostAnswer)]);
     let refused = faulty.start(&start("s-1", "u-1", "key-1"), lost).await.unwrap();
     assert_eq!(error_type(&refused), "UnavailableError");
@@ -224,10 +224,10 @@ async fn a_hold_whose_answer_is_lost_is_given_back() {
     assert_eq!(world.wallet("u-1").await, ("10.00".to_owned(), "0.00".to_owned()));
 }
 
-/// A transaction that is not answered may be written later, when billing holds nothing for its session any more. So its
-/// port is changed first, and the transaction no longer finds the port as it was read.
+/// A transaction that is not answered may be written later, when billing no longer holds money for its session.
+/// Therefore its port is changed first, and the transaction no longer finds the port as it was read.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_is_not_answered_cannot_be_written_after_its_hold_was_given_back() {
+async fn an_unanswered_start_cannot_be_written_after_its_hold_was_released() {
     let world = World::new().await;
     world.station("s-1", 1).await;
     world.top_up("u-1", "10.00").await;
@@ -237,21 +237,21 @@ async fn a_start_that_is_not_answered_cannot_be_written_after_its_hold_was_given
         port["version"].as_n().unwrap().clone()
     };
     let faulty = Faulty::new(&world).await;
-    // The transaction is the last call; it is tried up to nine times.
+    // The transaction is the last call. It is attempted up to nine times.
     let busy = (CALLS - 1..CALLS + 8).map(|call| (call, Fault::Throttle)).collect();
     let before = port_version().await;
     let refused = faulty.start(&start("s-1", "u-1", "key-1"), busy).await.unwrap();
     assert_eq!(error_type(&refused), "UnavailableError");
-    assert_ne!(port_version().await, before, "the transaction names the version before");
+    assert_ne!(port_version().await, before, "the transaction requires the version before");
     assert_eq!(world.wallet("u-1").await, ("10.00".to_owned(), "0.00".to_owned()));
     let started = faulty.start(&start("s-1", "u-1", "key-1"), BTreeMap::new()).await.unwrap().unwrap();
     assert_eq!((&started["status"], &started["limits"]["maxCost"]), (&json!("STARTED"), &json!("10.00")));
 }
 
-/// A start that dies or stumbles anywhere: the same request again starts the session with all that the wallet has, and
-/// when the session has ended nothing is held.
+/// A start that crashes or fails at any call. Repeating the request starts the session with all money of the wallet,
+/// and after the end of the session nothing is held.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_prepaid_start_that_dies_anywhere_is_repeated_and_nothing_stays_held() {
+async fn a_prepaid_start_that_crashes_anywhere_can_be_repeated_and_leaves_no_hold() {
     let world = World::new().await;
     let faulty = Faulty::new(&world).await;
     let mut died = 0;
@@ -277,5 +277,5 @@ async fn a_prepaid_start_that_dies_anywhere_is_repeated_and_nothing_stays_held()
             assert_eq!(world.wallet(&user).await, (left, "0.00".to_owned()), "{name}");
         }
     }
-    assert_eq!(died, 2 * CALLS, "before and after every call");
+    assert_eq!(died, 2 * CALLS, "it crashed before and after every call");
 }

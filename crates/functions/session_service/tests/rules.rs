@@ -1,4 +1,4 @@
-//! The charging context's rules through the real handlers and the real wire protocol.
+//! The rules of the charging context through the real handlers and the real wire protocol.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use testkit::invoke;
 
 #[tokio::test]
-async fn what_may_not_start_is_refused_and_nothing_is_written() {
+async fn an_invalid_start_is_refused_and_writes_nothing() {
     let world = World::new().await;
     world.station("active", 1).await;
     world.station("drained", 1).await;
@@ -44,7 +44,7 @@ async fn what_may_not_start_is_refused_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn staff_start_for_somebody_and_users_see_their_own_alone() {
+async fn staff_start_sessions_for_users_and_users_see_only_their_own() {
     let world = World::new().await;
     world.station("s-1", 3).await;
     let start = json!({
@@ -70,7 +70,7 @@ async fn staff_start_for_somebody_and_users_see_their_own_alone() {
     let stop = world.stop(id(&theirs), "u-1").await;
     assert_eq!(error_type(&stop), "ForbiddenError");
 
-    // Page by page, every one once; a token is good for its own list alone.
+    // Page by page, each session once. A token is valid only for its own list.
     let mut seen = BTreeSet::new();
     let mut token = Value::Null;
     loop {
@@ -88,13 +88,13 @@ async fn staff_start_for_somebody_and_users_see_their_own_alone() {
 }
 
 #[tokio::test]
-async fn a_stop_settles_to_its_instant_for_the_neighbours_too() {
+async fn a_stop_meters_the_neighbours_up_to_its_instant() {
     let world = World::new().await;
     world.station("s-1", 2).await;
     let large = json!({ "vehicle": { "batteryCapacityKwh": 1000 } });
     let first = world.start("s-1", "port-1", "u-1", large.clone()).await.unwrap();
     let second = world.start("s-1", "port-2", "u-2", large).await.unwrap();
-    // A tick in the simulated future; the stop comes "at the later of now and the last tick", for both.
+    // A tick in the simulated future. The stop happens at the later of now and the last tick, for both sessions.
     let at = minutes_after(&first, 60);
     world.tick(at).await.unwrap();
     let stopped = world.stop(id(&first), "u-1").await.unwrap();
@@ -103,16 +103,16 @@ async fn a_stop_settles_to_its_instant_for_the_neighbours_too() {
     assert_eq!(ended, at);
     world.tick(at + chrono::Duration::minutes(60)).await.unwrap();
     let alone = world.get(id(&second)).await["energyKwh"].as_f64().unwrap();
-    // An hour at half the station's power, then an hour at all of it.
+    // An hour at half of the station's power, then an hour at all of it.
     assert!((alone - 150.0).abs() < 0.1, "{alone}");
-    // A stop between ticks, in real time: the neighbour is metered up to that instant as well.
+    // A stop between ticks, in real time. The neighbour is metered up to that instant as well.
     let third = world.start("s-1", "port-1", "u-3", json!({})).await.unwrap();
     world.stop(id(&third), "u-3").await.unwrap();
     assert_eq!(world.get_station("s-1").await["chargingPorts"], 1);
 }
 
 #[tokio::test]
-async fn limits_interrupt_a_session_exactly() {
+async fn limits_end_a_session_exactly() {
     let world = World::new().await;
     world.station("s-1", 2).await;
     let by_energy = world.start("s-1", "port-1", "u-1", json!({ "limits": { "maxEnergyKwh": 12.5 } })).await.unwrap();
@@ -123,7 +123,7 @@ async fn limits_interrupt_a_session_exactly() {
     assert_eq!((&by_energy["energyKwh"], &by_energy["endReason"]), (&json!(12.5), &json!("ENERGY_LIMIT")));
     let by_cost = world.get(id(&by_cost)).await;
     assert_eq!((&by_cost["cost"], &by_cost["endReason"]), (&json!("4.90"), &json!("COST_LIMIT")));
-    // 0.49 a kWh: 4.90 are 10 kWh, and up to 10.010 round to the same.
+    // At 0.49 per kWh, 4.90 are 10 kWh; up to 10.010 kWh round to the same amount.
     let energy = by_cost["energyKwh"].as_f64().unwrap();
     assert!((10.0..=10.011).contains(&energy), "{energy}");
 }
@@ -158,7 +158,7 @@ async fn limits_below_the_least_price_of_the_tariff_are_refused() {
 }
 
 #[tokio::test]
-async fn failures_take_session_port_and_station_together() {
+async fn a_failure_changes_session_port_and_station_together() {
     let world = World::new().await;
     world.station("s-1", 4).await;
     let mut sessions = Vec::new();
@@ -189,7 +189,7 @@ async fn failures_take_session_port_and_station_together() {
     let ends = world.events("ev-sessions").await.iter().filter(|event| event["eventType"] == "SESSION_ENDED").count();
     let ports = world.events("ev-stations").await.iter().filter(|event| event["eventType"] == "PORT_FAILED").count();
     assert_eq!((ends, ports), (4, 4));
-    // A tick finds nobody, resets bring the ports back one by one.
+    // A tick finds no session, and resets bring the ports back one by one.
     assert_eq!(world.tick(minutes_after(&sessions[0], 5)).await.unwrap()["sessions"], 0);
     world.transition("s-1", "ACTIVE").await.unwrap();
     assert_eq!(error_type(&world.start("s-1", "port-1", "u-1", json!({})).await), "ConflictError");
@@ -200,13 +200,13 @@ async fn failures_take_session_port_and_station_together() {
 }
 
 #[tokio::test]
-async fn maintenance_drains_and_protects_what_runs() {
+async fn maintenance_lets_running_sessions_finish_and_refuses_new_ones() {
     let world = World::new().await;
     world.station("s-1", 2).await;
     let session = world.start("s-1", "port-1", "u-1", json!({})).await.unwrap();
     world.transition("s-1", "MAINTENANCE").await.unwrap();
     assert_eq!(error_type(&world.start("s-1", "port-2", "u-2", json!({})).await), "ConflictError");
-    assert_eq!(world.tick(minutes_after(&session, 5)).await.unwrap()["started"], 1, "the running session goes on");
+    assert_eq!(world.tick(minutes_after(&session, 5)).await.unwrap()["started"], 1, "the running session continues");
     let act = async |action: &str, more: Value| {
         let mut command = json!({ "action": action, "actor": admin(), "stationId": "s-1" });
         command.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -248,7 +248,7 @@ async fn a_station_without_a_tariff_cannot_be_commissioned() {
 }
 
 #[tokio::test]
-async fn stations_near_a_point_come_nearest_first_and_page_by_page() {
+async fn stations_near_a_place_are_listed_nearest_first_in_pages() {
     let world = World::new().await;
     for n in 0..7 {
         let create = json!({
@@ -258,7 +258,7 @@ async fn stations_near_a_point_come_nearest_first_and_page_by_page() {
         invoke(&world.stations, create).await.unwrap();
     }
     let near = async |token: Value| {
-        // Seen from across the antimeridian.
+        // A search from the other side of the antimeridian.
         let list = json!({
             "action": "listStations", "latitude": 0, "longitude": -179.99, "radiusKm": 15, "limit": 2, "nextToken": token
         });
@@ -278,11 +278,11 @@ async fn stations_near_a_point_come_nearest_first_and_page_by_page() {
     assert!(found.windows(2).all(|pair| pair[0] <= pair[1]), "{found:?}");
     let ids: BTreeSet<&str> = found.iter().map(|(_, id)| id.as_str()).collect();
     assert_eq!(ids, BTreeSet::from(["s-0", "s-1", "s-2", "s-3", "s-4"]), "-0.1 to 0.1 degrees are within 15 km");
-    assert_eq!(found.len(), 5, "each once");
+    assert_eq!(found.len(), 5, "each station once");
 }
 
 #[tokio::test]
-async fn the_end_of_a_session_is_published_again_as_it_was() {
+async fn republishing_the_end_of_a_session_repeats_the_same_event() {
     let world = World::new().await;
     world.station("s-1", 1).await;
     let session = world.start("s-1", "port-1", "u-1", json!({})).await.unwrap();
@@ -290,7 +290,7 @@ async fn the_end_of_a_session_is_published_again_as_it_was() {
         let actor = json!({ "userId": "u-1", "role": role });
         invoke(&world.sessions, json!({ "action": "republishEnd", "actor": actor, "sessionId": id(&session) })).await
     };
-    assert_eq!(error_type(&again("ADMIN").await), "ConflictError", "it runs");
+    assert_eq!(error_type(&again("ADMIN").await), "ConflictError", "the session is running");
     world.stop(id(&session), "u-1").await.unwrap();
     let before = world.dynamodb.items("ev-sessions").await;
     assert_eq!(error_type(&again("USER").await), "ForbiddenError");
@@ -300,6 +300,6 @@ async fn the_end_of_a_session_is_published_again_as_it_was() {
         items.iter().find(|item| item.contains_key("outbox")).cloned().unwrap()
     };
     let (before, mut after) = (main(&before), main(&after));
-    assert!(after.remove("relayedAgainAt").is_some(), "a write, which the stream brings to the relay");
-    assert_eq!(before, after, "the event is the same, and so is the session");
+    assert!(after.remove("relayedAgainAt").is_some(), "a write, so that the stream invokes the relay");
+    assert_eq!(before, after, "event and session are unchanged");
 }

@@ -1,4 +1,4 @@
-//! Commands on a site at which sessions are due to end, and what they leave to the neighbours.
+//! Commands on a site at which sessions are due to end, and their effect on the neighbours.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod common;
@@ -13,12 +13,12 @@ fn at(time: &str) -> Instant {
     format!("2026-03-03T{time}Z").parse().unwrap()
 }
 
-/// A battery that takes an hour and more at any power of these tests.
+/// A vehicle whose battery takes more than an hour at any power in these tests.
 fn large() -> Value {
     json!({ "vehicle": { "batteryCapacityKwh": 1000 } })
 }
 
-/// A battery that is at its target after `seconds` at `power_kw`.
+/// A vehicle whose battery reaches its target after `seconds` at `power_kw`.
 fn due_after(seconds: f64, power_kw: f64) -> Value {
     json!({
         "vehicle": { "batteryCapacityKwh": 100 }, "chargePercent": 10, "targetPercent": 10.0 + power_kw * seconds / 3600.0
@@ -44,7 +44,7 @@ fn port(station: &Value, index: usize) -> (&str, Option<&str>) {
     (port["status"].as_str().unwrap(), port["sessionId"].as_str())
 }
 
-/// A station of 100 kW, s-1, at 10:00:00.
+/// Creates the station s-1 of 100 kW at 10:00:00.
 async fn station_with_ports(ports: u32) -> World {
     let world = World::new().await;
     set_now(at("10:00:00"));
@@ -52,7 +52,7 @@ async fn station_with_ports(ports: u32) -> World {
     world
 }
 
-/// A session at port-1 and a neighbour at port-2 whose battery stays far from full.
+/// Starts a session at port-1 and a neighbour at port-2 whose battery stays far from full.
 async fn start_two(world: &World, first: Value) -> (Value, Value) {
     let first = world.start("s-1", "port-1", "u-1", first).await.unwrap();
     (first, world.start("s-1", "port-2", "u-2", large()).await.unwrap())
@@ -65,9 +65,9 @@ async fn out_of_order_completes_the_sessions_that_are_due_and_fails_the_others()
     set_now(at("10:01:00"));
     let station = world.transition("s-1", "OUT_OF_ORDER").await.unwrap();
     assert_eq!((&station["status"], &station["chargingPorts"]), (&json!("OUT_OF_ORDER"), &json!(0)));
-    assert_eq!((port(&station, 0), port(&station, 1)), (("FREE", None), ("ERROR", None)), "as answered");
+    assert_eq!((port(&station, 0), port(&station, 1)), (("FREE", None), ("ERROR", None)), "in the answer");
     let stored = world.get_station("s-1").await;
-    assert_eq!((port(&stored, 0), port(&stored, 1)), (("FREE", None), ("ERROR", None)), "as stored");
+    assert_eq!((port(&stored, 0), port(&stored, 1)), (("FREE", None), ("ERROR", None)), "in the table");
     let due = world.get(id(&due)).await;
     assert_eq!((&due["status"], &due["endReason"]), (&json!("COMPLETED"), &json!("TARGET_REACHED")));
     assert_eq!(due["endedAt"], json!("2026-03-03T10:00:30Z"), "at its end, not at the command");
@@ -120,17 +120,17 @@ async fn a_session_that_completed_before_its_port_failed_is_billed() {
     assert_eq!(port(&world.get_station("s-1").await, 0), ("ERROR", None));
     let failures: Vec<Value> =
         world.events("ev-stations").await.into_iter().filter(|event| event["eventType"] == "PORT_FAILED").collect();
-    assert_eq!((failures.len(), failures[0].get("sessionId")), (1, None), "no session failed with the port");
+    assert_eq!((failures.len(), failures[0].get("sessionId")), (1, None), "the event names no failed session");
 }
 
 #[tokio::test]
-async fn failing_a_session_that_had_completed_answers_the_completed_session() {
+async fn failing_a_completed_session_returns_the_completed_session() {
     let world = station_with_ports(2).await;
     let (due, neighbour) = start_two(&world, due_after(30.0, 50.0)).await;
     set_now(at("10:00:45"));
     let session = fail_session(&world, &due).await.unwrap();
     assert_eq!((&session["status"], &session["endReason"]), (&json!("COMPLETED"), &json!("TARGET_REACHED")));
-    assert_eq!(port(&world.get_station("s-1").await, 0), ("FREE", None), "neither has its port failed");
+    assert_eq!(port(&world.get_station("s-1").await, 0), ("FREE", None), "its port has not failed either");
     // 30 s at 50 kW and 15 s at 100 kW.
     assert_eq!(world.get(id(&neighbour)).await["energyKwh"], json!(0.833));
     assert_eq!(error_type(&fail_session(&world, &due).await), "ConflictError");
@@ -141,7 +141,11 @@ async fn a_port_whose_session_has_reached_its_end_is_free_for_the_next_one() {
     let world = station_with_ports(2).await;
     let (first, neighbour) = start_two(&world, due_after(30.0, 50.0)).await;
     set_now(at("10:00:20"));
-    assert_eq!(error_type(&world.start("s-1", "port-1", "u-3", large()).await), "ConflictError", "not yet");
+    assert_eq!(
+        error_type(&world.start("s-1", "port-1", "u-3", large()).await),
+        "ConflictError",
+        "the port is not free yet"
+    );
     set_now(at("10:00:40"));
     let second = world.start("s-1", "port-1", "u-3", large()).await.unwrap();
     assert_eq!(world.get(id(&first)).await["status"], "COMPLETED");
@@ -159,7 +163,7 @@ async fn the_power_of_a_station_can_change_when_its_last_session_is_due() {
     let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 100.0)).await.unwrap();
     let update = json!({ "action": "updateStation", "actor": admin(), "stationId": "s-1", "powerKw": 50 });
     set_now(at("10:00:20"));
-    assert_eq!(error_type(&invoke(&world.stations, update.clone()).await), "ConflictError", "it runs");
+    assert_eq!(error_type(&invoke(&world.stations, update.clone()).await), "ConflictError", "the session is running");
     set_now(at("10:00:40"));
     assert_eq!(invoke(&world.stations, update).await.unwrap()["powerKw"], 50.0);
     assert_eq!(world.get(id(&due)).await["status"], "COMPLETED");
@@ -167,13 +171,13 @@ async fn the_power_of_a_station_can_change_when_its_last_session_is_due() {
 }
 
 #[tokio::test]
-async fn a_tick_ends_nobody_at_a_station_where_a_session_started_that_it_has_not_seen() {
+async fn a_tick_that_missed_a_new_session_does_not_end_its_neighbour() {
     let world = station_with_ports(2).await;
     let due = world.start("s-1", "port-1", "u-1", due_after(30.0, 50.0)).await.unwrap();
     let keys = world.simulator_store.sessions.active_at_station(&StationId::new("s-1").unwrap()).await.unwrap();
     let seen = world.simulator_store.sessions.read_active(&keys).await.unwrap();
     let newcomer = world.start("s-1", "port-2", "u-2", large()).await.unwrap();
-    // Decided without the newcomer, the session would have had the whole power and ended after 15 s.
+    // Decided without the new session, the other one would have had the whole power and ended after 15 s.
     let changes = domain::charging::site::tick(
         &StationId::new("s-1").unwrap(),
         seen,
@@ -190,7 +194,7 @@ async fn a_tick_ends_nobody_at_a_station_where_a_session_started_that_it_has_not
 }
 
 #[tokio::test]
-async fn a_session_whose_terms_are_damaged_stops_nobody_beside_it() {
+async fn a_session_with_damaged_terms_does_not_stop_its_neighbours() {
     let world = station_with_ports(2).await;
     let limited = json!({ "vehicle": { "batteryCapacityKwh": 1000 }, "limits": { "maxCost": "100.00" } });
     let (damaged, neighbour) = start_two(&world, limited).await;

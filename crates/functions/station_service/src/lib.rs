@@ -1,4 +1,4 @@
-//! Stations and ports: create, read, change, transition.
+//! The `station_service` Lambda: creates, returns, changes and transitions charging stations and their ports.
 
 mod commands;
 mod view;
@@ -14,7 +14,7 @@ use store::{ChargingStore, LoadedStation, StationFilter};
 use view::{DeletedStation, RemovedPort};
 pub use view::{PortView, StationView};
 
-/// The function.
+/// The `station_service` function.
 #[derive(Debug)]
 pub struct StationService {
     charging: ChargingStore,
@@ -71,7 +71,7 @@ impl Function for StationService {
 }
 
 impl StationService {
-    /// Over these tables.
+    /// Creates the function.
     #[must_use]
     pub fn new(charging: ChargingStore) -> Self {
         Self { charging }
@@ -186,7 +186,7 @@ impl StationService {
         Answer::ok(PortView::new(site.port(&command.port_id)?))
     }
 
-    /// Decides a command on a site, commits what it changes, and answers the site as it is then.
+    /// Runs a command on a site, commits its changes, and returns the changed site.
     async fn commit(
         &self,
         mut site: Site,
@@ -226,7 +226,8 @@ fn find_port<'a>(loaded: &'a LoadedStation, id: &PortId) -> Result<&'a Port, Fai
     Ok(port.ok_or_else(|| DomainError::not_found(&format!("port at station {} named", loaded.station.id), id))?)
 }
 
-/// The new port is the last of the list that was checked; its caller knows it as the request itself.
+/// Makes errors about the new port name the fields of the request. The rules see the new port as the last of the list;
+/// its caller sees it as the request itself.
 fn about_new_port(error: DomainError) -> DomainError {
     let DomainError::Validation(mut errors) = error else {
         return error;

@@ -7,42 +7,60 @@ use domain::id::{PortId, StationId};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// A station as it is answered.
+/// A charging station.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StationView {
+    /// The id of the station.
     station_id: String,
+    /// The name of the station, for people.
     name: String,
+    /// The postal address of the station.
     address: String,
+    /// The latitude, degrees north.
     latitude: f64,
+    /// The longitude, degrees east.
     longitude: f64,
+    /// The IANA time zone of the times in the tariff, e.g. `Europe/Berlin`.
     time_zone: &'static str,
+    /// The power that the ports of the station share, kW.
     power_kw: f64,
+    /// The status of the station.
     status: StationStatus,
-    /// Ports that charge now.
+    /// The number of ports that are charging now.
     charging_ports: u32,
+    /// The tariff of the station, an OCPI 2.2.1 Tariff; absent if the station has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     tariff: Option<Tariff>,
+    /// The model by which charging is simulated at the station.
     charging_model: ModelConfig,
+    /// The time at which the station was created.
     created_at: Instant,
+    /// The time of the last change of the station. The start and end of sessions do not change it.
     updated_at: Instant,
-    /// Absent in lists.
+    /// The ports of the station; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<Vec<PortView>>,
-    /// From the place that was searched from.
+    /// The distance from the place of the search, km; absent outside of searches.
     #[serde(skip_serializing_if = "Option::is_none")]
     distance_km: Option<f64>,
 }
 
-/// A port as it is answered.
+/// A port of a station.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PortView {
+    /// The id of the port, unique at its station.
     port_id: String,
+    /// The number that is painted on the port.
     port_number: u32,
+    /// The connector of the port.
     connector_type: ConnectorType,
+    /// The maximum power of the port, kW.
     max_power_kw: f64,
+    /// The status of the port.
     status: PortStatus,
+    /// The session that is running at the port; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<String>,
 }
@@ -51,7 +69,9 @@ pub struct PortView {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeletedStation {
+    /// The id of the deleted station.
     pub station_id: StationId,
+    /// Always true.
     pub deleted: bool,
 }
 
@@ -59,13 +79,16 @@ pub struct DeletedStation {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemovedPort {
+    /// The id of the station.
     pub station_id: StationId,
+    /// The id of the removed port.
     pub port_id: PortId,
+    /// Always true.
     pub removed: bool,
 }
 
 impl StationView {
-    /// `station`, with `ports` unless it is one of a list.
+    /// Builds the view of a station. `ports` is `None` in lists.
     #[must_use]
     pub fn new(station: &Station, ports: Option<&[Port]>) -> Self {
         Self {
@@ -87,7 +110,7 @@ impl StationView {
         }
     }
 
-    /// The same, `km` from the place that was searched from.
+    /// Adds the distance from the place of the search, rounded to metres.
     #[must_use]
     pub fn at_distance(self, km: f64) -> Self {
         Self { distance_km: Some((km * 1000.0).round() / 1000.0), ..self }
@@ -95,7 +118,7 @@ impl StationView {
 }
 
 impl PortView {
-    /// `port`.
+    /// Builds the view of a port.
     #[must_use]
     pub fn new(port: &Port) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Answers the latest states of battery-swap stations and their histories.
+//! The `telemetry_api` Lambda: returns the latest states of battery-swap stations and their histories.
 
 use std::time::{Duration, Instant as Stopwatch};
 
@@ -13,65 +13,76 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Archive, StationState, TelemetryStore};
 
-/// Kept back from the invocation's time: for the batches under way, and for the answer.
+/// The part of the invocation's time that is reserved for batches in progress and for the answer.
 const RESERVE: Duration = Duration::from_secs(10);
 
-/// A page of the fleet.
+/// Arguments of a list of stations.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ListStations {
     #[serde(flatten)]
     page: PageArguments,
 }
 
-/// One station.
+/// A reference to one battery-swap station.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct GetStation {
+    /// The id of the station.
     station_id: StationId,
 }
 
-/// What a station sent on a UTC day.
+/// A reference to the messages that a station sent on one day.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct GetHistory {
+    /// The id of the station.
     station_id: StationId,
+    /// The day in UTC, e.g. `2024-01-15`.
     date: NaiveDate,
     #[serde(flatten)]
     page: PageArguments,
 }
 
-/// A station's latest state as it is answered: the device's own fields, and what we know of it.
+/// The latest state of a station: the fields that the device sent, and two that the platform adds.
 #[derive(Debug, Serialize, JsonSchema)]
 struct StateView {
     #[serde(flatten)]
     reading: Reading,
-    /// When we received it.
+    /// The time at which the platform received the message.
     received_at: Instant,
     /// Whether the station has been silent for more than three of its intervals.
     stale: bool,
 }
 
-/// A page of the fleet, as it is answered.
+/// A page of the latest states of the stations.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct StationStates {
+    /// The number of stations on this page.
     count: usize,
+    /// The states of the stations on this page.
     stations: Vec<StateView>,
+    /// The `nextToken` for the request of the next page; null on the last page.
     next_token: Option<String>,
 }
 
-/// The messages of a station's day, as they are answered.
+/// A page of the messages that a station sent on one day.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct History {
+    /// The id of the station.
     station_id: StationId,
+    /// The day in UTC.
     date: NaiveDate,
+    /// The number of messages on this page.
     count: usize,
+    /// The messages of this page, ordered by time.
     items: Vec<Value>,
+    /// The `nextToken` for the request of the next page; null on the last page.
     next_token: Option<String>,
 }
 
-/// The function.
+/// The `telemetry_api` function.
 #[derive(Debug)]
 pub struct TelemetryApi {
     states: TelemetryStore,
@@ -101,7 +112,7 @@ impl Function for TelemetryApi {
 }
 
 impl TelemetryApi {
-    /// Over these; `silence` says which stations are stale.
+    /// Creates the function. `silence` determines which stations are stale.
     #[must_use]
     pub fn new(states: TelemetryStore, archive: Archive, silence: Silence) -> Self {
         Self { states, archive, silence }

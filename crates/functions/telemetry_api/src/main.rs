@@ -7,7 +7,7 @@ use lambda_kit::{BootError, Env};
 use store::{Archive, Db, S3Client, TelemetryStore};
 use telemetry_api::TelemetryApi;
 
-/// How often a station reports, s.
+/// The interval at which a station reports, s.
 const INTERVAL_SECONDS: u64 = 5;
 
 #[tokio::main]

@@ -1,4 +1,4 @@
-//! States and histories on the embedded `DynamoDB` and a real S3 API.
+//! States and histories with the embedded `DynamoDB` and a real S3 API.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::BTreeSet;
@@ -44,7 +44,7 @@ impl World {
         self.dynamodb.telemetry().record(&message(&reading(station, at, 7)), now()).await.unwrap();
     }
 
-    /// A station's whole history of a day, page by page.
+    /// Returns the history of a station on one day, read page by page.
     async fn history(&self, station: &str, date: &str, limit: usize) -> Vec<Value> {
         let (mut all, mut token) = (Vec::new(), Value::Null);
         for _ in 0..1000 {
@@ -76,7 +76,7 @@ fn stripped(mut sent: Value) -> Value {
 }
 
 #[tokio::test]
-async fn states_say_whether_they_are_stale() {
+async fn states_show_whether_they_are_stale() {
     let world = World::new().await;
     world.report("fresh", now() - TimeDelta::seconds(15)).await;
     world.report("stale", now() - TimeDelta::milliseconds(15_001)).await;
@@ -104,7 +104,7 @@ async fn states_say_whether_they_are_stale() {
 }
 
 #[tokio::test]
-async fn the_fleet_is_listed_in_pages_and_what_is_rejected_is_no_station() {
+async fn the_fleet_is_listed_in_pages_without_counters_of_rejected_messages() {
     let world = World::new().await;
     let event = |_| panic!("one is not too many");
     let context = store::EventContext { correlation_id: "c".to_owned(), now: now() };
@@ -131,7 +131,7 @@ async fn the_fleet_is_listed_in_pages_and_what_is_rejected_is_no_station() {
 }
 
 #[tokio::test]
-async fn a_token_is_of_its_own_history() {
+async fn a_token_is_valid_only_for_its_own_history() {
     let world = World::new().await;
     for n in 0..3 {
         world.archive().keep(&message(&reading("s", now() - TimeDelta::seconds(n), 1))).await.unwrap();
@@ -151,13 +151,15 @@ async fn a_token_is_of_its_own_history() {
     }
 }
 
-/// Ids of stations that are beginnings of each other, or look like batches.
+/// Ids of stations of which some are prefixes of others, or look like batches.
 const STATIONS: [&str; 6] = ["s", "s_2026-03-03T00:00:00Z", "s_", "batch", "late", "s-1"];
 
-/// Whatever the paths by which messages were archived, once or several times, the pages of a history make up the day.
+/// By whatever path and however often messages were archived, the pages of a history contain each message of the day
+/// once.
 #[test]
-fn a_history_is_the_day_in_order_each_message_once() {
-    // Station, second of the day (few of them, so that they repeat and batches are late or prompt), batteries.
+fn a_history_has_each_message_of_the_day_once_and_in_order() {
+    // The station, the second of the day (few values, so that they repeat and batches are late or prompt), the
+    // batteries.
     let second = prop_oneof![40_000..40_020u32, 0..86_400u32, Just(0), Just(86_399)];
     let sent = (0..STATIONS.len(), second, 0..3u32);
     let group = (prop::collection::vec(any::<prop::sample::Index>(), 1..10), any::<bool>());
@@ -206,7 +208,7 @@ fn a_history_is_the_day_in_order_each_message_once() {
 }
 
 #[tokio::test]
-async fn a_page_reads_no_more_than_it_shows() {
+async fn a_page_reads_only_the_batches_that_it_needs() {
     let world = World::new().await;
     let writer = world.archive();
     for n in 0..60 {
@@ -224,7 +226,7 @@ async fn a_page_reads_no_more_than_it_shows() {
     loop {
         let before = archive.requests().gets;
         let next = archive.history(&station("s-3"), day, &page(5, token), || true).await.unwrap();
-        // Batches that ended before the page are not read again, however many of the last minutes there are.
+        // Batches that ended before the page are not read again, even if there are many for the last minutes.
         assert!(archive.requests().gets - before <= 16, "one round of batches: page {pages}");
         items.extend(next.items);
         pages += 1;
@@ -237,7 +239,7 @@ async fn a_page_reads_no_more_than_it_shows() {
     assert!(items.windows(2).all(|pair| pair[0]["timestamp"].as_str() < pair[1]["timestamp"].as_str()));
 }
 
-/// Sixty batches of ten stations, and two messages of one that is in the first and the last of them alone.
+/// Archives sixty batches of ten stations. One station has two messages, only in the first and in the last batch.
 async fn rare(world: &World, padding: usize) {
     let writer = world.archive();
     for n in 0..60 {
@@ -253,7 +255,7 @@ async fn rare(world: &World, padding: usize) {
     }
 }
 
-/// Follows a history to its end; answers the items of each page and the batches read for it.
+/// Reads a history to its end. Returns for each page the number of items and of batches read.
 async fn follow(archive: &Archive, has_time: impl Fn() -> bool + Copy) -> Vec<(usize, u64)> {
     let rare = domain::id::StationId::new("rare").unwrap();
     let (mut pages, mut token) = (Vec::new(), None);
@@ -266,12 +268,12 @@ async fn follow(archive: &Archive, has_time: impl Fn() -> bool + Copy) -> Vec<(u
         if token.is_none() {
             return pages;
         }
-        assert!(pages.len() < 100, "the history has no end");
+        assert!(pages.len() < 100, "the history must end");
     }
 }
 
 #[tokio::test]
-async fn a_page_ends_with_its_time_and_the_next_goes_on() {
+async fn a_page_ends_when_time_runs_out_and_the_next_page_continues() {
     let world = World::new().await;
     rare(&world, 0).await;
     let archive = world.archive();
@@ -281,9 +283,9 @@ async fn a_page_ends_with_its_time_and_the_next_goes_on() {
     assert!(hurried.len() > 1 && hurried.iter().all(|(_, gets)| *gets <= 16), "{hurried:?}");
 }
 
-/// Batches that are small and unpack to 4 MiB each: a page ends when they have come to 64 MiB.
+/// Small batches that unpack to 4 MiB each. A page ends when it has read 64 MiB.
 #[tokio::test]
-async fn a_page_ends_with_its_bytes_and_the_next_goes_on() {
+async fn a_page_ends_after_64_mib_and_the_next_page_continues() {
     let world = World::new().await;
     rare(&world, 400 * 1024).await;
     let pages = follow(&world.archive(), || true).await;

@@ -1,4 +1,4 @@
-//! What arrives, and what is found in it.
+//! The parsing and validation of incoming messages.
 
 use chrono::DateTime;
 use domain::Instant;
@@ -10,25 +10,26 @@ use lambda_kit::{Code, Context, Failure, validate};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// One delivery of a message: every attempt to handle it has the same.
+/// The delivery of a message. All attempts to process it have the same delivery.
 pub(crate) struct Delivery {
     pub id: Uuid,
     pub received_at: Instant,
 }
 
-/// What a message was found to be.
+/// The verdict on a message.
 pub(crate) enum Judged {
     Accepted(Message),
     Rejected(RejectedMessage),
 }
 
 impl Delivery {
-    /// Of an invocation's own message: asynchronous attempts share their request id.
+    /// Creates the delivery of a message that is the payload of an invocation. All attempts of an asynchronous
+    /// invocation have the same request id.
     pub fn of_invocation(context: &Context) -> Self {
         Self { id: derive(&["telemetry delivery", &context.request_id]), received_at: context.now }
     }
 
-    /// Of a queue's message, which was received when it was sent to the queue.
+    /// Creates the delivery of a queue message. It was received at the time when it was sent to the queue.
     pub fn of_message(message: &SqsMessage, context: &Context) -> Self {
         let sent = message.attributes.get("SentTimestamp").and_then(|sent| sent.parse().ok());
         let id = message.message_id.as_deref().unwrap_or_default();
@@ -39,16 +40,16 @@ impl Delivery {
     }
 }
 
-/// A queue's message as JSON; text that is none as a string, which no device's message is.
+/// Parses the body of a queue message. Text that is not JSON becomes a JSON string, which is never a valid message.
 pub(crate) fn body(message: &SqsMessage) -> Value {
     let text = message.body.as_deref().unwrap_or_default();
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
-/// Checks what a device sent.
+/// Validates a message of a device.
 ///
 /// # Errors
-/// An internal failure when the schema itself cannot be used.
+/// [`Code::Internal`] when the JSON Schema itself cannot be compiled.
 pub(crate) fn judge(sent: Value, delivery: &Delivery, now: Instant) -> Result<Judged, Failure> {
     let topic = sent.get(TOPIC_STATION).and_then(Value::as_str).map(str::to_owned);
     let checked = if sent.is_object() { check(&sent, topic.as_deref(), now) } else { Err(not_an_object()) };

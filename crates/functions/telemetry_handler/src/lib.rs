@@ -1,8 +1,10 @@
-//! Takes the messages of battery-swap stations: validates, archives, keeps the latest state.
+//! The `telemetry_handler` Lambda: validates and archives the messages of battery-swap stations, and keeps the latest
+//! state of each station.
 //!
-//! Two paths end in one pipeline: an IoT rule hands over single messages, or fills a queue whose batches are taken. What
-//! is valid goes to the archive and, if it is the latest, into the station's state; what is not goes to the rejected
-//! part of the bucket with the reason, and is never tried again.
+//! Messages arrive in two ways: an IoT rule invokes the function with single messages, or sends them to a queue that
+//! the function reads in batches. Both use the same code. A valid message goes to the archive and, if it is the latest,
+//! to the state of its station. An invalid message goes to the prefix for rejected messages in the bucket, with the
+//! reason, and is never retried.
 
 mod intake;
 
@@ -20,10 +22,10 @@ use serde_json::{Value, json};
 use store::{Archive, TelemetryStore};
 use uuid::Uuid;
 
-/// Stations, and rejected messages, of a batch written at the same time.
+/// How many stations, and how many rejected messages, of a batch are written concurrently.
 const PARALLEL_WRITES: usize = 32;
 
-/// The function.
+/// The `telemetry_handler` function.
 #[derive(Debug)]
 pub struct TelemetryHandler {
     states: TelemetryStore,
@@ -55,7 +57,7 @@ impl Function for TelemetryHandler {
 }
 
 impl TelemetryHandler {
-    /// Over these; more than `rejected_limit` rejected messages of a station in five minutes are reported.
+    /// Creates the function. It reports a station with more than `rejected_limit` rejected messages in five minutes.
     #[must_use]
     pub fn new(states: TelemetryStore, archive: Archive, redelivery: Redelivery, rejected_limit: usize) -> Self {
         Self { states, archive, redelivery, rejected_limit }
@@ -69,8 +71,8 @@ impl TelemetryHandler {
         Answer::ok(self.ingest(message, &request.context).await?)
     }
 
-    /// Takes one message. The archive and the state are written side by side; whichever fails fails the invocation, and
-    /// both are written again with the next attempt.
+    /// Processes one message. The archive and the state are written concurrently. If either write fails, the invocation
+    /// fails, and the next attempt repeats both.
     async fn ingest(&self, sent: Value, context: &Context) -> Result<Value, Failure> {
         let delivery = Delivery::of_invocation(context);
         let message = match judge(sent, &delivery, context.now)? {
@@ -90,8 +92,8 @@ impl TelemetryHandler {
         Ok(json!({ "accepted": true, "messageId": message.id, "latest": is_latest, "key": message.key() }))
     }
 
-    /// Takes a batch: one object for each day, one write for each station. Answers for each message whether it was
-    /// handled.
+    /// Processes a batch with one archive object for each day and one state write for each station. Returns for each
+    /// message whether it was processed.
     async fn ingest_batch(&self, messages: &[SqsMessage], context: &Context) -> Vec<Result<(), Failure>> {
         let mut results = Results(vec![Ok(()); messages.len()]);
         let mut accepted: BTreeMap<usize, Message> = BTreeMap::new();
@@ -123,7 +125,7 @@ impl TelemetryHandler {
         results.0
     }
 
-    /// Keeps each day's messages in one object. Answers the messages of the days that were not kept.
+    /// Archives the messages of each day in one object. Returns the messages of the days that failed.
     async fn archive_batch(&self, accepted: &BTreeMap<usize, Message>) -> Vec<(Vec<usize>, Failure)> {
         let mut days: BTreeMap<_, Vec<usize>> = BTreeMap::new();
         for (index, message) in accepted {
@@ -137,8 +139,8 @@ impl TelemetryHandler {
         kept.buffer_unordered(PARALLEL_WRITES).filter_map(|failed| async { failed }).collect().await
     }
 
-    /// Writes each station's latest message. Answers those that were not written; the others of the station have been
-    /// overtaken and need no further try.
+    /// Writes the latest message of each station to its state. Returns the messages that failed. The other messages of
+    /// a station are older, so they need no retry.
     async fn record_batch(
         &self,
         accepted: &BTreeMap<usize, Message>,
@@ -172,7 +174,7 @@ impl TelemetryHandler {
         rejections.buffer_unordered(PARALLEL_WRITES).filter_map(|failed| async { failed }).collect().await
     }
 
-    /// Keeps a rejected message with the reason, and counts it for its station.
+    /// Stores a rejected message with the reason, and counts it for its station.
     async fn reject(&self, rejected: &RejectedMessage, context: &Context) -> Result<(), Failure> {
         self.archive.keep_rejected(rejected).await?;
         metrics::counter!("TelemetryRejected").increment(1);
@@ -198,7 +200,7 @@ impl TelemetryHandler {
     }
 }
 
-/// What became of each message of a batch.
+/// The result of each message of a batch.
 struct Results(Vec<Result<(), Failure>>);
 
 impl Results {
@@ -209,7 +211,7 @@ impl Results {
     }
 }
 
-/// Counts what was accepted, and measures how old it was.
+/// Counts the accepted messages and records their ages.
 fn measure<'a>(accepted: impl IntoIterator<Item = &'a Message>, context: &Context) {
     let mut count = 0;
     for message in accepted {
@@ -220,7 +222,7 @@ fn measure<'a>(accepted: impl IntoIterator<Item = &'a Message>, context: &Contex
     metrics::counter!("TelemetryAccepted").increment(count);
 }
 
-/// Counts messages that were not their station's latest.
+/// Counts messages that were not the latest of their station.
 fn count_late(messages: usize) {
     if messages > 0 {
         metrics::counter!("TelemetryLate").increment(messages as u64);

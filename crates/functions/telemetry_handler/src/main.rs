@@ -4,7 +4,7 @@ use lambda_kit::{BootError, Env, Redelivery};
 use store::{Archive, Db, S3Client, TelemetryStore};
 use telemetry_handler::TelemetryHandler;
 
-/// Rejected messages of one station in five minutes; more are reported.
+/// The number of rejected messages of one station in five minutes above which they are reported.
 const REJECTED_LIMIT: usize = 10;
 
 #[tokio::main]

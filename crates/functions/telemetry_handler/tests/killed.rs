@@ -1,4 +1,4 @@
-//! The real binary, killed in the middle of a batch: the queue delivers the batch again, and nothing is missing.
+//! The real binary is killed in the middle of a batch. The queue delivers the batch again, and no message is missing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::BTreeSet;
@@ -16,16 +16,16 @@ const STATIONS: u32 = 60;
 const DAYS: u32 = 50;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_survives_the_death_of_its_function() {
+async fn a_batch_survives_a_killed_function() {
     let mut died_within = 0;
-    // The function dies as soon as so many of its objects are there.
+    // The function is killed as soon as this number of its objects exist.
     for objects in [0, 1, 5, 20, 40] {
         died_within += usize::from(dies_after(objects).await);
     }
-    assert!(died_within > 0, "it was always too late to kill it");
+    assert!(died_within > 0, "the function must be killed within a batch at least once");
 }
 
-/// Whether the function died with the batch half archived.
+/// Returns whether the function was killed with the batch half archived.
 async fn dies_after(objects: usize) -> bool {
     let (dynamodb, s3) = (EmbeddedDynamoDb::start().await, EmbeddedS3::start(BUCKET).await);
     let start: domain::Instant = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -60,7 +60,7 @@ async fn dies_after(objects: usize) -> bool {
     function.kill().unwrap();
     function.wait().unwrap();
     let there = archived(&s3, BUCKET).await.len();
-    // The visibility timeout is over: another environment gets the batch.
+    // The visibility timeout is over, and another environment gets the batch.
     let second = RuntimeApi::start().await;
     let mut function = second.spawn(binary, &environment);
     second.push(batch);
@@ -74,7 +74,7 @@ async fn dies_after(objects: usize) -> bool {
     };
     let sent: BTreeSet<String> = messages.iter().map(line).collect();
     let archive = archived(&s3, BUCKET).await;
-    assert!(archive.values().all(|times| *times == 1), "the same batch is the same objects");
+    assert!(archive.values().all(|times| *times == 1), "the same batch writes the same objects");
     assert_eq!(archive.into_keys().collect::<BTreeSet<_>>(), sent);
     for station in 0..STATIONS {
         let own = messages.iter().filter(|message| message["station_id"] == format!("s-{station}").as_str());

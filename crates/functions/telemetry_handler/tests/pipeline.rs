@@ -1,5 +1,6 @@
-//! The pipeline on the embedded `DynamoDB` and a real S3 API: what is accepted is archived, what is latest is the state,
-//! what is rejected is kept with the reason; by both paths, late, twice, out of order and with everything failing.
+//! The pipeline with the embedded `DynamoDB` and a real S3 API. Accepted messages are archived, the latest is the state
+//! of the station, and rejected messages are kept with the reason: by both paths, late, duplicated, out of order and
+//! with every call failing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use testkit::{
 const BUCKET: &str = "telemetry";
 const LIMIT: usize = 3;
 
-/// The test's clock: noon of a day.
+/// The clock of the test: noon of a day.
 const CLOCK: Clock = Clock(now);
 
 fn now() -> Instant {
@@ -48,7 +49,7 @@ impl World {
         Door::new(TelemetryHandler::new(self.dynamodb.telemetry(), archive, no_redelivery(), LIMIT), CLOCK)
     }
 
-    /// A process of its own whose calls may fail.
+    /// Creates a separate process whose calls may fail.
     fn process(&self) -> (FaultyHttp, Door<TelemetryHandler>) {
         let http = FaultyHttp::default();
         let config = |endpoint: &str| sdk_config(endpoint).into_builder().http_client(http.clone()).build();
@@ -68,13 +69,13 @@ impl World {
         rejected.map(|(key, bytes)| (key, serde_json::from_slice(&bytes).unwrap())).collect()
     }
 
-    /// Batteries that are available at a station, by its latest state.
+    /// Returns the number of available batteries in the latest state of a station.
     async fn available(&self, station: &str) -> Option<u32> {
         let state = self.dynamodb.telemetry().load(&StationId::new(station).unwrap()).await.unwrap();
         state.map(|state| state.reading.battery_available)
     }
 
-    /// The events that ride on the telemetry table's items.
+    /// Returns the events in the outboxes of the telemetry table.
     async fn events(&self) -> Vec<Value> {
         let items = self.dynamodb.items("ev-telemetry").await;
         let outboxes = items.iter().filter_map(|item| item.get("outbox")?.as_s().ok());
@@ -82,7 +83,7 @@ impl World {
     }
 }
 
-/// The message as it is archived.
+/// Returns a message as it is archived.
 fn line(message: &Value) -> String {
     let mut message = message.clone();
     message.as_object_mut().unwrap().remove("topic_station_id");
@@ -93,7 +94,7 @@ fn batch(messages: &[Value]) -> Value {
     sqs_event(&messages.iter().map(Value::to_string).collect::<Vec<_>>())
 }
 
-/// As [`batch`], of the messages with these numbers: every delivery of a queue's message has its id.
+/// Works like [`batch`] for the messages with these numbers. All deliveries of a queue message have the same id.
 fn numbered_batch(numbers: &[usize], sent: &[Sent]) -> Value {
     let messages: Vec<Value> = numbers.iter().map(|number| message(&sent[*number])).collect();
     let mut batch = batch(&messages);
@@ -109,7 +110,7 @@ fn failed(report: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_message_is_archived_and_becomes_the_state() {
+async fn a_message_is_archived_and_becomes_the_state_of_its_station() {
     let world = World::new().await;
     let mut message = reading("station-01", "2024-01-15T14:23:45Z".parse().unwrap(), 12);
     message["timestamp"] = json!("2024-01-15T15:23:45+01:00");
@@ -123,12 +124,12 @@ async fn a_message_is_archived_and_becomes_the_state() {
     assert_eq!(archived(&world.s3, BUCKET).await, BTreeMap::from([(line(&message), 1)]));
     let again = invoke(&world.door(), message).await.unwrap();
     assert_eq!((&again["messageId"], &again["latest"]), (&json!(id), &json!(false)), "a second delivery");
-    assert_eq!(world.keys().await, keys, "the same object");
+    assert_eq!(world.keys().await, keys, "it is archived in the same object");
     assert_eq!(world.available("station-01").await, Some(12));
 }
 
 #[tokio::test]
-async fn late_messages_are_archived_and_never_overwrite() {
+async fn late_messages_are_archived_and_never_overwrite_the_state() {
     let world = World::new().await;
     let door = world.door();
     for (seconds, available) in [(10, 1), (5, 2), (20, 3), (5, 2), (7, 4)] {
@@ -136,7 +137,7 @@ async fn late_messages_are_archived_and_never_overwrite() {
     }
     assert_eq!(world.available("s").await, Some(2));
     assert_eq!(archived(&world.s3, BUCKET).await.len(), 4);
-    // Two messages of the same instant: whichever comes first, the same one stays.
+    // Two messages of the same instant: in any order, the same one stays.
     let (one, two) = (reading("t", ago(1), 1), reading("t", ago(1), 2));
     let mut stay = BTreeSet::new();
     for order in [[&one, &two], [&two, &one]] {
@@ -150,7 +151,7 @@ async fn late_messages_are_archived_and_never_overwrite() {
 }
 
 #[tokio::test]
-async fn a_batch_is_one_object_a_day_and_one_write_a_station() {
+async fn a_batch_writes_one_object_per_day_and_one_state_per_station() {
     let world = World::new().await;
     let midnight = ago(12 * 3600);
     let messages: Vec<Value> = (0..500)
@@ -177,14 +178,14 @@ async fn a_batch_is_one_object_a_day_and_one_write_a_station() {
         assert_eq!(world.available(&format!("s-{}", n % 20)).await, Some(n));
     }
     assert_eq!((archive.requests().puts, units.units().table_write), (2, 20.0));
-    // Delivered again, in another order and some twice: the same objects.
+    // Delivered again, in another order and some of them twice, the messages write the same objects.
     let again: Vec<Value> = messages.iter().rev().chain(&messages[..7]).cloned().collect();
     assert_eq!(failed(&invoke(&door, batch(&again)).await.unwrap()), [""; 0]);
     assert_eq!(world.keys().await, keys);
 }
 
 #[tokio::test]
-async fn a_write_touches_no_index_after_the_first() {
+async fn only_the_first_write_of_a_station_changes_an_index() {
     let world = World::new().await;
     let states = world.dynamodb.telemetry();
     let units = states.table().db().capacity().clone();
@@ -196,10 +197,10 @@ async fn a_write_touches_no_index_after_the_first() {
     invoke(&door, reading("s", ago(7), 3)).await.unwrap();
     let after = units.units();
     let units = (after.table_write - first.table_write, after.index_write - first.index_write, after.read);
-    assert_eq!(units, (2.0, 0.0, 0.0), "one each of the table's, and nothing is read");
+    assert_eq!(units, (2.0, 0.0, 0.0), "one table write each, and nothing is read");
 }
 
-/// What can be wrong with a message, and the fields that must be named.
+/// Returns the ways in which a message can be invalid, and the fields that the rejection must name.
 fn invalid() -> Vec<(&'static str, Value, Vec<&'static str>)> {
     let with = |field: &str, value: Value| {
         let mut message = reading("s", ago(1), 1);
@@ -249,7 +250,7 @@ fn invalid() -> Vec<(&'static str, Value, Vec<&'static str>)> {
 }
 
 #[tokio::test]
-async fn what_is_invalid_is_kept_with_the_reason_and_not_tried_again() {
+async fn an_invalid_message_is_kept_with_the_reason_and_not_retried() {
     for by_queue in [false, true] {
         for (what, message, fields) in invalid() {
             let world = World::new().await;
@@ -278,7 +279,7 @@ async fn what_is_invalid_is_kept_with_the_reason_and_not_tried_again() {
 }
 
 #[tokio::test]
-async fn what_is_no_json_in_the_queue_is_rejected_too() {
+async fn a_queue_message_that_is_not_json_is_rejected() {
     let world = World::new().await;
     let bodies = ["{", "", "[1]", "null", "\"x\"", "\u{0}"].map(str::to_owned);
     let report = invoke(&world.door(), sqs_event(&bodies)).await.unwrap();
@@ -288,9 +289,10 @@ async fn what_is_no_json_in_the_queue_is_rejected_too() {
     assert!(rejected.iter().all(|(key, message)| key.contains("/unknown_") && message.errors[0].field == "message"));
 }
 
-/// A device is free in what it writes into its message. It must not pass for a queue's batch, a request or a schedule.
+/// A device can write anything into its message. The message must not be mistaken for a queue's batch, a request or a
+/// schedule.
 #[tokio::test]
-async fn a_message_cannot_pass_for_anything_else() {
+async fn a_message_is_never_mistaken_for_another_kind_of_event() {
     let forged = reading("victim", ago(1), 9);
     let mut without_topic = forged.clone();
     without_topic.as_object_mut().unwrap().remove("topic_station_id");
@@ -325,7 +327,7 @@ async fn too_many_rejected_messages_are_reported_once() {
         invoke(&world.door(), bad.clone()).await.unwrap();
     }
     assert_eq!(world.events().await.len(), 0, "{LIMIT} are not too many");
-    // Delivered a second time, a queue's message is the same one.
+    // A second delivery of a queue message is the same message.
     let other = json!({ "topic_station_id": "other" });
     for _ in 0..=LIMIT {
         invoke(&world.door(), batch(std::slice::from_ref(&other))).await.unwrap();
@@ -340,11 +342,11 @@ async fn too_many_rejected_messages_are_reported_once() {
     assert_eq!((&event["count"], &event["windowSeconds"]), (&json!(LIMIT + 1), &json!(300)));
     assert!(event["reason"].as_str().unwrap().contains("timestamp: is required"), "{event}");
     assert!(world.keys().await.contains(&event["rejectedKey"].as_str().unwrap().to_owned()));
-    assert_eq!(world.rejected().await.len(), LIMIT + 8 + 1, "each one is kept");
+    assert_eq!(world.rejected().await.len(), LIMIT + 8 + 1, "each rejected message is kept");
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_is_reported_and_nothing_else() {
+async fn only_messages_that_cannot_be_written_are_reported_as_failed() {
     let world = World::new().await;
     let archive = || Archive::new(world.s3.client(), BUCKET);
     let nowhere = Archive::new(S3Client::new(&sdk_config(NOWHERE)), BUCKET);
@@ -358,11 +360,12 @@ async fn what_cannot_be_written_is_reported_and_nothing_else() {
     let missing = TelemetryStore::new(Db::new(world.dynamodb.client()), "ev-no-such-table");
     let no_table = Door::new(TelemetryHandler::new(missing, archive(), no_redelivery(), LIMIT), CLOCK);
     let report = invoke(&no_table, batch(&messages)).await.unwrap();
-    assert_eq!(failed(&report), ["m-1", "m-2"], "the overtaken one is archived, and that is all it needs");
+    assert_eq!(failed(&report), ["m-1", "m-2"], "the older message is archived and needs nothing else");
     assert_eq!(invoke(&no_table, messages[0].clone()).await.unwrap_err().0, "InternalError");
 }
 
-/// A message in the world: which station, when (steps of half a second, so that instants repeat), valid or not.
+/// A message of a history: its station, its time (in steps of half a second, so that times repeat), and whether it is
+/// valid.
 #[derive(Clone, Debug)]
 struct Sent {
     station: u8,
@@ -371,7 +374,7 @@ struct Sent {
     valid: bool,
 }
 
-/// A delivery: these messages, by the queue or one by one, with these calls failing.
+/// A delivery of these messages, by the queue or one by one, with faults at these calls.
 #[derive(Clone, Debug)]
 struct Delivered {
     messages: Vec<prop::sample::Index>,
@@ -388,9 +391,10 @@ fn message(sent: &Sent) -> Value {
     message
 }
 
-/// Random histories with crashes, throttling and lost answers at any call; what was not handled is delivered again.
+/// Random histories with crashes, throttling and lost answers at any call. Messages that were not processed are
+/// delivered again.
 #[test]
-fn whatever_happens_what_is_accepted_is_archived_and_the_latest_is_the_state() {
+fn accepted_messages_are_archived_and_the_latest_is_the_state_after_any_history() {
     let sent = (0..3u8, 0..200_000i64, 0..5u32, prop::bool::weighted(0.85)).prop_map(
         |(station, half_seconds, available, valid)| Sent {
             station,
@@ -450,7 +454,7 @@ async fn check(world: &World, sent: &[Sent]) {
     let valid: Vec<Value> = sent.iter().filter(|sent| sent.valid).map(message).collect();
     let expected: BTreeSet<String> = valid.iter().map(line).collect();
     let archived: BTreeSet<String> = archived(&world.s3, BUCKET).await.into_keys().collect();
-    assert_eq!(archived, expected, "sent and archived");
+    assert_eq!(archived, expected, "every valid message is archived");
     for station in 0..3 {
         let station = format!("s-{station}");
         let own = valid.iter().filter(|message| message["station_id"] == station.as_str());
@@ -465,5 +469,5 @@ async fn check(world: &World, sent: &[Sent]) {
     let kept: BTreeSet<String> = rejected.iter().map(|(_, rejected)| rejected.message.to_string()).collect();
     let invalid: BTreeSet<String> =
         sent.iter().filter(|sent| !sent.valid).map(|sent| message(sent).to_string()).collect();
-    assert_eq!(kept, invalid, "sent and rejected");
+    assert_eq!(kept, invalid, "every invalid message is kept");
 }

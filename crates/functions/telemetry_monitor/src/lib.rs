@@ -1,7 +1,9 @@
-//! Looks every minute which battery-swap stations have fallen silent, and which are back.
+//! The `telemetry_monitor` Lambda: checks every minute which battery-swap stations have fallen silent, and which are
+//! back.
 //!
-//! Each is reported once: that it was is noted on the station's state in the write that carries the event. A run goes
-//! through the fleet as far as its time lasts, and the next run goes on there, so that no station is always the last.
+//! Each change is reported once: the write that contains the event also records the change in the station's state. A
+//! run checks as much of the fleet as time allows, and the next run continues there. Therefore no station is always the
+//! last.
 
 use std::time::{Duration, Instant as Stopwatch};
 
@@ -16,44 +18,44 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{PageRequest, Round, StationState, TelemetryStore};
 
-/// States read at once.
+/// The number of states on a page.
 const PAGE: usize = 1000;
-/// Changes written at the same time.
+/// How many changes are written concurrently.
 const PARALLEL: usize = 16;
-/// Kept back from a run's time: for a page under way, slow as it may be, and for the position.
+/// The part of a run's time that is reserved for a slow page in progress, and for saving the position.
 const RESERVE: Duration = Duration::from_secs(15);
 
-/// The function.
+/// The `telemetry_monitor` function.
 #[derive(Debug)]
 pub struct TelemetryMonitor {
     states: TelemetryStore,
     silence: Silence,
 }
 
-/// What a run found at the stations that it looked at.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Watched {
-    /// Stations looked at.
+    /// The number of stations that were checked.
     pub stations: usize,
-    /// Those that are silent now.
+    /// The number of those stations that are silent now.
     pub silent: usize,
-    /// Those that were reported as silent.
+    /// The number of stations that this run reported as silent.
     pub fell_silent: usize,
-    /// Those that were reported as back.
+    /// The number of stations that this run reported as back.
     pub came_back: usize,
-    /// Whether the run reached the end of the fleet; otherwise the next run goes on where this one stopped.
+    /// Whether the run reached the end of the fleet. Otherwise the next run continues where this one stopped.
     pub whole_fleet: bool,
 }
 
-/// What is to be reported of a station.
+/// A change of a station that is to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     FellSilent,
     CameBack,
 }
 
-/// The arguments of the action: none.
+/// The arguments of a run. There are none.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Watch {}
 
@@ -73,7 +75,7 @@ impl Function for TelemetryMonitor {
 }
 
 impl TelemetryMonitor {
-    /// Over these states; `silence` says which stations are silent.
+    /// Creates the function. `silence` determines which stations are silent.
     #[must_use]
     pub fn new(states: TelemetryStore, silence: Silence) -> Self {
         Self { states, silence }
@@ -83,11 +85,12 @@ impl TelemetryMonitor {
         Answer::ok(self.watch(&request.context).await?)
     }
 
-    /// Looks at the fleet from where the last run stopped, as far as the time lasts but at least at one page, and
-    /// reports what changed.
+    /// Checks the fleet from where the last run stopped, as far as time allows but at least one page, and reports
+    /// changes.
     ///
     /// # Errors
-    /// Unavailable when the table cannot be reached; what was reported until then stays so.
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when the table cannot be used. Changes that were already
+    /// reported stay reported.
     pub async fn watch(&self, context: &Context) -> Result<Watched, Failure> {
         let watch = Stopwatch::now();
         let stopped = self.states.round().await?;
@@ -101,7 +104,8 @@ impl TelemetryMonitor {
                 Ok(()) => {}
             }
         };
-        // A run that fails at its first page gives the round up: were the page never readable, nobody would be watched.
+        // A run that fails at its first page drops the saved position. If that page can never be read, resuming there
+        // would mean that no station is ever checked again.
         let goes_on = round.next_token.is_some() && (ended.is_ok() || watched.stations > 0);
         let now = goes_on.then_some(&round);
         if now != stopped.as_ref() {
@@ -155,7 +159,8 @@ impl TelemetryMonitor {
         }
     }
 
-    /// Reports a change, unless the station's state changed meanwhile: the next look decides anew then.
+    /// Reports a change. If the station's state changed concurrently, nothing is reported, and the next run decides
+    /// again.
     async fn report(&self, state: &StationState, change: Change, context: &Context) -> Result<Option<Change>, Failure> {
         let silent = change == Change::FellSilent;
         let seen = state.reading.timestamp;

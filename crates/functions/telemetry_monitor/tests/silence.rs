@@ -28,7 +28,7 @@ async fn watch(dynamodb: &EmbeddedDynamoDb, seconds: i64) -> Watched {
     watch_for(dynamodb, seconds, TimeDelta::minutes(1)).await.unwrap()
 }
 
-/// A run that may take no longer than `time`.
+/// Runs the monitor with an invocation that may take at most `time`.
 async fn watch_for(dynamodb: &EmbeddedDynamoDb, seconds: i64, time: TimeDelta) -> Result<Watched, Failure> {
     let monitor = TelemetryMonitor::new(dynamodb.telemetry(), Silence::of_interval(Duration::from_secs(5)));
     monitor.watch(&context(seconds, time)).await
@@ -39,7 +39,7 @@ fn context(seconds: i64, time: TimeDelta) -> Context {
     Context { now, deadline: now + time, correlation_id: "c".to_owned(), request_id: "r".to_owned() }
 }
 
-/// The event that rides on a station's state.
+/// Returns the event in the outbox of a station's state.
 async fn riding(dynamodb: &EmbeddedDynamoDb, station: &str) -> Option<Envelope> {
     let items = dynamodb.items("ev-telemetry").await;
     let item = items.iter().find(|item| item["station_id"].as_s().unwrap() == station)?;
@@ -54,7 +54,7 @@ fn told(envelope: &Envelope) -> (bool, Instant, u64) {
 }
 
 #[tokio::test]
-async fn once_when_it_falls_silent_and_once_when_it_is_back() {
+async fn silence_and_return_are_reported_once_each() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let states = dynamodb.telemetry();
     report(&states, "a", 0).await;
@@ -65,23 +65,23 @@ async fn once_when_it_falls_silent_and_once_when_it_is_back() {
     let first = riding(&dynamodb, "a").await.unwrap();
     assert_eq!(told(&first), (true, at(0), 16));
     assert_eq!(riding(&dynamodb, "b").await, None);
-    // Silent still, and looked at by several at once: said once.
+    // The station is still silent and several runs check it concurrently. It is reported once.
     report(&states, "b", 30).await;
     let looks = futures::future::join_all((0..5).map(|_| watch(&dynamodb, 40))).await;
     assert!(looks.iter().all(|look| (look.silent, look.fell_silent) == (1, 0)), "{looks:?}");
     assert_eq!(riding(&dynamodb, "a").await.unwrap(), first);
-    // A late message is no sign of life.
+    // A late message does not end the silence.
     assert!(!report(&states, "a", -5).await);
     assert_eq!(watch(&dynamodb, 41).await.came_back, 0);
     assert!(report(&states, "a", 42).await);
-    assert_eq!(riding(&dynamodb, "a").await, None, "an event rides on its own write alone");
+    assert_eq!(riding(&dynamodb, "a").await, None, "only the write of an event has it in the outbox");
     let back = watch(&dynamodb, 44).await;
     assert_eq!(back, Watched { stations: 2, silent: 0, fell_silent: 0, came_back: 1, whole_fleet: true });
     let second = riding(&dynamodb, "a").await.unwrap();
     assert_eq!(told(&second), (false, at(42), 42));
     assert_ne!(second.event_id, first.event_id);
     assert_eq!(watch(&dynamodb, 45).await.came_back, 0);
-    // And again, from the very reading that said it was back.
+    // The station falls silent again, since the very message that ended the first silence.
     let again = watch(&dynamodb, 100).await;
     assert_eq!((again.silent, again.fell_silent), (2, 2));
     let third = riding(&dynamodb, "a").await.unwrap();
@@ -90,7 +90,7 @@ async fn once_when_it_falls_silent_and_once_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_station_that_reports_while_it_is_looked_at_is_not_called_silent() {
+async fn a_station_that_reports_during_a_run_is_not_reported_as_silent() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let states = dynamodb.telemetry();
     report(&states, "a", 0).await;
@@ -107,7 +107,7 @@ async fn a_station_that_reports_while_it_is_looked_at_is_not_called_silent() {
     assert_eq!(riding(&dynamodb, "a").await, None);
 }
 
-/// Writes the states of `count` stations, all of the same instant, as the handler writes them.
+/// Writes the states of `count` stations, all with the same time, as the handler writes them.
 async fn fleet(dynamodb: &EmbeddedDynamoDb, count: usize) {
     let states = dynamodb.telemetry();
     let reports = (0..count).map(|number| (states.clone(), format!("s-{number:05}")));
@@ -116,9 +116,9 @@ async fn fleet(dynamodb: &EmbeddedDynamoDb, count: usize) {
     assert_eq!(written.await, count);
 }
 
-/// A run without time reads one page and the next goes on behind it: no station is always the last.
+/// A run without time checks one page, and the next run continues after it. Therefore no station is always the last.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_without_time_goes_on_where_the_last_one_stopped() {
+async fn a_run_continues_where_the_last_one_ran_out_of_time() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     fleet(&dynamodb, 2_300).await;
     for (number, (stations, whole)) in [(1_000, false), (1_000, false), (300, true)].into_iter().enumerate() {
@@ -127,7 +127,7 @@ async fn a_run_without_time_goes_on_where_the_last_one_stopped() {
         assert_eq!(run, expected, "run {number}");
     }
     assert!(riding(&dynamodb, "s-02299").await.is_some(), "the last station was reached");
-    // The next round begins at the first station, and a run with enough time makes the whole round.
+    // The next round starts at the first station, and a run with enough time completes it.
     let again = watch_for(&dynamodb, 61, TimeDelta::zero()).await.unwrap();
     assert_eq!((again.stations, again.fell_silent, again.whole_fleet), (1_000, 0, false));
     let rest = watch(&dynamodb, 62).await;
@@ -136,22 +136,23 @@ async fn a_run_without_time_goes_on_where_the_last_one_stopped() {
     assert_eq!((round.stations, round.silent, round.whole_fleet), (2_300, 2_300, true));
 }
 
-/// A page that cannot be read ends a run. The next run tries the page again, and the one after begins anew: stations
-/// before a page that stays unreadable are watched all the same.
+/// A page that cannot be read ends a run. The next run tries the page again, and the run after that starts again at the
+/// first station. Therefore stations before a page that stays unreadable are still checked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_fails_keeps_its_place_and_one_that_cannot_move_gives_it_up() {
+async fn a_failed_run_keeps_its_position_unless_it_failed_at_its_first_page() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     fleet(&dynamodb, 1_200).await;
     let http = FaultyHttp::default();
     let sdk = sdk_config(&dynamodb.endpoint()).to_builder().http_client(http.clone()).build();
     let states = TelemetryStore::new(Db::new(Client::new(&sdk)), "ev-telemetry");
     let monitor = TelemetryMonitor::new(states, Silence::of_interval(Duration::from_secs(5)));
-    // So many that the read fails, whoever tries it again, and a write succeeds.
+    // Throttle so many calls that the read fails despite its retries, and a later write succeeds.
     let throttle_from = |call: u32| http.plan((call..call + 9).map(|call| (call, Fault::Throttle)).collect());
-    // The position, the keys of the first page, its states by hundreds, a write for each: then the second page's keys.
+    // The calls are: the position, the keys of the first page, its states by hundreds, a write for each, then the keys
+    // of the second page.
     throttle_from(1 + 1 + 10 + 1_000);
     monitor.watch(&context(60, TimeDelta::minutes(1))).await.unwrap_err();
-    assert!(riding(&dynamodb, "s-00999").await.is_some(), "the first page was watched");
+    assert!(riding(&dynamodb, "s-00999").await.is_some(), "the first page was checked");
     assert!(riding(&dynamodb, "s-01000").await.is_none(), "the second was not");
     throttle_from(1);
     monitor.watch(&context(61, TimeDelta::minutes(1))).await.unwrap_err();
@@ -161,9 +162,9 @@ async fn a_run_that_fails_keeps_its_place_and_one_that_cannot_move_gives_it_up()
     assert_eq!((round.stations, round.came_back, round.fell_silent, round.whole_fleet), (1_200, 1, 200, true));
 }
 
-/// A run that is killed has kept nothing and lost nothing: the next one does the same pages again.
+/// A run that is killed has saved no position and lost nothing. The next run checks the same pages again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_killed_is_made_up_for_by_the_next() {
+async fn the_run_after_a_killed_run_checks_the_same_pages() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     fleet(&dynamodb, 1_100).await;
     watch_for(&dynamodb, 60, TimeDelta::zero()).await.unwrap();
@@ -175,11 +176,11 @@ async fn a_run_that_is_killed_is_made_up_for_by_the_next() {
     assert!(http.survive(monitor.watch(&context(61, TimeDelta::minutes(1)))).await.is_none());
     let rest = watch(&dynamodb, 62).await;
     assert_eq!((rest.stations, rest.silent, rest.whole_fleet), (100, 100, true));
-    assert!(rest.fell_silent < 100, "what the killed run reported is not reported again: {rest:?}");
+    assert!(rest.fell_silent < 100, "changes that the killed run reported are not reported again: {rest:?}");
 }
 
 #[tokio::test]
-async fn it_takes_schedules_alone() {
+async fn only_scheduled_events_start_a_run() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let monitor = TelemetryMonitor::new(dynamodb.telemetry(), Silence::of_interval(Duration::from_secs(5)));
     let now = at(0);

@@ -1,4 +1,4 @@
-//! POIs that are nobody's, with the variety of OpenChargeMap's.
+//! Generated POIs and reference data with the variety of OpenChargeMap's.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
@@ -6,7 +6,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
 
-/// Where POIs crowd: latitude, longitude, degrees around it, OpenChargeMap's id of the country.
+/// Places with many POIs: latitude, longitude, extent in degrees, and the id of the country in OpenChargeMap.
 const PLACES: [(f64, f64, f64, u32); 10] = [
     (52.52, 13.40, 0.4, 87),
     (48.14, 11.58, 0.6, 87),
@@ -19,7 +19,7 @@ const PLACES: [(f64, f64, f64, u32); 10] = [
     (-17.0, 179.9, 0.6, 76),
     (78.2, 15.6, 0.5, 168),
 ];
-/// Kind of plug, kW, V, A, current type.
+/// Plugs: connection type, power (kW), voltage (V), current (A), current type.
 const PLUGS: [(u32, f64, u32, u32, u32); 7] = [
     (25, 22.0, 400, 32, 20),
     (25, 11.0, 400, 16, 20),
@@ -44,7 +44,7 @@ const WORDS: [&str; 12] = [
     "\"Nord\"",
 ];
 
-/// A POI in the compact form, as `id` and `seed` have it.
+/// Generates a POI in the compact form. The same `id` and `seed` give the same POI.
 #[must_use]
 pub fn poi(id: u32, seed: u64) -> Value {
     let mut rng = StdRng::seed_from_u64(seed ^ (u64::from(id) << 20));
@@ -74,7 +74,7 @@ pub fn poi(id: u32, seed: u64) -> Value {
     poi
 }
 
-/// Fields of which every POI has some.
+/// Adds optional fields, of which each POI has some.
 fn extras(poi: &mut Map<String, Value>, id: u32, rng: &mut StdRng) {
     let chance = |rng: &mut StdRng, percent: u32| rng.random_range(0..100) < percent;
     if chance(rng, 75) {
@@ -132,7 +132,7 @@ fn title(rng: &mut StdRng) -> String {
     words.join(" ")
 }
 
-/// Reference data of the kinds that the API has, few of each.
+/// Returns a few entries for each kind of reference data of the API.
 #[must_use]
 pub fn reference_data() -> Value {
     let list = |titles: &[(u32, &str)]| -> Value {
@@ -165,7 +165,7 @@ pub(super) fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("a time")
 }
 
-/// As the API writes times.
+/// Formats a time as the API does.
 pub(super) fn text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }

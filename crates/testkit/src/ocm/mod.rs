@@ -1,5 +1,5 @@
-//! A stand-in for OpenChargeMap's API, with its habits: what it does with parameters it does not understand, what it
-//! leaves out, and how it fails.
+//! A simulated OpenChargeMap API. It imitates the real one in how it treats parameters that it does not understand, in
+//! what it leaves out, and in how it fails.
 
 mod generate;
 
@@ -24,34 +24,34 @@ use tokio::task::JoinHandle;
 
 use generate::{at, text};
 
-/// Pieces in which slow bodies come, bytes.
+/// The size of the pieces of a slow body, bytes.
 const PIECE: usize = 16 * 1024;
-/// What the API takes when it is not told, or does not understand, how many.
+/// The maximum number of results if the parameter is missing or invalid.
 const MAX_RESULTS: usize = 100;
 
-/// How the next request of POIs goes wrong.
+/// The fault of a request for POIs.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OcmFault {
-    /// This status, with a plain text.
+    /// The answer has this status and a plain text.
     Status(u16),
-    /// 429 that asks for so many seconds.
+    /// The answer is 429 and requests a pause of this many seconds.
     RetryAfter(u64),
-    /// Never an answer.
+    /// There is never an answer.
     Hang,
-    /// The connection ends in the middle of the body.
+    /// The connection breaks in the middle of the body.
     Reset,
-    /// The body ends too early, as if that were all.
+    /// The body ends too early, but the response looks complete.
     Truncated,
-    /// An empty array, where there should be records.
+    /// The body is an empty array although there are records.
     Empty,
-    /// Records that lack their ids.
+    /// The records have no ids.
     NoIds,
-    /// Each piece of the body after so many milliseconds.
+    /// Each piece of the body arrives after this many milliseconds.
     Slow(u64),
-    /// A page of a proxy, with status 200.
+    /// The body is an HTML page of a proxy, with status 200.
     Html,
-    /// None: this request goes well.
+    /// The request succeeds.
     Nothing,
 }
 
@@ -75,7 +75,7 @@ struct Data {
     now: DateTime<Utc>,
 }
 
-/// The API on a free port of this machine, until this value ends.
+/// The simulated API on a port of this machine. It stops when this value is dropped.
 #[derive(Debug)]
 pub struct OcmServer {
     address: SocketAddr,
@@ -83,15 +83,15 @@ pub struct OcmServer {
     server: JoinHandle<()>,
 }
 
-/// What of the data is to be changed.
+/// A change of the data.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct OcmChange {
-    /// So many POIs are edited.
+    /// The number of POIs to edit.
     pub edit: u32,
-    /// So many are added.
+    /// The number of POIs to add.
     pub add: u32,
-    /// So many are removed.
+    /// The number of POIs to remove.
     pub remove: u32,
 }
 
@@ -113,20 +113,20 @@ impl Entry {
 }
 
 impl OcmServer {
-    /// The API key it takes.
+    /// The API key that [`OcmServer::start`] accepts.
     pub const KEY: &str = "ocm-test-key";
 
-    /// Serves so many POIs, the same for the same seed.
+    /// Starts the API on a free port with this number of POIs. The same seed gives the same POIs.
     pub async fn start(pois: u32, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         Self::serve(listener, pois, seed, Self::KEY)
     }
 
-    /// Serves at a place of one's choice, with a key of one's choice.
+    /// Starts the API on this listener with this API key.
     #[must_use]
     pub fn serve(listener: TcpListener, pois: u32, seed: u64, key: &str) -> Self {
         let address = listener.local_addr().expect("an address");
-        // Ids have gaps, as those of what was never published.
+        // Ids have gaps, because some records were never published.
         let ids = (1..).filter(|id| id % 7 != 3).take(pois as usize);
         let data = Data {
             pois: ids.map(|id| (id, Entry::new(generate::poi(id, seed)))).collect(),
@@ -152,29 +152,29 @@ impl OcmServer {
         Self { address, data, server }
     }
 
-    /// Where it listens.
+    /// Returns the URL of the API.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What the next requests of POIs come to.
+    /// Sets the faults of the next requests for POIs.
     pub fn fail(&self, faults: impl IntoIterator<Item = OcmFault>) {
         self.data().faults.extend(faults);
     }
 
-    /// The requests since the last look: path and query.
+    /// Returns the requests since the last call: path and query.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.data().requests)
     }
 
-    /// Changes POIs, as people do: a second later each.
+    /// Changes POIs. Each change is one second later than the one before.
     pub fn change(&self, change: OcmChange) {
         self.data().change(change);
     }
 
-    /// Puts a POI there, or in the place of the one with its id, with whatever it says.
+    /// Adds a POI, or replaces the one with the same id. Its content is not checked.
     pub fn put(&self, compact: Value) {
         let id = compact["ID"].as_u64().and_then(|id| u32::try_from(id).ok()).expect("an id");
         self.data().pois.insert(id, Entry::new(compact));
@@ -185,17 +185,17 @@ impl OcmServer {
         self.data().pois.remove(&id);
     }
 
-    /// Answers this text, whatever it is, before the POI of this id.
+    /// Inserts this text, which need not be valid, into answers before the POI with this id.
     pub fn put_raw(&self, before: u32, text: &str) {
         self.data().raw.insert(before, text.to_owned());
     }
 
-    /// Answers no such text any more.
+    /// Removes all texts that [`OcmServer::put_raw`] inserted.
     pub fn clear_raw(&self) {
         self.data().raw.clear();
     }
 
-    /// Answers a POI twice.
+    /// Lets answers contain a POI twice.
     pub fn duplicate(&self, id: u32) {
         self.data().twice.insert(id);
     }
@@ -205,18 +205,18 @@ impl OcmServer {
         self.data().reference = reference;
     }
 
-    /// Takes another key from now on.
+    /// Replaces the API key.
     pub fn set_key(&self, key: &str) {
         key.clone_into(&mut self.data().key);
     }
 
-    /// Its time now: that of the next change.
+    /// Returns the simulated time, which is the time of the next change.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.data().now
     }
 
-    /// The POIs that everybody sees, by id, in the compact form.
+    /// Returns the published POIs by id, in the compact form.
     #[must_use]
     pub fn published(&self) -> BTreeMap<u32, Value> {
         let data = self.data();
@@ -238,7 +238,7 @@ impl Drop for OcmServer {
 impl Data {
     fn change(&mut self, OcmChange { edit, add, remove }: OcmChange) {
         let ids: Vec<u32> = self.pois.keys().copied().collect();
-        // Spread over all of them, elsewhere each time.
+        // Spread the changes over all POIs, at different ones each time.
         let shift = usize::try_from(self.now.timestamp()).unwrap_or_default();
         let pick = |n: usize| ids.get((n * 7919 + shift) % ids.len().max(1)).copied();
         for id in (0..remove as usize).filter_map(pick) {
@@ -286,7 +286,7 @@ fn forbidden() -> Response {
         .into_response()
 }
 
-/// Names of parameters in any case.
+/// Converts the names of parameters to lower case, because the API ignores their case.
 fn lower(query: HashMap<String, String>) -> HashMap<String, String> {
     query.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
 }
@@ -390,11 +390,11 @@ fn body(data: &Data, query: &HashMap<String, String>) -> String {
     };
     let statuses = numbers("submissionstatustypeid").filter(|list| !list.is_empty()).unwrap_or(vec![100, 200]);
     let above: u32 = value("greaterthanid").and_then(|id| id.parse().ok()).unwrap_or_default();
-    // Zones are not understood: the time is taken as if it had none.
+    // The API ignores the zone designator and interprets the time without it.
     let since = value("modifiedsince").map(|text| text.trim_end_matches('Z').to_owned());
     let since = since.and_then(|text| text.parse::<NaiveDateTime>().ok()).map(|at| at.and_utc());
     let countries = data.reference["Countries"].as_array().cloned().unwrap_or_default();
-    // A country that nobody knows is no filter.
+    // The API ignores an unknown country code.
     let country = value("countrycode").and_then(|code| {
         let known = countries.iter().find(|country| country["ISOCode"].as_str() == Some(code));
         known.and_then(|country| country["ID"].as_u64())
@@ -433,7 +433,7 @@ fn body(data: &Data, query: &HashMap<String, String>) -> String {
     format!("[{}]", records.join(","))
 }
 
-/// The full form: nested reference data, and null where there is nothing.
+/// Converts a POI to the full form, with nested reference data and null for missing values.
 fn expanded(compact: &Value, reference: &Value, verbose: bool) -> Value {
     const NESTED: [(&str, &str, &str); 5] = [
         ("DataProviderID", "DataProvider", "DataProviders"),

@@ -1,5 +1,5 @@
-//! Billing in one process over an embedded `DynamoDB`.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
+//! The billing function in this process, with an embedded `DynamoDB`.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses a part of it
 
 use std::sync::Arc;
 
@@ -27,14 +27,14 @@ impl World {
         Self { billing: Arc::new(Door::new(billing, Clock::SYSTEM)), store, dynamodb }
     }
 
-    /// Delivers ends of sessions as the queue does; answers how many of them are reported as failed.
+    /// Delivers ends of sessions as the queue does. Returns how many of them are reported as failed.
     pub async fn deliver(&self, ends: &[SessionEnded]) -> usize {
         let bodies: Vec<String> = ends.iter().map(message).collect();
         let answer = invoke(&self.billing, sqs_event(&bodies)).await.unwrap();
         answer["batchItemFailures"].as_array().unwrap().len()
     }
 
-    /// Pays into a user's wallet as the cash desk does.
+    /// Tops up a user's wallet as the cash desk does.
     pub async fn top_up(&self, user: &str, amount: &str, key: &str) -> Outcome {
         let command = json!({
             "action": "topUpWallet", "actor": admin(), "userId": user, "amount": amount, "currency": "EUR",
@@ -73,7 +73,7 @@ pub fn admin() -> Value {
     json!({ "userId": "admin", "role": "ADMIN" })
 }
 
-/// The message that the rule of the bus makes of the end of a session.
+/// Builds the message that the rule of the event bus sends for the end of a session.
 pub fn message(ended: &SessionEnded) -> String {
     let item = format!("SESSION#{}/METADATA", ended.session_id);
     let event = Event::SessionEnded(Box::new(ended.clone()));
@@ -85,7 +85,7 @@ pub fn message(ended: &SessionEnded) -> String {
     .to_string()
 }
 
-/// The type of an error that must be one.
+/// Returns the type of an error. Panics if the outcome is not an error.
 pub fn error_type(outcome: &Outcome) -> &str {
     match outcome {
         Err((kind, _)) => kind,

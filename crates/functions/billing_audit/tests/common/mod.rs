@@ -1,5 +1,5 @@
-//! Sessions, invoices and wallets over an embedded `DynamoDB`, and their audit.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // each test binary uses its share
+//! Sessions, invoices and wallets in an embedded `DynamoDB`, and their audit.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // each test binary uses a part of it
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl World {
         }
     }
 
-    /// So many sessions of half an hour, each user's own, billed from the events that their ends wrote.
+    /// Creates sessions of half an hour, one for each user, and bills them from the events that their ends wrote.
     pub async fn sessions(&self, users: &[&str]) -> Vec<String> {
         let stations = Door::new(StationService::new(self.dynamodb.charging()), Clock::SYSTEM);
         let nobody = Peer::new(&sdk_config(NOWHERE), "nobody".to_owned());
@@ -78,7 +78,7 @@ impl World {
         ids
     }
 
-    /// Delivers the events that lie on the ended sessions.
+    /// Delivers the events in the outboxes of the ended sessions.
     async fn bill(&self) {
         let items = self.dynamodb.items("ev-sessions").await;
         let outboxes = items.iter().filter_map(|item| item.get("outbox")?.as_s().ok());
@@ -99,7 +99,7 @@ impl World {
         invoke(&self.billing, top_up).await.unwrap();
     }
 
-    /// Audits everything up to in two hours: sessions ended in simulated time.
+    /// Audits everything up to two hours from now, because the sessions ended in simulated time.
     pub async fn audit(&self) -> Value {
         let now = (Clock::SYSTEM.0)();
         let window = json!({ "from": now - chrono::Duration::hours(2), "to": now + chrono::Duration::hours(2) });

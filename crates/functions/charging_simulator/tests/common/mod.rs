@@ -1,5 +1,5 @@
-//! Stations and sessions over one embedded `DynamoDB`, and simulators beside them.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
+//! Stations and sessions in one embedded `DynamoDB`, for use with several simulators.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses a part of it
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct World {
 impl World {
     pub async fn new() -> Self {
         let dynamodb = EmbeddedDynamoDb::start().await;
-        // Nobody prepays here, so nobody asks billing.
+        // No session is prepaid here, so billing is never called.
         let peer = Peer::new(&sdk_config(NOWHERE), "billing".to_owned());
         Self {
             stations: Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM),
@@ -29,7 +29,7 @@ impl World {
         }
     }
 
-    /// An ACTIVE station of 100 kW with this many sessions, whose batteries take all day.
+    /// Creates an ACTIVE station of 100 kW with this number of sessions. The batteries take all day to charge.
     pub async fn station(&self, id: &str, sessions: u32) {
         let admin = json!({ "userId": "admin", "role": "ADMIN" });
         let ports: Vec<Value> = (1..=sessions)
@@ -57,7 +57,7 @@ impl World {
         invoke(&self.sessions, list).await.unwrap()
     }
 
-    /// Up to when each session is metered and how many Wh, with its station.
+    /// Returns for each session its station, the time up to which it is metered, and its energy (Wh).
     pub async fn metered(&self) -> BTreeMap<String, (String, Instant, u64)> {
         let mut metered = BTreeMap::new();
         for item in self.dynamodb.items("ev-sessions").await {
@@ -65,7 +65,7 @@ impl World {
             if text("SK") != "METADATA" {
                 continue;
             }
-            // `ms:Wh:W` of each reading; the last one is the register, and there is none before the first tick.
+            // Each reading is `ms:Wh:W`. The last one is the register; before the first tick there is none.
             let meter = text("meter");
             let register = meter.split(' ').next_back().and_then(|reading| reading.split(':').nth(1));
             let register = register.map_or(0, |register| register.parse().unwrap());
@@ -74,13 +74,13 @@ impl World {
         metered
     }
 
-    /// The latest start of a session, to count minutes from.
+    /// Returns the latest start of a session, from which minutes are counted.
     pub async fn started(&self) -> Instant {
         self.metered().await.into_values().map(|(_, at, _)| at).max().unwrap()
     }
 }
 
-/// An invocation at `now` that is cut off `seconds` later.
+/// Returns the context of an invocation at `now` that Lambda aborts `seconds` later.
 pub fn context(now: Instant, seconds: i64) -> Context {
     Context {
         now,

@@ -1,5 +1,5 @@
-//! The charging context in one process: stations, sessions and the simulator over one embedded `DynamoDB`.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses its share
+//! The charging context in one process: stations, sessions and the simulator with one embedded `DynamoDB`.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test binary uses a part of it
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ thread_local! {
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The time of this thread: the machine's, until a test says another with [`set_now`].
+/// The clock of this thread: the system clock, until a test sets the time with [`set_now`].
 pub const CLOCK: Clock = Clock(|| NOW.get().unwrap_or_else(Clock::SYSTEM.0));
 
-/// From now on it is `now`, for all that this thread invokes.
+/// Sets the time for everything that this thread invokes.
 pub fn set_now(now: Instant) {
     NOW.set(Some(now));
 }
@@ -34,9 +34,9 @@ pub struct World {
     pub stations: Door<StationService>,
     pub sessions: Door<SessionService>,
     pub simulator: Door<ChargingSimulator>,
-    /// The store behind `sessions`, whose capacity is counted.
+    /// The store of `sessions`, whose capacity is counted.
     pub session_store: ChargingStore,
-    /// The store behind `simulator`.
+    /// The store of `simulator`.
     pub simulator_store: ChargingStore,
 }
 
@@ -60,7 +60,7 @@ impl World {
         }
     }
 
-    /// An ACTIVE station of 100 kW with this many ports of 100 kW, `port-1` on.
+    /// Creates an ACTIVE station of 100 kW with this number of ports of 100 kW, starting with `port-1`.
     pub async fn station(&self, id: &str, ports: u32) {
         let ports: Vec<Value> = (1..=ports)
             .map(|number| json!({ "portNumber": number, "connectorType": "CCS2", "maxPowerKw": 100 }))
@@ -118,7 +118,7 @@ impl World {
         update.expression_attribute_values(":none", AttributeValue::S("none".to_owned())).send().await.unwrap();
     }
 
-    /// The events that lie on the items of a table.
+    /// Returns the events in the outboxes of a table.
     pub async fn events(&self, table: &str) -> Vec<Value> {
         let items = self.dynamodb.items(table).await;
         items
@@ -142,7 +142,7 @@ pub fn id(session: &Value) -> &str {
     session["sessionId"].as_str().unwrap()
 }
 
-/// The type of an error that must be one.
+/// Returns the type of an error. Panics if the outcome is not an error.
 pub fn error_type(outcome: &Outcome) -> &str {
     match outcome {
         Err((kind, _)) => kind,
