@@ -88,8 +88,8 @@ lint-template: $(VENV)/.ready
 	AWS_DEFAULT_REGION=eu-central-1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
 		sam validate --lint --template-file infrastructure/template.yaml
 
-schema: ## regenerate the event contracts under events/
-	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked -p domain --test contracts
+schema: ## write the event contracts, docs/openapi.json and the actions of docs/API.md anew
+	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test contracts --test openapi
 
 schema-check:
 	cargo test --quiet --locked -p domain --test contracts

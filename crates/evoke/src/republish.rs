@@ -216,7 +216,7 @@ mod tests {
 
     use charging_simulator::ChargingSimulator;
     use clap::Parser;
-    use lambda_kit::{Clock, Door, Peer};
+    use lambda_kit::{Clock, Door, RemoteFunction};
     use session_service::SessionService;
     use station_service::StationService;
     use tempfile::TempDir;
@@ -252,7 +252,7 @@ mod tests {
             let dynamodb = EmbeddedDynamoDb::start().await;
             let stations = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
             let simulator = Door::new(ChargingSimulator::new(dynamodb.charging(), None, 1000), Clock::SYSTEM);
-            let nobody = Peer::new(&sdk_config(NOWHERE), "nobody".to_owned());
+            let nobody = RemoteFunction::new(&sdk_config(NOWHERE), "nobody".to_owned());
             let service = SessionService::new(dynamodb.charging(), dynamodb.users(), nobody);
             let service = Arc::new(Door::new(service, Clock::SYSTEM));
             let mut sessions = Vec::new();

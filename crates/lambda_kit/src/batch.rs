@@ -14,7 +14,7 @@ use crate::{Context, Failure, Redelivery};
 
 /// The objective of the service level: an event is processed within this time after it occurred. A later event spends
 /// the error budget.
-pub const OBJECTIVE: Duration = Duration::from_mins(1);
+pub const EVENT_AGE_OBJECTIVE: Duration = Duration::from_mins(1);
 /// How many messages have their next delivery postponed concurrently.
 const PARALLEL_POSTPONES: usize = 10;
 
@@ -136,7 +136,7 @@ where
 fn measure(age: Duration, handled: bool) {
     metrics::histogram!("EventAge").record(age.as_secs_f64() * 1000.0);
     // 0 or 1 for each delivery, so that the average is the share of late deliveries.
-    metrics::histogram!("EventsLate").record(if handled && age <= OBJECTIVE { 0.0 } else { 1.0 });
+    metrics::histogram!("EventsLate").record(if handled && age <= EVENT_AGE_OBJECTIVE { 0.0 } else { 1.0 });
 }
 
 fn report(id: &str, failure: &Failure) -> String {

@@ -14,23 +14,23 @@ mod door;
 mod failure;
 mod http_api;
 mod payload;
-mod peer;
 mod redelivery;
+mod remote_function;
 mod request;
 mod retry;
 
 pub use action::{Action, Handler, Route};
-pub use batch::{OBJECTIVE, drive_batch, drive_events, drive_sqs};
+pub use batch::{EVENT_AGE_OBJECTIVE, drive_batch, drive_events, drive_sqs};
 pub use bootstrap::{BootError, run};
 pub use command::{Command, validate};
 pub use config::{ConfigError, Env};
 pub use door::{Clock, Door};
 pub use failure::{Code, Failure};
 pub use payload::Payload;
-pub use peer::Peer;
 pub use redelivery::Redelivery;
+pub use remote_function::RemoteFunction;
 pub use request::{Answer, Context, Function, ListOf, PageArguments, Request, Trigger};
-pub use retry::decide;
+pub use retry::retry_while_stale;
 
 /// The payload types of triggers.
 pub mod events {

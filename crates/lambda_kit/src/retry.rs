@@ -12,7 +12,7 @@ use crate::Failure;
 ///
 /// # Errors
 /// Returns the last failure of `decide`, which is a conflict if every attempt was stale.
-pub async fn decide<T, F>(decide: impl FnMut() -> F) -> Result<T, Failure>
+pub async fn retry_while_stale<T, F>(decide: impl FnMut() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {

@@ -9,7 +9,7 @@ use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine};
 use domain::telemetry::Silence;
 use event_relay::EventRelay;
 use health_check::HealthCheck;
-use lambda_kit::{Clock, Door, Function, Peer};
+use lambda_kit::{Clock, Door, Function, RemoteFunction};
 use notification_service::{NotificationService, Topics};
 use ocm_sync::{ApiKey, OcmSync, Source};
 use poi_service::PoiService;
@@ -407,7 +407,7 @@ async fn session_service_refuses_invalid_input() {
         SessionService::new(
             dynamodb.charging(),
             dynamodb.users(),
-            Peer::new(&sdk_config(NOWHERE), "billing".to_owned()),
+            RemoteFunction::new(&sdk_config(NOWHERE), "billing".to_owned()),
         ),
         Clock::SYSTEM,
     );
@@ -486,7 +486,7 @@ async fn billing_refuses_invalid_input() {
 #[tokio::test]
 async fn billing_audit_and_dlq_reconciler_refuse_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
-    let nobody = || Peer::new(&sdk_config(NOWHERE), "nobody".to_owned());
+    let nobody = || RemoteFunction::new(&sdk_config(NOWHERE), "nobody".to_owned());
     let audit = BillingAudit::new(dynamodb.charging().sessions, dynamodb.billing(), nobody(), nobody());
     let audit = Door::new(audit, Clock::SYSTEM);
     for (field, kind) in [("from", Time), ("to", Time), ("nextToken", Text(2048))] {
@@ -556,7 +556,7 @@ async fn numbers_too_small_to_store_are_refused_or_taken_as_zero() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let admin = json!({ "userId": "a", "role": "ADMIN" });
     let stations = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
-    let billing = Peer::new(&sdk_config(NOWHERE), "billing".to_owned());
+    let billing = RemoteFunction::new(&sdk_config(NOWHERE), "billing".to_owned());
     let sessions = Door::new(SessionService::new(dynamodb.charging(), dynamodb.users(), billing), Clock::SYSTEM);
     let mut create = station_cases().remove(0).2;
     create["action"] = json!("createStation");

@@ -8,14 +8,14 @@
 //! of the curve. A meter that is read between them therefore shows the same readings no matter when the simulation was
 //! advanced.
 
-mod battery;
 mod measured_curve;
+mod pack;
 mod simulation;
 mod step_taper;
 mod two_stage;
 
-pub use battery::{Battery, Piece};
 pub use measured_curve::{CurvePoint, MeasuredCurve};
+pub use pack::{Battery, Piece};
 pub use simulation::{Advance, Occupant, StationRun, Stretch};
 pub use step_taper::StepTaper;
 pub use two_stage::TwoStageLinear;

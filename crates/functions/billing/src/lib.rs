@@ -24,7 +24,8 @@ use domain::machine::State;
 use domain::money::Currency;
 use futures::future::try_join_all;
 use lambda_kit::{
-    Action, Answer, Context, Failure, Function, ListOf, Redelivery, Request, Trigger, action, decide, drive_events,
+    Action, Answer, Context, Failure, Function, ListOf, Redelivery, Request, Trigger, action, drive_events,
+    retry_while_stale,
 };
 use serde_json::Value;
 use store::{BillingStore, EventContext, LoadedInvoice, TopUp};
@@ -117,10 +118,10 @@ impl Billing {
         // The events of the invoice carry the correlation id of the session, not that of this invocation.
         let context = EventContext { correlation_id: envelope.correlation_id.clone(), now: context.now };
         let Some(invoice) = Invoice::for_session(ended, context.now)? else {
-            decide(|| self.end_hold(ended, &context)).await?;
+            retry_while_stale(|| self.end_hold(ended, &context)).await?;
             return self.settle_open_invoices(&ended.user_id, &context).await;
         };
-        let issued = decide(|| self.issue_or_repeat(&invoice, &context)).await?;
+        let issued = retry_while_stale(|| self.issue_or_repeat(&invoice, &context)).await?;
         metrics::counter!("InvoicesIssued").increment(u64::from(issued.is_new));
         if issued.may_have_freed {
             self.settle_open_invoices(&invoice.user_id, &context).await?;
@@ -187,7 +188,7 @@ impl Billing {
 
     async fn top_up_wallet(&self, command: TopUpWallet, request: &Request) -> Result<Answer, Failure> {
         let user = command.user(request.actor()?)?;
-        let entry = decide(|| self.top_up_or_repeat(&command, &user, &request.context)).await?;
+        let entry = retry_while_stale(|| self.top_up_or_repeat(&command, &user, &request.context)).await?;
         // A repeated request pays open invoices too: the first attempt may have died before it did.
         self.settle_open_invoices(&user, &request.context.event_context()).await?;
         let now = request.context.now;
@@ -223,7 +224,7 @@ impl Billing {
     async fn settle_open_invoices(&self, user: &UserId, context: &EventContext) -> Result<(), Failure> {
         let currency = self.wallet_of(user, context.now).await?.currency;
         for open in self.store.open_invoices(user, currency).await?.chunks(BillingStore::SETTLED_TOGETHER) {
-            if !decide(|| self.settle_together(user, open, context)).await? {
+            if !retry_while_stale(|| self.settle_together(user, open, context)).await? {
                 break;
             }
         }
@@ -272,7 +273,7 @@ impl Billing {
             invoice.status.transition(InvoiceStatus::Paid, actor.role)?;
         }
         let context = request.context.event_context();
-        match decide(|| self.settle(&invoice_id, &context)).await? {
+        match retry_while_stale(|| self.settle(&invoice_id, &context)).await? {
             Ok(_) => Answer::ok(InvoiceView::from(&self.load(&invoice_id).await?)),
             Err(refusal) => Err(DomainError::conflict(format!(
                 "invoice {invoice_id} over {} {} cannot be paid: {refusal}",
@@ -286,7 +287,7 @@ impl Billing {
     async fn hold_funds(&self, command: HoldFunds, request: &Request) -> Result<Answer, Failure> {
         for_the_platform(request)?;
         let asked = command.request();
-        let hold = decide(|| self.hold_or_repeat(&command.user_id, &asked, request.context.now)).await?;
+        let hold = retry_while_stale(|| self.hold_or_repeat(&command.user_id, &asked, request.context.now)).await?;
         Answer::ok(HoldView::from(&hold))
     }
 
@@ -311,7 +312,7 @@ impl Billing {
     async fn release_funds(&self, command: ReleaseFunds, request: &Request) -> Result<Answer, Failure> {
         for_the_platform(request)?;
         let context = request.context.event_context();
-        decide(|| self.release(&command, context.now)).await?;
+        retry_while_stale(|| self.release(&command, context.now)).await?;
         // A repeated request pays open invoices too: the first attempt may have died before it did.
         self.settle_open_invoices(&command.user_id, &context).await?;
         Answer::ok(WalletView::new(&self.wallet_of(&command.user_id, context.now).await?, context.now))
@@ -335,7 +336,7 @@ impl Billing {
             None => Uuid::now_v7().into(),
         };
         let context = request.context.event_context();
-        let note = decide(|| self.credit_or_repeat(&command, &id, actor.role, &context)).await?;
+        let note = retry_while_stale(|| self.credit_or_repeat(&command, &id, actor.role, &context)).await?;
         let loaded = self.load(&command.invoice_id).await?;
         // The refunded money may pay open invoices.
         self.settle_open_invoices(&loaded.invoice.user_id, &context).await?;

@@ -18,7 +18,7 @@ use domain::error::DomainError;
 use domain::id::{InvoiceId, SessionId, UserId};
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt, stream};
-use lambda_kit::{Action, Answer, Context, Failure, Function, Peer, Request, Trigger, action};
+use lambda_kit::{Action, Answer, Context, Failure, Function, RemoteFunction, Request, Trigger, action};
 use ledger::LedgerCheck;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -115,9 +115,9 @@ pub enum DefectKind {
 pub struct BillingAudit {
     sessions: SessionStore,
     billing: BillingStore,
-    notifications: Peer,
+    notifications: RemoteFunction,
     /// This function, invoked again if time runs out.
-    itself: Peer,
+    itself: RemoteFunction,
 }
 
 impl Function for BillingAudit {
@@ -140,7 +140,12 @@ impl Function for BillingAudit {
 impl BillingAudit {
     /// Creates the function. It reports defects to `notifications`, and invokes `itself` again if time runs out.
     #[must_use]
-    pub fn new(sessions: SessionStore, billing: BillingStore, notifications: Peer, itself: Peer) -> Self {
+    pub fn new(
+        sessions: SessionStore,
+        billing: BillingStore,
+        notifications: RemoteFunction,
+        itself: RemoteFunction,
+    ) -> Self {
         Self { sessions, billing, notifications, itself }
     }
 

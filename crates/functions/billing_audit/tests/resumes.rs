@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use billing_audit::BillingAudit;
 use chrono::TimeDelta;
 use common::{World, invoice};
-use lambda_kit::{Clock, Context, Failure, Function, Peer, Request};
+use lambda_kit::{Clock, Context, Failure, Function, RemoteFunction, Request};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ impl Process {
         let db = Db::new(Client::new(&sdk(&world.dynamodb.endpoint())));
         let sessions = SessionStore::new(db.clone(), "ev-sessions");
         let billing = BillingStore::new(db, "ev-billing");
-        let peer = |name: &str| Peer::new(&sdk(&lambda.endpoint()), name.to_owned());
+        let peer = |name: &str| RemoteFunction::new(&sdk(&lambda.endpoint()), name.to_owned());
         let audit = BillingAudit::new(sessions, billing, peer("notifications"), peer("audit"));
         Self { audit, http, lambda }
     }

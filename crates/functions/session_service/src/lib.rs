@@ -14,7 +14,9 @@ use domain::charging::tariff::{ChargingPeriod, PeriodState, price};
 use domain::error::DomainError;
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
-use lambda_kit::{Action, Answer, Context, Failure, Function, ListOf, Peer, Request, action, decide};
+use lambda_kit::{
+    Action, Answer, Context, Failure, Function, ListOf, RemoteFunction, Request, action, retry_while_stale,
+};
 use rust_decimal::Decimal;
 use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
 use uuid::Uuid;
@@ -27,7 +29,7 @@ pub use view::{QuoteView, SessionView};
 pub struct SessionService {
     charging: ChargingStore,
     users: UserStore,
-    billing: Peer,
+    billing: RemoteFunction,
 }
 
 /// A validated request to start a session.
@@ -79,7 +81,7 @@ impl Function for SessionService {
 impl SessionService {
     /// Creates the function. `billing` holds the money for prepaid sessions.
     #[must_use]
-    pub fn new(charging: ChargingStore, users: UserStore, billing: Peer) -> Self {
+    pub fn new(charging: ChargingStore, users: UserStore, billing: RemoteFunction) -> Self {
         Self { charging, users, billing }
     }
 
@@ -93,7 +95,7 @@ impl SessionService {
         };
         let (role, prepayment) = (actor.role, Prepayment::new());
         let asked = Asked { command: &command, id: &id, user: &user, role, fingerprint: &fingerprint, prepayment };
-        let started = decide(|| self.start_or_repeat(&asked, &request.context)).await;
+        let started = retry_while_stale(|| self.start_or_repeat(&asked, &request.context)).await;
         if started.is_err() {
             self.give_up_prepayment(&asked, &request.context).await;
         }
@@ -170,7 +172,7 @@ impl SessionService {
 
     async fn stop(&self, SessionRef { session_id }: SessionRef, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
-        let stopped = decide(|| async {
+        let stopped = retry_while_stale(|| async {
             let loaded = self.load(&session_id).await?;
             loaded.session.may_stop(actor)?;
             self.end(loaded, |site| site.stop(&session_id, actor, request.context.now), &request.context).await
@@ -186,7 +188,7 @@ impl SessionService {
     ) -> Result<Answer, Failure> {
         let role = request.actor()?.role;
         let reason = reason.as_deref().unwrap_or("its session was failed by an operator");
-        let failed = decide(|| async {
+        let failed = retry_while_stale(|| async {
             let loaded = self.load(&session_id).await?;
             loaded.session.may_fail(role)?;
             let fail = |site: &mut Site| site.fail_session(&session_id, reason, role, request.context.now);

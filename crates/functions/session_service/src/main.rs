@@ -1,6 +1,6 @@
 //! Entry point of the `session_service` Lambda.
 
-use lambda_kit::{BootError, Env, Peer};
+use lambda_kit::{BootError, Env, RemoteFunction};
 use session_service::SessionService;
 use store::{ChargingStore, UserStore};
 
@@ -14,7 +14,7 @@ async fn main() -> Result<(), BootError> {
         );
         let users = UserStore::new(charging.sessions.table().db().clone(), env.required("USERS_TABLE")?);
         charging.sessions.table().warm().await;
-        Ok(SessionService::new(charging, users, Peer::new(sdk, env.required("BILLING_FUNCTION")?)))
+        Ok(SessionService::new(charging, users, RemoteFunction::new(sdk, env.required("BILLING_FUNCTION")?)))
     })
     .await
 }

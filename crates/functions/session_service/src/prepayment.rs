@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use domain::charging::station::Port;
 use domain::id::{SessionId, UserId};
 use domain::money::Currency;
-use lambda_kit::{Code, Failure, Peer};
+use lambda_kit::{Code, Failure, RemoteFunction};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::json;
@@ -38,7 +38,7 @@ impl Prepayment {
     /// Asks billing to hold the maximum cost of the session, and returns the amount that is held.
     pub async fn hold(
         &self,
-        billing: &Peer,
+        billing: &RemoteFunction,
         (user, session): (&UserId, &SessionId),
         (currency, max_cost): (Currency, Option<Decimal>),
         correlation_id: &str,
@@ -82,7 +82,12 @@ impl Prepayment {
     ///
     /// The release is invoked asynchronously, with Lambda's retries: if billing did not answer in time, it is too slow
     /// to wait for. If all attempts fail, the hold lasts until it expires.
-    pub async fn give_up(&self, billing: &Peer, (user, session): (&UserId, &SessionId), correlation_id: &str) {
+    pub async fn give_up(
+        &self,
+        billing: &RemoteFunction,
+        (user, session): (&UserId, &SessionId),
+        correlation_id: &str,
+    ) {
         let release = json!({ "userId": user, "sessionId": session, "attempt": self.attempt });
         if let Err(failure) = billing.command_later("releaseFunds", release, correlation_id).await {
             let cause = failure.cause.as_deref().unwrap_or(&failure.message);

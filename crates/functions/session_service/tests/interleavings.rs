@@ -16,7 +16,7 @@ use chrono::TimeDelta;
 use common::{CLOCK, admin, set_now};
 use domain::Instant;
 use domain::id::{SessionId, UserId};
-use lambda_kit::{Door, Peer};
+use lambda_kit::{Door, RemoteFunction};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
@@ -215,7 +215,7 @@ impl Site {
             match action.as_str() {
                 "tick" => invoke(&Door::new(ChargingSimulator::new(charging, None, 100_000), CLOCK), payload).await,
                 "startSession" | "stopSession" | "failSession" => {
-                    let billing = Peer::new(&sdk_config(NOWHERE), "billing".to_owned());
+                    let billing = RemoteFunction::new(&sdk_config(NOWHERE), "billing".to_owned());
                     invoke(&Door::new(SessionService::new(charging, users, billing), CLOCK), payload).await
                 }
                 _ => invoke(&Door::new(StationService::new(charging), CLOCK), payload).await,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::{World, admin, error_type, id, minutes_after};
-use lambda_kit::{Clock, Door, Peer};
+use lambda_kit::{Clock, Door, RemoteFunction};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use session_service::SessionService;
@@ -62,7 +62,7 @@ impl Faulty {
         let client = Client::new(&sdk(&world.dynamodb.endpoint()));
         let charging = ChargingStore::new(client.clone(), "ev-stations", "ev-sessions");
         let users = UserStore::new(Db::new(client), "ev-users");
-        let billing = Peer::new(&sdk(&lambda.endpoint()), "billing".to_owned());
+        let billing = RemoteFunction::new(&sdk(&lambda.endpoint()), "billing".to_owned());
         let sessions = Door::new(SessionService::new(charging, users, billing), Clock::SYSTEM);
         Self { http, sessions, _lambda: lambda }
     }
@@ -197,7 +197,7 @@ async fn a_refused_start_releases_its_hold() {
 async fn without_billing_only_prepaid_starts_are_refused() {
     let world = World::new().await;
     world.station("s-1", 2).await;
-    let billing = Peer::new(&sdk_config(NOWHERE), "billing".to_owned());
+    let billing = RemoteFunction::new(&sdk_config(NOWHERE), "billing".to_owned());
     let sessions =
         Door::new(SessionService::new(world.dynamodb.charging(), world.dynamodb.users(), billing), Clock::SYSTEM);
     let refused = invoke(&sessions, start("s-1", "u-1", "key-1")).await;

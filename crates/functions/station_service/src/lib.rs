@@ -8,7 +8,7 @@ use domain::charging::site::{Changes, Site};
 use domain::charging::station::{self, Port};
 use domain::error::DomainError;
 use domain::id::{PortId, StationId};
-use lambda_kit::{Action, Answer, Context, Failure, Function, ListOf, Request, action, decide};
+use lambda_kit::{Action, Answer, Context, Failure, Function, ListOf, Request, action, retry_while_stale};
 use store::{ChargingStore, LoadedStation, StationFilter};
 
 use view::{DeletedStation, RemovedPort};
@@ -109,7 +109,7 @@ impl StationService {
 
     async fn update(&self, command: UpdateStation, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
-        let updated = decide(|| async {
+        let updated = retry_while_stale(|| async {
             let site = self.site(&command.station_id).await?;
             let update = command.update(&site.station)?;
             self.commit(site, |site| site.update(update, actor, request.context.now), &request.context).await
@@ -121,7 +121,7 @@ impl StationService {
     async fn delete(&self, StationRef { station_id }: StationRef, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         station::may_configure(actor)?;
-        let deleted = decide(|| async {
+        let deleted = retry_while_stale(|| async {
             let loaded = self.load(&station_id).await?;
             loaded.station.may_delete(actor)?;
             Ok(self.charging.stations.delete(&loaded).await?)
@@ -132,7 +132,7 @@ impl StationService {
 
     async fn transition(&self, command: TransitionStation, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
-        let transitioned = decide(|| async {
+        let transitioned = retry_while_stale(|| async {
             let site = self.site(&command.station_id).await?;
             let transition = |site: &mut Site| site.transition(command.to, actor, request.context.now);
             self.commit(site, transition, &request.context).await
@@ -143,7 +143,7 @@ impl StationService {
 
     async fn add_port(&self, command: AddPort, request: &Request) -> Result<Answer, Failure> {
         station::may_configure(request.actor()?)?;
-        let added = decide(|| async {
+        let added = retry_while_stale(|| async {
             let mut loaded = self.load(&command.station_id).await?;
             let port = command.port.port(&loaded.station.id);
             loaded.ports.push(port.clone());
@@ -164,7 +164,7 @@ impl StationService {
     ) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         station::may_configure(actor)?;
-        let removed = decide(|| async {
+        let removed = retry_while_stale(|| async {
             let loaded = self.load(&station_id).await?;
             let port = find_port(&loaded, &port_id)?;
             port.may_remove(actor)?;
@@ -177,7 +177,7 @@ impl StationService {
     async fn fail_port(&self, command: FailPort, request: &Request) -> Result<Answer, Failure> {
         let role = request.actor()?.role;
         let reason = command.reason.as_deref().unwrap_or("reported by an operator");
-        let failed = decide(|| async {
+        let failed = retry_while_stale(|| async {
             let site = self.site(&command.station_id).await?;
             let fail = |site: &mut Site| site.fail_port(&command.port_id, reason, role, request.context.now);
             self.commit(site, fail, &request.context).await
@@ -200,7 +200,7 @@ impl StationService {
 
     async fn reset_port(&self, PortRef { station_id, port_id }: PortRef, request: &Request) -> Result<Answer, Failure> {
         let role = request.actor()?.role;
-        let reset = decide(|| async {
+        let reset = retry_while_stale(|| async {
             let loaded = self.load(&station_id).await?;
             let mut port = find_port(&loaded, &port_id)?.clone();
             port.reset(role)?;

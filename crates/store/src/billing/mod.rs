@@ -80,7 +80,7 @@ impl BillingStore {
     /// [`StoreError::Corrupt`] if an item cannot be decoded.
     pub async fn invoice(&self, id: &InvoiceId) -> Result<Option<LoadedInvoice>, StoreError> {
         let pk = keys::invoice(id);
-        let items = self.table.query_all(&self.partition(&pk, None)).await?;
+        let items = self.table.query_all(&Self::partition(&pk, None)).await?;
         if items.is_empty() {
             return Ok(None);
         }
@@ -127,7 +127,7 @@ impl BillingStore {
 
     async fn funds(&self, user: &UserId) -> Result<(Option<Wallet>, Vec<Hold>), StoreError> {
         let pk = keys::wallet(user);
-        rows::funds(&pk, self.table.query_all(&self.partition(&pk, Some(keys::BALANCE))).await?)
+        rows::funds(&pk, self.table.query_all(&Self::partition(&pk, Some(keys::BALANCE))).await?)
     }
 
     /// Writes a new invoice with its lines and events, in one transaction with the changes of the wallet: a debit with
@@ -250,7 +250,7 @@ impl BillingStore {
     pub async fn open_invoices(&self, user: &UserId, currency: Currency) -> Result<Vec<InvoiceId>, StoreError> {
         let pk = keys::wallet(user);
         let mut open = Vec::new();
-        for item in self.table.query_all(&self.partition(&pk, Some(keys::OPEN_INVOICES))).await? {
+        for item in self.table.query_all(&Self::partition(&pk, Some(keys::OPEN_INVOICES))).await? {
             let row: OpenInvoiceRow = decode(&pk, item)?;
             if row.currency.is_none_or(|of| of == currency) {
                 open.push(row.invoice_id);
@@ -323,7 +323,7 @@ impl BillingStore {
     pub async fn ledger(&self, user: &UserId, page: &PageRequest) -> Result<Page<LedgerEntry>, StoreError> {
         let pk = keys::wallet(user);
         let list = format!("ledger of {user}");
-        let query = Query { newest_first: true, ..self.partition(&pk, Some(keys::ENTRIES)) };
+        let query = Query { newest_first: true, ..Self::partition(&pk, Some(keys::ENTRIES)) };
         let decode = |item| decode::<EntryRow>(&pk, item)?.into_entry();
         self.table.list(&query, &list, page, decode, |_| true).await
     }
@@ -344,7 +344,7 @@ impl BillingStore {
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn whole_ledger(&self, user: &UserId) -> Result<Vec<LedgerEntry>, StoreError> {
         let pk = keys::wallet(user);
-        rows::entries(&pk, self.table.query_all(&self.partition(&pk, Some(keys::ENTRIES))).await?)
+        rows::entries(&pk, self.table.query_all(&Self::partition(&pk, Some(keys::ENTRIES))).await?)
     }
 
     /// Lists every wallet, newest first, without its holds.
@@ -385,7 +385,7 @@ impl BillingStore {
         self.table.insert(encode(&pk, row)?).await
     }
 
-    fn partition<'a>(&'a self, pk: &str, prefix: Option<&str>) -> Query<'a> {
+    fn partition(pk: &str, prefix: Option<&str>) -> Query<'static> {
         Query {
             partition: (keys::PK, pk.to_owned()),
             sort: keys::SK,

@@ -167,11 +167,11 @@ impl ErrorLogStore {
             Ok((alive, row.into_entry()))
         };
         let keep = |(alive, entry): &(bool, LogEntry)| *alive && filter.matches(entry);
-        let page = self.table.list_sharded(&self.query(filter), &list, page, decode, keep).await?;
+        let page = self.table.list_sharded(&Self::query(filter), &list, page, decode, keep).await?;
         Ok(Page { items: page.items.into_iter().map(|(_, entry)| entry).collect(), next_token: page.next_token })
     }
 
-    fn query<'a>(&'a self, filter: &'a ErrorLogFilter) -> ShardedQuery<'a> {
+    fn query(filter: &ErrorLogFilter) -> ShardedQuery<'_> {
         let (index, attribute, value) = match filter {
             ErrorLogFilter { service: Some(service), .. } => (keys::SERVICE_INDEX, "serviceShard", service.as_str()),
             ErrorLogFilter { level: Some(level), .. } => (keys::LEVEL_INDEX, "levelShard", level.name()),

@@ -12,7 +12,7 @@ use domain::notifications::{Level, LogEntry, LogStatus};
 use domain::poi::{Poi, PoiDetails, PoiSummary};
 use domain::telemetry::Silence;
 use health_check::HealthCheck;
-use lambda_kit::{Clock, Door, Function, Peer};
+use lambda_kit::{Clock, Door, Function, RemoteFunction};
 use notification_service::{NotificationService, Topics};
 use poi_service::PoiService;
 use serde_json::{Value, json};
@@ -135,7 +135,7 @@ async fn charging(recorder: &mut Recorder, dynamodb: &EmbeddedDynamoDb) {
     let near: &[(&str, &str)] = &[("latitude", "52.52"), ("longitude", "13.41"), ("radiusKm", "5")];
     recorder.ask(&stations, ("station_service.listStations", "GET /stations", DRIVER), &[], near, Value::Null).await;
 
-    let billing = Peer::new(&sdk_config(NOWHERE), "billing".to_owned());
+    let billing = RemoteFunction::new(&sdk_config(NOWHERE), "billing".to_owned());
     let sessions = Door::new(SessionService::new(dynamodb.charging(), dynamodb.users(), billing), CLOCK);
     let quote = json!({ "stationId": "station-1", "energyKwh": 30, "minutes": 24, "startAt": "2026-03-03T10:00:00Z" });
     recorder.ask(&sessions, ("quote", "POST /quotes", DRIVER), &[], &[], quote).await;
@@ -170,7 +170,7 @@ async fn charging(recorder: &mut Recorder, dynamodb: &EmbeddedDynamoDb) {
     recorder.ask(&sessions, route, of_session, &[], Value::Null).await;
 }
 
-/// The SESSION_ENDED events of billable sessions, as a rule of the bus puts them into billing's queue.
+/// The `SESSION_ENDED` events of billable sessions, as a rule of the bus puts them into billing's queue.
 async fn ends(dynamodb: &EmbeddedDynamoDb) -> Vec<String> {
     let items = dynamodb.items("ev-sessions").await;
     let outboxes = items.iter().filter_map(|item| item.get("outbox").and_then(|outbox| outbox.as_s().ok()));
@@ -238,7 +238,7 @@ async fn telemetry(recorder: &mut Recorder, dynamodb: &EmbeddedDynamoDb) {
     let handler = TelemetryHandler::new(dynamodb.telemetry(), archive(), no_redelivery(), 10);
     let handler = Door::new(handler, CLOCK);
     invoke(&handler, reading("swap-1", NOW.get(), 12)).await.expect("a taken message");
-    let silence = Silence::of_interval(std::time::Duration::from_secs(60));
+    let silence = Silence::of_interval(std::time::Duration::from_mins(1));
     let api = Door::new(TelemetryApi::new(dynamodb.telemetry(), archive(), silence), CLOCK);
     let route = ("telemetry_api.listStations", "GET /telemetry/stations", DRIVER);
     recorder.ask(&api, route, &[], &[], Value::Null).await;

@@ -8,7 +8,7 @@ use billing::Billing;
 use billing_audit::BillingAudit;
 use charging_simulator::ChargingSimulator;
 use domain::id::{InvoiceId, SessionId};
-use lambda_kit::{Clock, Door, Peer};
+use lambda_kit::{Clock, Door, RemoteFunction};
 use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};
 use session_service::SessionService;
@@ -34,8 +34,8 @@ impl World {
         let topics = Topics::new(client, "operators".to_owned(), "users".to_owned());
         let notifications = NotificationService::new(dynamodb.error_logs(), topics, no_redelivery());
         let lambda = FakeLambda::start(Arc::new(Door::new(notifications, Clock::SYSTEM))).await;
-        let peer = Peer::new(&sdk_config(&lambda.endpoint()), "notification".to_owned());
-        let nobody = Peer::new(&sdk_config(NOWHERE), "nobody".to_owned());
+        let peer = RemoteFunction::new(&sdk_config(&lambda.endpoint()), "notification".to_owned());
+        let nobody = RemoteFunction::new(&sdk_config(NOWHERE), "nobody".to_owned());
         let audit = BillingAudit::new(dynamodb.charging().sessions, dynamodb.billing(), peer, nobody);
         let billing = Billing::new(dynamodb.billing(), "EUR".parse().unwrap(), no_redelivery());
         Self {
@@ -50,7 +50,7 @@ impl World {
     /// Creates sessions of half an hour, one for each user, and bills them from the events that their ends wrote.
     pub async fn sessions(&self, users: &[&str]) -> Vec<String> {
         let stations = Door::new(StationService::new(self.dynamodb.charging()), Clock::SYSTEM);
-        let nobody = Peer::new(&sdk_config(NOWHERE), "nobody".to_owned());
+        let nobody = RemoteFunction::new(&sdk_config(NOWHERE), "nobody".to_owned());
         let sessions =
             Door::new(SessionService::new(self.dynamodb.charging(), self.dynamodb.users(), nobody), Clock::SYSTEM);
         let simulator = Door::new(ChargingSimulator::new(self.dynamodb.charging(), None, 1000), Clock::SYSTEM);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use charging_simulator::ChargingSimulator;
 use domain::Instant;
-use lambda_kit::{Clock, Context, Door, Peer};
+use lambda_kit::{Clock, Context, Door, RemoteFunction};
 use serde_json::{Value, json};
 use session_service::SessionService;
 use station_service::StationService;
@@ -21,7 +21,7 @@ impl World {
     pub async fn new() -> Self {
         let dynamodb = EmbeddedDynamoDb::start().await;
         // No session is prepaid here, so billing is never called.
-        let peer = Peer::new(&sdk_config(NOWHERE), "billing".to_owned());
+        let peer = RemoteFunction::new(&sdk_config(NOWHERE), "billing".to_owned());
         Self {
             stations: Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM),
             sessions: Door::new(SessionService::new(dynamodb.charging(), dynamodb.users(), peer), Clock::SYSTEM),

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use billing::Billing;
 use charging_simulator::ChargingSimulator;
 use domain::Instant;
-use lambda_kit::{Clock, Door, Peer};
+use lambda_kit::{Clock, Door, RemoteFunction};
 use serde_json::{Value, json};
 use session_service::SessionService;
 use station_service::StationService;
@@ -47,7 +47,7 @@ impl World {
         let billing = Billing::new(dynamodb.billing(), "EUR".parse().unwrap(), no_redelivery());
         let billing = Arc::new(Door::new(billing, CLOCK));
         let lambda = FakeLambda::start(billing.clone()).await;
-        let peer = Peer::new(&sdk_config(&lambda.endpoint()), "billing".to_owned());
+        let peer = RemoteFunction::new(&sdk_config(&lambda.endpoint()), "billing".to_owned());
         Self {
             billing,
             _lambda: lambda,

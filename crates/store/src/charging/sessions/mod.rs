@@ -230,7 +230,7 @@ impl SessionStore {
         let pages = stream::iter(part.shards()).map(move |shard| {
             let pages = stream::try_unfold(Some(None), move |start: Option<Option<Item>>| async move {
                 let Some(start) = start else { return Ok(None) };
-                let (items, next) = self.table.query_page(&self.active_query(shard, None), start, limit).await?;
+                let (items, next) = self.table.query_page(&Self::active_query(shard, None), start, limit).await?;
                 Ok(Some((active_keys(&items), next.map(Some))))
             });
             Box::pin(pages)
@@ -246,11 +246,11 @@ impl SessionStore {
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the index cannot be read.
     pub async fn active_at_station(&self, station: &StationId) -> Result<Vec<ActiveKey>, StoreError> {
-        let query = self.active_query(station.shard(keys::SHARDS), Some(keys::active_prefix(station)));
+        let query = Self::active_query(station.shard(keys::SHARDS), Some(keys::active_prefix(station)));
         Ok(active_keys(&self.table.query_all(&query).await?))
     }
 
-    fn active_query(&self, shard: u32, prefix: Option<String>) -> Query<'_> {
+    fn active_query(shard: u32, prefix: Option<String>) -> Query<'static> {
         Query {
             index: Some(keys::ACTIVE_INDEX),
             partition: ("activeShard", keys::active_shard(shard)),
@@ -353,14 +353,14 @@ impl SessionStore {
             SessionFilter::User(id) => (keys::USER_INDEX, "userId", id.to_string()),
             SessionFilter::Station(id) => (keys::STATION_INDEX, "stationId", id.to_string()),
             SessionFilter::Status(status) => {
-                let query = self.by_status(*status, None);
+                let query = Self::by_status(*status, None);
                 let list = format!("sessions {}", status.name());
                 return self.table.list_sharded(&query, &list, page, decode, keep).await;
             }
             SessionFilter::Changed(status, from, to) => {
                 let between = (time::text(from), time::text(to));
                 let list = format!("sessions {} {between:?}", status.name());
-                let query = self.by_status(*status, Some(between));
+                let query = Self::by_status(*status, Some(between));
                 return self.table.list_sharded(&query, &list, page, decode, keep).await;
             }
         };
@@ -375,7 +375,7 @@ impl SessionStore {
         self.table.list(&query, &list, page, decode, keep).await
     }
 
-    fn by_status(&self, status: SessionStatus, between: Option<(String, String)>) -> ShardedQuery<'_> {
+    fn by_status(status: SessionStatus, between: Option<(String, String)>) -> ShardedQuery<'static> {
         ShardedQuery {
             index: keys::STATUS_INDEX,
             attribute: "statusShard",

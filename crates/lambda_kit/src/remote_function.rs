@@ -10,12 +10,12 @@ use crate::{Code, Failure};
 /// Another Lambda function, called with its actions. Evoke's contexts use each other's functions this way, because each
 /// context is the only one to write its tables.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct RemoteFunction {
     client: Client,
     function: String,
 }
 
-impl Peer {
+impl RemoteFunction {
     /// Creates a peer for the function with this name.
     #[must_use]
     pub fn new(sdk: &SdkConfig, function: String) -> Self {
