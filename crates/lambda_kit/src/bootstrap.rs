@@ -9,8 +9,8 @@ use lambda_runtime::{LambdaEvent, service_fn};
 
 use crate::config::{ConfigError, Env};
 use crate::door::{Clock, Door};
+use crate::function::Function;
 use crate::payload::Payload;
-use crate::request::Function;
 
 /// The reason why a function failed to start.
 #[derive(Debug, thiserror::Error)]

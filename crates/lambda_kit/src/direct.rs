@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::Failure;
 use crate::command::validate_at;
-use crate::request::{Context, Function, Request};
+use crate::function::Function;
+use crate::request::{Context, Request};
 
 /// Parses the payload of a direct invocation into a request.
 pub(crate) fn request<F: Function>(payload: Value, context: Context) -> Result<Request, Failure> {

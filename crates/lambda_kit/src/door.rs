@@ -13,7 +13,8 @@ use serde_json::Value;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::request::{Answer, Context, Function, Request, Trigger};
+use crate::function::Function;
+use crate::request::{Answer, Context, Request, Trigger};
 use crate::{Failure, Payload, direct, http_api};
 
 /// The wall clock. No other code reads it: everything behind the [`Door`] takes the time as an argument.

@@ -12,6 +12,7 @@ mod config;
 mod direct;
 mod door;
 mod failure;
+mod function;
 mod http_api;
 mod payload;
 mod redelivery;
@@ -26,10 +27,11 @@ pub use command::{Command, validate};
 pub use config::{ConfigError, Env};
 pub use door::{Clock, Door};
 pub use failure::{Code, Failure};
+pub use function::Function;
 pub use payload::Payload;
 pub use redelivery::Redelivery;
 pub use remote_function::RemoteFunction;
-pub use request::{Answer, Context, Function, ListOf, PageArguments, Request, Trigger};
+pub use request::{Answer, Context, ListOf, PageArguments, Request, Trigger};
 pub use retry::retry_while_stale;
 
 /// The payload types of triggers.

@@ -1,4 +1,3 @@
-use std::future::Future;
 use std::time::Duration;
 
 use domain::Instant;
@@ -8,35 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{EventContext, Page, PageRequest};
 
-use crate::action::Action;
 use crate::command::{Command, validate};
 use crate::events::{EventBridgeEvent, SqsEvent, StreamEvent};
 use crate::{Code, Failure};
-
-/// A Lambda function.
-pub trait Function: Sized + Send + Sync + 'static {
-    /// The name of the function, which is also the name of its binary.
-    const NAME: &'static str;
-    /// The actions that the function offers.
-    const ACTIONS: &'static [Action<Self>] = &[];
-    /// The action that runs when a direct invocation names none.
-    const DEFAULT_ACTION: Option<&'static str> = None;
-
-    /// Answers a request, which may be a direct invocation or an HTTP request.
-    fn handle(&self, request: Request) -> impl Future<Output = Result<Answer, Failure>> + Send {
-        async move {
-            let action = Self::ACTIONS.iter().find(|action| action.name == request.action);
-            let action = action.ok_or_else(|| request.unknown_action(Self::ACTIONS))?;
-            action.handle(self, &request).await
-        }
-    }
-
-    /// Processes a trigger.
-    fn trigger(&self, trigger: Trigger, context: Context) -> impl Future<Output = Result<Value, Failure>> + Send {
-        let _ = (trigger, context);
-        async { Err(Failure::invalid("payload", format!("{} takes no events of this kind", Self::NAME))) }
-    }
-}
 
 /// An invocation by an event source instead of a caller.
 #[derive(Debug)]
@@ -108,15 +81,6 @@ impl Request {
         self.actor.as_ref().ok_or_else(|| {
             Failure::invalid("actor", "is required: {\"userId\": …, \"role\": ADMIN|TECH_SUPPORT|USER|SYSTEM}")
         })
-    }
-
-    fn unknown_action<F>(&self, known: &[Action<F>]) -> Failure {
-        let name: String = self.action.chars().take(64).collect();
-        if known.is_empty() {
-            return Failure::invalid("action", format!("{name:?} is unknown: this function takes events alone"));
-        }
-        let known: Vec<&str> = known.iter().map(|action| action.name).collect();
-        Failure::invalid("action", format!("{name:?} is none of {}", known.join(", ")))
     }
 }
 

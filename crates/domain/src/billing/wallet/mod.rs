@@ -1,11 +1,13 @@
+mod holds;
+
 use std::fmt;
 
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::hold::Hold;
 use crate::Instant;
+use crate::billing::hold::Hold;
 use crate::error::{Checks, DomainError};
 use crate::id::{InvoiceId, UserId};
 use crate::money::Currency;
