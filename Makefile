@@ -57,8 +57,8 @@ invoke: ## invoke one function with its sample request: make invoke F=session_se
 	@test -x $(EVOKE) -a -f .local/outputs.json || { echo "run make up first"; exit 1; }
 	@$(EVOKE) invoke $(F)
 
-watch: $(VENV)/.ready ## run functions without the stack and rebuild them on changes (cargo lambda watch)
-	cargo lambda watch
+watch: $(VENV)/.ready ## run health_check without the stack and rebuild it on changes (cargo lambda watch)
+	cargo lambda watch --env-var HEALTH_TABLES=ev-stations-dev --env-var EVENT_BUS=ev-bus-dev
 
 package: $(VENV)/.ready ## build the functions for AWS in release mode, ARCH=arm64|x86_64
 	env -u CARGO_BUILD_TARGET cargo lambda build --release --locked --$(subst _,-,$(ARCH)) --lambda-dir target/lambda $(PACKAGES)

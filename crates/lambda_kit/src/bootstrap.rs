@@ -7,7 +7,7 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use futures::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn};
 
-use crate::config::{ConfigError, Env};
+use crate::config::{ConfigError, Env, FromEnv};
 use crate::door::{Clock, Door};
 use crate::function::Function;
 use crate::payload::Payload;
@@ -30,16 +30,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts a function and processes its invocations until Lambda shuts the environment down.
 ///
-/// Sets up logs, metrics and the SDK configuration that all clients share, then creates the function with `init`.
+/// Sets up logs, reads the configuration of the function from the environment, sets up metrics, and loads the SDK
+/// configuration that all clients share. Then `init` creates the function from both configurations.
 ///
 /// # Errors
 /// [`BootError::Config`] when an environment variable is missing or invalid. [`BootError::Runtime`] when the metrics
 /// recorder cannot be installed or the Lambda runtime cannot be reached.
-pub async fn run<F: Function>(
-    init: impl AsyncFnOnce(&Env, &SdkConfig) -> Result<F, BootError>,
+pub async fn run<C: FromEnv, F: Function>(
+    init: impl AsyncFnOnce(C, &SdkConfig) -> Result<F, BootError>,
 ) -> Result<(), BootError> {
     lambda_runtime::tracing::init_default_subscriber();
-    let env = Env::of_process();
+    let config = C::from_env(&Env::of_process())?;
     let metrics = metrics_cloudwatch_embedded::Builder::new()
         .cloudwatch_namespace("Evoke")
         .with_dimension("Function", F::NAME)
@@ -47,7 +48,7 @@ pub async fn run<F: Function>(
         .map_err(|error| lambda_runtime::Error::from(error.to_string()))?;
     let sdk = sdk_config().await;
     // Boxed here and below: otherwise the layout of `main`'s future exceeds the compiler's depth limit.
-    let function = Box::pin(init(&env, &sdk)).await?;
+    let function = Box::pin(init(config, &sdk)).await?;
     let door = Arc::new(Door::new(function, Clock::SYSTEM));
     let service = service_fn(move |event: LambdaEvent<Payload>| {
         let door = door.clone();

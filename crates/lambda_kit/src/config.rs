@@ -2,6 +2,45 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
+/// The configuration of a function: a type with one field for each environment variable that the function reads.
+///
+/// [`run`](crate::run) reads the configuration once, when the function starts. There are no defaults: the template sets
+/// every variable, except those that AWS sets itself.
+///
+/// ```
+/// use lambda_kit::{ConfigError, Env, FromEnv};
+///
+/// struct Config {
+///     table: String,
+///     shards: u32,
+/// }
+///
+/// impl FromEnv for Config {
+///     const VARIABLES: &'static [&'static str] = &["TABLE", "SHARDS"];
+///
+///     fn from_env(env: &Env) -> Result<Self, ConfigError> {
+///         Ok(Self { table: env.required("TABLE")?, shards: env.parsed("SHARDS")? })
+///     }
+/// }
+///
+/// let env: Env = [("TABLE", "ev-stations-dev"), ("SHARDS", "16")].into_iter().collect();
+/// let config = Config::from_env(&env)?;
+/// assert_eq!((config.table.as_str(), config.shards), ("ev-stations-dev", 16));
+/// # Ok::<(), ConfigError>(())
+/// ```
+pub trait FromEnv: Sized {
+    /// The names of all environment variables that [`from_env`](Self::from_env) reads. A test compares the names with
+    /// the template.
+    const VARIABLES: &'static [&'static str];
+
+    /// Reads and parses the variables.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`] when a variable is missing or empty. [`ConfigError::Invalid`] when a value cannot be
+    /// parsed.
+    fn from_env(env: &Env) -> Result<Self, ConfigError>;
+}
+
 /// An environment variable that is missing or invalid. The function does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -26,48 +65,36 @@ impl Env {
     /// Reads the environment of the process.
     #[must_use]
     pub fn of_process() -> Self {
-        Self(std::env::vars().collect())
+        std::env::vars().collect()
     }
 
-    /// Returns the value of a variable that must be set and must not be empty.
+    /// Returns the value of a variable, without spaces around it.
     ///
     /// # Errors
     /// [`ConfigError::Missing`] when the variable is missing or empty.
     pub fn required(&self, name: &'static str) -> Result<String, ConfigError> {
-        self.optional(name).ok_or(ConfigError::Missing(name))
+        let value = self.0.get(name).map(|value| value.trim().to_owned());
+        value.filter(|value| !value.is_empty()).ok_or(ConfigError::Missing(name))
     }
 
-    /// Returns the value of a variable, or `None` if it is missing or empty.
-    #[must_use]
-    pub fn optional(&self, name: &'static str) -> Option<String> {
-        self.0.get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-    }
-
-    /// Parses the value of a variable, or returns `default` if the variable is missing or empty.
+    /// Parses the value of a variable.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] when the value cannot be parsed.
-    pub fn parsed<T>(&self, name: &'static str, default: T) -> Result<T, ConfigError>
+    /// [`ConfigError::Missing`] when the variable is missing or empty. [`ConfigError::Invalid`] when the value cannot
+    /// be parsed.
+    pub fn parsed<T>(&self, name: &'static str) -> Result<T, ConfigError>
     where
         T: FromStr,
         T::Err: Display,
     {
-        let Some(text) = self.optional(name) else {
-            return Ok(default);
-        };
+        let text = self.required(name)?;
         text.parse().map_err(|error: T::Err| ConfigError::Invalid { name, reason: format!("{text:?}: {error}") })
-    }
-
-    /// Returns the entries of a comma-separated list. The list is empty if the variable is missing.
-    #[must_use]
-    pub fn list(&self, name: &'static str) -> Vec<String> {
-        let text = self.optional(name).unwrap_or_default();
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
     }
 }
 
-impl<const N: usize> From<[(&str, &str); N]> for Env {
-    fn from(variables: [(&str, &str); N]) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
+    /// Creates an environment from names and values.
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }

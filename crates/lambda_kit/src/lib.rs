@@ -24,7 +24,7 @@ pub use action::{Action, Handler, Route};
 pub use batch::{EVENT_AGE_OBJECTIVE, drive_batch, drive_events, drive_sqs};
 pub use bootstrap::{BootError, run};
 pub use command::{Command, validate};
-pub use config::{ConfigError, Env};
+pub use config::{ConfigError, Env, FromEnv};
 pub use door::{Clock, Door};
 pub use failure::{Code, Failure};
 pub use function::Function;

@@ -204,6 +204,7 @@ async fn print_memory(world: &World, messages: &[Value]) -> Result<()> {
         ("TELEMETRY_TABLE", "ev-telemetry"),
         ("TELEMETRY_BUCKET", BUCKET),
         ("QUEUE_URL", testkit::NOWHERE),
+        ("REJECTED_MESSAGES_LIMIT", "10"),
         ("AWS_ENDPOINT_URL_DYNAMODB", &world.dynamodb.endpoint),
         ("AWS_ENDPOINT_URL_S3", &world.s3.endpoint),
     ];

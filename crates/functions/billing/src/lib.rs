@@ -5,6 +5,7 @@
 //! they stand for, and each write is conditional on the wallet as it was read.
 
 mod commands;
+mod config;
 mod view;
 
 use commands::{
@@ -31,6 +32,7 @@ use serde_json::Value;
 use store::{BillingStore, EventContext, LoadedInvoice, TopUp};
 use uuid::Uuid;
 
+pub use config::Config;
 pub use view::{EntryView, HoldView, InvoiceView, WalletView};
 
 /// How many messages of a batch are processed concurrently.

@@ -1,18 +1,15 @@
 //! Entry point of the `billing` Lambda.
 
-use billing::Billing;
-use domain::money::Currency;
-use lambda_kit::{BootError, ConfigError, Env, Redelivery};
+use billing::{Billing, Config};
+use lambda_kit::{BootError, Redelivery};
 use store::{BillingStore, Db};
 
 #[tokio::main]
 async fn main() -> Result<(), BootError> {
-    lambda_kit::run(async |env: &Env, sdk| {
-        let store = BillingStore::new(Db::new(store::Client::new(sdk)), env.required("BILLING_TABLE")?);
-        let currency = env.required("CURRENCY")?.parse::<Currency>();
-        let currency = currency.map_err(|reason| ConfigError::Invalid { name: "CURRENCY", reason })?;
+    lambda_kit::run(async |config: Config, sdk| {
+        let store = BillingStore::new(Db::new(store::Client::new(sdk)), config.billing_table);
         store.table().warm().await;
-        Ok(Billing::new(store, currency, Redelivery::new(sdk, env.required("QUEUE_URL")?)))
+        Ok(Billing::new(store, config.currency, Redelivery::new(sdk, config.queue_url)))
     })
     .await
 }

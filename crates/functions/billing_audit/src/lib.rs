@@ -4,6 +4,7 @@
 //! writes neither. It reads one page at a time and reports the defects of a page at once. If time runs out, it invokes
 //! itself again for the rest, so that it can audit any amount of data.
 
+mod config;
 mod ledger;
 mod task;
 
@@ -25,6 +26,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{BillingStore, InvoiceFilter, PageRequest, SessionFilter, SessionStore, StoreError};
 use task::{Task, Tasks};
+
+pub use config::Config;
 
 /// The window of a scheduled audit. Because it is seven days, the next six audits make up for one that fails.
 const WINDOW: TimeDelta = TimeDelta::days(7);

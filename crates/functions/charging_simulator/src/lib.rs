@@ -2,6 +2,7 @@
 //! reached their target or a limit.
 
 mod budget;
+mod config;
 mod queue;
 mod site;
 mod work;
@@ -20,6 +21,7 @@ use budget::TimeBudget;
 use work::Worked;
 
 pub use budget::MonotonicClock;
+pub use config::Config;
 pub use queue::ShardQueue;
 
 /// How many stations are looked up concurrently.

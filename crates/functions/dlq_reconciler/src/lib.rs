@@ -4,6 +4,7 @@
 //! message is stored in the quarantine bucket with the reason. If a session cannot be billed because of it, the
 //! function also reports `BILLING_FAILED`.
 
+mod config;
 mod quarantine;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use store::BillingStore;
 
+pub use config::Config;
 pub use quarantine::Quarantine;
 
 /// How many messages of a batch are processed concurrently.

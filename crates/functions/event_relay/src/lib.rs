@@ -7,6 +7,8 @@
 //! A stream delivers a failed batch again as long as it keeps the records, and delivers nothing after that batch in the
 //! meantime. Therefore events that no attempt can publish are moved to the dead-letter queue, and the rest continues.
 
+mod config;
+
 use std::time::Duration;
 
 use aws_sdk_eventbridge::Client;
@@ -22,6 +24,8 @@ use lambda_kit::events::{StreamBatchResponse, StreamEvent, StreamItemFailure, St
 use lambda_kit::{Context, Failure, Function, Trigger};
 use serde_dynamo::AttributeValue;
 use serde_json::Value;
+
+pub use config::Config;
 
 /// The maximum number of entries of `PutEvents`.
 const ENTRIES: usize = 10;

@@ -1,6 +1,8 @@
 //! The `health_check` Lambda: reports whether the tables and the event bus can be reached. It never fails because one
 //! of them cannot.
 
+mod config;
+
 use std::time::{Duration, Instant as Stopwatch};
 
 use futures::future::join_all;
@@ -8,6 +10,8 @@ use lambda_kit::{Action, Answer, Failure, Function, Request, action};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+
+pub use config::Config;
 
 /// The time after which a dependency that has not answered counts as unreachable.
 const TIMEOUT: Duration = Duration::from_secs(3);

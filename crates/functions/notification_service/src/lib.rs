@@ -4,6 +4,7 @@
 //! its topic. A second report of the same thing finds the entry and publishes nothing.
 
 mod commands;
+mod config;
 mod topics;
 
 use commands::{ListLogs, LogRef, LogView, Notify};
@@ -25,6 +26,7 @@ use serde_json::Value;
 use store::{ErrorLogStore, StoreError};
 use uuid::Uuid;
 
+pub use config::Config;
 pub use topics::{Audience, Recipient, Topics};
 
 /// How many messages of a batch are processed concurrently.

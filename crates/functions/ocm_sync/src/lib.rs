@@ -3,6 +3,7 @@
 //! It fetches records in pages, ordered by id, parses them as they arrive, and compares the hash of each with a
 //! manifest of what the mirror contains. If a run stops early for any reason, the next run resumes it.
 
+mod config;
 mod elements;
 mod source;
 mod sync;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::PoiStore;
 
+pub use config::Config;
 pub use elements::{Elements, NotAnArray};
 pub use source::{ApiKey, Source, SourceError};
 pub use sync::Outcome;

@@ -2,6 +2,8 @@
 //!
 //! Everybody who shows the data must name its source and its licence. Therefore every answer contains both.
 
+mod config;
+
 use domain::error::DomainError;
 use domain::geo::{Location, MAX_RADIUS_KM};
 use domain::poi::{Poi, PoiFilter, PoiSummary, reference};
@@ -10,6 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Page, PoiStore};
+
+pub use config::Config;
 
 /// The default radius of a search, km.
 const DEFAULT_RADIUS_KM: f64 = 10.0;

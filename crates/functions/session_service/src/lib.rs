@@ -1,6 +1,7 @@
 //! The `session_service` Lambda: starts, stops, fails, returns and quotes charging sessions.
 
 mod commands;
+mod config;
 mod prepayment;
 mod view;
 
@@ -21,6 +22,7 @@ use rust_decimal::Decimal;
 use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
 use uuid::Uuid;
 
+pub use config::Config;
 use prepayment::Prepayment;
 pub use view::{QuoteView, SessionView};
 

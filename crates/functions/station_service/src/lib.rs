@@ -1,6 +1,7 @@
 //! The `station_service` Lambda: creates, returns, changes and transitions charging stations and their ports.
 
 mod commands;
+mod config;
 mod view;
 
 use commands::{AddPort, CreateStation, FailPort, ListStations, PortRef, StationRef, TransitionStation, UpdateStation};
@@ -11,6 +12,7 @@ use domain::id::{PortId, StationId};
 use lambda_kit::{Action, Answer, Context, Failure, Function, ListOf, Request, action, retry_while_stale};
 use store::{ChargingStore, LoadedStation, StationFilter};
 
+pub use config::Config;
 use view::{DeletedStation, RemovedPort};
 pub use view::{PortView, StationView};
 

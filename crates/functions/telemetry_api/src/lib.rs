@@ -1,5 +1,7 @@
 //! The `telemetry_api` Lambda: returns the latest states of battery-swap stations and their histories.
 
+mod config;
+
 use std::time::{Duration, Instant as Stopwatch};
 
 use chrono::NaiveDate;
@@ -12,6 +14,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Archive, StationState, TelemetryStore};
+
+pub use config::Config;
 
 /// The part of the invocation's time that is reserved for batches in progress and for the answer.
 const RESERVE: Duration = Duration::from_secs(10);

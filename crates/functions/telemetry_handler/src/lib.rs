@@ -6,6 +6,7 @@
 //! to the state of its station. An invalid message goes to the prefix for rejected messages in the bucket, with the
 //! reason, and is never retried.
 
+mod config;
 mod intake;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,8 @@ use lambda_kit::{Action, Answer, Context, Failure, Function, Redelivery, Request
 use serde_json::{Value, json};
 use store::{Archive, TelemetryStore};
 use uuid::Uuid;
+
+pub use config::Config;
 
 /// How many stations, and how many rejected messages, of a batch are written concurrently.
 const PARALLEL_WRITES: usize = 32;

@@ -5,6 +5,8 @@
 //! run checks as much of the fleet as time allows, and the next run continues there. Therefore no station is always the
 //! last.
 
+mod config;
+
 use std::time::{Duration, Instant as Stopwatch};
 
 use domain::Instant;
@@ -17,6 +19,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{PageRequest, Round, StationState, TelemetryStore};
+
+pub use config::Config;
 
 /// The number of states on a page.
 const PAGE: usize = 1000;

@@ -1,0 +1,41 @@
+use lambda_kit::{ConfigError, Env, FromEnv};
+
+use crate::DeadLetterQueues;
+
+/// The configuration of `dlq_reconciler`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of the table of invoices and wallets, e.g. `ev-billing-dev`.
+    ///
+    /// Environment variable `BILLING_TABLE`.
+    pub billing_table: String,
+    /// The name of the bucket for invalid messages, e.g. `ev-quarantine-dev-123456789012-eu-central-1`.
+    ///
+    /// Environment variable `QUARANTINE_BUCKET`.
+    pub quarantine_bucket: String,
+    /// The dead-letter queues by their ARNs, a JSON object, e.g.
+    /// `{"arn": {"consumer": "BILLING", "url": "url", "source": "url"}}`.
+    ///
+    /// Environment variable `DEAD_LETTER_QUEUES`.
+    pub queues: DeadLetterQueues,
+    /// The maximum number of times that a message goes back to its queue, e.g. `3`.
+    ///
+    /// Environment variable `MAX_REPLAYS`.
+    pub max_replays: u32,
+}
+
+impl FromEnv for Config {
+    const VARIABLES: &'static [&'static str] =
+        &["BILLING_TABLE", "QUARANTINE_BUCKET", "DEAD_LETTER_QUEUES", "MAX_REPLAYS"];
+
+    fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let queues = DeadLetterQueues::parse(&env.required("DEAD_LETTER_QUEUES")?)
+            .map_err(|reason| ConfigError::Invalid { name: "DEAD_LETTER_QUEUES", reason })?;
+        Ok(Self {
+            billing_table: env.required("BILLING_TABLE")?,
+            quarantine_bucket: env.required("QUARANTINE_BUCKET")?,
+            queues,
+            max_replays: env.parsed("MAX_REPLAYS")?,
+        })
+    }
+}
