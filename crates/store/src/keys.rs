@@ -1,4 +1,7 @@
-//! The only place where keys are formatted and where the attributes of indexes are named.
+//! Formats every key, and names every index with the attributes that are its key.
+//!
+//! The row types of each context have fields for these attributes. `tests/indexes.rs` checks the names of the fields.
+//! A test of `testkit` checks that the template declares exactly these indexes.
 
 use domain::Instant;
 use domain::id::{CreditNoteId, InvoiceId, LogId, PortId, SessionId, StationId, UserId};
@@ -33,31 +36,100 @@ pub const OUTBOX: &str = "outbox";
 /// were written with one number would not be found with another.
 pub const SHARDS: u32 = 16;
 
-/// Stations by (status, stationId), sessions by (statusShard, statusChangedAt), log entries by (statusShard, SK).
-pub const STATUS_INDEX: &str = "status-index";
-/// Stations by (cell, stationId), POIs by (cell, PK).
-pub const CELL_INDEX: &str = "cell-index";
-/// Sessions by (userId, createdAt).
-pub const USER_INDEX: &str = "userId-index";
-/// Sessions by (stationId, createdAt).
-pub const STATION_INDEX: &str = "stationId-index";
-/// Active sessions by (activeShard, activeKey). The index is sparse.
-pub const ACTIVE_INDEX: &str = "active-index";
-/// Log entries by (levelShard, SK).
-pub const LEVEL_INDEX: &str = "level-index";
-/// Battery-swap stations by (fleet, `station_id`). The index is sparse.
-pub const FLEET_INDEX: &str = "fleet-index";
-/// The single partition of the fleet index. Only new stations are written to it.
+/// The single partition of [`telemetry::BY_FLEET`]. Only new stations are written to it.
 pub const FLEET: &str = "FLEET";
 /// Key, in the telemetry table, of the unfinished round through the fleet. It contains `#`, so it cannot be the id of a
 /// station.
 pub const FLEET_ROUND: &str = "ROUND#FLEET";
-/// POIs by (country, PK).
-pub const COUNTRY_INDEX: &str = "country-index";
 /// Partition of the progress of the OpenChargeMap mirror.
 pub const POI_STATE: &str = "SYNC";
-/// Log entries by (serviceShard, SK).
-pub const SERVICE_INDEX: &str = "service-index";
+
+/// An index of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// The name.
+    pub name: &'static str,
+    /// The attribute that is the partition key.
+    pub partition: &'static str,
+    /// The attribute that is the sort key.
+    pub sort: &'static str,
+}
+
+/// The indexes of the stations table.
+pub mod stations {
+    use super::Index;
+
+    /// Stations in a status, by id.
+    pub const BY_STATUS: Index = Index { name: "status-index", partition: "status", sort: "stationId" };
+    /// Stations in an H3 cell.
+    pub const BY_CELL: Index = Index { name: "cell-index", partition: "cell", sort: "stationId" };
+    /// Every index of the table.
+    pub const ALL: [Index; 2] = [BY_STATUS, BY_CELL];
+}
+
+/// The indexes of the sessions table.
+pub mod sessions {
+    use super::Index;
+
+    /// Sessions of a user, by the time of their start.
+    pub const BY_USER: Index = Index { name: "userId-index", partition: "userId", sort: "createdAt" };
+    /// Sessions of a station, by the time of their start.
+    pub const BY_STATION: Index = Index { name: "stationId-index", partition: "stationId", sort: "createdAt" };
+    /// Sessions in a status, by the time at which they entered the status. The partitions are sharded.
+    pub const BY_STATUS: Index = Index { name: "status-index", partition: "statusShard", sort: "statusChangedAt" };
+    /// Active sessions, by station. The partitions are sharded, and the index is sparse.
+    pub const ACTIVE: Index = Index { name: "active-index", partition: "activeShard", sort: "activeKey" };
+    /// Every index of the table.
+    pub const ALL: [Index; 4] = [BY_USER, BY_STATION, BY_STATUS, ACTIVE];
+}
+
+/// The indexes of the error-logs table. Their partitions are sharded.
+pub mod error_logs {
+    use super::{Index, SK};
+
+    /// Entries of a level, by time.
+    pub const BY_LEVEL: Index = Index { name: "level-index", partition: "levelShard", sort: SK };
+    /// Entries of a service, by time.
+    pub const BY_SERVICE: Index = Index { name: "service-index", partition: "serviceShard", sort: SK };
+    /// Entries in a status, by time.
+    pub const BY_STATUS: Index = Index { name: "status-index", partition: "statusShard", sort: SK };
+    /// Every index of the table.
+    pub const ALL: [Index; 3] = [BY_LEVEL, BY_SERVICE, BY_STATUS];
+}
+
+/// The indexes of the billing table.
+pub mod billing {
+    use super::Index;
+
+    /// Invoices of a user, by the time of their issue.
+    pub const BY_USER: Index = Index { name: "userId-index", partition: "userId", sort: "createdAt" };
+    /// Invoices in a status, by the time of their issue. Wallets have a status of their own.
+    pub const BY_STATUS: Index = Index { name: "status-index", partition: "status", sort: "createdAt" };
+    /// Every index of the table.
+    pub const ALL: [Index; 2] = [BY_USER, BY_STATUS];
+}
+
+/// The indexes of the telemetry table.
+pub mod telemetry {
+    use super::{Index, TELEMETRY_STATION};
+
+    /// Battery-swap stations, by id. The index is sparse.
+    pub const BY_FLEET: Index = Index { name: "fleet-index", partition: "fleet", sort: TELEMETRY_STATION };
+    /// Every index of the table.
+    pub const ALL: [Index; 1] = [BY_FLEET];
+}
+
+/// The indexes of the table of the POIs.
+pub mod pois {
+    use super::{Index, PK};
+
+    /// POIs in an H3 cell.
+    pub const BY_CELL: Index = Index { name: "cell-index", partition: "cell", sort: PK };
+    /// POIs of a country.
+    pub const BY_COUNTRY: Index = Index { name: "country-index", partition: "country", sort: PK };
+    /// Every index of the table.
+    pub const ALL: [Index; 2] = [BY_CELL, BY_COUNTRY];
+}
 
 /// Returns the partition of a station and its ports.
 #[must_use]

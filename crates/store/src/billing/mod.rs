@@ -12,10 +12,11 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use crate::dynamodb::{
-    Db, Page, PageRequest, Query, Table, Transaction, UpdateExpression, decode, delete_if, encode, key, outbox,
+    Db, Page, PageRequest, Query, Range, Table, Transaction, UpdateExpression, decode, delete_if, encode, key, outbox,
     readable, time,
 };
 use crate::error::StoreError;
+use crate::keys::billing::{BY_STATUS, BY_USER};
 use crate::{EventContext, keys};
 use rows::{CreditNoteRow, EntryRow, FailureRow, InvoiceRow, LineRow, OpenInvoiceRow, TopUpRow, WalletRow};
 
@@ -286,16 +287,14 @@ impl BillingStore {
         keep: impl Fn(InvoiceStatus) -> bool,
     ) -> Result<Page<Invoice>, StoreError> {
         let list = format!("invoices {filter:?}");
-        let status = |status: &InvoiceStatus| ("status", status.name().to_owned());
-        let (index, partition, between) = match filter {
-            InvoiceFilter::User(user) => (keys::USER_INDEX, ("userId", user.to_string()), None),
-            InvoiceFilter::Status(of) => (keys::STATUS_INDEX, status(of), None),
+        let (index, partition, range) = match filter {
+            InvoiceFilter::User(user) => (&BY_USER, user.to_string(), Range::All),
+            InvoiceFilter::Status(of) => (&BY_STATUS, of.name().to_owned(), Range::All),
             InvoiceFilter::Issued(of, from, to) => {
-                (keys::STATUS_INDEX, status(of), Some(("createdAt", time::text(from), time::text(to))))
+                (&BY_STATUS, of.name().to_owned(), Range::Between(time::text(from), time::text(to)))
             }
         };
-        let query =
-            Query { index: Some(index), partition, sort: "createdAt", between, newest_first: true, ..Query::default() };
+        let query = Query { index: Some(index), partition, range, newest_first: true, ..Query::default() };
         let decode_row = |item| decode::<InvoiceRow>("invoice", item);
         let page = self.table.list(&query, &list, page, decode_row, |row| keep(row.status)).await?;
         Ok(Page { items: self.with_lines(page.items).await?, next_token: page.next_token })
@@ -353,9 +352,8 @@ impl BillingStore {
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn wallets(&self, page: &PageRequest) -> Result<Page<Wallet>, StoreError> {
         let query = Query {
-            index: Some(keys::STATUS_INDEX),
-            partition: ("status", rows::WALLET_STATUS.to_owned()),
-            sort: "createdAt",
+            index: Some(&BY_STATUS),
+            partition: rows::WALLET_STATUS.to_owned(),
             newest_first: true,
             ..Query::default()
         };
@@ -385,11 +383,10 @@ impl BillingStore {
         self.table.insert(encode(&pk, row)?).await
     }
 
-    fn partition(pk: &str, prefix: Option<&str>) -> Query<'static> {
+    fn partition(pk: &str, prefix: Option<&str>) -> Query {
         Query {
-            partition: (keys::PK, pk.to_owned()),
-            sort: keys::SK,
-            prefix: prefix.map(|prefix| (keys::SK, prefix.to_owned())),
+            partition: pk.to_owned(),
+            range: prefix.map_or(Range::All, |prefix| Range::Prefix(prefix.to_owned())),
             consistent: true,
             covering: true,
             ..Query::default()

@@ -20,7 +20,8 @@ use crate::keys;
 pub const WALLET_STATUS: &str = "WALLET";
 
 /// The attributes of a sealed invoice that may change.
-const CHANGEABLE: [&str; 7] = ["status", "credited", "paidAmount", "paidAt", "ledgerEntry", "version", keys::OUTBOX];
+const CHANGEABLE: [&str; 7] =
+    [keys::billing::BY_STATUS.partition, "credited", "paidAmount", "paidAt", "ledgerEntry", "version", keys::OUTBOX];
 
 // `createdAt` is when the invoice was issued: the indexes sort by it.
 #[derive(Debug, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ use crate::dynamodb::{
     json, key, number, outbox, time,
 };
 use crate::error::StoreError;
+use crate::keys::stations::{BY_CELL, BY_STATUS};
 use crate::{EventContext, keys};
 
 /// The maximum number of stations that a page of a nearby search reads: about 500 read units.
@@ -113,14 +114,14 @@ impl StationStore {
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read;
     /// [`StoreError::Corrupt`] if an item cannot be decoded.
     pub async fn load(&self, id: &StationId) -> Result<Option<LoadedStation>, StoreError> {
-        let query = Query { partition: (keys::PK, keys::station(id)), consistent: true, ..Query::default() };
+        let query = Query { partition: keys::station(id), consistent: true, ..Query::default() };
         let mut station = None;
         let mut ports = Vec::new();
         for item in self.table.query_all(&query).await? {
             if item.get(keys::SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == keys::METADATA) {
-                station = Some(decode::<StationRow>(&query.partition.1, item)?.into_station()?);
+                station = Some(decode::<StationRow>(&query.partition, item)?.into_station()?);
             } else {
-                ports.push(decode::<PortRow>(&query.partition.1, item)?.into_port(id));
+                ports.push(decode::<PortRow>(&query.partition, item)?.into_port(id));
             }
         }
         ports.sort_by_key(|port| port.number);
@@ -252,7 +253,7 @@ impl StationStore {
             .add("chargingPorts", 1)
             .add("version", 1)
             .remove(keys::OUTBOX)
-            .only_if("status", AttributeValue::S(StationStatus::Active.name().to_owned()))
+            .only_if(BY_STATUS.partition, AttributeValue::S(StationStatus::Active.name().to_owned()))
             .only_if("updatedAt", AttributeValue::S(time::text(&station.updated_at)));
         transaction.update(update.build(self.table.name(), station_key(station))?);
         Ok(())
@@ -316,12 +317,7 @@ impl StationStore {
 
     async fn list_by_status(&self, status: StationStatus, page: &PageRequest) -> Result<Page<Station>, StoreError> {
         let list = format!("stations by status {}", status.name());
-        let query = Query {
-            index: Some(keys::STATUS_INDEX),
-            partition: ("status", status.name().to_owned()),
-            sort: "stationId",
-            ..Query::default()
-        };
+        let query = Query { index: Some(&BY_STATUS), partition: status.name().to_owned(), ..Query::default() };
         let decode = |item| decode::<StationRow>("station", item)?.into_station();
         self.table.list(&query, &list, page, decode, |_| true).await
     }
@@ -335,6 +331,7 @@ impl StationStore {
     ) -> Result<Page<Station>, StoreError> {
         let near = Near {
             table: &self.table,
+            index: &BY_CELL,
             keys_only: true,
             most_items: MOST_CANDIDATES,
             at,

@@ -24,7 +24,7 @@ impl Table {
     /// and its token continues after the last item that was examined.
     pub(crate) async fn list<T>(
         &self,
-        query: &Query<'_>,
+        query: &Query,
         list: &str,
         page: &PageRequest,
         decode: impl Fn(Item) -> Result<T, StoreError>,

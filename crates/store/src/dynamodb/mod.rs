@@ -26,5 +26,5 @@ pub(crate) use outbox::outbox;
 pub(crate) use page::{resume, token};
 pub(crate) use retry::backoff;
 pub(crate) use sharded::ShardedQuery;
-pub(crate) use table::Query;
+pub(crate) use table::{Query, Range};
 pub(crate) use transaction::{Update, UpdateExpression, delete_if};

@@ -9,7 +9,7 @@ use super::item::{Item, readable};
 use super::page::{Page, PageRequest, resume, token, wrong_token};
 use super::table::{Query, Table};
 use crate::error::StoreError;
-use crate::keys;
+use crate::keys::Index;
 
 /// The number of cells of the first read, which is enough in a city. Every further read has twice as many.
 const FIRST_CELLS: usize = 4;
@@ -19,6 +19,8 @@ const PARALLEL_CELLS: usize = 16;
 /// A search in the cell index of a table.
 pub(crate) struct Near<'a> {
     pub table: &'a Table,
+    /// The index, whose partitions are cells.
+    pub index: &'static Index,
     /// Whether the index has only keys, so that the items themselves must be read from the table.
     pub keys_only: bool,
     /// A page ends after the read in which it has examined this many items after its beginning, however short it is.
@@ -105,8 +107,7 @@ impl Near<'_> {
     async fn read(&self, cells: &[Cell]) -> Result<Vec<Item>, StoreError> {
         let ids: Vec<String> = cells.iter().map(|cell| cell.id.clone()).collect();
         let reads = stream::iter(ids).map(|id| async move {
-            let (index, partition) = (Some(keys::CELL_INDEX), ("cell", id));
-            self.table.query_all(&Query { index, partition, ..Query::default() }).await
+            self.table.query_all(&Query { index: Some(self.index), partition: id, ..Query::default() }).await
         });
         let found: Vec<Vec<Item>> = reads.buffer_unordered(PARALLEL_CELLS).try_collect().await?;
         let found = found.into_iter().flatten().collect::<Vec<_>>();

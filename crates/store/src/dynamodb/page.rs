@@ -76,10 +76,10 @@ pub(crate) struct Position {
 
 impl Position {
     /// Returns the position of `item`, which the query found.
-    pub fn of(query: &Query<'_>, item: &Item) -> Result<Self, StoreError> {
+    pub fn of(query: &Query, item: &Item) -> Result<Self, StoreError> {
         let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
-        let sort =
-            text(query.sort).ok_or_else(|| StoreError::corrupt("an item of a list", format!("no {}", query.sort)))?;
+        let sort_key = query.sort_key();
+        let sort = text(sort_key).ok_or_else(|| StoreError::corrupt("an item of a list", format!("no {sort_key}")))?;
         let primary = match query.index {
             Some(_) => keys::PRIMARY.into_iter().filter_map(text).collect(),
             None => Vec::new(),
@@ -96,24 +96,24 @@ impl Position {
     ///
     /// # Errors
     /// [`StoreError::Domain`] (validation) for values that cannot be keys of the query.
-    pub fn into_key(self, query: &Query<'_>) -> Result<Item, StoreError> {
+    pub fn into_key(self, query: &Query) -> Result<Item, StoreError> {
+        let sort_key = query.sort_key();
         let primary: &[&str] = match query.index {
             None => &[],
-            Some(_) if query.sort == keys::TELEMETRY_STATION => &[keys::TELEMETRY_STATION],
+            Some(_) if sort_key == keys::TELEMETRY_STATION => &[keys::TELEMETRY_STATION],
             Some(_) => &[keys::PK, keys::SK],
         };
         let is_key = |text: &String| (1..=LONGEST_KEY).contains(&text.len());
         let fits = self.primary.len() == primary.len()
             && self.primary.iter().chain([&self.sort]).all(is_key)
-            && query.covers(&self.sort)
+            && query.range.contains(&self.sort)
             // If the index sorts by a part of the primary key, both values must be the same.
-            && primary.iter().zip(&self.primary).all(|(name, value)| *name != query.sort || *value == self.sort);
+            && primary.iter().zip(&self.primary).all(|(name, value)| *name != sort_key || *value == self.sort);
         if !fits {
             return Err(wrong_token());
         }
-        let (partition, value) = &query.partition;
-        let names = primary.iter().copied().chain([query.sort, *partition]);
-        let values = self.primary.into_iter().chain([self.sort, value.clone()]);
+        let names = primary.iter().copied().chain([sort_key, query.partition_key()]);
+        let values = self.primary.into_iter().chain([self.sort, query.partition.clone()]);
         Ok(names
             .zip(values)
             .map(|(name, value)| (name.to_owned(), AttributeValue::S(value)))

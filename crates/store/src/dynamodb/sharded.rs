@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::item::{Item, describe, readable};
 use super::lists::{LIST_READ, LIST_READS};
 use super::page::{self, Page, PageRequest, resume, token, wrong_token};
-use super::table::{Query, Table};
+use super::table::{Query, Range, Table};
 use super::time;
 use crate::error::StoreError;
-use crate::keys::{self, SHARDS};
+use crate::keys::{self, Index, SHARDS};
 
 /// Sorts before every timestamp.
 const BEGINNING: &str = "0";
@@ -21,13 +21,10 @@ const BEGINNING: &str = "0";
 /// A list of the items with one value over all shards of a keys-only index, sorted by a timestamp.
 #[derive(Clone, Debug)]
 pub(crate) struct ShardedQuery<'a> {
-    pub index: &'a str,
-    /// Attribute with the value and the shard: the partition key of the index.
-    pub attribute: &'a str,
+    /// The index. Its partition key has the value and the shard, and its sort key has the timestamp.
+    pub index: &'static Index,
     /// The value that is listed.
     pub value: &'a str,
-    /// Attribute with the timestamp: the sort key of the index.
-    pub sort: &'a str,
     /// Inclusive bounds of the timestamp.
     pub between: Option<(String, String)>,
 }
@@ -43,9 +40,9 @@ struct Position {
 }
 
 /// The state of one shard: the keys that were read and not yet returned, and where to read next.
-struct Head<'a> {
+struct Head {
     shard: u32,
-    query: Query<'a>,
+    query: Query,
     keys: VecDeque<Item>,
     next: Next,
 }
@@ -73,7 +70,7 @@ impl Table {
         let mut end = None;
         let mut more = true;
         for limit in std::iter::once(page.limit).chain([LIST_READ; LIST_READS - 1]) {
-            let found = self.newest(&mut heads, query.sort, limit).await?;
+            let found = self.newest(&mut heads, query.index.sort, limit).await?;
             let keys: Vec<Item> = found.iter().map(|(_, key)| key.clone()).collect();
             let read = self.behind(&keys).await?;
             let mut read: HashMap<String, Item> = read.into_iter().map(|item| (describe(&item), item)).collect();
@@ -97,7 +94,7 @@ impl Table {
     }
 
     /// Returns the next keys of the list, at most `limit`, each with its shard.
-    async fn newest(&self, heads: &mut [Head<'_>], sort: &str, limit: usize) -> Result<Vec<(u32, Item)>, StoreError> {
+    async fn newest(&self, heads: &mut [Head], sort: &str, limit: usize) -> Result<Vec<(u32, Item)>, StoreError> {
         // Twice an even share, so that most pages need only one query per shard.
         let size = i32::try_from(2 * limit.div_ceil(SHARDS as usize)).unwrap_or(i32::MAX);
         let mut found = Vec::with_capacity(limit);
@@ -113,7 +110,7 @@ impl Table {
         Ok(found)
     }
 
-    async fn read_on(&self, head: &mut Head<'_>, size: i32) -> Result<(), StoreError> {
+    async fn read_on(&self, head: &mut Head, size: i32) -> Result<(), StoreError> {
         while head.keys.is_empty() {
             let start = match std::mem::replace(&mut head.next, Next::End) {
                 Next::Beginning => None,
@@ -128,12 +125,12 @@ impl Table {
     }
 }
 
-impl<'a> ShardedQuery<'a> {
+impl ShardedQuery<'_> {
     /// Returns every shard, from `position` on.
     ///
     /// # Errors
     /// [`StoreError::Domain`] (validation) for a position that does not belong to this list.
-    fn heads(&self, position: Option<Position>) -> Result<Vec<Head<'a>>, StoreError> {
+    fn heads(&self, position: Option<Position>) -> Result<Vec<Head>, StoreError> {
         let Some(Position { shard: last, at }) = position else {
             let head = |shard| Head::new(shard, self.shard(shard, self.between.clone()), Next::Beginning);
             return Ok((0..SHARDS).map(head).collect());
@@ -155,20 +152,19 @@ impl<'a> ShardedQuery<'a> {
     }
 
     /// Returns the query of one shard.
-    fn shard(&self, shard: u32, between: Option<(String, String)>) -> Query<'a> {
+    fn shard(&self, shard: u32, between: Option<(String, String)>) -> Query {
         Query {
             index: Some(self.index),
-            partition: (self.attribute, keys::sharded(self.value, shard)),
-            sort: self.sort,
-            between: between.map(|(from, to)| (self.sort, from, to)),
+            partition: keys::sharded(self.value, shard),
+            range: between.map_or(Range::All, |(from, to)| Range::Between(from, to)),
             newest_first: true,
             ..Query::default()
         }
     }
 }
 
-impl<'a> Head<'a> {
-    fn new(shard: u32, query: Query<'a>, next: Next) -> Self {
+impl Head {
+    fn new(shard: u32, query: Query, next: Next) -> Self {
         Self { shard, query, keys: VecDeque::new(), next }
     }
 

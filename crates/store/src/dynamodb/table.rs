@@ -13,7 +13,7 @@ use super::item::{Item, decode, describe, key, own_key};
 use super::retry::{LostAnswer, retrying};
 use super::transaction::{Update, is_same_item};
 use crate::error::{StoreError, classify};
-use crate::keys;
+use crate::keys::{self, Index};
 
 /// The maximum number of keys in a `BatchGetItem` call.
 const BATCH: usize = 100;
@@ -28,27 +28,49 @@ pub struct Table {
 
 /// A query of one partition of a table or an index.
 #[derive(Default)]
-pub(crate) struct Query<'a> {
-    pub index: Option<&'a str>,
-    /// Partition key attribute and its value.
-    pub partition: (&'a str, String),
-    /// Sort key attribute. Lists need it for their tokens.
-    pub sort: &'a str,
-    /// Sort key attribute and its prefix.
-    pub prefix: Option<(&'a str, String)>,
-    /// Sort key attribute and its inclusive bounds. Cannot be combined with a prefix.
-    pub between: Option<(&'a str, String, String)>,
+pub(crate) struct Query {
+    /// The queried index; `None` for the table itself, whose key is [`keys::PK`] and [`keys::SK`].
+    pub index: Option<&'static Index>,
+    /// Value of the partition key.
+    pub partition: String,
+    pub range: Range,
     pub newest_first: bool,
     pub consistent: bool,
     /// Whether the queried table or index contains the whole items, not only their keys.
     pub covering: bool,
 }
 
-impl Query<'_> {
-    /// Returns whether a sort key lies within the bounds of the query.
-    pub fn covers(&self, sort: &str) -> bool {
-        self.prefix.as_ref().is_none_or(|(_, prefix)| sort.starts_with(prefix.as_str()))
-            && self.between.as_ref().is_none_or(|(_, from, to)| (from.as_str()..=to.as_str()).contains(&sort))
+/// The sort keys that a query finds.
+#[derive(Debug, Default)]
+pub(crate) enum Range {
+    #[default]
+    All,
+    /// The sort keys that begin with this text.
+    Prefix(String),
+    /// The sort keys from the first text to the second, both included.
+    Between(String, String),
+}
+
+impl Query {
+    /// Returns the attribute that is the partition key.
+    pub fn partition_key(&self) -> &'static str {
+        self.index.map_or(keys::PK, |index| index.partition)
+    }
+
+    /// Returns the attribute that is the sort key.
+    pub fn sort_key(&self) -> &'static str {
+        self.index.map_or(keys::SK, |index| index.sort)
+    }
+}
+
+impl Range {
+    /// Returns whether a sort key is in the range.
+    pub fn contains(&self, sort: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Prefix(prefix) => sort.starts_with(prefix.as_str()),
+            Self::Between(from, to) => (from.as_str()..=to.as_str()).contains(&sort),
+        }
     }
 }
 
@@ -117,7 +139,7 @@ impl Table {
     /// Reads one page of a query from `start`, and returns the key at which the next page begins.
     pub(crate) async fn query_page(
         &self,
-        query: &Query<'_>,
+        query: &Query,
         start: Option<Item>,
         limit: Option<i32>,
     ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
@@ -126,31 +148,33 @@ impl Table {
 
     async fn query_once(
         &self,
-        query: &Query<'_>,
+        query: &Query,
         start: Option<Item>,
         limit: Option<i32>,
     ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
-        let (partition, value) = &query.partition;
-        let mut names = HashMap::from([("#p".to_owned(), (*partition).to_owned())]);
-        let mut values = HashMap::from([(":p".to_owned(), AttributeValue::S(value.clone()))]);
+        let mut names = HashMap::from([("#p".to_owned(), query.partition_key().to_owned())]);
+        let mut values = HashMap::from([(":p".to_owned(), AttributeValue::S(query.partition.clone()))]);
         let mut condition = "#p = :p".to_owned();
-        if let Some((attribute, prefix)) = &query.prefix {
-            names.insert("#s".to_owned(), (*attribute).to_owned());
-            values.insert(":s".to_owned(), AttributeValue::S(prefix.clone()));
-            condition.push_str(" AND begins_with(#s, :s)");
-        }
-        if let Some((attribute, from, to)) = &query.between {
-            names.insert("#b".to_owned(), (*attribute).to_owned());
-            values.insert(":from".to_owned(), AttributeValue::S(from.clone()));
-            values.insert(":to".to_owned(), AttributeValue::S(to.clone()));
-            condition.push_str(" AND #b BETWEEN :from AND :to");
+        match &query.range {
+            Range::All => {}
+            Range::Prefix(prefix) => {
+                names.insert("#s".to_owned(), query.sort_key().to_owned());
+                values.insert(":s".to_owned(), AttributeValue::S(prefix.clone()));
+                condition.push_str(" AND begins_with(#s, :s)");
+            }
+            Range::Between(from, to) => {
+                names.insert("#s".to_owned(), query.sort_key().to_owned());
+                values.insert(":from".to_owned(), AttributeValue::S(from.clone()));
+                values.insert(":to".to_owned(), AttributeValue::S(to.clone()));
+                condition.push_str(" AND #s BETWEEN :from AND :to");
+            }
         }
         let answer = self
             .db
             .client()
             .query()
             .table_name(&self.name)
-            .set_index_name(query.index.map(str::to_owned))
+            .set_index_name(query.index.map(|index| index.name.to_owned()))
             .key_condition_expression(condition)
             .set_expression_attribute_names(Some(names))
             .set_expression_attribute_values(Some(values))
@@ -161,13 +185,13 @@ impl Table {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| classify(value, &error))?;
+            .map_err(|error| classify(&query.partition, &error))?;
         self.db.capacity().read(answer.consumed_capacity.as_slice());
         Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key.filter(|key| !key.is_empty())))
     }
 
     /// Reads every item of a query, page after page.
-    pub(crate) async fn query_all(&self, query: &Query<'_>) -> Result<Vec<Item>, StoreError> {
+    pub(crate) async fn query_all(&self, query: &Query) -> Result<Vec<Item>, StoreError> {
         let (mut items, mut next) = self.query_page(query, None, None).await?;
         while next.is_some() {
             let (more, after) = self.query_page(query, next, None).await?;

@@ -11,6 +11,7 @@ use crate::dynamodb::{
 };
 use crate::error::StoreError;
 use crate::keys;
+use crate::keys::error_logs::{BY_LEVEL, BY_SERVICE, BY_STATUS};
 
 /// Attribute with the time when an item expires, in epoch seconds. `DynamoDB` deletes the item some time later.
 const EXPIRES_AT: &str = "expiresAt";
@@ -114,8 +115,7 @@ impl ErrorLogStore {
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn load(&self, id: &LogId) -> Result<Option<LogEntry>, StoreError> {
         let pk = keys::error_log(id);
-        let query =
-            Query { partition: (keys::PK, pk.clone()), newest_first: true, consistent: true, ..Query::default() };
+        let query = Query { partition: pk.clone(), newest_first: true, consistent: true, ..Query::default() };
         let (items, _) = self.table.query_page(&query, None, Some(1)).await?;
         // The marker may outlive its entry by the days that DynamoDB takes to delete expired items.
         let is_entry = |item: &Item| item.get(keys::SK) != Some(&AttributeValue::S(keys::UNIQUE.to_owned()));
@@ -172,14 +172,12 @@ impl ErrorLogStore {
     }
 
     fn query(filter: &ErrorLogFilter) -> ShardedQuery<'_> {
-        let (index, attribute, value) = match filter {
-            ErrorLogFilter { service: Some(service), .. } => (keys::SERVICE_INDEX, "serviceShard", service.as_str()),
-            ErrorLogFilter { level: Some(level), .. } => (keys::LEVEL_INDEX, "levelShard", level.name()),
-            ErrorLogFilter { status, .. } => {
-                (keys::STATUS_INDEX, "statusShard", status.unwrap_or(LogStatus::Open).name())
-            }
+        let (index, value) = match filter {
+            ErrorLogFilter { service: Some(service), .. } => (&BY_SERVICE, service.as_str()),
+            ErrorLogFilter { level: Some(level), .. } => (&BY_LEVEL, level.name()),
+            ErrorLogFilter { status, .. } => (&BY_STATUS, status.unwrap_or(LogStatus::Open).name()),
         };
-        ShardedQuery { index, attribute, value, sort: keys::SK, between: None }
+        ShardedQuery { index, value, between: None }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::dynamodb::{
     Db, Item, Near, Page, PageRequest, Query, Table, UpdateExpression, decode, encode, json, key, outbox, pk_of, time,
 };
 use crate::error::StoreError;
+use crate::keys::pois::{BY_CELL, BY_COUNTRY};
 use crate::{EventContext, keys};
 
 /// The maximum number of POIs that a page of a search examines: about 2 MB of the index.
@@ -108,7 +109,7 @@ impl PoiStore {
         };
         let modified = AttributeValue::S(time::text(&row.modified));
         let update = UpdateExpression::new()
-            .set_all(encode(&pk, row)?, &["cell", "country"])
+            .set_all(encode(&pk, row)?, &[BY_CELL.partition, BY_COUNTRY.partition])
             .only_unless_above(MODIFIED, modified)
             .build(self.table.name(), key(&pk, keys::METADATA))?;
         match self.table.update(update).await {
@@ -171,6 +172,7 @@ impl PoiStore {
     ) -> Result<Page<(f64, PoiSummary)>, StoreError> {
         let near = Near {
             table: &self.table,
+            index: &BY_CELL,
             keys_only: false,
             most_items: MOST_CANDIDATES,
             at,
@@ -192,13 +194,8 @@ impl PoiStore {
         filter: &PoiFilter,
         page: &PageRequest,
     ) -> Result<Page<PoiSummary>, StoreError> {
-        let query = Query {
-            index: Some(keys::COUNTRY_INDEX),
-            partition: ("country", country_id.to_string()),
-            sort: keys::PK,
-            covering: true,
-            ..Query::default()
-        };
+        let query =
+            Query { index: Some(&BY_COUNTRY), partition: country_id.to_string(), covering: true, ..Query::default() };
         let list = format!("pois of country {country_id} {filter:?}");
         self.table.list(&query, &list, page, summary, |poi| filter.accepts(poi)).await
     }

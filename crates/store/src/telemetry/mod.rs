@@ -151,12 +151,8 @@ impl TelemetryStore {
     /// [`StoreError::Domain`] (validation) for a token of another list;
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn list(&self, page: &PageRequest) -> Result<Page<StationState>, StoreError> {
-        let query = Query {
-            index: Some(keys::FLEET_INDEX),
-            partition: ("fleet", keys::FLEET.to_owned()),
-            sort: keys::TELEMETRY_STATION,
-            ..Query::default()
-        };
+        let query =
+            Query { index: Some(&keys::telemetry::BY_FLEET), partition: keys::FLEET.to_owned(), ..Query::default() };
         let decode = |item| decode::<StateRow>("station state", item).map(StateRow::into_state);
         self.table.list(&query, "telemetry stations", page, decode, |_| true).await
     }

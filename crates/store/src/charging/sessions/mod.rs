@@ -12,10 +12,11 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::FleetPart;
 use crate::dynamodb::{
-    Db, Item, Page, PageRequest, Query, ShardedQuery, Table, Transaction, Update, UpdateExpression, decode, encode,
-    key, number, outbox, pk_of, readable, time,
+    Db, Item, Page, PageRequest, Query, Range, ShardedQuery, Table, Transaction, Update, UpdateExpression, decode,
+    encode, key, number, outbox, pk_of, readable, time,
 };
 use crate::error::StoreError;
+use crate::keys::sessions::{ACTIVE, BY_STATION, BY_STATUS, BY_USER};
 use crate::{EventContext, keys};
 use rows::{DetailsRow, MeterText, SessionRow};
 
@@ -79,7 +80,7 @@ impl SessionStore {
     /// [`StoreError::Corrupt`] if an item cannot be decoded.
     pub async fn load(&self, id: &SessionId) -> Result<Option<LoadedSession>, StoreError> {
         let pk = keys::session(id);
-        let query = Query { partition: (keys::PK, pk.clone()), consistent: true, ..Query::default() };
+        let query = Query { partition: pk.clone(), consistent: true, ..Query::default() };
         let (mut session, mut terms) = (None, None);
         for item in self.table.query_all(&query).await? {
             if item.get(keys::SK).and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == keys::METADATA) {
@@ -159,8 +160,8 @@ impl SessionStore {
         if session.status_changed_at == session.metered_at {
             update = update
                 .set("status", AttributeValue::S(session.status.name().to_owned()))
-                .set("statusShard", AttributeValue::S(status_shard(session)))
-                .set("statusChangedAt", AttributeValue::S(time::text(&session.status_changed_at)));
+                .set(BY_STATUS.partition, AttributeValue::S(status_shard(session)))
+                .set(BY_STATUS.sort, AttributeValue::S(time::text(&session.status_changed_at)));
         }
         update.build(self.table.name(), key(&pk, keys::METADATA))
     }
@@ -203,7 +204,7 @@ impl SessionStore {
         row.remove(keys::PK);
         row.remove(keys::SK);
         UpdateExpression::new()
-            .set_all(row, &["activeShard", "activeKey", keys::OUTBOX])
+            .set_all(row, &[ACTIVE.partition, ACTIVE.sort, keys::OUTBOX])
             .only_version(session.version - 1)
             .build(self.table.name(), key(&keys::session(&session.id), keys::METADATA))
     }
@@ -230,7 +231,7 @@ impl SessionStore {
         let pages = stream::iter(part.shards()).map(move |shard| {
             let pages = stream::try_unfold(Some(None), move |start: Option<Option<Item>>| async move {
                 let Some(start) = start else { return Ok(None) };
-                let (items, next) = self.table.query_page(&Self::active_query(shard, None), start, limit).await?;
+                let (items, next) = self.table.query_page(&Self::active_query(shard, Range::All), start, limit).await?;
                 Ok(Some((active_keys(&items), next.map(Some))))
             });
             Box::pin(pages)
@@ -246,17 +247,13 @@ impl SessionStore {
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the index cannot be read.
     pub async fn active_at_station(&self, station: &StationId) -> Result<Vec<ActiveKey>, StoreError> {
-        let query = Self::active_query(station.shard(keys::SHARDS), Some(keys::active_prefix(station)));
+        let of_station = Range::Prefix(keys::active_prefix(station));
+        let query = Self::active_query(station.shard(keys::SHARDS), of_station);
         Ok(active_keys(&self.table.query_all(&query).await?))
     }
 
-    fn active_query(shard: u32, prefix: Option<String>) -> Query<'static> {
-        Query {
-            index: Some(keys::ACTIVE_INDEX),
-            partition: ("activeShard", keys::active_shard(shard)),
-            prefix: prefix.map(|prefix| ("activeKey", prefix)),
-            ..Query::default()
-        }
+    fn active_query(shard: u32, range: Range) -> Query {
+        Query { index: Some(&ACTIVE), partition: keys::active_shard(shard), range, ..Query::default() }
     }
 
     /// Reads the sessions with these keys. Sessions that have ended since are left out. Items that cannot be decoded
@@ -349,9 +346,9 @@ impl SessionStore {
         keep: impl Fn(&Session) -> bool,
     ) -> Result<Page<Session>, StoreError> {
         let decode = |item| decode::<SessionRow>("session", item).and_then(SessionRow::into_session);
-        let (index, attribute, value) = match filter {
-            SessionFilter::User(id) => (keys::USER_INDEX, "userId", id.to_string()),
-            SessionFilter::Station(id) => (keys::STATION_INDEX, "stationId", id.to_string()),
+        let (index, partition) = match filter {
+            SessionFilter::User(id) => (&BY_USER, id.to_string()),
+            SessionFilter::Station(id) => (&BY_STATION, id.to_string()),
             SessionFilter::Status(status) => {
                 let query = Self::by_status(*status, None);
                 let list = format!("sessions {}", status.name());
@@ -364,25 +361,13 @@ impl SessionStore {
                 return self.table.list_sharded(&query, &list, page, decode, keep).await;
             }
         };
-        let list = format!("sessions by {attribute} {value}");
-        let query = Query {
-            index: Some(index),
-            partition: (attribute, value),
-            sort: "createdAt",
-            newest_first: true,
-            ..Query::default()
-        };
+        let list = format!("sessions by {} {partition}", index.partition);
+        let query = Query { index: Some(index), partition, newest_first: true, ..Query::default() };
         self.table.list(&query, &list, page, decode, keep).await
     }
 
     fn by_status(status: SessionStatus, between: Option<(String, String)>) -> ShardedQuery<'static> {
-        ShardedQuery {
-            index: keys::STATUS_INDEX,
-            attribute: "statusShard",
-            value: status.name(),
-            sort: "statusChangedAt",
-            between,
-        }
+        ShardedQuery { index: &BY_STATUS, value: status.name(), between }
     }
 }
 
@@ -401,10 +386,10 @@ fn active_keys(items: &[Item]) -> Vec<ActiveKey> {
 }
 
 fn active_key(item: &Item) -> Result<ActiveKey, StoreError> {
-    let text = item.get("activeKey").and_then(|value: &AttributeValue| value.as_s().ok());
+    let text = item.get(ACTIVE.sort).and_then(|value: &AttributeValue| value.as_s().ok());
     text.and_then(|text| text.split_once('#'))
         .and_then(|(station, session)| {
             Some(ActiveKey { station_id: StationId::new(station).ok()?, session_id: SessionId::new(session).ok()? })
         })
-        .ok_or_else(|| StoreError::corrupt(keys::ACTIVE_INDEX, "a key that is not stationId#sessionId"))
+        .ok_or_else(|| StoreError::corrupt(ACTIVE.name, "a key that is not stationId#sessionId"))
 }
