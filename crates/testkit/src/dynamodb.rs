@@ -10,72 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::aws::sdk_config;
-
-/// A table as the template declares it. An end-to-end test compares these declarations with the deployed tables.
-#[derive(Clone, Copy, Debug)]
-pub struct Table {
-    /// The name without the environment.
-    pub name: &'static str,
-    /// The partition key, and the sort key if the table has one.
-    pub key: (&'static str, Option<&'static str>),
-    /// The indexes, each with its name, partition key and sort key.
-    pub indexes: &'static [(&'static str, &'static str, &'static str)],
-    /// The attribute that the indexes project in addition to the keys, if any.
-    pub included: Option<&'static str>,
-}
-
-/// The key of a table of aggregates.
-const AGGREGATE: (&str, Option<&str>) = ("PK", Some("SK"));
-
-/// The tables of the application.
-pub const TABLES: [Table; 7] = [
-    Table {
-        name: "ev-stations",
-        key: AGGREGATE,
-        indexes: &[("status-index", "status", "stationId"), ("cell-index", "cell", "stationId")],
-        included: None,
-    },
-    Table {
-        name: "ev-sessions",
-        key: AGGREGATE,
-        indexes: &[
-            ("userId-index", "userId", "createdAt"),
-            ("stationId-index", "stationId", "createdAt"),
-            ("status-index", "statusShard", "statusChangedAt"),
-            ("active-index", "activeShard", "activeKey"),
-        ],
-        included: None,
-    },
-    Table { name: "ev-users", key: AGGREGATE, indexes: &[], included: None },
-    Table {
-        name: "ev-error-logs",
-        key: AGGREGATE,
-        indexes: &[
-            ("level-index", "levelShard", "SK"),
-            ("service-index", "serviceShard", "SK"),
-            ("status-index", "statusShard", "SK"),
-        ],
-        included: None,
-    },
-    Table {
-        name: "ev-billing",
-        key: AGGREGATE,
-        indexes: &[("userId-index", "userId", "createdAt"), ("status-index", "status", "createdAt")],
-        included: None,
-    },
-    Table {
-        name: "ev-telemetry",
-        key: ("station_id", None),
-        indexes: &[("fleet-index", "fleet", "station_id")],
-        included: None,
-    },
-    Table {
-        name: "ev-ocm-pois",
-        key: AGGREGATE,
-        indexes: &[("cell-index", "cell", "PK"), ("country-index", "country", "PK")],
-        included: Some("summary"),
-    },
-];
+use crate::tables::{Key, Table, TableIndex, tables};
 
 /// DynamoDB in this process, on a free port and in memory, with the tables of the application. It stops when this value
 /// is dropped.
@@ -94,7 +29,7 @@ impl EmbeddedDynamoDb {
         let server = tokio::spawn(dynoxide::server::serve_on(listener, database));
         let embedded = Self { address, server };
         let client = embedded.client();
-        for table in TABLES {
+        for table in tables() {
             create(&client, table).await;
         }
         embedded
@@ -181,43 +116,44 @@ impl Drop for EmbeddedDynamoDb {
     }
 }
 
-async fn create(client: &Client, table: Table) {
-    let key = |name: &str, kind: KeyType| {
-        KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("a key")
-    };
-    let (partition, sort) = table.key;
-    let mut attributes = vec![partition];
-    attributes.extend(sort);
-    let mut request = client
-        .create_table()
-        .table_name(table.name)
-        .billing_mode(BillingMode::PayPerRequest)
-        .key_schema(key(partition, KeyType::Hash));
-    if let Some(sort) = sort {
-        request = request.key_schema(key(sort, KeyType::Range));
-    }
-    for (name, partition, sort) in table.indexes {
-        attributes.extend([*partition, *sort]);
-        let index = GlobalSecondaryIndex::builder()
-            .index_name(*name)
-            .key_schema(key(partition, KeyType::Hash))
-            .key_schema(key(sort, KeyType::Range))
-            .projection(match table.included {
-                Some(attribute) => {
-                    Projection::builder().projection_type(ProjectionType::Include).non_key_attributes(attribute).build()
-                }
-                None => Projection::builder().projection_type(ProjectionType::KeysOnly).build(),
-            })
+async fn create(client: &Client, table: &Table) {
+    let attributes = table.attributes.iter().map(|attribute| {
+        let kind = ScalarAttributeType::from(attribute.kind.as_str());
+        AttributeDefinition::builder()
+            .attribute_name(&attribute.name)
+            .attribute_type(kind)
             .build()
-            .expect("an index");
-        request = request.global_secondary_indexes(index);
-    }
-    attributes.sort_unstable();
-    attributes.dedup();
-    for name in attributes {
-        let attribute =
-            AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build();
-        request = request.attribute_definitions(attribute.expect("an attribute"));
-    }
+            .expect("an attribute")
+    });
+    let request = client
+        .create_table()
+        .table_name(&table.name)
+        .billing_mode(BillingMode::PayPerRequest)
+        .set_key_schema(Some(schema(&table.key)))
+        .set_attribute_definitions(Some(attributes.collect()));
+    let indexes: Vec<_> = table.indexes.iter().map(index).collect();
+    let request = request.set_global_secondary_indexes((!indexes.is_empty()).then_some(indexes));
     request.send().await.expect("a created table");
+}
+
+fn index(index: &TableIndex) -> GlobalSecondaryIndex {
+    let included = &index.projection.included;
+    let projection = Projection::builder()
+        .projection_type(ProjectionType::from(index.projection.kind.as_str()))
+        .set_non_key_attributes((!included.is_empty()).then(|| included.clone()))
+        .build();
+    GlobalSecondaryIndex::builder()
+        .index_name(&index.name)
+        .set_key_schema(Some(schema(&index.key)))
+        .projection(projection)
+        .build()
+        .expect("an index")
+}
+
+fn schema(key: &Key) -> Vec<KeySchemaElement> {
+    let element = |name: &str, kind: KeyType| {
+        KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("a part of a key")
+    };
+    let sort = key.sort.as_deref().map(|name| element(name, KeyType::Range));
+    std::iter::once(element(&key.partition, KeyType::Hash)).chain(sort).collect()
 }
