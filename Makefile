@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up down invoke watch build package check fmt clippy deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench clean
+.PHONY: help demo up down invoke watch build package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench clean
 
 # CI keeps its build cache outside the clone.
 ifdef CI
@@ -27,6 +27,7 @@ FIRST ?=
 ARCH ?= arm64
 TOOLS := $(HOME)/.cache/evoke/tools
 DENY_VERSION := 0.20.2
+MACHETE_VERSION := 0.9.2
 NEXTEST_VERSION := 0.9.143
 EVOKE := target/evoke
 
@@ -63,13 +64,20 @@ watch: $(VENV)/.ready ## run health_check without the stack and rebuild it on ch
 package: $(VENV)/.ready ## build the functions for AWS in release mode, ARCH=arm64|x86_64
 	env -u CARGO_BUILD_TARGET cargo lambda build --release --locked --$(subst _,-,$(ARCH)) --lambda-dir target/lambda $(PACKAGES)
 
-check: fmt clippy deny lint-template schema-check ## run all checks that need no running system
+check: fmt clippy machete deny lint-template schema-check ## run all checks that need no running system
 
 fmt:
 	cargo fmt --all --check
 
 clippy:
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+machete: $(TOOLS)/machete-$(MACHETE_VERSION)
+	$</bin/cargo-machete
+
+$(TOOLS)/machete-$(MACHETE_VERSION):
+	@echo "installing cargo-machete $(MACHETE_VERSION) (once, some minutes)"
+	env -u CARGO_BUILD_TARGET cargo install --quiet --locked --root $@ cargo-machete@$(MACHETE_VERSION)
 
 deny: $(TOOLS)/deny-$(DENY_VERSION)
 	$</bin/cargo-deny --all-features check --hide-inclusion-graph bans licenses sources

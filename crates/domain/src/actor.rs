@@ -23,8 +23,6 @@ pub enum Role {
 impl Role {
     /// Every role.
     pub const ALL: [Self; 4] = [Self::Admin, Self::TechSupport, Self::User, Self::System];
-    /// The roles that may see and do everything on behalf of any user.
-    pub const STAFF: &'static [Self] = &[Self::Admin, Self::TechSupport, Self::System];
 
     /// Returns whether the role is ADMIN, `TECH_SUPPORT` or SYSTEM.
     #[must_use]
