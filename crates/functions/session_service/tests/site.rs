@@ -204,3 +204,21 @@ async fn a_session_with_damaged_terms_does_not_stop_its_neighbours() {
     let stopped = world.stop(id(&neighbour), "u-2").await.unwrap();
     assert_eq!((&stopped["status"], &stopped["energyKwh"]), (&json!("INTERRUPTED"), &json!(0.833)));
 }
+
+#[tokio::test]
+async fn ticks_end_sessions_beside_one_that_cannot_be_read_and_commands_are_refused() {
+    let world = station_with_ports(3).await;
+    let (damaged, neighbour) = start_two(&world, large()).await;
+    let due = world.start("s-1", "port-3", "u-3", due_after(15.0, 50.0)).await.unwrap();
+    world.damage_session(id(&damaged)).await;
+    let tick = world.tick(at("10:00:30")).await.unwrap();
+    assert_eq!((&tick["completed"], &tick["failed"]), (&json!(1), &json!(0)));
+    assert_eq!(world.get(id(&due)).await["status"], "COMPLETED");
+    assert_eq!(port(&world.get_station("s-1").await, 2), ("FREE", None));
+    set_now(at("10:01:00"));
+    let refused = world.stop(id(&neighbour), "u-2").await;
+    assert_eq!(error_type(&refused), "ConflictError", "it would be metered as if the other drew nothing");
+    assert!(refused.unwrap_err().1.contains(id(&damaged)), "the message names the session");
+    assert_eq!(error_type(&world.transition("s-1", "OUT_OF_ORDER").await), "ConflictError");
+    assert_eq!(world.transition("s-1", "MAINTENANCE").await.unwrap()["status"], "MAINTENANCE");
+}

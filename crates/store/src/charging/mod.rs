@@ -67,9 +67,9 @@ impl ChargingStore {
 
     async fn occupied(&self, LoadedStation { station, ports }: LoadedStation) -> Result<Site, StoreError> {
         let running: Vec<&SessionId> = ports.iter().filter_map(|port| port.session_id.as_ref()).collect();
-        let sessions = self.sessions.read_running(running).await?;
+        let (sessions, unreadable) = self.sessions.read_running(running).await?;
         let terms = self.cost_terms(&sessions).await?;
-        Ok(Site::new(station, ports, sessions, terms))
+        Ok(Site::new(station, ports, sessions, terms).with_unreadable(unreadable))
     }
 
     /// Returns the terms of the sessions that have a cost limit. They are needed to settle these sessions. Terms that

@@ -31,6 +31,8 @@ pub struct Site {
     /// The ports of the station.
     pub ports: Vec<Port>,
     sessions: Vec<Session>,
+    /// Sessions that should be running here and whose items cannot be decoded.
+    unreadable: Vec<SessionId>,
     terms: Terms,
     read: ReadVersions,
 }
@@ -60,7 +62,14 @@ impl Site {
     pub fn new(mut station: Station, ports: Vec<Port>, sessions: Vec<Session>, terms: Terms) -> Self {
         let read = ReadVersions { station: station.version, ports: ports.iter().map(|port| port.version).collect() };
         station.charging_ports = charging(&ports);
-        Self { station, ports, sessions, terms, read }
+        Self { station, ports, sessions, unreadable: Vec::new(), terms, read }
+    }
+
+    /// Returns the site with sessions whose items cannot be decoded. Ticks go on without these sessions. A command that
+    /// depends on the running sessions is refused.
+    #[must_use]
+    pub fn with_unreadable(self, unreadable: Vec<SessionId>) -> Self {
+        Self { unreadable, ..self }
     }
 
     /// Returns whether `session` is running here.
@@ -98,7 +107,7 @@ impl Site {
         let occupied = self.port(port)?.status == PortStatus::Charging;
         // A start at a free port needs no settlement: the next tick knows from `started_at` since when the new session
         // takes its share of the power.
-        let settlement = if occupied { self.settle(now) } else { Settlement::default() };
+        let settlement = if occupied { self.settle(now)? } else { Settlement::default() };
         let terms = SessionTerms::of(&request, &self.station)?;
         let Some(port) = self.ports.iter_mut().find(|candidate| candidate.id == *port) else {
             return Err(DomainError::not_found("port", port));
@@ -120,7 +129,7 @@ impl Site {
     pub fn stop(&mut self, id: &SessionId, actor: &Actor, now: Instant) -> Result<Changes, DomainError> {
         self.running(id)?.may_stop(actor)?;
         let reason = if actor.role == Role::User { EndReason::StoppedByUser } else { EndReason::StoppedByOperator };
-        let mut settlement = self.settle(now);
+        let mut settlement = self.settle(now)?;
         if let Some(session) = self.end(id, SessionStatus::Interrupted, reason, &mut settlement) {
             self.release(&session);
             settlement.ended.push(session);
@@ -141,7 +150,7 @@ impl Site {
         now: Instant,
     ) -> Result<Changes, DomainError> {
         self.running(id)?.may_fail(role)?;
-        let mut settlement = self.settle(now);
+        let mut settlement = self.settle(now)?;
         if let Some(session) = self.end(id, SessionStatus::Failed, EndReason::Error, &mut settlement) {
             if let Some(port) = self.ports.iter_mut().find(|port| port.id == session.port_id) {
                 port.fail(role)?;
@@ -164,7 +173,7 @@ impl Site {
         for port in self.ports.iter_mut().filter(|port| port.id == *id) {
             port.fail(role)?;
         }
-        let mut settlement = self.settle(now);
+        let mut settlement = self.settle(now)?;
         let running = self.sessions.iter().find(|session| session.port_id == *id).map(|session| session.id.clone());
         let failed = running
             .and_then(|session| self.end(&session, SessionStatus::Failed, EndReason::PortFailed, &mut settlement));
@@ -184,7 +193,7 @@ impl Site {
         let event = self.station.transition(to, actor, now)?;
         let mut settlement = Settlement::default();
         if to.fails_sessions() {
-            settlement = self.settle(now);
+            settlement = self.settle(now)?;
             self.fail_all("the station went out of order", actor.role, &mut settlement)?;
         }
         Ok(self.changes(settlement, Some(event)))
@@ -197,7 +206,7 @@ impl Site {
     /// `Forbidden` unless the actor's role is ADMIN; `Validation` for a field that is out of range; `Conflict` if the
     /// power or the charging model would change while a session runs.
     pub fn update(&mut self, update: StationUpdate, actor: &Actor, now: Instant) -> Result<Changes, DomainError> {
-        let settlement = if self.station.changes_physics(&update) { self.settle(now) } else { Settlement::default() };
+        let settlement = if self.station.changes_physics(&update) { self.settle(now)? } else { Settlement::default() };
         self.station.charging_ports = charging(&self.ports);
         self.station.update(update, actor, now)?;
         Ok(self.changes(settlement, None))
@@ -225,8 +234,16 @@ impl Site {
 
     /// Settles the site to `now`, or to the latest instant that a running session has been metered up to if that is
     /// later. The two can differ because ticks may run in simulated time while commands run in real time.
-    fn settle(&mut self, now: Instant) -> Settlement {
-        self.settle_to(self.sessions.iter().map(|session| session.metered_at).fold(now, Instant::max))
+    ///
+    /// # Errors
+    /// A conflict if a session here cannot be read: the others would be metered as if that session drew no power.
+    fn settle(&mut self, now: Instant) -> Result<Settlement, DomainError> {
+        if let Some(session) = self.unreadable.first() {
+            let station = &self.station.id;
+            let message = format!("session {session} at station {station} cannot be read and must be repaired first");
+            return Err(DomainError::conflict(message));
+        }
+        Ok(self.settle_to(self.sessions.iter().map(|session| session.metered_at).fold(now, Instant::max)))
     }
 
     fn settle_to(&mut self, instant: Instant) -> Settlement {

@@ -111,10 +111,19 @@ impl World {
 
     /// Makes the terms of a session unreadable.
     pub async fn damage_terms(&self, session: &str) {
+        self.damage(session, "DETAILS", "tariff").await;
+    }
+
+    /// Makes a session itself unreadable.
+    pub async fn damage_session(&self, session: &str) {
+        self.damage(session, "METADATA", "meter").await;
+    }
+
+    async fn damage(&self, session: &str, item: &str, attribute: &str) {
         let update = self.dynamodb.client().update_item().table_name("ev-sessions");
         let update = update.key("PK", AttributeValue::S(format!("SESSION#{session}")));
-        let update = update.key("SK", AttributeValue::S("DETAILS".to_owned()));
-        let update = update.update_expression("SET tariff = :none");
+        let update = update.key("SK", AttributeValue::S(item.to_owned()));
+        let update = update.update_expression("SET #a = :none").expression_attribute_names("#a", attribute);
         update.expression_attribute_values(":none", AttributeValue::S("none".to_owned())).send().await.unwrap();
     }
 

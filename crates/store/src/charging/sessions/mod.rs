@@ -263,23 +263,19 @@ impl SessionStore {
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn read_active(&self, keys: &[ActiveKey]) -> Result<Vec<Session>, StoreError> {
         let read = self.read_each(keys.iter().map(|key| &key.session_id), false).await?;
-        let readable = read.into_iter().filter_map(|session| {
-            session.inspect_err(|error| tracing::error!(%error, "an active session cannot be read")).ok()
-        });
-        Ok(readable.filter(|session| session.status.is_active()).collect())
+        Ok(active(read).0)
     }
 
-    /// Reads the sessions with these ids (consistent read). Sessions that have ended are left out.
+    /// Reads the sessions with these ids (consistent read). Sessions that have ended are left out. Also returns the ids
+    /// of the items that cannot be decoded.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read;
-    /// [`StoreError::Corrupt`] if an item cannot be decoded, because a decision about a site needs every session there.
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
     pub async fn read_running<'a>(
         &self,
         ids: impl IntoIterator<Item = &'a SessionId>,
-    ) -> Result<Vec<Session>, StoreError> {
-        let sessions: Vec<Session> = self.read_each(ids, true).await?.into_iter().collect::<Result<_, _>>()?;
-        Ok(sessions.into_iter().filter(|session| session.status.is_active()).collect())
+    ) -> Result<(Vec<Session>, Vec<SessionId>), StoreError> {
+        Ok(active(self.read_each(ids, true).await?))
     }
 
     async fn read_each<'a>(
@@ -289,7 +285,8 @@ impl SessionStore {
     ) -> Result<Vec<Result<Session, StoreError>>, StoreError> {
         let wanted = ids.into_iter().map(|id| key(&keys::session(id), keys::METADATA)).collect();
         let items = self.table.batch_get_keys(wanted, consistent).await?;
-        Ok(items.into_iter().map(|item| decode::<SessionRow>("session", item)?.into_session()).collect())
+        let session = |item: Item| decode::<SessionRow>(&pk_of(&item).unwrap_or_default(), item)?.into_session();
+        Ok(items.into_iter().map(session).collect())
     }
 
     /// Returns the ids of the sessions that have ended and must be billed.
@@ -392,4 +389,22 @@ fn active_key(item: &Item) -> Result<ActiveKey, StoreError> {
             Some(ActiveKey { station_id: StationId::new(station).ok()?, session_id: SessionId::new(session).ok()? })
         })
         .ok_or_else(|| StoreError::corrupt(ACTIVE.name, "a key that is not stationId#sessionId"))
+}
+
+/// Splits what was read into the active sessions and the ids of the items that cannot be decoded, which are logged.
+fn active(read: Vec<Result<Session, StoreError>>) -> (Vec<Session>, Vec<SessionId>) {
+    let (mut sessions, mut unreadable) = (Vec::new(), Vec::new());
+    for session in read {
+        match session {
+            Ok(session) if session.status.is_active() => sessions.push(session),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "a session cannot be read");
+                if let StoreError::Corrupt { item, .. } = &error {
+                    unreadable.extend(SessionId::new(keys::id_of(item)).ok());
+                }
+            }
+        }
+    }
+    (sessions, unreadable)
 }
