@@ -13,6 +13,7 @@ use lambda_kit::{Clock, Door, Function, RemoteFunction};
 use notification_service::{NotificationService, Topics};
 use ocm_sync::{ApiKey, OcmSync, Source};
 use poi_service::PoiService;
+use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 use session_service::SessionService;
 use station_service::StationService;
@@ -282,8 +283,28 @@ fn malformed() -> Vec<Vec<u8>> {
     all
 }
 
+/// Every action of the function has a case, and every argument of the action is a field of that case.
+fn assert_complete<F: Function>(cases: &[Case]) {
+    let mut missing = Vec::new();
+    for action in F::ACTIONS {
+        let Some(Case(_, fields, _)) = cases.iter().find(|case| case.0 == action.name) else {
+            missing.push(action.name.to_owned());
+            continue;
+        };
+        let mut generator = SchemaSettings::draft2020_12().into_generator();
+        let schema = (action.arguments)(&mut generator).to_value();
+        let name = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
+        let schema = name.map_or(schema.clone(), |name| generator.definitions()[name].clone());
+        let arguments = schema["properties"].as_object().cloned().unwrap_or_default();
+        let tried = |argument: &str| fields.iter().any(|(field, ..)| field.split(['.', '[']).next() == Some(argument));
+        missing.extend(arguments.keys().filter(|name| !tried(name)).map(|name| format!("{}.{name}", action.name)));
+    }
+    assert!(missing.is_empty(), "{} has no bad input for {missing:?}", F::NAME);
+}
+
 /// Sends all invalid requests. Returns the number of refused requests.
 async fn attack<F: Function>(door: &Door<F>, cases: Vec<Case>, dynamodb: &EmbeddedDynamoDb) -> usize {
+    assert_complete::<F>(&cases);
     let mut tried = 0;
     for Case(action, fields, arguments) in cases {
         let mut valid = arguments;

@@ -73,6 +73,22 @@ pub fn document(operations: &[Operation], examples: &BTreeMap<String, Example>) 
     document
 }
 
+/// The schema of the answer of each operation that has an example, by its id.
+pub fn answer_schemas(document: &Value) -> Vec<(String, Value)> {
+    let operations = document["paths"].as_object().expect("paths").values().flat_map(|path| path.as_object());
+    let contents = operations.flat_map(|operations| operations.values()).flat_map(|operation| {
+        let responses = operation["responses"].as_object().expect("responses").iter();
+        responses.filter(|(status, _)| status.starts_with('2')).map(|(_, response)| &response["content"]["application/json"])
+    });
+    contents
+        .flat_map(|content| {
+            let mut schema = content["schema"].clone();
+            schema["components"] = document["components"].clone();
+            content["examples"].as_object().expect("examples").keys().map(move |id| (id.clone(), schema.clone()))
+        })
+        .collect()
+}
+
 /// The schemas of arguments and answers. A type that is read and written can have two.
 struct Schemas {
     input: SchemaGenerator,

@@ -37,6 +37,7 @@ const BUCKET: &str = "telemetry";
 pub struct Example {
     pub parameters: BTreeMap<String, Value>,
     pub body: Option<Value>,
+    pub status: u64,
     pub answer: Value,
 }
 
@@ -74,11 +75,12 @@ impl Recorder {
     ) -> Value {
         let text = if body.is_null() { String::new() } else { body.to_string() };
         let answer = invoke(door, http_event(route, path, query, caller.0, caller.1, &text)).await.expect("an answer");
-        assert!(answer["statusCode"].as_u64().expect("a status") < 300, "{id}: {answer}");
+        let status = answer["statusCode"].as_u64().expect("a status");
+        assert!(status < 300, "{id}: {answer}");
         let answer: Value = serde_json::from_str(answer["body"].as_str().expect("a body")).expect("JSON");
         let parameters = path.iter().chain(query).map(|(name, text)| ((*name).to_owned(), value(text))).collect();
         let body = Some(body).filter(|body| !body.is_null());
-        self.examples.insert(id.to_owned(), Example { parameters, body, answer: answer.clone() });
+        self.examples.insert(id.to_owned(), Example { parameters, body, status, answer: answer.clone() });
         answer
     }
 }

@@ -28,7 +28,16 @@ fn check(path: &str, expected: &str) {
 
 #[tokio::test]
 async fn the_openapi_document_is_that_of_the_actions() {
-    let document = document::document(&operations::all(), &examples::record().await);
+    let examples = examples::record().await;
+    let document = document::document(&operations::all(), &examples);
+    for (id, schema) in document::answer_schemas(&document) {
+        let example = &examples[&id];
+        let operation = operations::all().into_iter().find(|operation| operation.id() == id).unwrap();
+        assert_eq!(example.status, u64::from(operation.status), "the status of {id}");
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let faults: Vec<String> = validator.iter_errors(&example.answer).map(|fault| fault.to_string()).collect();
+        assert!(faults.is_empty(), "the answer of {id} is not as its schema says: {faults:?}");
+    }
     check("docs/openapi.json", &(serde_json::to_string_pretty(&document).unwrap() + "\n"));
 }
 
