@@ -59,7 +59,7 @@ invoke: ## invoke one function with its sample request: make invoke F=session_se
 	@$(EVOKE) invoke $(F)
 
 watch: $(VENV)/.ready ## run health_check without the stack and rebuild it on changes (cargo lambda watch)
-	cargo lambda watch --env-var HEALTH_TABLES=ev-stations-dev --env-var EVENT_BUS=ev-bus-dev
+	cargo lambda watch
 
 package: $(VENV)/.ready ## build the functions for AWS in release mode, ARCH=arm64|x86_64
 	env -u CARGO_BUILD_TARGET cargo lambda build --release --locked --$(subst _,-,$(ARCH)) --lambda-dir target/lambda $(PACKAGES)

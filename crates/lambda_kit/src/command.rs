@@ -78,7 +78,7 @@ fn whole_numbers(arguments: &Value) -> Value {
             #[allow(clippy::cast_possible_truncation)] // it is compared below
             let whole = number.as_f64().filter(|_| number.is_f64()).map(|number| (number, number as i64));
             #[allow(clippy::cast_precision_loss, clippy::float_cmp)] // only a number that stays the same is replaced
-            let whole = whole.filter(|(number, whole)| *whole as f64 == *number && whole.abs() < 1 << 53);
+            let whole = whole.filter(|(number, whole)| *whole as f64 == *number && whole.unsigned_abs() < 1 << 53);
             whole.map_or_else(|| arguments.clone(), |(_, whole)| whole.into())
         }
         Value::Array(items) => items.iter().map(whole_numbers).collect(),

@@ -66,7 +66,9 @@ impl TelemetryHandler {
         Self { states, archive, redelivery, rejected_limit }
     }
 
-    async fn handle_ingest(&self, mut message: Value, request: &Request) -> Result<Answer, Failure> {
+    async fn handle_ingest(&self, _: Value, request: &Request) -> Result<Answer, Failure> {
+        // As it was sent: the id of a message is derived from its text.
+        let mut message = request.arguments.clone();
         if let Value::Object(fields) = &mut message {
             fields.remove("action");
             fields.remove("actor");
