@@ -51,43 +51,44 @@ impl Function for Billing {
     const NAME: &'static str = "billing";
     const ACTIONS: &'static [Action<Self>] = &[
         action!("getInvoice", InvoiceRef => InvoiceView, Self::get_invoice)
-            .by("its user, staff")
-            .about("Answers an invoice with its lines and credit notes.")
+            .by("the user of the invoice; staff")
+            .about("Returns an invoice with its lines and credit notes.")
             .at("GET /invoices/{invoiceId}"),
         action!("listInvoices", ListInvoices => ListOf<InvoiceView>, Self::list_invoices)
-            .by("users their own, staff any")
-            .about("Lists invoices, newest first. Staff name a user or a status.")
+            .by("users for their own invoices; staff for any invoices")
+            .about("Lists invoices, newest first. Staff must give `userId` or `status`.")
             .at("GET /invoices"),
         action!("payInvoice", InvoiceRef => InvoiceView, Self::pay_invoice)
-            .by("its user, staff")
-            .about("Pays an OPEN invoice from the wallet. A PAID invoice is answered as it is.")
+            .by("the user of the invoice; staff")
+            .about("Pays an OPEN invoice from the wallet. A PAID invoice is returned unchanged.")
             .at("POST /invoices/{invoiceId}/payments"),
         action!("createCreditNote", CreateCreditNote => CreditNote, Self::create_credit_note)
             .by("ADMIN")
-            .about("Credits lines of an invoice, or all that is left of it.")
+            .about("Credits `lines` of an invoice. Without `lines`, it credits all that is left of the invoice.")
             .at("POST /invoices/{invoiceId}/credit-notes")
             .creates(),
         action!("getWallet", WalletRef => WalletView, Self::get_wallet)
-            .by("users their own, staff `userId`")
-            .about("Answers a wallet: its balance, and what prepaid sessions hold of it.")
+            .by("users for their own wallet; staff for any wallet, by `userId`")
+            .about("Returns a wallet: its balance, and the money in it that is held for prepaid sessions.")
             .at("GET /wallet"),
         action!("topUpWallet", TopUpWallet => WalletView, Self::top_up_wallet)
-            .by("staff, SYSTEM")
+            .by("staff")
             .about(
-                "Adds money that a cash desk received to the wallet of `userId`, and pays open invoices, oldest first.",
+                "Adds money that a cash desk received to the wallet of `userId`. The money pays open invoices at once, \
+                 oldest first.",
             )
             .at("POST /wallet/top-ups")
             .creates(),
         action!("listLedger", ListLedger => ListOf<EntryView>, Self::list_ledger)
-            .by("users their own, staff `userId`")
+            .by("users for their own wallet; staff for any wallet, by `userId`")
             .about("Lists the entries of a wallet's ledger, newest first.")
             .at("GET /wallet/ledger"),
         action!("holdFunds", HoldFunds => HoldView, Self::hold_funds)
             .by("SYSTEM")
-            .about("Holds what a prepaid session may cost. The same arguments give the same hold."),
+            .about("Holds the money that a prepaid session may cost. The same arguments give the same hold."),
         action!("releaseFunds", ReleaseFunds => WalletView, Self::release_funds)
             .by("SYSTEM")
-            .about("Gives up what is held for a session that did not start."),
+            .about("Releases the money that is held for a session that did not start."),
     ];
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {

@@ -84,7 +84,7 @@ impl Function for HealthCheck {
     const NAME: &'static str = "health_check";
     const ACTIONS: &'static [Action<Self>] = &[action!("health", Check => Health, Self::health)
         .by("anyone, without a token")
-        .about("Answers whether tables and bus can be reached. The answer is at most ten seconds old.")
+        .about("Returns whether the tables and the event bus can be reached. The answer is at most ten seconds old.")
         .open_at("GET /health")];
     const DEFAULT_ACTION: Option<&'static str> = Some("health");
 }

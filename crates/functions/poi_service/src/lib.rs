@@ -143,15 +143,15 @@ impl Function for PoiService {
     const ACTIONS: &'static [Action<Self>] = &[
         action!("findPois", FindPois => FoundPois, Self::find)
             .by("anyone")
-            .about("Finds POIs of the OpenChargeMap mirror near a place, nearest first, or those of a country.")
+            .about("Finds the POIs of the OpenChargeMap mirror in a country or near a place, nearest first.")
             .at("GET /pois"),
         action!("getPoi", GetPoi => Attributed, Self::get)
             .by("anyone")
-            .about("Answers a POI of the OpenChargeMap mirror.")
+            .about("Returns a POI of the OpenChargeMap mirror.")
             .at("GET /pois/{ocmId}"),
         action!("getReferenceData", GetReferenceData => ReferenceData, Self::reference_data)
             .by("anyone")
-            .about("Answers one kind of OpenChargeMap reference data.")
+            .about("Returns one kind of OpenChargeMap reference data.")
             .at("GET /pois/reference-data/{kind}"),
     ];
 }

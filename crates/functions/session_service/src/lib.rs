@@ -48,25 +48,25 @@ impl Function for SessionService {
     const NAME: &'static str = "session_service";
     const ACTIONS: &'static [Action<Self>] = &[
         action!("startSession", StartSession => SessionView, Self::start)
-            .by("anyone for themselves, staff for `userId`")
+            .by("users for themselves; staff for any user, by `userId`")
             .about("Starts a session at a FREE port. The same idempotency key gives the same session.")
             .at("POST /sessions")
             .creates(),
         action!("stopSession", SessionRef => SessionView, Self::stop)
-            .by("its user, staff")
-            .about("Stops a session with the energy delivered up to now.")
+            .by("the user of the session; staff")
+            .about("Stops a session. The energy delivered up to now is billed.")
             .at("PATCH /sessions/{sessionId}/stop"),
         action!("failSession", FailSession => SessionView, Self::fail)
             .by("TECH_SUPPORT, ADMIN, SYSTEM")
             .about("Fails a session and its port. A FAILED session is not billed."),
         action!("getSession", SessionRef => SessionView, Self::get)
-            .by("its user, staff")
-            .about("Answers a session with its energy and cost.")
+            .by("the user of the session; staff")
+            .about("Returns a session with its energy and cost.")
             .at("GET /sessions/{sessionId}"),
         action!("listSessions", ListSessions => ListOf<SessionView>, Self::list)
-            .by("users their own, staff any")
+            .by("users for their own sessions; staff for any sessions")
             .about(
-                "Lists sessions, newest first. Staff name a user, a station or a status. `changedFrom` and \
+                "Lists sessions, newest first. Staff must give `userId`, `stationId` or `status`. `changedFrom` and \
                  `changedTo` bound the time at which a session entered its status.",
             )
             .at("GET /sessions"),

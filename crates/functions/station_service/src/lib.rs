@@ -27,23 +27,24 @@ impl Function for StationService {
     const ACTIONS: &'static [Action<Self>] = &[
         action!("createStation", CreateStation => StationView, Self::create)
             .by("ADMIN")
-            .about("Creates a station, status NEW, with its ports.")
+            .about("Creates a station with its ports. The station has the status NEW.")
             .at("POST /stations")
             .creates(),
         action!("getStation", StationRef => StationView, Self::get)
             .by("anyone")
-            .about("Answers a station with its ports.")
+            .about("Returns a station with its ports.")
             .at("GET /stations/{stationId}"),
         action!("listStations", ListStations => ListOf<StationView>, Self::list)
             .by("anyone")
             .about(
-                "Lists stations by `status` (default ACTIVE), or those within `radiusKm` (default 10) of a \
-                 place, nearest first.",
+                "Lists the stations that have `status` (default ACTIVE). With `latitude` and `longitude`, it lists the \
+                 stations within `radiusKm` (default 10) of that place instead, nearest first. A search near a place \
+                 returns every status unless `status` is given.",
             )
             .at("GET /stations"),
         action!("updateStation", UpdateStation => StationView, Self::update)
             .by("ADMIN")
-            .about("Changes what is given. `powerKw` and `chargingModel` change only while no session runs.")
+            .about("Changes only the fields given. `powerKw` and `chargingModel` change only while no session runs.")
             .at("PATCH /stations/{stationId}"),
         action!("deleteStation", StationRef => DeletedStation, Self::delete)
             .by("ADMIN")
@@ -51,7 +52,7 @@ impl Function for StationService {
             .at("DELETE /stations/{stationId}"),
         action!("transitionStation", TransitionStation => StationView, Self::transition)
             .by("ADMIN, TECH_SUPPORT")
-            .about("Brings a station to the status `to`. ADMIN commissions a NEW station.")
+            .about("Brings a station to the status `to`. Only ADMIN may commission a NEW station.")
             .at("POST /stations/{stationId}/transitions"),
         action!("addPort", AddPort => PortView, Self::add_port)
             .by("ADMIN")
@@ -60,7 +61,7 @@ impl Function for StationService {
             .creates(),
         action!("removePort", PortRef => RemovedPort, Self::remove_port)
             .by("ADMIN")
-            .about("Removes a port that does not charge."),
+            .about("Removes a port at which no session runs."),
         action!("failPort", FailPort => PortView, Self::fail_port)
             .by("TECH_SUPPORT, ADMIN, SYSTEM")
             .about("Brings a charging port to ERROR. The session at the port fails.")

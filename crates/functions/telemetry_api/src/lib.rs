@@ -100,17 +100,17 @@ impl Function for TelemetryApi {
         action!("listStations", ListStations => StationStates, Self::list)
             .by("anyone")
             .about(
-                "Lists the latest state of each battery-swap station. `stale` is true after three silent \
-                 intervals.",
+                "Lists the latest state of each battery-swap station. `stale` is true if the station has been silent \
+                 for more than three intervals.",
             )
             .at("GET /telemetry/stations"),
         action!("getStation", GetStation => StateView, Self::get)
             .by("anyone")
-            .about("Answers the latest state of a battery-swap station.")
+            .about("Returns the latest state of a battery-swap station.")
             .at("GET /telemetry/stations/{stationId}"),
         action!("getHistory", GetHistory => History, Self::history)
             .by("anyone")
-            .about("Answers the messages that a battery-swap station sent on a UTC day, in order of time.")
+            .about("Returns the messages that a battery-swap station sent on a UTC day, in order of time.")
             .at("GET /telemetry/stations/{stationId}/history"),
     ];
 }

@@ -41,7 +41,7 @@ impl Function for TelemetryHandler {
     const NAME: &'static str = "telemetry_handler";
     const ACTIONS: &'static [Action<Self>] = &[action!("ingest", Value => Value, Self::handle_ingest)
         .by("whoever may invoke telemetry_handler")
-        .about("Takes one message of a battery-swap station, with `topic_station_id`.")];
+        .about("Handles one message of a battery-swap station. `topic_station_id` is from the MQTT topic.")];
     const DEFAULT_ACTION: Option<&'static str> = Some("ingest");
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {

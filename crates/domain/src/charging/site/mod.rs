@@ -23,7 +23,8 @@ use crate::id::{PortId, SessionId, StationId};
 /// command; for the next command the site is read again.
 ///
 /// The version of a station changes with every start and end of a session there. [`Changes`] of a site are therefore
-/// committed only while the same sessions run.
+/// committed only while the same sessions run. The exception is a start at a free port. Of the station, this
+/// start requires only that the status is ACTIVE and that `updated_at` is unchanged.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// The station.
