@@ -267,15 +267,31 @@ impl PriceArguments {
     }
 }
 
+/// What was found so far, the time zone and the tariff; both are missing where they are wrong.
+type Checked = (Checks, Option<Option<Tz>>, Option<Option<Tariff>>);
+
 impl UpdateStation {
+    /// Checks what can be checked without the station.
+    ///
+    /// # Errors
+    /// A validation error for the time zone or the price.
+    pub fn check(&self) -> Result<(), DomainError> {
+        self.checked()?.0.finish()
+    }
+
+    fn checked(&self) -> Result<Checked, DomainError> {
+        let mut checks = Checks::new();
+        let zone = checks.take(self.time_zone.as_deref().map(time_zone).transpose())?;
+        let tariff = checks.take(self.price.tariff())?;
+        Ok((checks, zone, tariff))
+    }
+
     /// Builds the update of `station`. If only one coordinate is given, the other one is kept.
     ///
     /// # Errors
     /// [`DomainError::Validation`] when a field or a combination of fields is invalid.
     pub fn update(&self, station: &Station) -> Result<StationUpdate, DomainError> {
-        let mut checks = Checks::new();
-        let zone = checks.take(self.time_zone.as_deref().map(time_zone).transpose())?;
-        let tariff = checks.take(self.price.tariff())?;
+        let (mut checks, zone, tariff) = self.checked()?;
         let location = (self.latitude.is_some() || self.longitude.is_some()).then(|| {
             let Location { latitude, longitude } = station.location;
             Location::new(self.latitude.unwrap_or(latitude), self.longitude.unwrap_or(longitude))

@@ -112,6 +112,7 @@ impl StationService {
 
     async fn update(&self, command: UpdateStation, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
+        command.check()?;
         let updated = retry_while_stale(|| async {
             let site = self.site(&command.station_id).await?;
             let update = command.update(&site.station)?;
