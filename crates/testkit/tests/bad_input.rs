@@ -79,6 +79,8 @@ fn station_cases() -> Vec<Case> {
         Case(
             "createStation",
             &[
+                ("timeZone", false, Text(64)),
+                ("currency", false, Enum),
                 ("stationId", false, Id),
                 ("name", true, Text(200)),
                 ("address", true, Text(500)),
@@ -118,6 +120,9 @@ fn station_cases() -> Vec<Case> {
         Case(
             "updateStation",
             &[
+                ("address", false, Text(500)),
+                ("timeZone", false, Text(64)),
+                ("currency", false, Enum),
                 ("stationId", true, Id),
                 ("name", false, Text(200)),
                 ("latitude", false, Number(-90.0, 90.0)),
@@ -138,6 +143,7 @@ fn station_cases() -> Vec<Case> {
         Case(
             "addPort",
             &[
+                ("portId", false, Id),
                 ("stationId", true, Id),
                 ("portNumber", true, Integer(1, 9999)),
                 ("connectorType", true, Enum),
@@ -182,6 +188,7 @@ fn session_cases() -> Vec<Case> {
         Case(
             "listSessions",
             &[
+                ("nextToken", false, Text(2048)),
                 ("userId", false, Id),
                 ("stationId", false, Id),
                 ("status", false, Enum),
@@ -209,6 +216,7 @@ fn notification_cases() -> Vec<Case> {
         Case(
             "notify",
             &[
+                ("userId", false, Id),
                 ("level", true, Enum),
                 ("service", true, Text(64)),
                 ("message", true, Text(2000)),
@@ -220,6 +228,7 @@ fn notification_cases() -> Vec<Case> {
         Case(
             "listLogs",
             &[
+                ("nextToken", false, Text(2048)),
                 ("level", false, Enum),
                 ("service", false, Text(64)),
                 ("status", false, Enum),
@@ -287,16 +296,20 @@ fn malformed() -> Vec<Vec<u8>> {
 fn assert_complete<F: Function>(cases: &[Case]) {
     let mut missing = Vec::new();
     for action in F::ACTIONS {
-        let Some(Case(_, fields, _)) = cases.iter().find(|case| case.0 == action.name) else {
+        let fields: Vec<&str> = cases
+            .iter()
+            .filter(|case| case.0 == action.name)
+            .flat_map(|Case(_, fields, _)| fields.iter().map(|(field, ..)| *field))
+            .collect();
+        if fields.is_empty() {
             missing.push(action.name.to_owned());
-            continue;
-        };
+        }
         let mut generator = SchemaSettings::draft2020_12().into_generator();
         let schema = (action.arguments)(&mut generator).to_value();
         let name = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
         let schema = name.map_or(schema.clone(), |name| generator.definitions()[name].clone());
         let arguments = schema["properties"].as_object().cloned().unwrap_or_default();
-        let tried = |argument: &str| fields.iter().any(|(field, ..)| field.split(['.', '[']).next() == Some(argument));
+        let tried = |argument: &str| fields.iter().any(|field| field.split(['.', '[']).next() == Some(argument));
         missing.extend(arguments.keys().filter(|name| !tried(name)).map(|name| format!("{}.{name}", action.name)));
     }
     assert!(missing.is_empty(), "{} has no bad input for {missing:?}", F::NAME);
@@ -442,7 +455,7 @@ fn billing_cases() -> Vec<Case> {
     vec![
         Case("getInvoice", &[("invoiceId", true, Id)], invoice.clone()),
         Case("payInvoice", &[("invoiceId", true, Id)], invoice),
-        Case("listInvoices", &[("status", false, Enum)], json!({})),
+        Case("listInvoices", &[("userId", false, Id), ("status", false, Enum)], json!({})),
         Case("listInvoices", page, json!({ "status": "OPEN" })),
         Case("listLedger", page, json!({})),
         Case("getWallet", &[("userId", false, Id)], json!({})),
@@ -685,6 +698,7 @@ fn poi_cases() -> Vec<Case> {
         Case(
             "findPois",
             &[
+                ("nextToken", false, Text(2048)),
                 ("latitude", true, Number(-90.0, 90.0)),
                 ("longitude", true, Number(-180.0, 180.0)),
                 ("radiusKm", false, Number(0.0, 100.0)),
