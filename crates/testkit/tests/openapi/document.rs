@@ -75,10 +75,12 @@ pub fn document(operations: &[Operation], examples: &BTreeMap<String, Example>) 
 
 /// The schema of the answer of each operation that has an example, by its id.
 pub fn answer_schemas(document: &Value) -> Vec<(String, Value)> {
-    let operations = document["paths"].as_object().expect("paths").values().flat_map(|path| path.as_object());
+    let operations = document["paths"].as_object().expect("paths").values().filter_map(Value::as_object);
     let contents = operations.flat_map(|operations| operations.values()).flat_map(|operation| {
         let responses = operation["responses"].as_object().expect("responses").iter();
-        responses.filter(|(status, _)| status.starts_with('2')).map(|(_, response)| &response["content"]["application/json"])
+        responses
+            .filter(|(status, _)| status.starts_with('2'))
+            .map(|(_, response)| &response["content"]["application/json"])
     });
     contents
         .flat_map(|content| {
