@@ -38,8 +38,8 @@ impl Function for StationService {
             .by("anyone")
             .about(
                 "Lists the stations that have `status` (default ACTIVE). With `latitude` and `longitude`, it lists the \
-                 stations within `radiusKm` (default 10) of that place instead, nearest first. A search near a place \
-                 returns every status unless `status` is given.",
+                 stations within `radiusKm` (default 10) of that place. The nearest station comes first. A search \
+                 near a place returns every status unless `status` is given.",
             )
             .at("GET /stations"),
         action!("updateStation", UpdateStation => StationView, Self::update)
