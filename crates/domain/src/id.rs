@@ -96,7 +96,7 @@ macro_rules! id {
 }
 
 id!(
-    /// Id of a station.
+    /// Id of a charging station.
     StationId,
     "stationId"
 );
@@ -119,6 +119,11 @@ id!(
     /// Id of an entry of the error log.
     LogId,
     "logId"
+);
+id!(
+    /// Id of a battery-swap station. It is also the name of the station's IoT thing.
+    SwapStationId,
+    "stationId"
 );
 
 id!(

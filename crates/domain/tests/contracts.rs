@@ -15,7 +15,7 @@ use domain::charging::station::StationStatus;
 use domain::charging::station::{PortFailed, StationStatusChanged};
 use domain::charging::tariff::{PeriodState, Tariff};
 use domain::event::{Envelope, Event, seal};
-use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, UserId};
+use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, SwapStationId, UserId};
 use domain::poi::OcmSyncCompleted;
 use domain::telemetry::Reading;
 use domain::telemetry::{TelemetryRejected, TelemetryStale};
@@ -39,6 +39,10 @@ fn user_id() -> UserId {
 
 fn station_id() -> StationId {
     StationId::new("station-01").unwrap()
+}
+
+fn swap_station_id() -> SwapStationId {
+    SwapStationId::new("station-01").unwrap()
 }
 
 /// One example of every event, in the order of the enum.
@@ -148,13 +152,13 @@ fn billing() -> [Event; 5] {
 
 fn telemetry() -> [Event; 2] {
     let silent = Event::TelemetryStale(TelemetryStale {
-        station_id: station_id(),
+        station_id: swap_station_id(),
         stale: true,
         last_seen_at: at("2026-02-22T10:50:00Z"),
         silent_seconds: 60,
     });
     let rejected = Event::TelemetryRejected(TelemetryRejected {
-        station_id: station_id(),
+        station_id: swap_station_id(),
         count: 11,
         window_seconds: 300,
         reason: "humidity: must be 100 or less".to_owned(),

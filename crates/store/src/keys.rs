@@ -4,7 +4,7 @@
 //! A test of `testkit` checks that the template declares exactly these indexes.
 
 use domain::Instant;
-use domain::id::{CreditNoteId, InvoiceId, LogId, PortId, SessionId, StationId, UserId};
+use domain::id::{CreditNoteId, InvoiceId, LogId, PortId, SessionId, StationId, SwapStationId, UserId};
 use uuid::Uuid;
 
 use crate::dynamodb::time;
@@ -239,9 +239,9 @@ pub fn active_prefix(station: &StationId) -> String {
     format!("{station}#")
 }
 
-/// Returns the key, in the telemetry table, of the rejections of a station.
+/// Returns the key, in the telemetry table, of the rejections of a battery-swap station.
 #[must_use]
-pub fn rejections(station: &StationId) -> String {
+pub fn rejections(station: &SwapStationId) -> String {
     format!("REJECTED#{station}")
 }
 

@@ -6,7 +6,7 @@ mod common;
 use common::{context, insert_log, log, now, poi, put_session, station};
 use domain::billing::{Invoice, Wallet};
 use domain::charging::station::StationStatus;
-use domain::id::{StationId, UserId};
+use domain::id::{SwapStationId, UserId};
 use domain::notifications::{Level, LogStatus};
 use domain::telemetry::{Message, Reading, SwapStationStatus};
 use serde_json::json;
@@ -24,7 +24,7 @@ async fn world() -> EmbeddedDynamoDb {
     let wallet = Wallet::open(UserId::new("u-1").unwrap(), "EUR".parse().unwrap(), now());
     dynamodb.billing().issue(&invoice.issue(wallet, now()), &context()).await.unwrap();
     let reading = Reading {
-        station_id: StationId::new("swap-1").unwrap(),
+        station_id: SwapStationId::new("swap-1").unwrap(),
         battery_available: 1,
         battery_charging: 1,
         temperature: 1.0,

@@ -13,7 +13,7 @@ use domain::charging::session::SessionStatus;
 use domain::charging::station::StationStatus;
 use domain::error::DomainError;
 use domain::geo::Location;
-use domain::id::{StationId, UserId};
+use domain::id::{StationId, SwapStationId, UserId};
 use domain::notifications::{Level, LogStatus};
 use domain::poi::PoiFilter;
 use domain::telemetry::{Message, Reading, SwapStationStatus};
@@ -56,7 +56,7 @@ async fn world() -> EmbeddedDynamoDb {
         let nothing = Wallet::open(UserId::new(format!("poor-{n}")).unwrap(), "EUR".parse().unwrap(), now());
         dynamodb.billing().issue(&invoice.unwrap().issue(nothing, now()), &context()).await.unwrap();
         let reading = Reading {
-            station_id: StationId::new(format!("swap-{n}")).unwrap(),
+            station_id: SwapStationId::new(format!("swap-{n}")).unwrap(),
             battery_available: 1,
             battery_charging: 1,
             temperature: 1.0,

@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound, TimeDelta};
 use uuid::Uuid;
 
 use crate::Instant;
-use crate::id::{StationId, derive};
+use crate::id::{SwapStationId, derive};
 
 /// Key prefix of accepted messages.
 pub const ACCEPTED: &str = "telemetry/";
@@ -32,13 +32,13 @@ pub fn partition(day: NaiveDate) -> String {
 
 /// Returns the key of one message.
 #[must_use]
-pub fn message_key(station: &StationId, at: Instant, id: Uuid) -> String {
+pub fn message_key(station: &SwapStationId, at: Instant, id: Uuid) -> String {
     format!("{}{station}_{}_{id}{MESSAGE_SUFFIX}", partition(at.date_naive()), at.format(SECOND))
 }
 
 /// Returns the key prefix of a station's messages on one day.
 #[must_use]
-pub fn messages_prefix(station: &StationId, day: NaiveDate) -> String {
+pub fn messages_prefix(station: &SwapStationId, day: NaiveDate) -> String {
     format!("{}{station}_{}T", partition(day), day.format("%Y-%m-%d"))
 }
 
@@ -70,13 +70,13 @@ impl Place {
 
     /// Returns the key of the message of this station at this position.
     #[must_use]
-    pub fn key(&self, station: &StationId) -> String {
+    pub fn key(&self, station: &SwapStationId) -> String {
         message_key(station, self.at, self.id)
     }
 
     /// Returns the position of the message with this key, if the key belongs to a message of this station.
     #[must_use]
-    pub fn of_key(station: &StationId, key: &str) -> Option<Self> {
+    pub fn of_key(station: &SwapStationId, key: &str) -> Option<Self> {
         let name = key.rsplit('/').next()?.strip_suffix(MESSAGE_SUFFIX)?;
         let (rest, id) = name.rsplit_once('_')?;
         let (named, at) = rest.rsplit_once('_')?;
@@ -125,8 +125,8 @@ impl BatchKey {
 
 /// Returns the key of a rejected message. `id` is the id of its delivery; `received_at` selects the partition.
 #[must_use]
-pub fn rejected_key(station: Option<&StationId>, received_at: Instant, id: Uuid) -> String {
-    let station = station.map_or("unknown", StationId::as_str);
+pub fn rejected_key(station: Option<&SwapStationId>, received_at: Instant, id: Uuid) -> String {
+    let station = station.map_or("unknown", SwapStationId::as_str);
     format!("{REJECTED}{}{station}_{id}{MESSAGE_SUFFIX}", received_at.format("year=%Y/month=%m/day=%d/"))
 }
 
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_key_of_a_message_is_in_the_partition_of_its_day() {
-        let station = StationId::new("station-01");
+        let station = SwapStationId::new("station-01");
         assert!(station.is_ok());
         let Ok(station) = station else { return };
         let id = derive(&["x"]);
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(place.key(&station), key);
         assert!(key.starts_with(&messages_prefix(&station, at("2024-01-15T00:00:00Z").date_naive())));
         for foreign in ["station-01_x", "station", "station-0", "x_station-01"] {
-            let Ok(foreign) = StationId::new(foreign) else { continue };
+            let Ok(foreign) = SwapStationId::new(foreign) else { continue };
             assert_eq!(Place::of_key(&foreign, &key), None, "{foreign}");
         }
     }

@@ -4,14 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Instant;
-use crate::id::StationId;
+use crate::id::SwapStationId;
 
 /// A battery-swap station stopped reporting, or reports again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TelemetryStale {
     /// Id of the battery-swap station.
-    pub station_id: StationId,
+    pub station_id: SwapStationId,
     /// True if the station is silent; false if it reports again.
     pub stale: bool,
     /// Time of the station's latest reading, by the station's own clock.
@@ -25,7 +25,7 @@ pub struct TelemetryStale {
 #[serde(rename_all = "camelCase")]
 pub struct TelemetryRejected {
     /// Id of the station in whose topic the messages were published.
-    pub station_id: StationId,
+    pub station_id: SwapStationId,
     /// Number of rejected messages.
     pub count: u32,
     /// Length of the window in which the messages were counted, s.

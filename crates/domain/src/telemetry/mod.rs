@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::Instant;
 use crate::error::{Checks, DomainError, FieldError};
-use crate::id::{StationId, derive};
+use crate::id::{SwapStationId, derive};
 
 pub use events::{TelemetryRejected, TelemetryStale};
 pub use rejections::{Rejections, Verdict};
@@ -35,7 +35,7 @@ const SILENT_INTERVALS: u32 = 3;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reading {
     /// Id of the station, which is also the IoT thing that published the message.
-    pub station_id: StationId,
+    pub station_id: SwapStationId,
     /// Number of batteries that can be taken.
     #[schemars(range(min = 0, max = 10000))]
     pub battery_available: u32,
@@ -152,7 +152,7 @@ impl Message {
 pub struct RejectedMessage {
     /// Id of the station in whose topic the message was published, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub station_id: Option<StationId>,
+    pub station_id: Option<SwapStationId>,
     /// When the message was received.
     pub received_at: Instant,
     /// Id of the delivery. It is the same for every try of one delivery.
@@ -180,7 +180,7 @@ impl RejectedMessage {
 /// Returns the latest message of each station in a batch.
 #[must_use]
 pub fn latest<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<&'a Message> {
-    let mut latest = std::collections::BTreeMap::<&StationId, &Message>::new();
+    let mut latest = std::collections::BTreeMap::<&SwapStationId, &Message>::new();
     for message in messages {
         let known = latest.entry(&message.reading.station_id).or_insert(message);
         if known.order() < message.order() {

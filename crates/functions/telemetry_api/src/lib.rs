@@ -7,7 +7,7 @@ use std::time::{Duration, Instant as Stopwatch};
 use chrono::NaiveDate;
 use domain::Instant;
 use domain::error::DomainError;
-use domain::id::StationId;
+use domain::id::SwapStationId;
 use domain::telemetry::{Reading, Silence};
 use lambda_kit::{Action, Answer, Failure, Function, PageArguments, Request, action};
 use schemars::JsonSchema;
@@ -32,7 +32,7 @@ struct ListStations {
 #[serde(rename_all = "camelCase")]
 struct GetStation {
     /// The id of the station.
-    station_id: StationId,
+    station_id: SwapStationId,
 }
 
 /// A reference to the messages that a station sent on one day.
@@ -40,7 +40,7 @@ struct GetStation {
 #[serde(rename_all = "camelCase")]
 struct GetHistory {
     /// The id of the station.
-    station_id: StationId,
+    station_id: SwapStationId,
     /// The day in UTC, e.g. `2024-01-15`.
     date: NaiveDate,
     #[serde(flatten)]
@@ -75,7 +75,7 @@ struct StationStates {
 #[serde(rename_all = "camelCase")]
 struct History {
     /// The id of the station.
-    station_id: StationId,
+    station_id: SwapStationId,
     /// The day in UTC.
     date: NaiveDate,
     /// The number of messages on this page.

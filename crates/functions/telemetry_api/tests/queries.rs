@@ -108,7 +108,7 @@ async fn the_fleet_is_listed_in_pages_without_counters_of_rejected_messages() {
     let world = World::new().await;
     let event = |_| panic!("one is not too many");
     let context = store::EventContext { correlation_id: "c".to_owned(), now: now() };
-    let bad = domain::id::StationId::new("bad").unwrap();
+    let bad = domain::id::SwapStationId::new("bad").unwrap();
     world.dynamodb.telemetry().note_rejection(&bad, uuid::Uuid::new_v4(), 1, event, &context).await.unwrap();
     for n in 0..7 {
         world.report(&format!("s-{n}"), now()).await;
@@ -221,7 +221,7 @@ async fn a_page_reads_only_the_batches_that_it_needs() {
     let archive = world.archive();
     let page = |limit, next_token| store::PageRequest { limit, next_token };
     let day = now().date_naive();
-    let station = |id: &str| domain::id::StationId::new(id).unwrap();
+    let station = |id: &str| domain::id::SwapStationId::new(id).unwrap();
     let (mut token, mut pages, mut items) = (None, 0, Vec::new());
     loop {
         let before = archive.requests().gets;
@@ -257,7 +257,7 @@ async fn rare(world: &World, padding: usize) {
 
 /// Reads a history to its end. Returns for each page the number of items and of batches read.
 async fn follow(archive: &Archive, has_time: impl Fn() -> bool + Copy) -> Vec<(usize, u64)> {
-    let rare = domain::id::StationId::new("rare").unwrap();
+    let rare = domain::id::SwapStationId::new("rare").unwrap();
     let (mut pages, mut token) = (Vec::new(), None);
     loop {
         let before = archive.requests().gets;

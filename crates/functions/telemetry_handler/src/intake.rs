@@ -3,7 +3,7 @@
 use chrono::DateTime;
 use domain::Instant;
 use domain::error::FieldError;
-use domain::id::{StationId, derive};
+use domain::id::{SwapStationId, derive};
 use domain::telemetry::{Message, Reading, RejectedMessage, TOPIC_STATION};
 use lambda_kit::events::SqsMessage;
 use lambda_kit::{Code, Context, Failure, validate};
@@ -60,7 +60,7 @@ pub(crate) fn judge(sent: Value, delivery: &Delivery, now: Instant) -> Result<Ju
     };
     let named = topic.as_deref().or_else(|| sent["station_id"].as_str());
     Ok(Judged::Rejected(RejectedMessage {
-        station_id: named.and_then(|id| StationId::new(id).ok()),
+        station_id: named.and_then(|id| SwapStationId::new(id).ok()),
         received_at: delivery.received_at,
         delivery_id: delivery.id,
         errors,

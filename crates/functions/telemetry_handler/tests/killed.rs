@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use domain::id::StationId;
+use domain::id::SwapStationId;
 use serde_json::{Value, json};
 use testkit::{EmbeddedDynamoDb, EmbeddedS3, NOWHERE, RuntimeApi, archived, reading, sqs_event};
 
@@ -80,7 +80,7 @@ async fn dies_after(objects: usize) -> bool {
     for station in 0..STATIONS {
         let own = messages.iter().filter(|message| message["station_id"] == format!("s-{station}").as_str());
         let latest = own.max_by_key(|message| message["timestamp"].as_str().unwrap().to_owned()).unwrap();
-        let id = StationId::new(format!("s-{station}")).unwrap();
+        let id = SwapStationId::new(format!("s-{station}")).unwrap();
         let state = dynamodb.telemetry().load(&id).await.unwrap().unwrap();
         assert_eq!(json!(state.reading.battery_available), latest["battery_available"], "{station}");
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{TimeDelta, TimeZone, Utc};
 use domain::Instant;
-use domain::id::StationId;
+use domain::id::SwapStationId;
 use domain::telemetry::RejectedMessage;
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
@@ -71,7 +71,7 @@ impl World {
 
     /// Returns the number of available batteries in the latest state of a station.
     async fn available(&self, station: &str) -> Option<u32> {
-        let state = self.dynamodb.telemetry().load(&StationId::new(station).unwrap()).await.unwrap();
+        let state = self.dynamodb.telemetry().load(&SwapStationId::new(station).unwrap()).await.unwrap();
         state.map(|state| state.reading.battery_available)
     }
 

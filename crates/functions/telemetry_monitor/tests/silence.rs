@@ -94,7 +94,7 @@ async fn a_station_that_reports_during_a_run_is_not_reported_as_silent() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let states = dynamodb.telemetry();
     report(&states, "a", 0).await;
-    let read = states.load(&domain::id::StationId::new("a").unwrap()).await.unwrap().unwrap();
+    let read = states.load(&domain::id::SwapStationId::new("a").unwrap()).await.unwrap().unwrap();
     report(&states, "a", 60).await;
     let event = Event::TelemetryStale(domain::telemetry::TelemetryStale {
         station_id: read.reading.station_id.clone(),

@@ -11,7 +11,7 @@ use aws_sdk_s3::types::Object;
 use chrono::{NaiveDate, SecondsFormat};
 use domain::Instant;
 use domain::error::DomainError;
-use domain::id::StationId;
+use domain::id::SwapStationId;
 use domain::telemetry::archive::{BatchKey, PROMPT, Place, batch_prefixes, messages_prefix};
 use domain::telemetry::{Message, Reading, RejectedMessage};
 use flate2::Compression;
@@ -147,7 +147,7 @@ impl Archive {
     /// time; [`StoreError::Rejected`] if it refuses to be read.
     pub async fn history(
         &self,
-        station: &StationId,
+        station: &SwapStationId,
         day: NaiveDate,
         page: &PageRequest,
         has_time: impl Fn() -> bool,
@@ -177,7 +177,7 @@ impl Archive {
     /// Returns the places of the first `limit` messages after `after` that are in objects of their own.
     async fn messages_after(
         &self,
-        station: &StationId,
+        station: &SwapStationId,
         day: NaiveDate,
         after: Place,
         limit: usize,
@@ -200,7 +200,7 @@ impl Archive {
     /// Returns the time from which on batches were not read.
     async fn add_batches(
         &self,
-        station: &StationId,
+        station: &SwapStationId,
         day: NaiveDate,
         after: Place,
         (limit, has_time): (usize, impl Fn() -> bool),
@@ -233,7 +233,7 @@ impl Archive {
         }
     }
 
-    async fn read_rows(&self, station: &StationId, rows: BTreeMap<Place, Row>) -> Result<Vec<Value>, StoreError> {
+    async fn read_rows(&self, station: &SwapStationId, rows: BTreeMap<Place, Row>) -> Result<Vec<Value>, StoreError> {
         let read = stream::iter(rows).map(|(place, row)| async move {
             match row {
                 Row::Message(message) => Ok(Some(message)),
@@ -249,7 +249,7 @@ impl Archive {
     }
 
     /// Returns the messages of a station in a batch, and the size of the batch after decompression.
-    async fn read_batch(&self, station: &StationId, key: &str) -> Result<(Vec<(Place, Value)>, u64), StoreError> {
+    async fn read_batch(&self, station: &SwapStationId, key: &str) -> Result<(Vec<(Place, Value)>, u64), StoreError> {
         let Some(bytes) = self.get(key).await? else { return Ok((Vec::new(), 0)) };
         // Reads line by line, because the decompressed batch need not fit into memory.
         let mut lines = BufReader::new(GzDecoder::new(bytes.as_slice()).take(LARGEST_BATCH));
@@ -396,7 +396,7 @@ fn too_many(day: NaiveDate) -> StoreError {
 }
 
 /// Returns the place of a batch's line in the history of `station`, if the line is of that station.
-fn place_of(station: &StationId, line: &str) -> Result<Option<(Place, Value)>, serde_json::Error> {
+fn place_of(station: &SwapStationId, line: &str) -> Result<Option<(Place, Value)>, serde_json::Error> {
     let sent: Value = serde_json::from_str(line)?;
     let reading: Reading = serde_json::from_value(sent.clone())?;
     if reading.station_id != *station {

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use backon::Retryable;
 use domain::Instant;
 use domain::event::Event;
-use domain::id::StationId;
+use domain::id::SwapStationId;
 use domain::telemetry::{Message, Reading, Rejections, SwapStationStatus, TelemetryRejected, Verdict};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -66,7 +66,7 @@ impl Round {
 /// The attributes have the names of the devices' fields.
 #[derive(Debug, Serialize, Deserialize)]
 struct StateRow {
-    station_id: StationId,
+    station_id: SwapStationId,
     fleet: String,
     battery_available: u32,
     battery_charging: u32,
@@ -140,7 +140,7 @@ impl TelemetryStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
-    pub async fn load(&self, station: &StationId) -> Result<Option<StationState>, StoreError> {
+    pub async fn load(&self, station: &SwapStationId) -> Result<Option<StationState>, StoreError> {
         let row: Option<StateRow> = self.table.get_key(key(station.as_str()), true).await?;
         Ok(row.map(StateRow::into_state))
     }
@@ -220,7 +220,7 @@ impl TelemetryStore {
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read or written.
     pub async fn note_rejection(
         &self,
-        station: &StationId,
+        station: &SwapStationId,
         delivery: Uuid,
         limit: usize,
         report: impl Fn(usize) -> TelemetryRejected,
