@@ -18,7 +18,7 @@ use crate::error::{Checks, DomainError, FieldError};
 use crate::id::{SwapStationId, derive};
 
 pub use events::{TelemetryRejected, TelemetryStale};
-pub use rejections::{Rejections, Verdict};
+pub use rejections::{RejectionOutcome, Rejections};
 
 /// The field that the IoT rule adds to a message: the station in whose topic the message was published.
 pub const TOPIC_STATION: &str = "topic_station_id";

@@ -16,8 +16,8 @@ pub(crate) struct Delivery {
     pub received_at: Instant,
 }
 
-/// The verdict on a message.
-pub(crate) enum Judged {
+/// A message that was accepted or rejected.
+pub(crate) enum Classified {
     Accepted(Message),
     Rejected(RejectedMessage),
 }
@@ -46,20 +46,20 @@ pub(crate) fn body(message: &SqsMessage) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
-/// Validates a message of a device.
+/// Validates a message of a device, and accepts or rejects it.
 ///
 /// # Errors
 /// [`Code::Internal`] when the JSON Schema itself cannot be compiled.
-pub(crate) fn judge(sent: Value, delivery: &Delivery, now: Instant) -> Result<Judged, Failure> {
+pub(crate) fn classify(sent: Value, delivery: &Delivery, now: Instant) -> Result<Classified, Failure> {
     let topic = sent.get(TOPIC_STATION).and_then(Value::as_str).map(str::to_owned);
     let checked = if sent.is_object() { check(&sent, topic.as_deref(), now) } else { Err(not_an_object()) };
     let errors = match checked {
-        Ok(reading) => return Ok(Judged::Accepted(Message::new(reading, &sent))),
+        Ok(reading) => return Ok(Classified::Accepted(Message::new(reading, &sent))),
         Err(failure) if failure.code == Code::Validation => failure.fields,
         Err(failure) => return Err(failure),
     };
     let named = topic.as_deref().or_else(|| sent["station_id"].as_str());
-    Ok(Judged::Rejected(RejectedMessage {
+    Ok(Classified::Rejected(RejectedMessage {
         station_id: named.and_then(|id| SwapStationId::new(id).ok()),
         received_at: delivery.received_at,
         delivery_id: delivery.id,

@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use domain::telemetry::TelemetryRejected;
-use domain::telemetry::{Message, RejectedMessage, Rejections, Verdict, latest};
+use domain::telemetry::{Message, RejectedMessage, RejectionOutcome, Rejections, latest};
 use futures::future::{join, join3};
 use futures::{StreamExt, stream};
-use intake::{Delivery, Judged, judge};
+use intake::{Classified, Delivery, classify};
 use lambda_kit::events::SqsMessage;
 use lambda_kit::{Action, Answer, Context, Failure, Function, Redelivery, Request, Trigger, action, drive_batch};
 use serde_json::{Value, json};
@@ -80,9 +80,9 @@ impl TelemetryHandler {
     /// fails, and the next attempt repeats both.
     async fn ingest(&self, sent: Value, context: &Context) -> Result<Value, Failure> {
         let delivery = Delivery::of_invocation(context);
-        let message = match judge(sent, &delivery, context.now)? {
-            Judged::Accepted(message) => message,
-            Judged::Rejected(rejected) => {
+        let message = match classify(sent, &delivery, context.now)? {
+            Classified::Accepted(message) => message,
+            Classified::Rejected(rejected) => {
                 self.reject(&rejected, context).await?;
                 return Ok(json!({ "accepted": false, "errors": rejected.errors, "key": rejected.key() }));
             }
@@ -106,12 +106,12 @@ impl TelemetryHandler {
         let mut received = BTreeMap::new();
         for (index, message) in messages.iter().enumerate() {
             let delivery = Delivery::of_message(message, context);
-            match judge(intake::body(message), &delivery, context.now) {
-                Ok(Judged::Accepted(message)) => {
+            match classify(intake::body(message), &delivery, context.now) {
+                Ok(Classified::Accepted(message)) => {
                     received.insert(message.id, delivery.received_at);
                     accepted.insert(index, message);
                 }
-                Ok(Judged::Rejected(message)) => {
+                Ok(Classified::Rejected(message)) => {
                     rejected.insert(index, message);
                 }
                 Err(failure) => results.fail([index], &failure),
@@ -197,8 +197,8 @@ impl TelemetryHandler {
             rejected_key: key.clone(),
         };
         let (delivery, limit) = (rejected.delivery_id, self.rejected_limit);
-        let verdict = self.states.note_rejection(station, delivery, limit, report, &context.event_context()).await?;
-        if let Verdict::TooMany(count) = verdict {
+        let outcome = self.states.note_rejection(station, delivery, limit, report, &context.event_context()).await?;
+        if let RejectionOutcome::TooMany(count) = outcome {
             tracing::warn!(station.id = station.as_str(), count, "too many messages of a station are rejected");
         }
         Ok(())

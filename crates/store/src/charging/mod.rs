@@ -85,7 +85,7 @@ impl ChargingStore {
             match loaded {
                 Ok(loaded) => drop(terms.insert(id, loaded)),
                 Err(error @ StoreError::Corrupt { .. }) => {
-                    tracing::error!(session.id = %id, %error, "the cost limit of a session is not judged");
+                    tracing::error!(session.id = %id, %error, "the cost limit of a session is not checked");
                 }
                 Err(error) => return Err(error),
             }

@@ -7,7 +7,7 @@ use backon::Retryable;
 use domain::Instant;
 use domain::event::Event;
 use domain::id::SwapStationId;
-use domain::telemetry::{Message, Reading, Rejections, SwapStationStatus, TelemetryRejected, Verdict};
+use domain::telemetry::{Message, Reading, RejectionOutcome, Rejections, SwapStationStatus, TelemetryRejected};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -225,19 +225,21 @@ impl TelemetryStore {
         limit: usize,
         report: impl Fn(usize) -> TelemetryRejected,
         context: &EventContext,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<RejectionOutcome, StoreError> {
         let attempt = || async {
             let pk = keys::rejections(station);
             let row: Option<RejectionsRow> = self.table.get_key(key(&pk), true).await?;
             let mut rejections = row.map(RejectionsRow::into_rejections).unwrap_or_default();
             let before = rejections.version;
-            let verdict = rejections.note(delivery, context.now, limit);
-            let events = match verdict {
-                Verdict::Known => return Ok(verdict),
-                Verdict::Counted => None,
-                Verdict::TooMany(count) => outbox(&pk, "REJECTIONS", rejections.version, [report(count)], context)?,
+            let outcome = rejections.note(delivery, context.now, limit);
+            let events = match outcome {
+                RejectionOutcome::Known => return Ok(outcome),
+                RejectionOutcome::Counted => None,
+                RejectionOutcome::TooMany(count) => {
+                    outbox(&pk, "REJECTIONS", rejections.version, [report(count)], context)?
+                }
             };
-            self.save_rejections(&pk, rejections, before, events).await.map(|()| verdict)
+            self.save_rejections(&pk, rejections, before, events).await.map(|()| outcome)
         };
         attempt.retry(backoff()).when(StoreError::is_stale).await
     }

@@ -48,9 +48,9 @@ struct Part<'r> {
     stands: bool,
 }
 
-/// The assessment of a session's cost at one millisecond.
+/// The evaluation of a cost limit at one millisecond.
 #[derive(Clone, Copy)]
-struct Judgement {
+struct Evaluation {
     exceeds: bool,
     /// Which price bounds of the tariff apply, excluding and including VAT. While these do not change, the cost cannot
     /// fall.
@@ -160,13 +160,13 @@ impl<'s> Meter<'s> {
             log.record(self.reading(stretch, ms), part.stands);
             log
         };
-        let judge = |ms: i64| limit.judge(&at(ms), self.session.started_at);
+        let evaluate = |ms: i64| limit.evaluate(&at(ms), self.session.started_at);
         let before = at(from_ms + 1).open().map_or(WattHours(0), |(before, _)| before.register);
         let first_energy = first_ms(from_ms, to_ms, |ms| self.register(stretch, ms) > before);
         let mut low = from_ms;
         for high in [first_energy - 1, to_ms - 1, to_ms] {
             if low < high {
-                if let Some(excess) = first_excess_between(low + 1, high, judge) {
+                if let Some(excess) = first_excess_between(low + 1, high, evaluate) {
                     return Some(excess);
                 }
                 low = high;
@@ -196,7 +196,7 @@ fn last_step<'r>(run: &'r StationRun<'_>, index: usize) -> (&'r [Stretch], i64) 
 }
 
 impl CostLimit<'_> {
-    fn judge(&self, log: &MeterLog, started_at: Instant) -> Judgement {
+    fn evaluate(&self, log: &MeterLog, started_at: Instant) -> Evaluation {
         let SessionTerms { tariff, time_zone, .. } = self.terms;
         let price = price(tariff, *time_zone, &log.periods(started_at));
         let net: Decimal = price.lines.iter().map(|line| line.net).sum();
@@ -204,7 +204,7 @@ impl CostLimit<'_> {
             price.lines.iter().map(|line| line.net * line.vat_rate.unwrap_or_default() / Decimal::ONE_HUNDRED).sum();
         // Two sums of quotients that represent the same amount can differ in the last of 28 digits.
         let compare = |bounded: Decimal, sum: Decimal| (bounded - sum).round_dp(12).cmp(&Decimal::ZERO);
-        Judgement {
+        Evaluation {
             exceeds: Bill::new(&price, tariff.currency).total_incl_vat > self.max_cost,
             bounds: (compare(price.excl_vat, net), compare(price.incl_vat, net + vat)),
         }
@@ -213,16 +213,16 @@ impl CostLimit<'_> {
 
 /// Returns the first millisecond from `low` to `high` at which the cost exceeds the limit. The cost may fall only where
 /// the bounds that apply change.
-fn first_excess_between(low: i64, high: i64, judge: impl Fn(i64) -> Judgement) -> Option<i64> {
+fn first_excess_between(low: i64, high: i64, evaluate: impl Fn(i64) -> Evaluation) -> Option<i64> {
     let mut low = low;
-    let last = judge(high);
+    let last = evaluate(high);
     loop {
-        let first = judge(low);
+        let first = evaluate(low);
         let same = first.bounds == last.bounds;
-        let end = if same { high } else { first_ms(low, high, |ms| judge(ms).bounds != first.bounds) - 1 };
-        let end_exceeds = if same { last.exceeds } else { judge(end).exceeds };
+        let end = if same { high } else { first_ms(low, high, |ms| evaluate(ms).bounds != first.bounds) - 1 };
+        let end_exceeds = if same { last.exceeds } else { evaluate(end).exceeds };
         if end_exceeds {
-            return Some(first_ms(low - 1, end, |ms| judge(ms).exceeds));
+            return Some(first_ms(low - 1, end, |ms| evaluate(ms).exceeds));
         }
         if same {
             return None;

@@ -189,12 +189,12 @@ impl Restrictions {
             .require(
                 self.min_current.is_none(),
                 format!("{at}.min_current"),
-                "cannot be judged: ports of this network meter power; use min_power",
+                "cannot be evaluated: ports of this network meter power; use min_power",
             )
             .require(
                 self.max_current.is_none(),
                 format!("{at}.max_current"),
-                "cannot be judged: ports of this network meter power; use max_power",
+                "cannot be evaluated: ports of this network meter power; use max_power",
             )
             .require(ordered(self.min_kwh, self.max_kwh), format!("{at}.max_kwh"), "must be above min_kwh")
             .require(ordered(self.min_power, self.max_power), format!("{at}.max_power"), "must be above min_power")
