@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::Failure;
 use crate::command::{Command, Contract, contract};
+use crate::function::Function;
 use crate::request::{Answer, Request};
 
 /// An async function that handles one action of the function `F`.
@@ -19,6 +20,17 @@ pub type Handler<F> = for<'a> fn(&'a F, &'a Request) -> BoxFuture<'a, Result<Ans
 /// An action of the function `F`, created with [`action!`](crate::action!).
 #[derive(Clone, Copy)]
 pub struct Action<F: 'static> {
+    /// The operation that the action performs.
+    pub operation: Operation,
+    contract: fn() -> Result<Arc<Contract>, Failure>,
+    handler: Handler<F>,
+}
+
+/// An operation that a function offers to its callers: an action without its handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// The name of the function.
+    pub function: &'static str,
     /// The name by which a direct invocation requests the action.
     pub name: &'static str,
     /// Who may request the action. For the documentation only: the handler does the check.
@@ -33,8 +45,6 @@ pub struct Action<F: 'static> {
     pub arguments: fn(&mut SchemaGenerator) -> Schema,
     /// Generates the JSON Schema of the answer.
     pub answer: fn(&mut SchemaGenerator) -> Schema,
-    contract: fn() -> Result<Arc<Contract>, Failure>,
-    handler: Handler<F>,
 }
 
 /// A route of the HTTP API.
@@ -48,11 +58,12 @@ pub struct Route {
     pub open: bool,
 }
 
-impl<F> Action<F> {
+impl<F: Function> Action<F> {
     /// Creates the action `name` with arguments of type `C` and an answer of type `A`. The action has no route yet.
     #[must_use]
     pub const fn new<C: Command, A: JsonSchema>(name: &'static str, handler: Handler<F>) -> Self {
-        Self {
+        let operation = Operation {
+            function: F::NAME,
             name,
             by: "",
             about: "",
@@ -60,45 +71,52 @@ impl<F> Action<F> {
             status: 200,
             arguments: schema::<C>,
             answer: schema::<A>,
-            contract: contract::<C>,
-            handler,
-        }
+        };
+        Self { operation, contract: contract::<C>, handler }
     }
+}
 
+impl<F> Action<F> {
     /// Sets who may request the action, for the documentation.
     #[must_use]
-    pub const fn by(self, by: &'static str) -> Self {
-        Self { by, ..self }
+    pub const fn by(mut self, by: &'static str) -> Self {
+        self.operation.by = by;
+        self
     }
 
     /// Sets the description of the action for the documentation.
     #[must_use]
-    pub const fn about(self, about: &'static str) -> Self {
-        Self { about, ..self }
+    pub const fn about(mut self, about: &'static str) -> Self {
+        self.operation.about = about;
+        self
     }
 
     /// Sets a route that belongs to this action alone.
     #[must_use]
-    pub const fn at(self, key: &'static str) -> Self {
-        Self { route: Some(Route { key, to: None, open: false }), ..self }
+    pub const fn at(mut self, key: &'static str) -> Self {
+        self.operation.route = Some(Route { key, to: None, open: false });
+        self
     }
 
     /// Sets a route that the action shares with others. The argument `to` selects one of them.
     #[must_use]
-    pub const fn at_transition(self, key: &'static str, to: &'static str) -> Self {
-        Self { route: Some(Route { key, to: Some(to), open: false }), ..self }
+    pub const fn at_transition(mut self, key: &'static str, to: &'static str) -> Self {
+        self.operation.route = Some(Route { key, to: Some(to), open: false });
+        self
     }
 
     /// Sets a route that can be called without a token.
     #[must_use]
-    pub const fn open_at(self, key: &'static str) -> Self {
-        Self { route: Some(Route { key, to: None, open: true }), ..self }
+    pub const fn open_at(mut self, key: &'static str) -> Self {
+        self.operation.route = Some(Route { key, to: None, open: true });
+        self
     }
 
     /// Marks an action that creates something: it answers 201 with the location of what it created.
     #[must_use]
-    pub const fn creates(self) -> Self {
-        Self { status: 201, ..self }
+    pub const fn creates(mut self) -> Self {
+        self.operation.status = 201;
+        self
     }
 
     /// Runs the handler of this action.
@@ -116,18 +134,18 @@ impl<F> Action<F> {
 
     /// Returns whether the action has the route `key`.
     pub(crate) fn is_at(&self, key: &str) -> bool {
-        self.route.is_some_and(|route| route.key == key)
+        self.operation.route.is_some_and(|route| route.key == key)
     }
 
     /// Returns the value of the argument `to` that selects this action on its route.
     pub(crate) fn selected_by(&self) -> Option<&'static str> {
-        self.route.and_then(|route| route.to)
+        self.operation.route.and_then(|route| route.to)
     }
 }
 
 impl<F> std::fmt::Debug for Action<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Action").field("name", &self.name).field("route", &self.route).finish_non_exhaustive()
+        f.debug_struct("Action").field("operation", &self.operation).finish_non_exhaustive()
     }
 }
 

@@ -16,7 +16,7 @@ pub trait Function: Sized + Send + Sync + 'static {
     /// Answers a request, which may be a direct invocation or an HTTP request.
     fn handle(&self, request: Request) -> impl Future<Output = Result<Answer, Failure>> + Send {
         async move {
-            let action = Self::ACTIONS.iter().find(|action| action.name == request.action);
+            let action = Self::ACTIONS.iter().find(|action| action.operation.name == request.action);
             let action = action.ok_or_else(|| unknown_action(&request.action, Self::ACTIONS))?;
             action.handle(self, &request).await
         }
@@ -35,6 +35,6 @@ fn unknown_action<F>(name: &str, known: &[Action<F>]) -> Failure {
     if known.is_empty() {
         return Failure::invalid("action", format!("{name:?} is unknown: this function takes events alone"));
     }
-    let known: Vec<&str> = known.iter().map(|action| action.name).collect();
+    let known: Vec<&str> = known.iter().map(|action| action.operation.name).collect();
     Failure::invalid("action", format!("{name:?} is none of {}", known.join(", ")))
 }

@@ -44,7 +44,8 @@ pub(crate) fn request<F>(
         let key = key.to_str().map_err(|_| Failure::invalid("Idempotency-Key", "must be printable ASCII"))?;
         arguments.insert("idempotencyKey".to_owned(), Value::String(key.to_owned()));
     }
-    Ok(Request { action: action.name.to_owned(), arguments: Value::Object(arguments), actor: actor(event)?, context })
+    let action = action.operation.name.to_owned();
+    Ok(Request { action, arguments: Value::Object(arguments), actor: actor(event)?, context })
 }
 
 /// Finds the action of a route. If several actions share the route, `to` selects one.

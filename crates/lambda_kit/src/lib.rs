@@ -20,7 +20,7 @@ mod remote_function;
 mod request;
 mod retry;
 
-pub use action::{Action, Handler, Route};
+pub use action::{Action, Handler, Operation, Route};
 pub use batch::{EVENT_AGE_OBJECTIVE, drive_batch, drive_events, drive_sqs};
 pub use bootstrap::{BootError, run};
 pub use command::{Command, validate};

@@ -295,22 +295,22 @@ fn malformed() -> Vec<Vec<u8>> {
 /// Every action of the function has a case, and every argument of the action is a field of that case.
 fn assert_complete<F: Function>(cases: &[Case]) {
     let mut missing = Vec::new();
-    for action in F::ACTIONS {
+    for operation in F::ACTIONS.iter().map(|action| action.operation) {
         let fields: Vec<&str> = cases
             .iter()
-            .filter(|case| case.0 == action.name)
+            .filter(|case| case.0 == operation.name)
             .flat_map(|Case(_, fields, _)| fields.iter().map(|(field, ..)| *field))
             .collect();
         if fields.is_empty() {
-            missing.push(action.name.to_owned());
+            missing.push(operation.name.to_owned());
         }
         let mut generator = SchemaSettings::draft2020_12().into_generator();
-        let schema = (action.arguments)(&mut generator).to_value();
+        let schema = (operation.arguments)(&mut generator).to_value();
         let name = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
         let schema = name.map_or(schema.clone(), |name| generator.definitions()[name].clone());
         let arguments = schema["properties"].as_object().cloned().unwrap_or_default();
         let tried = |argument: &str| fields.iter().any(|field| field.split(['.', '[']).next() == Some(argument));
-        missing.extend(arguments.keys().filter(|name| !tried(name)).map(|name| format!("{}.{name}", action.name)));
+        missing.extend(arguments.keys().filter(|name| !tried(name)).map(|name| format!("{}.{name}", operation.name)));
     }
     assert!(missing.is_empty(), "{} has no bad input for {missing:?}", F::NAME);
 }

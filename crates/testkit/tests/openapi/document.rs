@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::error::{DomainError, FieldError};
-use lambda_kit::{Code, Failure};
+use lambda_kit::{Code, Failure, Operation};
 use schemars::SchemaGenerator;
 use schemars::generate::{Contract, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use crate::examples::Example;
-use crate::operations::Operation;
+use crate::operations::id;
 
 const SCHEMAS: &str = "#/components/schemas/";
 
@@ -112,7 +112,7 @@ impl Schemas {
 
     fn operation(&mut self, path: &str, operations: &[&Operation], examples: &BTreeMap<String, Example>) -> Value {
         let first = operations[0];
-        let ids: Vec<String> = operations.iter().map(|operation| operation.id()).collect();
+        let ids: Vec<String> = operations.iter().map(|operation| id(operation)).collect();
         let lines = |text: fn(&Operation) -> &str| {
             let texts: Vec<&str> = operations.iter().map(|operation| text(operation)).collect();
             texts.join(" ")
@@ -125,7 +125,7 @@ impl Schemas {
         let (mut bodies, mut answers) = (Vec::new(), Vec::new());
         let (mut request_examples, mut answer_examples) = (Map::new(), Map::new());
         for operation in operations {
-            let id = operation.id();
+            let id = id(operation);
             let example = examples.get(&id).unwrap_or_else(|| panic!("{id} has no example"));
             let arguments = self.arguments(operation);
             let in_path: Vec<&str> = path.split('/').filter_map(placeholder).collect();
