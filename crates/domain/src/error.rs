@@ -1,4 +1,8 @@
-//! The errors of commands, in the vocabulary that all entry points (HTTP, direct invocation, events) share.
+//! The errors of commands, in the vocabulary that all entry points (HTTP, direct invocation, events) share, and how the
+//! log displays any error.
+
+use std::error::Error;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +51,7 @@ impl DomainError {
     }
 
     /// Creates the error for a `what` with id `id` that does not exist.
-    pub fn not_found(what: &str, id: impl std::fmt::Display) -> Self {
+    pub fn not_found(what: &str, id: impl fmt::Display) -> Self {
         Self::NotFound(format!("there is no {what} {id}"))
     }
 }
@@ -119,5 +123,45 @@ impl Checks {
     /// [`DomainError::Validation`] with every recorded field.
     pub fn finish(self) -> Result<(), DomainError> {
         if self.0.is_empty() { Ok(()) } else { Err(DomainError::Validation(self.0)) }
+    }
+}
+
+/// An error of any type, as the source of another error.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Displays an error and its sources, outermost first, separated by `: `. It is for the log: the message of an error
+/// does not contain its source.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        for source in std::iter::successors(self.0.source(), |source| source.source()) {
+            let text = source.to_string();
+            // Some errors, such as those of the AWS SDK, display the text of their source.
+            if text != last {
+                write!(f, ": {text}")?;
+            }
+            last = text;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Link(&'static str, #[source] BoxError);
+
+    #[test]
+    fn a_chain_displays_every_source_once() {
+        let chain = Link("a", Link("b", Link("b", "c".into()).into()).into());
+        assert_eq!(Chain(&chain).to_string(), "a: b: c");
+        assert_eq!(Chain(&DomainError::conflict("alone")).to_string(), "alone");
     }
 }

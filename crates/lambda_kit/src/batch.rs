@@ -140,7 +140,7 @@ fn measure(age: Duration, handled: bool) {
 }
 
 fn report(id: &str, failure: &Failure) -> String {
-    tracing::error!(message.id = id, error = %failure, cause = failure.cause, "a message was not handled");
+    tracing::error!(message.id = id, error = %failure, cause = failure.cause(), "a message was not handled");
     metrics::counter!("MessagesFailed").increment(1);
     id.to_owned()
 }

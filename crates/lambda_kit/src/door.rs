@@ -154,9 +154,9 @@ fn parse<T: DeserializeOwned>(payload: Value) -> Result<T, Failure> {
 /// Logs a failure. Failures are logged here and nowhere else, so that each appears in the log once.
 fn log(failure: Failure, context: &Context) -> Failure {
     metrics::counter!("Failures").increment(1);
-    let code = failure.code.name();
-    let (message, cause) = (&failure.message, failure.cause.as_deref());
+    let (code, message) = (failure.code().name(), failure.message());
     if failure.is_ours() {
+        let cause = failure.cause();
         tracing::error!(code, cause, correlation.id = context.correlation_id, "the invocation failed: {message}");
     } else {
         tracing::info!(code, correlation.id = context.correlation_id, "the request was refused: {message}");

@@ -119,7 +119,9 @@ fn groups(claim: &str) -> impl Iterator<Item = &str> {
 pub(crate) fn response(result: Result<Answer, Failure>, correlation_id: &str) -> ApiGatewayV2httpResponse {
     let (status, content_type, body, location) = match result {
         Ok(answer) => (answer.status, "application/json", answer.body, answer.location),
-        Err(failure) => (failure.code.status(), "application/problem+json", failure.into_problem(correlation_id), None),
+        Err(failure) => {
+            (failure.code().status(), "application/problem+json", failure.into_problem(correlation_id), None)
+        }
     };
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

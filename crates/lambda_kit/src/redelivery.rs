@@ -3,6 +3,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_lambda_events::sqs::SqsMessage;
 use aws_sdk_sqs::Client;
+use domain::error::Chain;
 
 use crate::{Code, Failure};
 
@@ -39,12 +40,11 @@ impl Redelivery {
     /// Postpones the next delivery of a failed message. If that fails, the visibility timeout of the queue applies.
     pub(crate) async fn postpone(&self, message: &SqsMessage, failure: &Failure) {
         let Some(handle) = &message.receipt_handle else { return };
-        let delay = delay(deliveries(message), failure.code);
+        let delay = delay(deliveries(message), failure.code());
         let set = self.client.change_message_visibility().queue_url(&self.queue_url).receipt_handle(handle);
         let seconds = i32::try_from(delay.as_secs()).unwrap_or(i32::MAX);
         if let Err(error) = set.visibility_timeout(seconds).send().await {
-            let error = aws_sdk_sqs::error::DisplayErrorContext(error);
-            tracing::warn!(%error, "the next delivery of a failed message was not postponed");
+            tracing::warn!(error = %Chain(&error), "the next delivery of a failed message was not postponed");
         }
     }
 }

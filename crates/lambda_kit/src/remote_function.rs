@@ -36,7 +36,7 @@ impl RemoteFunction {
     pub async fn command(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<Value, Failure> {
         let call = self.client.invoke().function_name(&self.function);
         let answer = call.payload(payload(action, arguments, correlation_id)).send().await;
-        let answer = answer.map_err(|error| Failure::unavailable(aws_sdk_lambda::error::DisplayErrorContext(error)))?;
+        let answer = answer.map_err(Failure::unavailable)?;
         let body = answer.payload.map(Blob::into_inner).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).map_err(Failure::internal)?;
         match answer.function_error {
@@ -53,7 +53,7 @@ impl RemoteFunction {
     pub async fn command_later(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<(), Failure> {
         let call = self.client.invoke().function_name(&self.function).invocation_type(InvocationType::Event);
         let sent = call.payload(payload(action, arguments, correlation_id)).send().await;
-        sent.map(|_| ()).map_err(|error| Failure::unavailable(aws_sdk_lambda::error::DisplayErrorContext(error)))
+        sent.map(|_| ()).map_err(Failure::unavailable)
     }
 }
 
@@ -68,10 +68,14 @@ fn payload(action: &str, arguments: Value, correlation_id: &str) -> Blob {
 /// Converts the function error of a peer to a failure. The text of an internal error goes only to the log.
 fn refusal(body: &Value) -> Failure {
     let kind = body["errorType"].as_str().unwrap_or_default();
-    let message = body["errorMessage"].as_str().unwrap_or_default();
+    let message = body["errorMessage"].as_str().unwrap_or_default().to_owned();
     match Code::ALL.into_iter().find(|code| code.name() == kind) {
+        Some(Code::Validation) => Failure::Validation { message, fields: Vec::new() },
+        Some(Code::Forbidden) => Failure::Forbidden(message),
+        Some(Code::NotFound) => Failure::NotFound(message),
+        Some(Code::Conflict) => Failure::Conflict { message, transition: None },
+        Some(Code::TooManyRequests) => Failure::TooManyRequests(message),
         Some(Code::Unavailable) => Failure::unavailable(message),
-        None | Some(Code::Internal) => Failure::internal(format!("{kind}: {message}")),
-        Some(code) => Failure::refused(code, message),
+        Some(Code::Internal) | None => Failure::internal(format!("{kind}: {message}")),
     }
 }

@@ -160,6 +160,6 @@ impl Failure {
     /// Returns whether the platform failed rather than the request. Such a failure is logged as an error.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        matches!(self.code, Code::Internal | Code::Unavailable)
+        matches!(self.code(), Code::Internal | Code::Unavailable)
     }
 }

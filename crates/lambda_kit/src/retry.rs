@@ -21,5 +21,5 @@ where
         .with_min_delay(Duration::from_millis(5))
         .with_max_delay(Duration::from_millis(200))
         .with_max_times(10);
-    decide.retry(pauses).when(|failure| failure.stale).await
+    decide.retry(pauses).when(Failure::is_stale).await
 }

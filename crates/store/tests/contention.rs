@@ -22,7 +22,7 @@ fn staff() -> Actor {
 /// Makes `fault` happen to the first three calls of `work`.
 async fn thrice<T>(http: &FaultyHttp, fault: Fault, work: impl Future<Output = Result<T, StoreError>>) -> T {
     http.plan((0..3).map(|call| (call, fault)).collect());
-    let answer = work.await.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
+    let answer = work.await.unwrap_or_else(|error| panic!("{fault:?}: {error:?}"));
     assert!(http.calls() >= 4, "{fault:?}: {} calls", http.calls());
     answer
 }

@@ -223,7 +223,7 @@ async fn a_forged_token_is_a_validation_error_of_every_list() {
                 Err(StoreError::Domain(DomainError::Validation(fields))) if fields[0].field == "nextToken" => {
                     refused += 1;
                 }
-                Err(error) => panic!("{name} from {from}: {error}"),
+                Err(error) => panic!("{name} from {from}: {error:?}"),
             }
             tried += 1;
         }

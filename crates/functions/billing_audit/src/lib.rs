@@ -15,7 +15,7 @@ use chrono::TimeDelta;
 use domain::Instant;
 use domain::billing::{EntryKind, Invoice, InvoiceStatus};
 use domain::charging::session::{Session, SessionStatus};
-use domain::error::DomainError;
+use domain::error::{Chain, DomainError};
 use domain::id::{InvoiceId, SessionId, UserId};
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -224,7 +224,7 @@ impl BillingAudit {
                     tasks.go_on_with(found.rest);
                 }
                 Err(error) => {
-                    tracing::error!(?task, cause = error.cause, "a page could not be audited: {}", error.message);
+                    tracing::error!(?task, cause = error.cause(), "a page could not be audited: {}", error.message());
                     failed.push(task);
                     failure.get_or_insert(error);
                 }
@@ -354,7 +354,7 @@ impl BillingAudit {
         let page = self.billing.ledger(&check.user_id, &PageRequest { limit: LEDGER_PAGE, next_token: token }).await;
         let page = match page {
             // An entry that cannot be parsed is a defect of the books, not of the audit.
-            Err(error @ StoreError::Corrupt { .. }) => return Ok(Found::mismatch(&check, &error.to_string())),
+            Err(error @ StoreError::Corrupt { .. }) => return Ok(Found::mismatch(&check, &Chain(&error).to_string())),
             page => page?,
         };
         // Entries booked after the wallet was read are correct as long as the current wallet counts them.

@@ -112,7 +112,7 @@ async fn audit(process: &Process, first: &Value, turns: &[Turn]) -> Result<(BTre
         match process.invoke(&payload, time, faults.unwrap_or_default()).await {
             Some(Ok(_)) => {}
             Some(Err(failure)) => {
-                prop_assert_eq!(failure.code.name(), "UnavailableError");
+                prop_assert_eq!(failure.code().name(), "UnavailableError");
                 pending.push_back(payload);
             }
             None => pending.push_back(payload),

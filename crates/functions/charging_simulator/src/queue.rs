@@ -63,10 +63,10 @@ impl ShardQueue {
                 }
                 Err(failure) => failure,
             };
-            let Some(pause) = pauses.next().filter(|_| failure.code == lambda_kit::Code::Unavailable) else {
+            let Some(pause) = pauses.next().filter(|_| failure.code() == lambda_kit::Code::Unavailable) else {
                 return Err(failure);
             };
-            tracing::warn!(%failure, "shards were not queued, and are sent again");
+            tracing::warn!(%failure, cause = failure.cause(), "shards were not queued, and are sent again");
             tokio::time::sleep(pause).await;
         }
     }
@@ -75,7 +75,7 @@ impl ShardQueue {
     async fn send_once(&self, tick_at: Instant, shards: &[u32]) -> Result<Option<(Vec<u32>, Failure)>, Failure> {
         let entries: Result<Vec<_>, Failure> = shards.iter().map(|shard| self.entry(tick_at, *shard)).collect();
         let sent = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries?)).send().await;
-        let sent = sent.map_err(|error| Failure::unavailable(aws_sdk_sqs::error::DisplayErrorContext(error)))?;
+        let sent = sent.map_err(Failure::unavailable)?;
         let Some(first) = sent.failed().first() else { return Ok(None) };
         let message = format!("shard {} was not queued: {}", first.id, first.code);
         if let Some(ours) = sent.failed().iter().find(|refused| refused.sender_fault) {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::Instant;
 use domain::charging::session::Session;
+use domain::error::Chain;
 use domain::id::StationId;
 use futures::{StreamExt, stream};
 use lambda_kit::Failure;
@@ -134,7 +135,7 @@ async fn advance_station(charging: &ChargingStore, read: Read, at: Instant, prog
     let (station, sessions) = match read {
         Ok(read) => read,
         Err(error) => {
-            tracing::error!(%error, "a batch of sessions was not read");
+            tracing::error!(error = %Chain(&error), "a batch of sessions was not read");
             lock(progress).failure = Some(error.into());
             return;
         }
@@ -148,7 +149,7 @@ async fn advance_station(charging: &ChargingStore, read: Read, at: Instant, prog
             progress.done += count;
         }
         Err(error) => {
-            tracing::error!(station.id = %station, %error, "a station was not advanced");
+            tracing::error!(station.id = %station, error = %Chain(&error), "a station was not advanced");
             progress.failure = Some(error.into());
         }
     }

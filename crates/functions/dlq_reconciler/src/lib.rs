@@ -133,7 +133,7 @@ impl DlqReconciler {
             .delay_seconds(FIRST_DELAY.saturating_mul(4_i32.saturating_pow(replays)).min(LONGEST_DELAY))
             .send()
             .await
-            .map_err(|error| Failure::unavailable(aws_sdk_sqs::error::DisplayErrorContext(error)))?;
+            .map_err(Failure::unavailable)?;
         tracing::warn!(queue = source, replays = replays + 1, "a dead letter went back to its queue");
         metrics::counter!("DeadLettersReplayed").increment(1);
         Ok(())

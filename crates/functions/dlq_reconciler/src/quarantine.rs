@@ -25,10 +25,7 @@ impl Quarantine {
     pub async fn keep(&self, letter: &QuarantinedLetter) -> Result<(), Failure> {
         let json = serde_json::to_vec_pretty(letter).map_err(Failure::internal)?;
         let put = self.client.put_object().bucket(&self.bucket).key(letter.key()).content_type("application/json");
-        put.body(ByteStream::from(json))
-            .send()
-            .await
-            .map_err(|error| Failure::unavailable(aws_sdk_s3::error::DisplayErrorContext(error)))?;
+        put.body(ByteStream::from(json)).send().await.map_err(Failure::unavailable)?;
         Ok(())
     }
 }

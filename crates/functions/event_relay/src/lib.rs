@@ -24,6 +24,7 @@ use lambda_kit::events::{StreamBatchResponse, StreamEvent, StreamItemFailure, St
 use lambda_kit::{Context, Failure, Function, Trigger};
 use serde_dynamo::AttributeValue;
 use serde_json::Value;
+use store::StoreError;
 
 pub use config::Config;
 
@@ -93,7 +94,7 @@ impl EventRelay {
                     Ok(())
                 }
                 Err(reason) if now - record.change.approximate_creation_date_time < PATIENCE => {
-                    Err(Failure::internal(format!("{}: {reason}", item_of(record))))
+                    Err(StoreError::Corrupt { item: item_of(record), source: reason.into() }.into())
                 }
                 Err(reason) => self.set_aside(unreadable(record, &reason.to_string())).await,
             };
@@ -110,7 +111,7 @@ impl EventRelay {
             if first.as_ref() == Some(&sequence) {
                 return Err(failure);
             }
-            tracing::error!(record = sequence, error = %failure, cause = failure.cause, "events were not published");
+            tracing::error!(record = sequence, error = %failure, cause = failure.cause(), "events were not published");
             let mut item = StreamItemFailure::default();
             item.item_identifier = Some(sequence);
             response.batch_item_failures.push(item);
@@ -180,7 +181,7 @@ impl EventRelay {
                 let reason = format!("the bus does not take an event of {} bytes", events[0].detail.len());
                 return Ok(Put { taken: 0, refused: Some(Refused::ForGood(reason)) });
             }
-            Err(error) => return Err(Failure::unavailable(aws_sdk_eventbridge::error::DisplayErrorContext(error))),
+            Err(error) => return Err(Failure::unavailable(error)),
         };
         let refused = answer.entries().iter().enumerate().find_map(|(n, entry)| Some((n, entry, entry.error_code()?)));
         Ok(match refused {
@@ -198,7 +199,7 @@ impl EventRelay {
     async fn set_aside(&self, events: UnpublishedEvents) -> Result<(), Failure> {
         let body = serde_json::to_string(&events).map_err(Failure::internal)?;
         let sent = self.sqs.send_message().queue_url(&self.set_aside).message_body(body).send().await;
-        sent.map_err(|error| Failure::unavailable(aws_sdk_sqs::error::DisplayErrorContext(error)))?;
+        sent.map_err(Failure::unavailable)?;
         tracing::error!(item = events.item, reason = events.unpublished, "events were set aside");
         metrics::counter!("EventsSetAside").increment(1);
         Ok(())

@@ -3,8 +3,10 @@
 
 mod config;
 
+use std::error::Error;
 use std::time::{Duration, Instant as Stopwatch};
 
+use domain::error::Chain;
 use futures::future::join_all;
 use lambda_kit::{Action, Answer, Failure, Function, Request, action};
 use schemars::JsonSchema;
@@ -137,29 +139,21 @@ impl HealthCheck {
     }
 
     async fn table(&self, name: &str) -> Dependency {
-        probe(name, async {
-            let described = self.dynamodb.describe_table().table_name(name).send().await;
-            described.map(|_| ()).map_err(|error| format!("{}", aws_sdk_dynamodb::error::DisplayErrorContext(error)))
-        })
-        .await
+        probe(name, self.dynamodb.describe_table().table_name(name).send()).await
     }
 
     async fn bus(&self, name: &str) -> Dependency {
-        probe(name, async {
-            let described = self.eventbridge.describe_event_bus().name(name).send().await;
-            described.map(|_| ()).map_err(|error| format!("{}", aws_sdk_eventbridge::error::DisplayErrorContext(error)))
-        })
-        .await
+        probe(name, self.eventbridge.describe_event_bus().name(name).send()).await
     }
 }
 
 /// Runs `call` and measures its time. The error itself goes only to the log, because anybody can read the answer.
-async fn probe(name: &str, call: impl Future<Output = Result<(), String>>) -> Dependency {
+async fn probe<T, E: Error + 'static>(name: &str, call: impl Future<Output = Result<T, E>>) -> Dependency {
     let watch = Stopwatch::now();
     let error = match tokio::time::timeout(TIMEOUT, call).await {
-        Ok(Ok(())) => None,
-        Ok(Err(cause)) => {
-            tracing::warn!(dependency = name, cause, "a dependency cannot be reached");
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => {
+            tracing::warn!(dependency = name, cause = %Chain(&error), "a dependency cannot be reached");
             Some("unreachable")
         }
         Err(_) => Some("timeout"),

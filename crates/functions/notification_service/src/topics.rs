@@ -72,7 +72,7 @@ impl Topics {
             .message_attributes("logId", attribute(entry.id.as_str())?)
             .send()
             .await
-            .map_err(|error| Failure::unavailable(aws_sdk_sns::error::DisplayErrorContext(error)))?;
+            .map_err(Failure::unavailable)?;
         Ok(())
     }
 }

@@ -1,12 +1,14 @@
 //! A client of OpenChargeMap's API.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use domain::Instant;
+use domain::error::{BoxError, Chain};
 use domain::poi::mirror::SourceStatus;
 use domain::poi::time_of;
-use lambda_kit::{Code, Failure};
+use lambda_kit::Failure;
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Response, StatusCode, header};
 use serde::Deserialize;
@@ -50,30 +52,33 @@ pub enum SourceError {
         message: String,
     },
     /// The API key cannot be read.
-    #[error("the API key cannot be read from the parameter {parameter}: {reason}")]
+    #[error("the API key cannot be read from the parameter {parameter}")]
     NoKey {
         /// The name of the parameter.
         parameter: String,
-        /// The reason why it cannot be read.
-        reason: String,
+        /// Why it cannot be read.
+        source: BoxError,
     },
     /// The source is overloaded, temporarily broken or unreachable.
-    #[error("OpenChargeMap cannot be reached or is busy: {reason}")]
+    #[error("OpenChargeMap cannot be reached or is busy")]
     Busy {
         /// The error or the unexpected answer.
-        reason: String,
+        source: BoxError,
         /// The pause that the source requests by `Retry-After`.
         retry_after: Option<Duration>,
     },
     /// The source gives an answer that its API does not define.
-    #[error("OpenChargeMap does not answer as its API should: {0}")]
-    Unexpected(String),
+    #[error("OpenChargeMap does not answer as its API should")]
+    Unexpected(#[source] BoxError),
 }
 
 impl SourceError {
-    #[allow(clippy::needless_pass_by_value)] // so that `map_err` accepts this function
-    pub(crate) fn busy(reason: impl ToString) -> Self {
-        Self::Busy { reason: reason.to_string(), retry_after: None }
+    pub(crate) fn busy(source: impl Into<BoxError>) -> Self {
+        Self::Busy { source: source.into(), retry_after: None }
+    }
+
+    pub(crate) fn unexpected(source: impl Into<BoxError>) -> Self {
+        Self::Unexpected(source.into())
     }
 
     /// Returns how long to wait before the next attempt: `delay`, or longer if the source requests it. Returns `None`
@@ -88,8 +93,13 @@ impl SourceError {
 
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
-        // The callers of this function operate the platform, so they may see what is wrong with the source.
-        Self::refused(Code::Unavailable, error.to_string())
+        // The callers of this function operate the platform, so they may see what is wrong with the source. Of an SDK
+        // error they see the kind alone: the rest can name roles and accounts.
+        let message = match &error {
+            SourceError::NoKey { source, .. } => format!("{error}: {source}"),
+            _ => Chain(&error).to_string(),
+        };
+        Self::Unavailable { message, source: Arc::new(error) }
     }
 }
 
@@ -105,12 +115,12 @@ impl ApiKey {
         if let Some(key) = &*known {
             return Ok(key.clone());
         }
-        let no_key = |reason: String| SourceError::NoKey { parameter: self.name.clone(), reason };
+        let no_key = |source: BoxError| SourceError::NoKey { parameter: self.name.clone(), source };
         let answer = self.client.get_parameter().name(&self.name).with_decryption(true).send().await;
-        let answer = answer.map_err(|error| no_key(error.into_service_error().to_string()))?;
+        let answer = answer.map_err(|error| no_key(error.into_service_error().into()))?;
         let value = answer.parameter.and_then(|parameter| parameter.value).unwrap_or_default().trim().to_owned();
         if value.is_empty() {
-            return Err(no_key("it is empty".to_owned()));
+            return Err(no_key("it is empty".into()));
         }
         Ok(known.insert(value).clone())
     }
@@ -185,7 +195,7 @@ impl Source {
 
     async fn get_json<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, SourceError> {
         let answer = self.get(path, &[]).await?;
-        let body = answer.bytes().await.map_err(|error| SourceError::busy(chain(&error)))?;
+        let body = answer.bytes().await.map_err(SourceError::busy)?;
         // A parse error counts as busy, because such a body is usually truncated.
         serde_json::from_slice(&body).map_err(|error| SourceError::busy(format!("{path}: {error}")))
     }
@@ -193,7 +203,7 @@ impl Source {
     async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Response, SourceError> {
         let request = self.http.get(format!("{}{path}", self.base_url)).query(query);
         let answer = request.header("X-API-Key", self.key.get().await?).send().await;
-        let answer = answer.map_err(|error| SourceError::busy(chain(&error)))?;
+        let answer = answer.map_err(SourceError::busy)?;
         match answer.status() {
             StatusCode::OK => Ok(answer),
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
@@ -204,9 +214,9 @@ impl Source {
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
                 let retry_after = retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
-                Err(SourceError::Busy { reason: format!("{path}: {status}"), retry_after })
+                Err(SourceError::Busy { source: format!("{path}: {status}").into(), retry_after })
             }
-            status => Err(SourceError::Unexpected(format!("{path}: {status}: {}", excerpt(answer).await))),
+            status => Err(SourceError::unexpected(format!("{path}: {status}: {}", excerpt(answer).await))),
         }
     }
 }
@@ -223,10 +233,4 @@ fn stay(attempt: Attempt) -> Action {
 
 async fn excerpt(answer: Response) -> String {
     answer.text().await.unwrap_or_default().trim().chars().take(EXCERPT).collect()
-}
-
-/// Formats an error with its causes. The message of a reqwest error alone says little.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

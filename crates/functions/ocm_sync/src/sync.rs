@@ -14,7 +14,7 @@ use std::mem;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use domain::error::DomainError;
+use domain::error::{Chain, DomainError};
 use domain::event::Event;
 use domain::poi::mirror::{ANONYMOUS, Lease, Manifest, Plan, Run, SourceStatus, State};
 use domain::poi::{Poi, Record, RecordError, id_of, reference};
@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::elements::Elements;
-use crate::source::{Source, SourceError, chain};
+use crate::source::{Source, SourceError};
 use crate::{SyncAnswer, Synchronise};
 
 /// The number of POIs that are recorded as pending, written, and recorded in the manifest together.
@@ -202,7 +202,7 @@ impl Work<'_> {
                 tracing::warn!(kind, "the reference data lacks a kind");
                 continue;
             };
-            let bytes = serde_json::to_vec(&entries).map_err(|error| SourceError::Unexpected(error.to_string()))?;
+            let bytes = serde_json::to_vec(&entries).map_err(SourceError::unexpected)?;
             let hash = xxh3_64(&bytes);
             if self.loaded.state.references.get(kind) == Some(&hash) {
                 continue;
@@ -226,7 +226,7 @@ impl Work<'_> {
         let mut elements = Elements::default();
         loop {
             let piece = timeout_at(self.stop_at, answer.chunk()).await.map_err(|_| SyncError::OutOfTime)?;
-            let Some(piece) = piece.map_err(|error| SourceError::busy(chain(&error)))? else { break };
+            let Some(piece) = piece.map_err(SourceError::busy)? else { break };
             let read = elements.feed(&piece, |element| page.take(element, self.run.cursor, &self.manifest));
             read.map_err(SourceError::busy)?;
             if page.news.len() >= CHUNK {
@@ -235,12 +235,12 @@ impl Work<'_> {
         }
         elements.end().map_err(SourceError::busy)?;
         if let Some(disorder) = page.disorder {
-            return Err(SourceError::Unexpected(disorder).into());
+            return Err(SourceError::unexpected(disorder).into());
         }
         let is_last = page.processed == 0;
         if !is_last && page.last == self.run.cursor {
             let reason = format!("no record above {} has an id, so there is no next page", page.last);
-            return Err(SourceError::Unexpected(reason).into());
+            return Err(SourceError::unexpected(reason).into());
         }
         if self.run.is_sweep() {
             let until = if is_last { ANONYMOUS - 1 } else { page.last };
@@ -423,7 +423,7 @@ async fn pause(
     stop_at: Instant,
 ) -> Result<(), SyncError> {
     let Some(delay) = delays.next().and_then(|delay| error.retry_in(delay)) else { return Err(error.into()) };
-    tracing::warn!(%error, delay_ms = delay.as_millis(), "trying again");
+    tracing::warn!(error = %Chain(&error), delay_ms = delay.as_millis(), "trying again");
     if Instant::now() + delay >= stop_at {
         return Err(SyncError::OutOfTime);
     }

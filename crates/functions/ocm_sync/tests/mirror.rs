@@ -241,7 +241,7 @@ async fn a_refused_api_key_is_reported_and_read_again() {
     world.ocm.set_key("another");
     let failure = process.sync(false, "r").await.unwrap_err();
     assert!(
-        failure.message.contains("refuses the API key of the parameter /key (403): You must specify"),
+        failure.message().contains("refuses the API key of the parameter /key (403): You must specify"),
         "{failure:?}"
     );
     world.ocm.set_key(OcmServer::KEY);
@@ -255,7 +255,7 @@ async fn a_page_without_ids_is_an_error_and_not_the_last_page() {
     world.sync().await;
     world.ocm.fail([OcmFault::NoIds]);
     let failure = world.process().sync(true, "r").await.unwrap_err();
-    assert!(failure.message.contains("no record above 0 has an id"), "{failure:?}");
+    assert!(failure.message().contains("no record above 0 has an id"), "{failure:?}");
     assert_eq!(world.differences().await, [0_u32; 0], "no POI is considered gone");
 }
 
@@ -278,7 +278,7 @@ async fn the_api_key_is_not_sent_to_another_server() {
     let function = OcmSync::new(world.dynamodb.pois(), Source::new(source, key, PAGE).unwrap());
     let process = Process { function, db: Db::new(world.dynamodb.client()), http: FaultyHttp::default() };
     let failure = process.sync(false, "r").await.unwrap_err();
-    assert!(failure.message.contains("302"), "{failure:?}");
+    assert!(failure.message().contains("302"), "{failure:?}");
     assert_eq!(world.ocm.requests(), [""; 0]);
 }
 
@@ -288,7 +288,7 @@ async fn a_source_that_lost_its_data_does_not_empty_the_mirror() {
     world.sync().await;
     world.ocm.fail([OcmFault::Empty]);
     let failure = world.process().sync(true, "r").await.unwrap_err();
-    assert!(failure.message.contains("lacks at least 300 of 300"), "{failure:?}");
+    assert!(failure.message().contains("lacks at least 300 of 300"), "{failure:?}");
     assert_eq!(world.differences().await, [0_u32; 0]);
     // The source has its data again, so nothing has changed.
     assert_eq!(world.sync().await.outcome, Outcome::Unchanged);
@@ -310,7 +310,7 @@ async fn a_refused_sweep_removes_nothing_and_does_not_block_increments() {
     for _ in 0..3 {
         let failure = world.process().sync(true, "r").await.unwrap_err();
         assert!(
-            failure.message.contains("of 300 mirrored") && failure.message.contains("allowRemovals"),
+            failure.message().contains("of 300 mirrored") && failure.message().contains("allowRemovals"),
             "{failure:?}"
         );
         assert_eq!(world.mirrored().await.len(), 300);
@@ -326,7 +326,7 @@ async fn a_refused_sweep_removes_nothing_and_does_not_block_increments() {
 
     // The next sweep starts again, and is refused as long as nobody allows the removals.
     let failure = world.process().sync(true, "r").await.unwrap_err();
-    assert!(failure.message.contains("of 310 mirrored"), "{failure:?}");
+    assert!(failure.message().contains("of 310 mirrored"), "{failure:?}");
     let context = Process::context("r", now(), TimeDelta::minutes(15));
     let allowed = Synchronise { full: true, allow_removals: true };
     let swept = world.process().function.synchronise(&allowed, &context).await.unwrap();

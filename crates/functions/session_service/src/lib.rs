@@ -12,7 +12,7 @@ use domain::charging::session::{self, balance_allows_least_price};
 use domain::charging::site::{Changes, Site};
 use domain::charging::tariff::Bill;
 use domain::charging::tariff::{ChargingPeriod, PeriodState, price};
-use domain::error::DomainError;
+use domain::error::{Chain, DomainError};
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
 use lambda_kit::{
@@ -114,7 +114,7 @@ impl SessionService {
             return repeated(earlier, asked.fingerprint);
         }
         let refusal = match self.try_start(asked, context).await {
-            Err(failure) if !failure.stale => failure,
+            Err(failure) if !failure.is_stale() => failure,
             started_or_stale => return started_or_stale,
         };
         // A concurrent repetition of this request may have started the session. Then the refusal is a consequence of
@@ -147,7 +147,7 @@ impl SessionService {
         let port = site.port(&command.port_id)?.clone();
         let changes = site.start(start, &command.port_id, role, context.now)?;
         let committed = self.charging.commit(&changes, &context.event_context()).await;
-        if matches!(committed, Err(StoreError::Unavailable(_))) {
+        if matches!(committed, Err(StoreError::Unavailable { .. })) {
             prepayment.unanswered(port);
         }
         committed?;
@@ -164,6 +164,7 @@ impl SessionService {
             return;
         }
         if let Err(error) = asked.prepayment.rule_out_late_start(&self.charging.stations).await {
+            let error = Chain(&error);
             tracing::warn!(session.id = %asked.id, %error, "funds are held: the session may still start");
             return;
         }

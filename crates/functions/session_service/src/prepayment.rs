@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use domain::charging::station::Port;
 use domain::id::{SessionId, UserId};
 use domain::money::Currency;
-use lambda_kit::{Code, Failure, RemoteFunction};
+use lambda_kit::{Failure, RemoteFunction};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::json;
@@ -48,7 +48,7 @@ impl Prepayment {
         });
         let answer = billing.command("holdFunds", hold, correlation_id).await;
         // After a refusal nothing is held. If the answer is missing, the hold may exist.
-        let refused = answer.as_ref().is_err_and(|failure| !matches!(failure.code, Code::Unavailable | Code::Internal));
+        let refused = answer.as_ref().is_err_and(|failure| !failure.is_ours());
         if !refused {
             self.may_hold.store(true, Ordering::Relaxed);
         }
@@ -90,7 +90,7 @@ impl Prepayment {
     ) {
         let release = json!({ "userId": user, "sessionId": session, "attempt": self.attempt });
         if let Err(failure) = billing.command_later("releaseFunds", release, correlation_id).await {
-            let cause = failure.cause.as_deref().unwrap_or(&failure.message);
+            let cause = failure.cause().unwrap_or_else(|| failure.message().to_owned());
             tracing::warn!(session.id = %session, cause, "funds of a session that did not start are still held");
         }
     }

@@ -6,7 +6,7 @@ use domain::error::FieldError;
 use domain::id::{SwapStationId, derive};
 use domain::telemetry::{Message, Reading, RejectedMessage, TOPIC_STATION};
 use lambda_kit::events::SqsMessage;
-use lambda_kit::{Code, Context, Failure, validate};
+use lambda_kit::{Context, Failure, validate};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -49,13 +49,13 @@ pub(crate) fn body(message: &SqsMessage) -> Value {
 /// Validates a message of a device, and accepts or rejects it.
 ///
 /// # Errors
-/// [`Code::Internal`] when the JSON Schema itself cannot be compiled.
+/// [`Code::Internal`](lambda_kit::Code::Internal) when the JSON Schema itself cannot be compiled.
 pub(crate) fn classify(sent: Value, delivery: &Delivery, now: Instant) -> Result<Classified, Failure> {
     let topic = sent.get(TOPIC_STATION).and_then(Value::as_str).map(str::to_owned);
     let checked = if sent.is_object() { check(&sent, topic.as_deref(), now) } else { Err(not_an_object()) };
     let errors = match checked {
         Ok(reading) => return Ok(Classified::Accepted(Message::new(reading, &sent))),
-        Err(failure) if failure.code == Code::Validation => failure.fields,
+        Err(Failure::Validation { fields, .. }) => fields,
         Err(failure) => return Err(failure),
     };
     let named = topic.as_deref().or_else(|| sent["station_id"].as_str());

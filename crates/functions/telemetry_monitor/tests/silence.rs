@@ -186,7 +186,7 @@ async fn only_scheduled_events_start_a_run() {
     let now = at(0);
     let context = || Context { now, deadline: now, correlation_id: "c".to_owned(), request_id: "r".to_owned() };
     let refused = monitor.trigger(Trigger::Iot(json!({})), context()).await.unwrap_err();
-    assert_eq!(refused.code.name(), "ValidationError");
+    assert_eq!(refused.code().name(), "ValidationError");
     let scheduled = json!({ "detail-type": "Scheduled Event", "source": "aws.events", "detail": {}, "resources": [] });
     let trigger = Trigger::Event(serde_json::from_value(scheduled).unwrap());
     let answer = monitor.trigger(trigger, context()).await.unwrap();

@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::Client;
 use domain::charging::session::{Session, SessionTerms};
 use domain::charging::site::{Changes, PortChange, Site, StartedSession, StationChange, Terms};
 use domain::charging::station::PortStatus;
+use domain::error::Chain;
 use domain::id::{PortId, SessionId, StationId};
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -85,6 +86,7 @@ impl ChargingStore {
             match loaded {
                 Ok(loaded) => drop(terms.insert(id, loaded)),
                 Err(error @ StoreError::Corrupt { .. }) => {
+                    let error = Chain(&error);
                     tracing::error!(session.id = %id, %error, "the cost limit of a session is not checked");
                 }
                 Err(error) => return Err(error),

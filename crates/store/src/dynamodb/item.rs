@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use domain::error::Chain;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -43,7 +44,7 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, item: Item) -> Result<T, S
 /// Returns a decoded row of a list. A row that cannot be decoded gives `None` and an error in the log: one row must not
 /// fail a whole page, and the alarm on error logs reports it.
 pub(crate) fn readable<T>(decoded: Result<T, StoreError>) -> Option<T> {
-    decoded.inspect_err(|error| tracing::error!(%error, "an item was left out of a list")).ok()
+    decoded.inspect_err(|error| tracing::error!(error = %Chain(error), "an item was left out of a list")).ok()
 }
 
 /// Encodes a row type as an item.

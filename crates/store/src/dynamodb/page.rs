@@ -43,7 +43,7 @@ struct Token<K> {
 /// Returns an opaque token for the rest of the list that `list` describes, after the position `from`.
 pub(crate) fn token<K: Serialize>(list: &str, from: K) -> Result<String, StoreError> {
     let json = serde_json::to_vec(&Token { list: list.to_owned(), from })
-        .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        .map_err(|error| StoreError::rejected(list, error))?;
     Ok(URL_SAFE_NO_PAD.encode(json))
 }
 

@@ -131,7 +131,7 @@ impl Table {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| classify(&describe(key), &error))?;
+            .map_err(|error| classify(describe(key), error))?;
         self.db.capacity().read(answer.consumed_capacity.as_slice());
         Ok(answer.item)
     }
@@ -185,7 +185,7 @@ impl Table {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| classify(&query.partition, &error))?;
+            .map_err(|error| classify(&query.partition, error))?;
         self.db.capacity().read(answer.consumed_capacity.as_slice());
         Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key.filter(|key| !key.is_empty())))
     }
@@ -229,7 +229,7 @@ impl Table {
             if progress.0.is_empty() {
                 return Ok(());
             }
-            Err(StoreError::Unavailable(format!("{}: keys were left unprocessed", self.name)))
+            Err(StoreError::unavailable(&self.name, "keys were left unprocessed"))
         };
         retrying(attempt).await?;
         Ok(std::mem::take(&mut lock(&progress).1))
@@ -240,7 +240,7 @@ impl Table {
             .set_keys(Some(batch))
             .consistent_read(consistent)
             .build()
-            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+            .map_err(|error| StoreError::rejected(&self.name, error))?;
         let answer = self
             .db
             .client()
@@ -249,7 +249,7 @@ impl Table {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| classify(&self.name, &error))?;
+            .map_err(|error| classify(&self.name, error))?;
         self.db.capacity().read(answer.consumed_capacity());
         let left = answer.unprocessed_keys.and_then(|mut left| left.remove(&self.name)).map(|left| left.keys);
         let items = answer.responses.and_then(|mut tables| tables.remove(&self.name)).unwrap_or_default();
@@ -287,7 +287,7 @@ impl Table {
         {
             return Ok(());
         }
-        let answer = sent.map_err(|error| classify(&describe(item), &error))?;
+        let answer = sent.map_err(|error| classify(describe(item), error))?;
         self.db.capacity().wrote(answer.consumed_capacity.as_slice());
         Ok(())
     }
@@ -297,7 +297,7 @@ impl Table {
         retrying(|| async {
             let delete = self.db.client().delete_item().table_name(&self.name).set_key(Some(key.clone()));
             let delete = delete.return_consumed_capacity(ReturnConsumedCapacity::Indexes);
-            let answer = delete.send().await.map_err(|error| classify(&describe(&key), &error))?;
+            let answer = delete.send().await.map_err(|error| classify(describe(&key), error))?;
             self.db.capacity().wrote(answer.consumed_capacity.as_slice());
             Ok(())
         })
@@ -341,7 +341,7 @@ impl Table {
         {
             return Ok(());
         }
-        let answer = sent.map_err(|error| classify(&describe(update.request.key()), &error))?;
+        let answer = sent.map_err(|error| classify(describe(update.request.key()), error))?;
         self.db.capacity().wrote(answer.consumed_capacity.as_slice());
         Ok(())
     }

@@ -41,7 +41,7 @@ impl Transaction {
             .set_item(Some(item))
             .condition_expression("attribute_not_exists(PK)")
             .build()
-            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+            .map_err(|error| StoreError::rejected(table, error))?;
         self.items.push(TransactWriteItem::builder().put(put).build());
         Ok(())
     }
@@ -63,7 +63,7 @@ impl Transaction {
             .expression_attribute_names("#e", expiry)
             .expression_attribute_values(":now", AttributeValue::N(now.to_string()))
             .build()
-            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+            .map_err(|error| StoreError::rejected(table, error))?;
         self.items.push(TransactWriteItem::builder().put(put).build());
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Transaction {
             .set_key(Some(key))
             .condition_expression("attribute_not_exists(PK)")
             .build()
-            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+            .map_err(|error| StoreError::rejected(table, error))?;
         self.items.push(TransactWriteItem::builder().condition_check(check).build());
         Ok(())
     }
@@ -110,16 +110,17 @@ impl Transaction {
                 .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
                 .send()
                 .await
-                .map_err(|error| self.explain(&error))?;
+                .map_err(|error| self.explain(error))?;
             db.capacity().wrote(answer.consumed_capacity());
             Ok(())
         };
         retrying(attempt).await
     }
 
-    fn explain(&self, error: &SdkError<TransactWriteItemsError, HttpResponse>) -> StoreError {
+    fn explain(&self, error: SdkError<TransactWriteItemsError, HttpResponse>) -> StoreError {
+        let what = format!("transaction on {}", self.labels.join(", "));
         let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
-            return classify("transaction", error);
+            return classify(what, error);
         };
         let codes: Vec<&str> =
             cancelled.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or("None")).collect();
@@ -132,10 +133,8 @@ impl Transaction {
         if !failed.is_empty() {
             return StoreError::ConditionFailed(failed.join(", "));
         }
-        if codes.iter().any(|code| CONTENTION.contains(code)) {
-            return StoreError::Unavailable(format!("transaction on {}: contention", self.labels.join(", ")));
-        }
-        StoreError::Rejected(format!("transaction on {}: {}", self.labels.join(", "), codes.join(", ")))
+        let is_contended = codes.iter().any(|code| CONTENTION.contains(code));
+        if is_contended { StoreError::unavailable(what, error) } else { StoreError::rejected(what, error) }
     }
 }
 
@@ -311,7 +310,7 @@ impl UpdateExpression {
             .set_expression_attribute_names(Some(self.names))
             .set_expression_attribute_values((!self.values.is_empty()).then_some(self.values))
             .build()
-            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+            .map_err(|error| StoreError::rejected(table, error))?;
         let lost_answer = LostAnswer::default();
         let unrecognisable = !self.adds.is_empty() || !self.entries.is_empty();
         Ok(Update { request, sets: self.sets, removes: self.removes, unrecognisable, lost_answer })
@@ -331,5 +330,5 @@ pub(crate) fn delete_if(table: &str, key: Item, attribute: &str, is: AttributeVa
         .expression_attribute_names("#a", attribute)
         .expression_attribute_values(":a", is)
         .build()
-        .map_err(|error| StoreError::Rejected(error.to_string()))
+        .map_err(|error| StoreError::rejected(table, error))
 }

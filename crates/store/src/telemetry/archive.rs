@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::Object;
@@ -221,7 +221,10 @@ impl Archive {
                 return Err(too_many(day));
             }
             if is_late {
-                return Err(StoreError::Unavailable(format!("{day}: {read} batches took all the time there was")));
+                return Err(StoreError::unavailable(
+                    day.to_string(),
+                    format!("{read} batches took all the time there was"),
+                ));
             }
             let chunk = batches.take(self, PARALLEL, BYTES_AT_ONCE).await?;
             read += chunk.len() as u64;
@@ -272,7 +275,7 @@ impl Archive {
     async fn put(&self, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), StoreError> {
         self.requests.puts.fetch_add(1, Ordering::Relaxed);
         let put = self.client.put_object().bucket(&self.bucket).key(key).content_type(content_type);
-        put.body(ByteStream::from(body)).send().await.map_err(|error| classify(key, &error))?;
+        put.body(ByteStream::from(body)).send().await.map_err(|error| classify(key, error))?;
         Ok(())
     }
 
@@ -281,9 +284,9 @@ impl Archive {
         self.requests.gets.fetch_add(1, Ordering::Relaxed);
         let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
             Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => return Ok(None),
-            answer => answer.map_err(|error| classify(key, &error))?,
+            answer => answer.map_err(|error| classify(key, error))?,
         };
-        let body = answer.body.collect().await.map_err(|error| StoreError::Unavailable(format!("{key}: {error}")))?;
+        let body = answer.body.collect().await.map_err(|error| StoreError::unavailable(key, error))?;
         Ok(Some(body.to_vec()))
     }
 
@@ -291,7 +294,7 @@ impl Archive {
     async fn list(&self, prefix: &str, start: Option<String>) -> Result<Vec<(String, u64)>, StoreError> {
         self.requests.lists.fetch_add(1, Ordering::Relaxed);
         let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).set_start_after(start);
-        let answer = list.send().await.map_err(|error| classify(prefix, &error))?;
+        let answer = list.send().await.map_err(|error| classify(prefix, error))?;
         let size = |object: &Object| object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
         let objects = answer.contents.unwrap_or_default().into_iter();
         Ok(objects.filter_map(|object| Some((object.key.clone()?, size(&object)))).collect())
@@ -417,23 +420,21 @@ fn pack<'a>(lines: impl Iterator<Item = &'a str>) -> std::io::Result<Vec<u8>> {
 
 const BUSY: [&str; 5] = ["SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling"];
 
-fn classify<E, R>(key: &str, error: &SdkError<E, R>) -> StoreError
+fn classify<E, R>(key: &str, error: SdkError<E, R>) -> StoreError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    match error {
-        SdkError::ServiceError(service) => match service.err().code().unwrap_or("unknown") {
-            "InvalidObjectState" => {
+    let is_busy = match &error {
+        SdkError::ServiceError(service) => match service.err().code() {
+            Some("InvalidObjectState") => {
                 let message = "telemetry of that day is in cold storage: restore the day's objects first";
-                DomainError::conflict(message).into()
+                return DomainError::conflict(message).into();
             }
-            code if BUSY.contains(&code) => StoreError::Unavailable(format!("{key}: {code}")),
-            code => StoreError::Rejected(format!("{key}: {code}: {}", service.err().message().unwrap_or_default())),
+            code => code.is_some_and(|code| BUSY.contains(&code)),
         },
-        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
-            StoreError::Unavailable(format!("{key}: {}", DisplayErrorContext(error)))
-        }
-        _ => StoreError::Rejected(format!("{key}: {}", DisplayErrorContext(error))),
-    }
+        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => true,
+        _ => false,
+    };
+    if is_busy { StoreError::unavailable(key, error) } else { StoreError::rejected(key, error) }
 }

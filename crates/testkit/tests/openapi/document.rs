@@ -246,9 +246,9 @@ fn errors() -> Value {
                 FieldError::new("ports[0].connectorType", "is required"),
             ]),
             Code::NotFound => DomainError::not_found("station", "station-9").into(),
-            Code::Forbidden => Failure::refused(code, "this is for the role ADMIN"),
-            Code::Conflict => Failure::refused(code, "port port-1 is CHARGING"),
-            Code::TooManyRequests => Failure::refused(code, "too many requests; try again in a moment"),
+            Code::Forbidden => Failure::Forbidden("this is for the role ADMIN".to_owned()),
+            Code::Conflict => DomainError::conflict("port port-1 is CHARGING").into(),
+            Code::TooManyRequests => Failure::TooManyRequests("too many requests; try again in a moment".to_owned()),
             Code::Unavailable => Failure::unavailable(""),
             Code::Internal => Failure::internal(""),
         };

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Instant;
 use domain::charging::session::{Session, SessionStatus, SessionTerms};
+use domain::error::Chain;
 use domain::event::Event;
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
@@ -377,7 +378,9 @@ fn status_shard(session: &Session) -> String {
 /// Returns the keys that can be parsed. A key that cannot must not stop its shard; the alarm on error logs reports it.
 fn active_keys(items: &[Item]) -> Vec<ActiveKey> {
     let keys = items.iter().filter_map(|item| {
-        active_key(item).inspect_err(|error| tracing::error!(%error, "an active session cannot be found")).ok()
+        active_key(item)
+            .inspect_err(|error| tracing::error!(error = %Chain(error), "an active session cannot be found"))
+            .ok()
     });
     keys.collect()
 }
@@ -399,7 +402,7 @@ fn active(read: Vec<Result<Session, StoreError>>) -> (Vec<Session>, Vec<SessionI
             Ok(session) if session.status.is_active() => sessions.push(session),
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(%error, "a session cannot be read");
+                tracing::error!(error = %Chain(&error), "a session cannot be read");
                 if let StoreError::Corrupt { item, .. } = &error {
                     unreadable.extend(SessionId::new(keys::id_of(item)).ok());
                 }
