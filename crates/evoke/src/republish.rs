@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use domain::charging::session::SessionStatus;
+use domain::error::DomainError;
 use domain::id::SessionId;
 use futures::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -66,8 +67,8 @@ fn ended(text: &str) -> Result<SessionStatus, String> {
     status.filter(|status| ENDED.contains(status)).ok_or_else(|| "must be COMPLETED, INTERRUPTED or FAILED".to_owned())
 }
 
-fn session_id(text: &str) -> Result<SessionId, String> {
-    SessionId::new(text).map_err(|error| error.to_string())
+fn session_id(text: &str) -> Result<SessionId, DomainError> {
+    SessionId::new(text)
 }
 
 /// Republishes the ends of the sessions that the options select.

@@ -18,7 +18,7 @@ pub enum BootError {
     /// An environment variable is missing or invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The metrics recorder could not be installed, or the Lambda runtime failed.
+    /// The metrics recorder could not be installed, a client could not be created, or the Lambda runtime failed.
     #[error(transparent)]
     Runtime(#[from] lambda_runtime::Error),
 }
@@ -44,8 +44,7 @@ pub async fn run<C: FromEnv, F: Function>(
     let metrics = metrics_cloudwatch_embedded::Builder::new()
         .cloudwatch_namespace("Evoke")
         .with_dimension("Function", F::NAME)
-        .init()
-        .map_err(|error| lambda_runtime::Error::from(error.to_string()))?;
+        .init()?;
     let sdk = sdk_config().await;
     // Boxed here and below: otherwise the layout of `main`'s future exceeds the compiler's depth limit.
     let function = Box::pin(init(config, &sdk)).await?;

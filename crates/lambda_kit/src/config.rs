@@ -1,6 +1,7 @@
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::str::FromStr;
+
+use domain::error::BoxError;
 
 /// The configuration of a function: a type with one field for each environment variable that the function reads.
 ///
@@ -48,12 +49,14 @@ pub enum ConfigError {
     #[error("environment variable {0} is not set")]
     Missing(&'static str),
     /// The variable has a value that cannot be used.
-    #[error("environment variable {name} is wrong: {reason}")]
+    #[error("environment variable {name} is wrong: {value:?}")]
     Invalid {
         /// The name of the variable.
         name: &'static str,
-        /// The reason why the value cannot be used.
-        reason: String,
+        /// The value.
+        value: String,
+        /// Why the value cannot be used.
+        source: BoxError,
     },
 }
 
@@ -85,10 +88,10 @@ impl Env {
     pub fn parsed<T>(&self, name: &'static str) -> Result<T, ConfigError>
     where
         T: FromStr,
-        T::Err: Display,
+        T::Err: Into<BoxError>,
     {
         let text = self.required(name)?;
-        text.parse().map_err(|error: T::Err| ConfigError::Invalid { name, reason: format!("{text:?}: {error}") })
+        text.parse().map_err(|error: T::Err| ConfigError::Invalid { name, source: error.into(), value: text })
     }
 }
 

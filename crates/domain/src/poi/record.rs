@@ -17,7 +17,7 @@ const LARGEST_ID: u32 = i32::MAX as u32;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The record is not JSON, or a field does not have the type that the API gives it.
-    #[error("{0}")]
+    #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// The id is not valid.
     #[error("ID: must be from 1 to 2147483647, not {0}")]

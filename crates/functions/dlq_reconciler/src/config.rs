@@ -29,8 +29,12 @@ impl FromEnv for Config {
         &["BILLING_TABLE", "QUARANTINE_BUCKET", "DEAD_LETTER_QUEUES", "MAX_REPLAYS"];
 
     fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        let queues = DeadLetterQueues::parse(&env.required("DEAD_LETTER_QUEUES")?)
-            .map_err(|reason| ConfigError::Invalid { name: "DEAD_LETTER_QUEUES", reason })?;
+        let value = env.required("DEAD_LETTER_QUEUES")?;
+        let queues = DeadLetterQueues::parse(&value).map_err(|error| ConfigError::Invalid {
+            name: "DEAD_LETTER_QUEUES",
+            value,
+            source: error.into(),
+        })?;
         Ok(Self {
             billing_table: env.required("BILLING_TABLE")?,
             quarantine_bucket: env.required("QUARANTINE_BUCKET")?,

@@ -49,9 +49,9 @@ impl DeadLetterQueues {
     /// Parses JSON such as `{"arn": {"consumer": "BILLING", "url": "url", "source": "url"}, …}`.
     ///
     /// # Errors
-    /// The reason why the text cannot be parsed.
-    pub fn parse(json: &str) -> Result<Self, String> {
-        serde_json::from_str(json).map(Self).map_err(|error| error.to_string())
+    /// A [`serde_json::Error`] if the text cannot be parsed.
+    pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json).map(Self)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Entry point of the `ocm_sync` Lambda.
 
-use lambda_kit::{BootError, ConfigError};
+use lambda_kit::BootError;
 use ocm_sync::{ApiKey, Config, OcmSync, Source};
 use store::{Db, PoiStore};
 
@@ -10,8 +10,7 @@ async fn main() -> Result<(), BootError> {
         let store = PoiStore::new(Db::new(store::Client::new(sdk)), config.pois_table);
         let key = ApiKey::parameter(sdk, config.api_key_parameter);
         let source = Source::new(config.base_url, key, config.page_size);
-        let wrong = |error| ConfigError::Invalid { name: "OCM_BASE_URL", reason: format!("{error}") };
-        Ok(OcmSync::new(store, source.map_err(wrong)?))
+        Ok(OcmSync::new(store, source.map_err(|error| BootError::Runtime(error.into()))?))
     })
     .await
 }
