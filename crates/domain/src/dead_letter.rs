@@ -20,6 +20,8 @@ pub const REPLAYS_ATTRIBUTE: &str = "replays";
 pub const QUARANTINE_PREFIX: &str = "dead-letters/";
 
 /// The consumer whose messages a dead-letter queue holds.
+///
+/// The template has an output `…QueueUrl` with the name of each consumer that has a queue, e.g. `BillingQueueUrl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Consumer {
@@ -33,6 +35,11 @@ pub enum Consumer {
     Relay,
     /// Scheduled runs or parts of them. The next run does the work that they did not do.
     Schedule,
+}
+
+impl Consumer {
+    /// Every consumer.
+    pub const ALL: [Self; 5] = [Self::Billing, Self::Notification, Self::Telemetry, Self::Relay, Self::Schedule];
 }
 
 /// The decision on a dead letter.
@@ -115,12 +122,14 @@ impl UnpublishedEvents {
 /// `max_replays` is the limit.
 #[must_use]
 pub fn judge(consumer: Consumer, body: &str, replays: u32, max_replays: u32) -> Verdict {
-    match consumer {
-        Consumer::Schedule => return Verdict::Superseded,
+    let message = match consumer {
+        Consumer::Billing => session_end(body),
+        Consumer::Notification => event(body).map(|_| body.to_owned()),
+        Consumer::Telemetry => telemetry(body),
         Consumer::Relay => return unpublished(body),
-        Consumer::Billing | Consumer::Notification | Consumer::Telemetry => {}
-    }
-    let message = match enclosed(consumer, body) {
+        Consumer::Schedule => return Verdict::Superseded,
+    };
+    let message = match message {
         Ok(message) => message,
         Err(reason) => return Verdict::Poison { reason, unbilled: unbilled(consumer, body) },
     };
@@ -129,18 +138,6 @@ pub fn judge(consumer: Consumer, body: &str, replays: u32, max_replays: u32) -> 
         return Verdict::Poison { reason, unbilled: unbilled(consumer, body) };
     }
     Verdict::Retry { message }
-}
-
-/// Returns the message that the consumer could not handle, in the form that its queue accepts.
-fn enclosed(consumer: Consumer, body: &str) -> Result<String, String> {
-    if consumer == Consumer::Telemetry {
-        return telemetry(body);
-    }
-    let envelope = event(body)?;
-    if consumer == Consumer::Billing {
-        billable(&envelope)?;
-    }
-    Ok(body.to_owned())
 }
 
 fn unpublished(body: &str) -> Verdict {
@@ -193,11 +190,13 @@ fn telemetry(body: &str) -> Result<String, String> {
     Ok(Value::Object(fields).to_string())
 }
 
-fn billable(envelope: &Envelope) -> Result<(), String> {
+/// Returns the letter if it is the end of a session that billing accepts.
+fn session_end(body: &str) -> Result<String, String> {
+    let envelope = event(body)?;
     let Event::SessionEnded(ended) = &envelope.event else {
         return Err(format!("{} is not for billing", envelope.event.event_type()));
     };
-    Invoice::for_session(ended, envelope.occurred_at).map(|_| ()).map_err(|error| error.to_string())
+    Invoice::for_session(ended, envelope.occurred_at).map(|_| body.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Returns the session of a message to billing, as far as it can be read from the message. A FAILED session is not
@@ -209,4 +208,20 @@ fn unbilled(consumer: Consumer, body: &str) -> Option<SessionId> {
     }
     let id = message["detail"]["sessionId"].as_str().filter(|_| consumer == Consumer::Billing)?;
     SessionId::new(id).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_has_every_consumer() {
+        // The error about an unknown name lists the known ones.
+        let error = serde_json::from_str::<Consumer>("\"\"").unwrap_err().to_string();
+        for consumer in Consumer::ALL {
+            let name = serde_json::to_string(&consumer).unwrap();
+            assert!(error.contains(&format!("`{}`", name.trim_matches('"'))), "{name}: {error}");
+        }
+        assert_eq!(error.matches('`').count(), 2 * (1 + Consumer::ALL.len()), "{error}");
+    }
 }
