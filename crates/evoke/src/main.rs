@@ -179,7 +179,7 @@ async fn main() -> Result<()> {
     match command {
         Command::Demo { step } => demo::run(&target.open().await?, step).await,
         Command::Invoke { function, data_file } => {
-            let file = data_file.unwrap_or_else(|| PathBuf::from(format!("events/{function}.json")));
+            let file = data_file.unwrap_or_else(|| stack::sample(&function));
             target.open().await?.invoke_file(&function, &file).await
         }
         Command::Dlq { what } => {

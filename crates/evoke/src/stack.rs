@@ -1,7 +1,7 @@
 //! Access to a deployed stack through its outputs.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -9,6 +9,9 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::Credentials;
 use aws_sdk_lambda::primitives::Blob;
 use serde_json::Value;
+
+/// What the key of the output with the name of a function ends with.
+const FUNCTION_NAME: &str = "FunctionName";
 
 /// A deployed stack.
 pub struct Stack {
@@ -67,9 +70,14 @@ impl Stack {
         &self.outputs
     }
 
+    /// Returns the names of all functions, which are the names of their binaries.
+    pub fn functions(&self) -> Vec<String> {
+        self.outputs.keys().filter_map(|key| key.strip_suffix(FUNCTION_NAME)).map(snake_case).collect()
+    }
+
     /// Invokes a function, named by its binary, and returns its answer.
     pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value> {
-        let output = format!("{}FunctionName", pascal_case(function));
+        let output = format!("{}{FUNCTION_NAME}", pascal_case(function));
         let name = self.outputs.get(&output).with_context(|| format!("the stack has no function {function}"))?;
         let answer = self.lambda.invoke().function_name(name).payload(Blob::new(payload.to_string())).send().await;
         let answer = answer.with_context(|| format!("{name} cannot be invoked"))?;
@@ -96,10 +104,45 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn pascal_case(name: &str) -> String {
+/// Converts a name such as `billing_audit` to `BillingAudit`, the form that names in the template have.
+pub fn pascal_case(name: &str) -> String {
     let word = |word: &str| {
         let mut letters = word.chars();
         letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
     };
     name.split('_').map(word).collect()
+}
+
+/// Undoes [`pascal_case`].
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// Returns the file with the sample payload of a function. The path is relative to the root of the repository.
+pub fn sample(function: &str) -> PathBuf {
+    Path::new("events").join(format!("{function}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_function_is_found_by_the_name_of_its_output_and_has_a_sample() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        for directory in std::fs::read_dir(root.join("crates/functions")).unwrap() {
+            let name = directory.unwrap().file_name().into_string().unwrap();
+            assert_eq!(snake_case(&pascal_case(&name)), name);
+            let content = std::fs::read(root.join(sample(&name))).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let payload: Value = serde_json::from_slice(&content).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(payload.is_object(), "{name}: {payload}");
+        }
+    }
 }

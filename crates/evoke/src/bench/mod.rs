@@ -33,25 +33,8 @@ use testkit::{EmbeddedDynamoDb, EmbeddedS3};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::stack::Stack;
+use crate::stack::{Stack, sample};
 
-/// The names of the functions, which are the names of their binaries.
-const FUNCTIONS: [&str; 14] = [
-    "health_check",
-    "station_service",
-    "session_service",
-    "charging_simulator",
-    "notification_service",
-    "billing",
-    "billing_audit",
-    "dlq_reconciler",
-    "event_relay",
-    "telemetry_handler",
-    "telemetry_api",
-    "telemetry_monitor",
-    "ocm_sync",
-    "poi_service",
-];
 /// The number of concurrent writes, both of the simulator and of the bare updates.
 const CONCURRENCY: usize = 64;
 /// The number of ports of each station. Each has a session.
@@ -105,16 +88,17 @@ pub async fn invoke(stack: &Stack, count: u32) -> Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     table.set_header(["function", "first ms", "p50 ms", "p99 ms"]);
-    for function in FUNCTIONS {
-        let payload = std::fs::read_to_string(format!("events/{function}.json"))?;
+    for function in stack.functions() {
+        let payload = std::fs::read_to_string(sample(&function))
+            .with_context(|| format!("the sample payload of {function} cannot be read"))?;
         let payload: serde_json::Value = serde_json::from_str(&payload)?;
-        let first = timed(stack, function, &payload).await?;
+        let first = timed(stack, &function, &payload).await?;
         let mut rest = Vec::new();
         for _ in 0..count.max(1) {
-            rest.push(timed(stack, function, &payload).await?);
+            rest.push(timed(stack, &function, &payload).await?);
         }
         let [p50, p99] = percentiles(rest, [50, 99]);
-        table.add_row([function.to_owned(), format!("{first:.0}"), format!("{p50:.1}"), format!("{p99:.1}")]);
+        table.add_row([function, format!("{first:.0}"), format!("{p50:.1}"), format!("{p99:.1}")]);
     }
     println!("{table}");
     println!("{count} invocations each. Every figure includes the time of the stack's Lambda API.");
