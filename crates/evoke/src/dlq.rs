@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use lambda_kit::Clock;
 use serde::Serialize;
 
-use crate::stack::Stack;
+use crate::stack::{Stack, pascal_case};
 
 /// The prefix of the records of replays in the quarantine bucket.
 const RECORDS_PREFIX: &str = "replays/";
@@ -210,14 +210,11 @@ impl<'a> DeadLetters<'a> {
         Ok(names.map(|name| attributes.get(&name).cloned().unwrap_or_default()))
     }
 
-    /// Returns the URL of the queue that a consumer reads.
+    /// Returns the URL of the queue that a consumer reads, from the output with the name of the consumer.
     fn source(&self, consumer: Consumer) -> Result<&str> {
-        match consumer {
-            Consumer::Billing => self.stack.output("BillingQueueUrl"),
-            Consumer::Notification => self.stack.output("NotificationQueueUrl"),
-            Consumer::Telemetry => self.stack.output("TelemetryQueueUrl"),
-            Consumer::Relay | Consumer::Schedule => bail!("it has no queue"),
-        }
+        let name = serde_json::to_value(consumer)?;
+        let name = name.as_str().unwrap_or_default().to_lowercase();
+        self.stack.output(&format!("{}QueueUrl", pascal_case(&name)))
     }
 }
 
