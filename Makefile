@@ -97,7 +97,8 @@ lint-template: $(VENV)/.ready
 		sam validate --lint --template-file infrastructure/template.yaml
 
 schema: ## write the event contracts, docs/openapi.json and the actions of docs/API.md anew
-	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test contracts --test openapi
+	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test contracts
+	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test functions openapi::
 
 schema-check:
 	cargo test --quiet --locked -p domain --test contracts

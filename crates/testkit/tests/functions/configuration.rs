@@ -1,10 +1,11 @@
 //! The template sets exactly the environment variables that each function reads, and a function whose variable is
 //! missing or wrong does not start.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lambda_kit::{ConfigError, Env, FromEnv, Function};
+use lambda_kit::{ConfigError, Env};
+
+use crate::{AnyFunction, functions};
 
 /// The variables that AWS sets in every function.
 const SET_BY_AWS: [&str; 1] = ["AWS_LAMBDA_FUNCTION_NAME"];
@@ -22,38 +23,6 @@ const PARSED: [&str; 9] = [
     "SIMULATOR_SHARDS",
     "TELEMETRY_INTERVAL_SECONDS",
 ];
-
-/// The configuration of one function.
-struct Configuration {
-    function: &'static str,
-    variables: &'static [&'static str],
-    read: fn(&Env) -> Result<(), ConfigError>,
-}
-
-impl Configuration {
-    fn of<F: Function, C: FromEnv>() -> Self {
-        Self { function: F::NAME, variables: C::VARIABLES, read: |env| C::from_env(env).map(|_| ()) }
-    }
-}
-
-fn configurations() -> [Configuration; 14] {
-    [
-        Configuration::of::<billing::Billing, billing::Config>(),
-        Configuration::of::<billing_audit::BillingAudit, billing_audit::Config>(),
-        Configuration::of::<charging_simulator::ChargingSimulator, charging_simulator::Config>(),
-        Configuration::of::<dlq_reconciler::DlqReconciler, dlq_reconciler::Config>(),
-        Configuration::of::<event_relay::EventRelay, event_relay::Config>(),
-        Configuration::of::<health_check::HealthCheck, health_check::Config>(),
-        Configuration::of::<notification_service::NotificationService, notification_service::Config>(),
-        Configuration::of::<ocm_sync::OcmSync, ocm_sync::Config>(),
-        Configuration::of::<poi_service::PoiService, poi_service::Config>(),
-        Configuration::of::<session_service::SessionService, session_service::Config>(),
-        Configuration::of::<station_service::StationService, station_service::Config>(),
-        Configuration::of::<telemetry_api::TelemetryApi, telemetry_api::Config>(),
-        Configuration::of::<telemetry_handler::TelemetryHandler, telemetry_handler::Config>(),
-        Configuration::of::<telemetry_monitor::TelemetryMonitor, telemetry_monitor::Config>(),
-    ]
-}
 
 fn indentation(line: &str) -> usize {
     line.len() - line.trim_start().len()
@@ -112,16 +81,16 @@ fn the_template_sets_exactly_the_variables_that_each_function_reads() {
         names.retain(|name| !READ_BY_THE_RUNTIME.contains(name));
     }
     let mut read = BTreeMap::new();
-    for Configuration { function, variables, .. } in configurations() {
+    for AnyFunction { name, variables, .. } in functions() {
         let names: BTreeSet<&str> = variables.iter().copied().filter(|name| !SET_BY_AWS.contains(name)).collect();
-        read.insert(function, names);
+        read.insert(name, names);
     }
     assert_eq!(set, read);
 }
 
 #[test]
 fn a_missing_or_empty_variable_is_named() {
-    for Configuration { function, variables, read } in configurations() {
+    for AnyFunction { name: function, variables, read, .. } in functions() {
         for &name in variables {
             for value in [None, Some(""), Some(" ")] {
                 let error = read(&environment(variables, name, value)).unwrap_err();
@@ -134,7 +103,7 @@ fn a_missing_or_empty_variable_is_named() {
 #[test]
 fn an_invalid_value_is_refused_with_the_name_of_its_variable() {
     let mut refused = BTreeSet::new();
-    for Configuration { function, variables, read } in configurations() {
+    for AnyFunction { name: function, variables, read, .. } in functions() {
         for &name in variables {
             match read(&environment(variables, name, Some("invalid"))) {
                 Ok(()) => {}

@@ -8,8 +8,8 @@ use schemars::SchemaGenerator;
 use schemars::generate::{Contract, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::examples::Example;
-use crate::operations::id;
+use super::examples::Example;
+use super::operations::id;
 
 const SCHEMAS: &str = "#/components/schemas/";
 
