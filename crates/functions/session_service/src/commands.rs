@@ -2,9 +2,12 @@ use chrono::TimeDelta;
 use domain::Instant;
 use domain::actor::Actor;
 use domain::charging::session::{Limits, Session, SessionStatus, Vehicle};
+use domain::charging::tariff::Bill;
 use domain::error::DomainError;
 use domain::id::{PortId, SessionId, StationId, UserId, derive};
+use domain::money::amount_schema;
 use lambda_kit::PageArguments;
+use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::SessionFilter;
@@ -104,6 +107,25 @@ pub struct Quote {
     pub start_at: Option<Instant>,
 }
 
+/// The price of a hypothetical session.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QuoteView {
+    /// The station whose tariff applies.
+    station_id: String,
+    /// The priced energy, kWh.
+    energy_kwh: f64,
+    /// The duration of the session, minutes.
+    minutes: f64,
+    /// The start of the session.
+    start_at: Instant,
+    /// The total price including VAT, like the `cost` of a session.
+    #[schemars(schema_with = "amount_schema")]
+    cost: Decimal,
+    #[serde(flatten)]
+    bill: Bill,
+}
+
 impl StartSession {
     /// Returns the user of the new session.
     ///
@@ -182,5 +204,20 @@ impl Quote {
     #[allow(clippy::cast_possible_truncation)] // bounded by the schema
     pub fn milliseconds(&self) -> i64 {
         (self.minutes * 60_000.0).round() as i64
+    }
+}
+
+impl QuoteView {
+    /// Builds the answer to `request` from the priced bill.
+    #[must_use]
+    pub fn new(request: &Quote, start_at: Instant, bill: Bill) -> Self {
+        Self {
+            station_id: request.station_id.to_string(),
+            energy_kwh: request.energy_kwh,
+            minutes: request.minutes,
+            start_at,
+            cost: bill.total_incl_vat,
+            bill,
+        }
     }
 }

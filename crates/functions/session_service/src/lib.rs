@@ -22,9 +22,10 @@ use rust_decimal::Decimal;
 use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
 use uuid::Uuid;
 
+pub use commands::QuoteView;
 pub use config::Config;
 use prepayment::Prepayment;
-pub use view::{QuoteView, SessionView};
+pub use view::SessionView;
 
 /// The `session_service` function.
 #[derive(Debug)]

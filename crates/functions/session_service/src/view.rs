@@ -1,12 +1,9 @@
 use domain::Instant;
 use domain::charging::session::{EndReason, Limits, Session, SessionStatus, SessionTerms, Vehicle};
-use domain::charging::tariff::Bill;
 use domain::money::{Currency, amount_schema};
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use crate::commands::Quote;
 
 /// A charging session.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -79,40 +76,6 @@ impl SessionView {
             duration_minutes: session.duration_minutes(),
             ended_at: session.ended_at,
             end_reason: session.end_reason,
-        }
-    }
-}
-
-/// The price of a hypothetical session.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct QuoteView {
-    /// The station whose tariff applies.
-    station_id: String,
-    /// The priced energy, kWh.
-    energy_kwh: f64,
-    /// The duration of the session, minutes.
-    minutes: f64,
-    /// The start of the session.
-    start_at: Instant,
-    /// The total price including VAT, like the `cost` of a session.
-    #[schemars(schema_with = "amount_schema")]
-    cost: Decimal,
-    #[serde(flatten)]
-    bill: Bill,
-}
-
-impl QuoteView {
-    /// Builds the answer to `request` from the priced bill.
-    #[must_use]
-    pub fn new(request: &Quote, start_at: Instant, bill: Bill) -> Self {
-        Self {
-            station_id: request.station_id.to_string(),
-            energy_kwh: request.energy_kwh,
-            minutes: request.minutes,
-            start_at,
-            cost: bill.total_incl_vat,
-            bill,
         }
     }
 }

@@ -12,7 +12,7 @@ use domain::units::LEAST_POWER_KW;
 use lambda_kit::PageArguments;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use store::StationFilter;
 use uuid::Uuid;
 
@@ -197,6 +197,28 @@ pub struct FailPort {
     #[serde(default)]
     #[schemars(length(min = 1, max = 500))]
     pub reason: Option<String>,
+}
+
+/// The answer to the deletion of a station.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletedStation {
+    /// The id of the deleted station.
+    pub station_id: StationId,
+    /// Always true.
+    pub deleted: bool,
+}
+
+/// The answer to the removal of a port.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedPort {
+    /// The id of the station.
+    pub station_id: StationId,
+    /// The id of the removed port.
+    pub port_id: PortId,
+    /// Always true.
+    pub removed: bool,
 }
 
 impl CreateStation {

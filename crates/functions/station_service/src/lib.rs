@@ -4,7 +4,10 @@ mod commands;
 mod config;
 mod view;
 
-use commands::{AddPort, CreateStation, FailPort, ListStations, PortRef, StationRef, TransitionStation, UpdateStation};
+use commands::{
+    AddPort, CreateStation, DeletedStation, FailPort, ListStations, PortRef, RemovedPort, StationRef,
+    TransitionStation, UpdateStation,
+};
 use domain::charging::site::{Changes, Site};
 use domain::charging::station::{self, Port};
 use domain::error::DomainError;
@@ -13,7 +16,6 @@ use lambda_kit::{Action, Answer, Context, Failure, Function, ListOf, Request, ac
 use store::{ChargingStore, LoadedStation, StationFilter};
 
 pub use config::Config;
-use view::{DeletedStation, RemovedPort};
 pub use view::{PortView, StationView};
 
 /// The `station_service` function.

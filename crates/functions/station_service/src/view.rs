@@ -3,7 +3,6 @@ use domain::battery::ModelConfig;
 use domain::charging::connector::ConnectorType;
 use domain::charging::station::{Port, PortStatus, Station, StationStatus};
 use domain::charging::tariff::Tariff;
-use domain::id::{PortId, StationId};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -63,28 +62,6 @@ pub struct PortView {
     /// The session that is running at the port; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<String>,
-}
-
-/// The answer to the deletion of a station.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DeletedStation {
-    /// The id of the deleted station.
-    pub station_id: StationId,
-    /// Always true.
-    pub deleted: bool,
-}
-
-/// The answer to the removal of a port.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RemovedPort {
-    /// The id of the station.
-    pub station_id: StationId,
-    /// The id of the removed port.
-    pub port_id: PortId,
-    /// Always true.
-    pub removed: bool,
 }
 
 impl StationView {
