@@ -138,13 +138,15 @@ impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last = self.0.to_string();
         f.write_str(&last)?;
-        for source in std::iter::successors(self.0.source(), |source| source.source()) {
+        let mut next = self.0.source();
+        while let Some(source) = next {
             let text = source.to_string();
             // Some errors, such as those of the AWS SDK, display the text of their source.
             if text != last {
                 write!(f, ": {text}")?;
             }
             last = text;
+            next = source.source();
         }
         Ok(())
     }
