@@ -238,7 +238,9 @@ impl<'a> Oracle<'a> {
         for (index, advance) in who.iter().zip(advances) {
             cars[*index].battery.percent = advance.percent;
             full.extend(advance.ended_at.map(|at| (*index, at)));
-            powers[*index] = advance.stretches.last().map_or(0.0, |stretch| stretch.power_kw);
+            // A change of the power within a ten-thousandth of a millisecond before a full one counts as at the full one.
+            let began = advance.stretches.iter().rfind(|stretch| stretch.from < to - 1e-4 / 3_600_000.0);
+            powers[*index] = began.or(advance.stretches.last()).map_or(0.0, |stretch| stretch.power_kw);
         }
         (cars, full, powers)
     }
