@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up down invoke watch build package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench clean
+.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench clean
 
 # CI keeps its build cache outside the clone.
 ifdef CI
@@ -30,6 +30,10 @@ DENY_VERSION := 0.20.2
 MACHETE_VERSION := 0.9.2
 NEXTEST_VERSION := 0.9.143
 EVOKE := target/evoke
+# The template to deploy, and the same with its loops expanded, which checks and tests read.
+TEMPLATES := infrastructure/template.yaml infrastructure/template.expanded.json
+# The folder itself changes when a file in it goes.
+PARTS := infrastructure/root.yaml infrastructure/loops.yaml infrastructure/contexts $(wildcard infrastructure/contexts/*.yaml)
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,7 +44,12 @@ $(VENV)/.ready: requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-build: $(VENV)/.ready ## build the functions and the command line for this machine
+template: $(TEMPLATES) ## assemble infrastructure/template.yaml
+
+$(TEMPLATES): $(PARTS) scripts/assemble_template.py $(VENV)/.ready
+	$(BIN)/python scripts/assemble_template.py $@
+
+build: template ## build the functions and the command line for this machine
 	@# Build the whole workspace, like the tests. Another selection has other features and would rebuild the SDK.
 	cargo lambda build --quiet --locked --workspace --compiler cargo --lambda-dir target/lambda
 	@install -m 755 target/lambda/evoke/bootstrap $(EVOKE)
@@ -61,7 +70,7 @@ invoke: ## invoke one function with its sample request: make invoke F=session_se
 watch: $(VENV)/.ready ## run health_check without the stack and rebuild it on changes (cargo lambda watch)
 	cargo lambda watch
 
-package: $(VENV)/.ready ## build the functions for AWS in release mode, ARCH=arm64|x86_64
+package: template ## build the functions for AWS in release mode, ARCH=arm64|x86_64
 	env -u CARGO_BUILD_TARGET cargo lambda build --release --locked --$(subst _,-,$(ARCH)) --lambda-dir target/lambda $(PACKAGES)
 
 check: fmt clippy machete deny lint-template schema-check ## run all checks that need no running system
@@ -90,13 +99,13 @@ $(TOOLS)/deny-$(DENY_VERSION):
 	@echo "installing cargo-deny $(DENY_VERSION) (once, a few minutes)"
 	env -u CARGO_BUILD_TARGET cargo install --quiet --locked --root $@ cargo-deny@$(DENY_VERSION)
 
-lint-template: $(VENV)/.ready
+lint-template: template
 	cfn-lint infrastructure/template.yaml
 	$(BIN)/python scripts/check_template.py
 	AWS_DEFAULT_REGION=eu-central-1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
-		sam validate --lint --template-file infrastructure/template.yaml
+		sam validate --lint --language-extensions --template-file infrastructure/template.yaml
 
-schema: ## write the event contracts, docs/openapi.json and the actions of docs/API.md anew
+schema: template ## write the event contracts, docs/openapi.json and the actions of docs/API.md anew
 	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test contracts
 	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test functions openapi::
 
@@ -109,7 +118,7 @@ nextest-ready:
 	@cargo nextest --version >/dev/null 2>&1 || { echo "installing cargo-nextest $(NEXTEST_VERSION) (once, a few minutes)"; \
 		env -u CARGO_BUILD_TARGET cargo install --quiet --locked cargo-nextest@$(NEXTEST_VERSION); }
 
-test-unit: nextest-ready
+test-unit: nextest-ready template
 	@# Build the whole workspace for both kinds of tests. Another selection would have other features.
 	cargo nextest run --workspace --locked --no-fail-fast -E 'not package(e2e)'
 
@@ -119,14 +128,14 @@ E2E := package(e2e)$(if $(EVOKE_STACK), and not test(/local_cloud_alone::/))
 test-e2e: nextest-ready build
 	scripts/with_local_cloud cargo nextest run --workspace --locked --no-fail-fast -E '$(E2E)'
 
-seeds: nextest-ready ## run every random test with N=20 seeds, starting with FIRST
+seeds: nextest-ready template ## run every random test with N=20 seeds, starting with FIRST
 	scripts/seeds $(N) $(FIRST)
 
-bench: ## benchmark the simulator, billing, telemetry and the mirror with embedded stores, optimised
+bench: template ## benchmark the simulator, billing, telemetry and the mirror with embedded stores, optimised
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench tick
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench billing
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench telemetry
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench mirror
 
 clean: down
-	rm -rf .local target
+	rm -rf .local target $(TEMPLATES)

@@ -2,15 +2,15 @@
 """Checks what neither cfn-lint nor the local cloud checks, e.g. permissions and dead-letter queues of every trigger.
 
 The local cloud enforces the roles of the functions, but not Lambda permissions, queue policies and event-source
-rights, and it produces no alarm data. Therefore these are checked in the template itself.
+rights, and it produces no alarm data. Therefore these are checked in the template itself, with its loops expanded.
 """
 
+import json
 import sys
-from pathlib import Path
 
-import cfnlint.decode
+from assemble_template import INFRASTRUCTURE, parts
 
-TEMPLATE = Path(__file__).resolve().parent.parent / "infrastructure" / "template.yaml"
+EXPANDED = INFRASTRUCTURE / "template.expanded.json"
 RECONCILER = "DlqReconcilerFunction"
 # The dead-letter queue for messages that the reconciler itself failed to process.
 END_OF_THE_LINE = "ReconcilerDeadLetterQueue"
@@ -21,19 +21,40 @@ EVENT_SOURCE_RIGHTS = {
     "SQS": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
     "DynamoDB": {"dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream", "dynamodb:ListStreams"},
 }
+# What SAM makes of an event of a function: a mapping, or a rule and a permission.
+RESOURCES_OF_AN_EVENT = {"SQS": 1, "DynamoDB": 1, "Schedule": 2}
+MANY_RESOURCES = 450
+MOST_RESOURCES = 500  # CloudFormation's limit of a stack
+MOST_LINES = 600
 
 
 def main():
-    template, problems = cfnlint.decode.decode(str(TEMPLATE))
-    if problems:
-        sys.exit(f"the template cannot be read: {problems}")
-    resources = template["Resources"]
-    checks = (triggers, iot_rules, routes, throttles, dead_letters, queues, buckets, logs, loops)
+    if not EXPANDED.exists():
+        sys.exit(f"{EXPANDED.name} is missing: run `make template`")
+    resources = json.loads(EXPANDED.read_text())["Resources"]
+    checks = (triggers, iot_rules, routes, throttles, dead_letters, queues, buckets, logs, errors, loops)
     failures = [failure for check in checks for failure in check(resources)]
+    failures.extend(lengths(parts()))
     for failure in failures:
-        print(f"infrastructure/template.yaml: {failure}", file=sys.stderr)
-    print(f"template: {len(resources)} resources, {len(failures)} failures")
+        print(f"infrastructure: {failure}", file=sys.stderr)
+    count = deployed(resources)
+    if count > MANY_RESOURCES:
+        print(f"infrastructure: warning: {count} resources, of {MOST_RESOURCES} that a stack may have", file=sys.stderr)
+    print(f"template: {count} resources, {len(failures)} failures")
     sys.exit(1 if failures else 0)
+
+
+def deployed(resources):
+    """Returns the number of resources of the stack, with those that SAM makes of events."""
+    events = (event["Type"] for function in functions(resources).values() for event in function.get("Events", {}).values())
+    return len(resources) + sum(RESOURCES_OF_AN_EVENT.get(kind, 1) for kind in events)
+
+
+def lengths(paths):
+    """No file is too long to be read."""
+    for path in paths:
+        if (lines := len(path.read_text().splitlines())) > MOST_LINES:
+            yield f"{path.relative_to(INFRASTRUCTURE)}: has {lines} lines, more than {MOST_LINES}: divide it"
 
 
 def of_type(resources, kind):
@@ -51,12 +72,16 @@ def target(value):
     return value[0] if isinstance(value, list) else str(value).split(".")[0]
 
 
+def statements(resources, role):
+    policies = resources[role]["Properties"]["Policies"]
+    return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+
+
 def actions(resources, role):
     found = set()
-    for policy in resources[role]["Properties"]["Policies"]:
-        for statement in policy["PolicyDocument"]["Statement"]:
-            action = statement["Action"]
-            found.update([action] if isinstance(action, str) else action)
+    for statement in statements(resources, role):
+        action = statement["Action"]
+        found.update([action] if isinstance(action, str) else action)
     return found
 
 
@@ -147,8 +172,8 @@ def routes(resources):
         if permission["Principal"] == "apigateway.amazonaws.com" and "SourceArn" in permission
     }
     for name, route in of_type(resources, "AWS::ApiGatewayV2::Route").items():
-        integration = route["Target"]["Fn::Sub"].removeprefix("integrations/${").removesuffix("}")
-        function = target(integrations[integration]["IntegrationUri"])
+        _, (_, integration) = route["Target"]["Fn::Join"]
+        function = target(integrations[target(integration)]["IntegrationUri"])
         if function not in permitted:
             yield f"{name}: API Gateway may not invoke {function}"
         is_open = route["AuthorizationType"] == "NONE"
@@ -175,7 +200,10 @@ def throttles(resources):
 
 
 def dead_letters(resources):
-    """Each dead-letter queue has an alarm on its depth that notifies the operators, and dlq_reconciler empties it."""
+    """Each dead-letter queue has an alarm on its depth that notifies the operators, and dlq_reconciler empties it.
+
+    For this dlq_reconciler is told of the queue, and has a right to it.
+    """
     watched = {
         target(dimension["Value"])
         for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
@@ -185,10 +213,23 @@ def dead_letters(resources):
     for name in of_type(resources, "AWS::SQS::Queue"):
         if name.endswith("DeadLetterQueue") and name not in watched:
             yield f"{name}: no alarm on its depth"
-    reconciled = {target(event["Properties"]["Queue"]) for event in resources[RECONCILER]["Properties"]["Events"].values()}
+    reconciler = resources[RECONCILER]["Properties"]
+    reconciled = {target(event["Properties"]["Queue"]) for event in reconciler["Events"].values()}
+    told = reconciler["Environment"]["Variables"]["DEAD_LETTER_QUEUES"]["Fn::Sub"]
+    permitted = {
+        target(resource)
+        for statement in statements(resources, target(reconciler["Role"]))
+        if "sqs:ReceiveMessage" in statement["Action"]
+        for resource in statement["Resource"]
+    }
     letters = {name for name in of_type(resources, "AWS::SQS::Queue") if name.endswith("DeadLetterQueue")}
-    for name in letters - reconciled - {END_OF_THE_LINE}:
-        yield f"{name}: {RECONCILER} does not empty it"
+    for name in sorted(letters - {END_OF_THE_LINE}):
+        if name not in reconciled:
+            yield f"{name}: {RECONCILER} does not empty it"
+        if f"${{{name}.Arn}}" not in told:
+            yield f"{name}: DEAD_LETTER_QUEUES of {RECONCILER} does not have it"
+        if name not in permitted:
+            yield f"{name}: {RECONCILER} may not receive its messages"
 
 
 def queues(resources):
@@ -257,19 +298,27 @@ def logs(resources):
             yield f"{name}: its log is kept forever"
 
 
+def errors(resources):
+    """Each function has an alarm on its errors that notifies the operators."""
+    watched = {
+        target(dimension["Value"])
+        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
+        if alarm.get("MetricName") == "Errors" and alarm.get("AlarmActions")
+        for dimension in alarm["Dimensions"]
+    }
+    for name in functions(resources):
+        if name not in watched:
+            yield f"{name}: no alarm on its errors"
+
+
 def loops(resources):
     """A function that may invoke itself sets RecursiveLoop; Lambda stops other recursive loops after 16 rounds."""
     for name, function in functions(resources).items():
         own = function["FunctionName"]["Fn::Sub"]
-        statements = (
-            statement
-            for policy in resources[target(function["Role"])]["Properties"]["Policies"]
-            for statement in policy["PolicyDocument"]["Statement"]
-            if statement["Action"] == "lambda:InvokeFunction"
-        )
         invokes_itself = any(
             isinstance(resource, dict) and str(resource.get("Fn::Sub", "")).endswith(f":function:{own}")
-            for statement in statements
+            for statement in statements(resources, target(function["Role"]))
+            if statement["Action"] == "lambda:InvokeFunction"
             for resource in statement["Resource"]
         )
         if invokes_itself != (function.get("RecursiveLoop") == "Allow"):

@@ -15,6 +15,7 @@ mod s3;
 mod shares;
 mod tables;
 mod telemetry;
+mod template;
 mod turns;
 
 pub use aws::{FakeAws, NOWHERE, RecordedCall, no_redelivery, sdk_config};
@@ -31,4 +32,5 @@ pub use s3::EmbeddedS3;
 pub use shares::run_in_shares;
 pub use tables::{Attribute, Key, Projection, Table, TableIndex, tables};
 pub use telemetry::{archived, lines, reading};
+pub use template::{resources, template};
 pub use turns::{Turn, Turns};

@@ -1,13 +1,11 @@
 //! The tables of the application, read out of the template.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
-use serde_norway::Value;
 
-const TEMPLATE: &str = include_str!("../../../infrastructure/template.yaml");
+use crate::template::resources;
 
 /// A table as the template declares it.
 #[derive(Clone, Debug, Deserialize)]
@@ -77,20 +75,6 @@ pub struct Attribute {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Template {
-    resources: BTreeMap<String, Resource>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Resource {
-    r#type: String,
-    #[serde(default)]
-    properties: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
 struct KeyElement {
     attribute_name: String,
     key_type: KeyType,
@@ -103,9 +87,10 @@ enum KeyType {
     Range,
 }
 
-/// A text with variables, as the tag `!Sub` marks it.
+/// A text with variables.
 #[derive(Deserialize)]
 enum Text {
+    #[serde(rename = "Fn::Sub")]
     Sub(String),
 }
 
@@ -134,11 +119,9 @@ fn without_environment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Str
 #[must_use]
 pub fn tables() -> &'static [Table] {
     static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
-        let template: Template = serde_norway::from_str(TEMPLATE).expect("a template");
-        let tables = template.resources.into_iter().filter(|(_, resource)| resource.r#type == "AWS::DynamoDB::Table");
-        let tables = tables.map(|(id, resource)| {
-            let table: Table = serde_norway::from_value(resource.properties).expect("a table");
-            Table { resource: id, ..table }
+        let tables = resources("AWS::DynamoDB::Table").into_iter().map(|(id, properties)| {
+            let table = Table::deserialize(properties).expect("a table");
+            Table { resource: id.to_owned(), ..table }
         });
         tables.collect()
     });

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lambda_kit::{ConfigError, Env};
+use serde_json::{Map, Value};
+use testkit::{resources, template};
 
 use crate::{AnyFunction, functions};
 
@@ -24,31 +26,21 @@ const PARSED: [&str; 9] = [
     "TELEMETRY_INTERVAL_SECONDS",
 ];
 
-fn indentation(line: &str) -> usize {
-    line.len() - line.trim_start().len()
-}
-
-/// Returns the names under the first `Variables:` of a part of the template.
-fn variables(part: &str) -> BTreeSet<&str> {
-    let mut lines = part.lines().skip_while(|line| line.trim() != "Variables:");
-    let Some(outer) = lines.next().map(indentation) else { return BTreeSet::new() };
-    lines
-        .take_while(|line| line.trim().is_empty() || indentation(line) > outer)
-        .filter(|line| indentation(line) == outer + 2 && !line.trim().starts_with('#'))
-        .filter_map(|line| Some(line.trim().split_once(':')?.0))
-        .collect()
+/// Returns the variables that a part of the template sets.
+fn variables(part: &Value) -> BTreeSet<&str> {
+    let variables = part["Environment"]["Variables"].as_object();
+    variables.into_iter().flat_map(Map::keys).map(String::as_str).collect()
 }
 
 /// Returns the variables that the template sets in each function, including those of `Globals`.
-fn variables_of_the_template(template: &str) -> BTreeMap<&str, BTreeSet<&str>> {
-    let (head, resources) = template.split_once("\nResources:\n").unwrap();
-    let globals = variables(head.split_once("\nGlobals:\n").unwrap().1);
-    // Only functions have variables, so the resources between two functions do no harm.
-    let functions = resources.split("\n    Type: AWS::Serverless::Function\n").skip(1);
+fn variables_of_the_template() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+    let globals = variables(&template()["Globals"]["Function"]);
+    let functions = resources("AWS::Serverless::Function").into_iter();
     functions
-        .map(|function| {
-            let code = function.split_once("CodeUri: ../target/lambda/").unwrap().1;
-            (code.split_once('/').unwrap().0, variables(function).union(&globals).copied().collect())
+        .map(|(_, function)| {
+            let code = function["CodeUri"].as_str().unwrap();
+            let name = code.strip_prefix("../target/lambda/").unwrap().trim_end_matches('/');
+            (name, variables(function).union(&globals).copied().collect())
         })
         .collect()
 }
@@ -74,9 +66,7 @@ fn environment(variables: &[&str], changed: &str, value: Option<&str>) -> Env {
 
 #[test]
 fn the_template_sets_exactly_the_variables_that_each_function_reads() {
-    let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infrastructure/template.yaml");
-    let template = std::fs::read_to_string(template).unwrap();
-    let mut set = variables_of_the_template(&template);
+    let mut set = variables_of_the_template();
     for names in set.values_mut() {
         names.retain(|name| !READ_BY_THE_RUNTIME.contains(name));
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use examples::{ADMIN, CLOCK, DRIVER, Recorder, now, set_time};
+use testkit::resources;
 
 fn project(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
@@ -50,12 +51,8 @@ fn the_table_of_api_md_is_that_of_the_actions() {
 
 #[test]
 fn the_template_has_the_routes_of_the_actions() {
-    let template = std::fs::read_to_string(project("infrastructure/template.yaml")).unwrap();
-    let deployed: BTreeSet<&str> = template
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("RouteKey: "))
-        .map(|key| key.trim_matches('"'))
-        .collect();
+    let routes = resources("AWS::ApiGatewayV2::Route").into_iter();
+    let deployed: BTreeSet<&str> = routes.map(|(_, route)| route["RouteKey"].as_str().unwrap()).collect();
     let operations = operations::all();
     let declared: BTreeSet<&str> = operations.iter().filter_map(|operation| Some(operation.route?.key)).collect();
     assert_eq!(deployed, declared);
