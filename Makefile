@@ -101,6 +101,7 @@ $(TOOLS)/deny-$(DENY_VERSION):
 
 lint-template: template
 	cfn-lint infrastructure/template.yaml
+	$(BIN)/python -m unittest discover --quiet scripts
 	$(BIN)/python scripts/check_template.py
 	AWS_DEFAULT_REGION=eu-central-1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
 		sam validate --lint --language-extensions --template-file infrastructure/template.yaml

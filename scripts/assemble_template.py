@@ -9,6 +9,7 @@ several files. A context may have the sections in CONTEXT. It may use all that o
 the root's section Shared, which is no part of the template.
 
 Each mapping gets one more row, All: for each of its columns, the names of the rows that have it. Loops go over these.
+A column that nothing looks up is refused, because it is a misspelt one.
 """
 
 import json
@@ -62,8 +63,11 @@ def assemble(texts):
                 join(template.setdefault(section, {}), members, f"{name}: {section}")
             else:
                 template[section] = members
-    for rows in template.get("Mappings", {}).values():
+    looked_up = set(columns(template))
+    for mapping, rows in template.get("Mappings", {}).items():
         rows[ALL] = rows_by_column(rows)
+        if unknown := sorted(rows[ALL].keys() - looked_up):
+            raise TemplateError(f"{mapping}: nothing looks up {', '.join(unknown)}")
     return {section: template[section] for section in TEMPLATE if section in template}
 
 
@@ -93,6 +97,17 @@ def rows_by_column(rows):
         for column in values:
             columns.setdefault(column, []).append(row)
     return columns
+
+
+def columns(node):
+    """Yields the columns of mappings that this part of the template looks up."""
+    if isinstance(node, dict):
+        if "Fn::FindInMap" in node:
+            yield node["Fn::FindInMap"][2]
+        node = list(node.values())
+    if isinstance(node, list):
+        for item in node:
+            yield from columns(item)
 
 
 def dump(template):
