@@ -33,7 +33,7 @@ EVOKE := target/evoke
 # The template to deploy, and the same with its loops expanded, which checks and tests read.
 TEMPLATES := infrastructure/template.yaml infrastructure/template.expanded.json
 # The folder itself changes when a file in it goes.
-PARTS := infrastructure/root.yaml infrastructure/loops.yaml infrastructure/contexts $(wildcard infrastructure/contexts/*.yaml)
+PARTS := $(addprefix infrastructure/,root.yaml loops.yaml contexts) $(wildcard infrastructure/contexts/*.yaml)
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16

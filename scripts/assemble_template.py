@@ -43,7 +43,8 @@ def main():
 
 def parts():
     """Returns the files of the template, the root first."""
-    return [INFRASTRUCTURE / "root.yaml", INFRASTRUCTURE / "loops.yaml", *sorted(INFRASTRUCTURE.glob("contexts/*.yaml"))]
+    first = [INFRASTRUCTURE / "root.yaml", INFRASTRUCTURE / "loops.yaml"]
+    return first + sorted(INFRASTRUCTURE.glob("contexts/*.yaml"))
 
 
 def assemble(texts):
@@ -51,7 +52,7 @@ def assemble(texts):
     template = {}
     for name, sections in read(texts).items():
         allowed = CONTEXT if template else ROOT
-        for section, members in sections.items():
+        for section, members in (sections or {}).items():
             if section not in allowed:
                 raise TemplateError(f"{name}: has a section {section}, but only {', '.join(allowed)} may be here")
             if section == "Mappings":

@@ -6,6 +6,7 @@ rights, and it produces no alarm data. Therefore these are checked in the templa
 """
 
 import json
+import re
 import sys
 
 from assemble_template import INFRASTRUCTURE, parts
@@ -46,8 +47,8 @@ def main():
 
 def deployed(resources):
     """Returns the number of resources of the stack, with those that SAM makes of events."""
-    events = (event["Type"] for function in functions(resources).values() for event in function.get("Events", {}).values())
-    return len(resources) + sum(RESOURCES_OF_AN_EVENT.get(kind, 1) for kind in events)
+    events = [event for function in functions(resources).values() for event in function.get("Events", {}).values()]
+    return len(resources) + sum(RESOURCES_OF_AN_EVENT.get(event["Type"], 1) for event in events)
 
 
 def lengths(paths):
@@ -172,8 +173,8 @@ def routes(resources):
         if permission["Principal"] == "apigateway.amazonaws.com" and "SourceArn" in permission
     }
     for name, route in of_type(resources, "AWS::ApiGatewayV2::Route").items():
-        _, (_, integration) = route["Target"]["Fn::Join"]
-        function = target(integrations[target(integration)]["IntegrationUri"])
+        integration = re.search(r"(\w+Integration)", json.dumps(route["Target"]))[1]
+        function = target(integrations[integration]["IntegrationUri"])
         if function not in permitted:
             yield f"{name}: API Gateway may not invoke {function}"
         is_open = route["AuthorizationType"] == "NONE"

@@ -59,12 +59,13 @@ class Assemble(unittest.TestCase):
     def test_sections_are_joined_and_mappings_get_a_row_of_their_rows(self):
         template = assembled(audit=AUDIT, billing=BILLING)
         self.assertEqual(list(template), ["Parameters", "Mappings", "Resources", "Outputs"])
-        self.assertEqual(template["Mappings"]["Functions"]["All"], {"Name": ["Audit", "Billing"], "Routes": ["Billing"]})
+        rows = template["Mappings"]["Functions"]["All"]
+        self.assertEqual(rows, {"Name": ["Audit", "Billing"], "Routes": ["Billing"]})
 
     def test_anchors_of_the_root_are_put_in_their_places(self):
         role = assembled(billing=BILLING)["Resources"]["BillingRole"]
-        expected = {"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": {"Fn::GetAtt": ["BillingLogGroup", "Arn"]}}
-        self.assertEqual(role, expected)
+        group = {"Fn::GetAtt": ["BillingLogGroup", "Arn"]}
+        self.assertEqual(role, {"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": group})
 
     def test_a_name_in_two_files_is_refused(self):
         self.refused("contexts/other.yaml: Resources: declared twice: BillingRole", billing=BILLING,
@@ -80,7 +81,8 @@ class Assemble(unittest.TestCase):
         self.refused("contexts/billing.yaml: has a section Resource,", billing="Resource: {}")
 
     def test_a_column_that_nothing_looks_up_is_refused(self):
-        self.refused("Functions: nothing looks up Nmae", billing=BILLING, audit="Mappings: { Functions: { A: { Nmae: a } } }")
+        misspelt = "Mappings: { Functions: { Audit: { Nmae: audit } } }"
+        self.refused("Functions: nothing looks up Nmae", billing=BILLING, audit=misspelt)
 
     def test_an_unknown_anchor_is_refused_at_its_line(self):
         self.refused("contexts/audit.yaml:1", billing=BILLING, audit="Resources: { A: *unknown }")
@@ -89,16 +91,14 @@ class Assemble(unittest.TestCase):
 class Expand(unittest.TestCase):
     def test_loops_are_expanded_and_nothing_else(self):
         expanded = expand(assembled(audit=AUDIT, billing=BILLING))
-        names = {
-            key: value["Properties"]["LogGroupName"] for key, value in expanded["Resources"].items() if "Properties" in value
-        }
-        self.assertEqual(names, {
-            "AuditLogGroup": {"Fn::Join": ["-", ["audit", {"Ref": "Environment"}]]},
-            "BillingLogGroup": {"Fn::Join": ["-", ["billing", {"Ref": "Environment"}]]},
-        })
-        self.assertEqual(expanded["Resources"]["PayInvoiceRoute"], {
-            "Key": "POST /invoices/{invoiceId}/payments", "Function": {"Fn::GetAtt": ["BillingFunction", "Arn"]},
-        })
+        resources = expanded["Resources"]
+        self.assertEqual(
+            list(resources), ["AuditLogGroup", "BillingLogGroup", "GetWalletRoute", "PayInvoiceRoute", "BillingRole"]
+        )
+        name = resources["AuditLogGroup"]["Properties"]["LogGroupName"]
+        self.assertEqual(name, {"Fn::Join": ["-", ["audit", {"Ref": "Environment"}]]})
+        function = {"Fn::GetAtt": ["BillingFunction", "Arn"]}
+        self.assertEqual(resources["GetWalletRoute"], {"Key": "GET /wallet", "Function": function})
         self.assertEqual(expanded["Outputs"]["Name"]["Value"], {"Fn::Sub": "${Environment}-${!literal}"})
 
     def test_a_value_that_no_mapping_has_is_refused(self):
