@@ -11,6 +11,7 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -30,6 +31,14 @@ struct Queue {
     changed: Notify,
 }
 
+impl Queue {
+    fn keep(&self, answer: Result<Value, Value>) -> StatusCode {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+        self.changed.notify_waiters();
+        StatusCode::ACCEPTED
+    }
+}
+
 impl RuntimeApi {
     /// Starts the API.
     pub async fn start() -> Self {
@@ -39,8 +48,12 @@ impl RuntimeApi {
         let app = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{id}/{what}", post(answer))
-            .route("/2018-06-01/runtime/init/error", post(|| async { StatusCode::ACCEPTED }))
+            .route("/2018-06-01/runtime/init/error", post(init_error))
             .with_state(state.clone());
+        // A small answer must not wait for the acknowledgement of the one before: that can take 40 ms.
+        let listener = listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true);
+        });
         let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("a running server") });
         Self { address, state, server }
     }
@@ -54,7 +67,16 @@ impl RuntimeApi {
     /// Works like [`RuntimeApi::spawn`], and writes the log and metrics of the function to `log`.
     #[must_use]
     pub fn spawn_writing(&self, binary: &Path, environment: &[(&str, &str)], log: Stdio) -> Child {
-        Command::new(binary)
+        let mut command = self.command(binary, environment);
+        command.stdout(log).stderr(Stdio::null()).spawn().expect("a started function")
+    }
+
+    /// Returns the command that starts a function. Its environment contains only these variables and those that Lambda
+    /// sets.
+    #[must_use]
+    pub fn command(&self, program: &Path, environment: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(program);
+        command
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", self.address.to_string())
             .env("AWS_LAMBDA_FUNCTION_NAME", "test")
@@ -63,12 +85,10 @@ impl RuntimeApi {
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .env("AWS_REGION", "eu-central-1")
+            .env("AWS_DEFAULT_REGION", "eu-central-1")
             .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a started function")
+            .stdin(Stdio::null());
+        command
     }
 
     /// Queues an invocation.
@@ -77,22 +97,27 @@ impl RuntimeApi {
         self.state.changed.notify_waiters();
     }
 
-    /// Waits for the answer number `count`, counted from 0.
+    /// Waits for the answer number `count`, counted from 0. Panics if there is none within 30 s.
     ///
     /// # Errors
-    /// The error document when the function failed.
+    /// The error document when the function failed, or reports that it could not start.
     pub async fn answer(&self, count: usize) -> Result<Value, Value> {
-        let wait = async {
-            loop {
-                let changed = self.state.changed.notified();
-                let known = self.state.answers.lock().unwrap_or_else(PoisonError::into_inner).get(count).cloned();
-                if let Some(answer) = known {
-                    return answer;
-                }
-                changed.await;
+        tokio::time::timeout(Duration::from_secs(30), self.answered(count)).await.expect("an answer within 30 s")
+    }
+
+    /// Works like [`RuntimeApi::answer`], but waits for as long as it takes.
+    ///
+    /// # Errors
+    /// The same as [`RuntimeApi::answer`].
+    pub async fn answered(&self, count: usize) -> Result<Value, Value> {
+        loop {
+            let changed = self.state.changed.notified();
+            let known = self.state.answers.lock().unwrap_or_else(PoisonError::into_inner).get(count).cloned();
+            if let Some(answer) = known {
+                return answer;
             }
-        };
-        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("an answer within 30 s")
+            changed.await;
+        }
     }
 }
 
@@ -108,6 +133,8 @@ async fn next(State(queue): State<Arc<Queue>>) -> Response {
         let payload = queue.payloads.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         if let Some(payload) = payload {
             let headers = [
+                // The client of AWS for Python crashes without a content type.
+                ("content-type", "application/json"),
                 ("lambda-runtime-aws-request-id", "request-1"),
                 ("lambda-runtime-deadline-ms", "4102444800000"),
                 ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-central-1:123456789012:function:test"),
@@ -124,8 +151,9 @@ async fn answer(
     body: Bytes,
 ) -> StatusCode {
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let answer = if what == "response" { Ok(body) } else { Err(body) };
-    queue.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
-    queue.changed.notify_waiters();
-    StatusCode::ACCEPTED
+    queue.keep(if what == "response" { Ok(body) } else { Err(body) })
+}
+
+async fn init_error(State(queue): State<Arc<Queue>>, body: Bytes) -> StatusCode {
+    queue.keep(Err(serde_json::from_slice(&body).unwrap_or(Value::Null)))
 }
