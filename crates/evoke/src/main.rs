@@ -162,14 +162,17 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         count: u32,
     },
-    /// Measure the simulator in process with the embedded DynamoDB, and compare it with bare `UpdateItem` calls.
+    /// Measure the simulator in process with the embedded DynamoDB, and compare it with bare `UpdateItem` calls and a
+    /// peer in Python.
     Tick {
         /// The numbers of active sessions, one run for each.
-        #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
+        #[arg(long, value_delimiter = ',', default_value = "100,1000,10000,100000")]
         sessions: Vec<u32>,
         /// The number of ticks measured in each run.
         #[arg(long, default_value_t = 5)]
         ticks: u32,
+        #[command(flatten)]
+        peers: bench::Peers,
     },
 }
 
@@ -205,7 +208,7 @@ async fn main() -> Result<()> {
             bench::invoice_latency(&target.open().await?, sessions).await
         }
         Command::Bench { what: Bench::Telemetry { messages, stations } } => bench::telemetry(messages, stations).await,
-        Command::Bench { what: Bench::Tick { sessions, ticks } } => bench::tick(&sessions, ticks).await,
+        Command::Bench { what: Bench::Tick { sessions, ticks, peers } } => bench::tick(&sessions, ticks, &peers).await,
         Command::Bench { what: Bench::Invoke { count } } => bench::invoke(&target.open().await?, count).await,
         Command::EmbeddedDynamodb => bench::serve().await,
         Command::EmbeddedS3 => bench::serve_s3().await,

@@ -15,7 +15,7 @@ use lambda_kit::{Context, Redelivery};
 use serde_json::{Value, json};
 use store::{BillingStore, Db};
 
-use super::{Server, peak_mb, percentiles};
+use super::{Server, invocation_at, peak_mb, percentiles};
 use crate::stack::Stack;
 
 /// The number of invoices issued concurrently, as in a batch of the queue.
@@ -30,17 +30,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub async fn billing(invoices: u32) -> Result<()> {
     let mut server = Server::start().await?;
     let db = Db::new(server.client());
-    let redelivery =
-        Redelivery::with_client(aws_sdk_sqs::Client::new(&testkit::sdk_config(testkit::NOWHERE)), String::new());
-    let currency = "EUR".parse().map_err(anyhow::Error::msg)?;
-    let billing = Billing::new(BillingStore::new(db.clone(), "ev-billing"), currency, redelivery);
-    let now: domain::Instant = "2026-03-03T10:30:00Z".parse()?;
-    let context = Context {
-        now,
-        deadline: now + chrono::Duration::minutes(15),
-        correlation_id: "bench".to_owned(),
-        request_id: "bench".to_owned(),
-    };
+    let billing = function(db.clone())?;
+    let context = invocation_at("2026-03-03T10:30:00Z".parse()?);
     fill_wallets(&billing, invoices, &context).await?;
     let before = db.capacity().units();
     let (mut issued, mut bare) = (0.0, 0.0);
@@ -98,8 +89,16 @@ pub async fn billing(invoices: u32) -> Result<()> {
     Ok(())
 }
 
-async fn fill_wallets(billing: &Billing, invoices: u32, context: &Context) -> Result<()> {
-    let users = stream::iter(0..invoices).map(|number| async move {
+/// Creates the function in this process.
+pub(super) fn function(db: Db) -> Result<Billing> {
+    let sqs = aws_sdk_sqs::Client::new(&testkit::sdk_config(testkit::NOWHERE));
+    let currency = "EUR".parse().map_err(anyhow::Error::msg)?;
+    Ok(Billing::new(BillingStore::new(db, "ev-billing"), currency, Redelivery::with_client(sqs, String::new())))
+}
+
+/// Puts money into the wallets of the users `u-0`, `u-1` and so on, enough for the invoice of one session each.
+pub(super) async fn fill_wallets(billing: &Billing, users: u32, context: &Context) -> Result<()> {
+    let users = stream::iter(0..users).map(|number| async move {
         let request = lambda_kit::Request {
             action: "topUpWallet".to_owned(),
             arguments: json!({ "userId": format!("u-{number}"), "amount": "100.00", "currency": "EUR", "idempotencyKey": "k" }),

@@ -5,18 +5,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use chrono::TimeDelta;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use domain::geo::Location;
 use domain::poi::{PoiFilter, Record};
-use lambda_kit::Context;
 use ocm_sync::{ApiKey, Elements, OcmSync, Source, SyncAnswer, Synchronise};
 use serde_json::{Value, json};
 use store::{Db, PageRequest, PoiStore, Units};
 use testkit::{EmbeddedDynamoDb, FakeAws, OcmServer, RuntimeApi, sdk_config};
 
-use super::{Server, peak_mb_of};
+use super::{Server, invocation_at, peak_mb_of};
 
 const TABLE: &str = "ev-ocm-pois";
 /// The number of records on a page, the same as in the template.
@@ -41,23 +39,21 @@ impl World {
         Ok(Self { dynamodb: Server::start().await?, ocm, ssm: FakeAws::start(move |_, _| (200, answer.clone())).await })
     }
 
-    /// Runs one synchronisation as a new execution environment would. Returns the answer, the seconds and the units.
     async fn sync(&self, full: bool) -> Result<(SyncAnswer, f64, Units)> {
-        let db = Db::new(EmbeddedDynamoDb::client_at(&self.dynamodb.endpoint));
-        let key = ApiKey::parameter(&sdk_config(&self.ssm.endpoint()), "/key");
-        let source = Source::new(&self.ocm.endpoint, key, PAGE_SIZE)?;
-        let function = OcmSync::new(PoiStore::new(db.clone(), TABLE), source);
-        let now: domain::Instant = "2026-03-03T12:00:00Z".parse()?;
-        let context = Context {
-            now,
-            deadline: now + TimeDelta::minutes(15),
-            request_id: "bench".to_owned(),
-            correlation_id: "bench".to_owned(),
-        };
-        let watch = Instant::now();
-        let answer = function.synchronise(&Synchronise { full, allow_removals: false }, &context).await?;
-        Ok((answer, watch.elapsed().as_secs_f64(), db.capacity().units()))
+        synchronise(&self.dynamodb.endpoint, &self.ocm.endpoint, &self.ssm.endpoint(), full).await
     }
+}
+
+/// Runs one synchronisation as a new execution environment would, with the services at these endpoints. Returns the
+/// answer, the seconds and the units.
+pub(super) async fn synchronise(dynamodb: &str, ocm: &str, ssm: &str, full: bool) -> Result<(SyncAnswer, f64, Units)> {
+    let db = Db::new(EmbeddedDynamoDb::client_at(dynamodb));
+    let source = Source::new(ocm, ApiKey::parameter(&sdk_config(ssm), "/key"), PAGE_SIZE)?;
+    let function = OcmSync::new(PoiStore::new(db.clone(), TABLE), source);
+    let context = invocation_at("2026-03-03T12:00:00Z".parse()?);
+    let watch = Instant::now();
+    let answer = function.synchronise(&Synchronise { full, allow_removals: false }, &context).await?;
+    Ok((answer, watch.elapsed().as_secs_f64(), db.capacity().units()))
 }
 
 pub async fn mirror(pois: u32) -> Result<()> {

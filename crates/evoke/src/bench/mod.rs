@@ -1,12 +1,15 @@
 //! `evoke bench tick`: measures the simulator in this process, with the embedded DynamoDB in another process, and
-//! compares it with bare `UpdateItem` calls. The other benchmarks are in submodules.
+//! compares it with bare `UpdateItem` calls and with a peer in Python. The other benchmarks are in submodules.
 
 mod billing;
 mod mirror;
+mod process;
+mod python;
 mod telemetry;
 
 pub use billing::{billing, invoice_latency};
 pub use mirror::mirror;
+pub use python::Peers;
 pub use telemetry::telemetry;
 
 use std::process::Stdio;
@@ -28,6 +31,9 @@ use domain::geo::Location;
 use domain::id::{PortId, SessionId, StationId, UserId};
 use futures::{StreamExt, TryStreamExt, stream};
 use lambda_kit::Context as Invocation;
+use process::Running;
+use python::Python;
+use serde_json::json;
 use store::{ChargingStore, EventContext};
 use testkit::{EmbeddedDynamoDb, EmbeddedS3};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -39,17 +45,24 @@ use crate::stack::{Stack, sample};
 const CONCURRENCY: usize = 64;
 /// The number of ports of each station. Each has a session.
 const PORTS: u32 = 4;
+/// The maximum number of sessions that the peer in Python advances in each tick.
+const SAMPLE: u32 = 1000;
+/// The number of the clock ticks in which Linux counts CPU time, in a second.
+const CLOCK_TICKS: f64 = 100.0;
 
 struct Run {
     sessions: u32,
     ticked_per_second: f64,
     bare_per_second: f64,
+    python_per_second: Option<f64>,
+    cpu_us: f64,
     write_units: f64,
     read_units: f64,
     peak_mb: f64,
 }
 
-pub async fn tick(sizes: &[u32], ticks: u32) -> Result<()> {
+pub async fn tick(sizes: &[u32], ticks: u32, peers: &Peers) -> Result<()> {
+    let python = Python::find(peers).await?;
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     table.set_header([
@@ -57,17 +70,23 @@ pub async fn tick(sizes: &[u32], ticks: u32) -> Result<()> {
         "sessions/s",
         "bare UpdateItems/s",
         "ratio",
+        "Python sessions/s",
+        "ratio",
+        "CPU us",
         "write units",
         "read units",
         "peak MB",
     ]);
     for size in sizes {
-        let run = measure(*size, ticks).await?;
+        let run = measure(*size, ticks, python.as_ref()).await?;
         table.add_row([
             run.sessions.to_string(),
             format!("{:.0}", run.ticked_per_second),
             format!("{:.0}", run.bare_per_second),
             format!("{:.0} %", 100.0 * run.ticked_per_second / run.bare_per_second),
+            run.python_per_second.map_or_else(String::new, |peer| format!("{peer:.0}")),
+            run.python_per_second.map_or_else(String::new, |peer| format!("{:.1}", run.ticked_per_second / peer)),
+            format!("{:.0}", run.cpu_us),
             format!("{:.2}", run.write_units),
             format!("{:.2}", run.read_units),
             format!("{:.0}", run.peak_mb),
@@ -75,11 +94,18 @@ pub async fn tick(sizes: &[u32], ticks: u32) -> Result<()> {
     }
     println!("{table}");
     println!(
-        "Units are per session and tick. The bare updates change the same items. Both alternate, {ticks} ticks each, {CONCURRENCY} writes at a time."
+        "Units are per session and tick. The bare updates change the same items. All alternate, {ticks} ticks each,\n\
+         {CONCURRENCY} writes at a time. CPU us is the simulator's CPU time per session and tick, in microseconds.\n\
+         CPU us and peak MB are of this process only: simulator, SDK and benchmark. The embedded DynamoDB is a\n\
+         different process."
     );
-    println!(
-        "Peak MB is this process only: simulator, SDK and benchmark. The embedded DynamoDB is a different process."
-    );
+    if let Some(python) = python {
+        println!(
+            "{} advances one session after the other (tick.py): three calls and two write units\n\
+             each, in the same DynamoDB. Above {SAMPLE} sessions, it advances a sample of {SAMPLE}.",
+            python.versions
+        );
+    }
     Ok(())
 }
 
@@ -134,7 +160,7 @@ pub async fn serve_s3() -> Result<()> {
     Ok(())
 }
 
-async fn measure(sessions: u32, ticks: u32) -> Result<Run> {
+async fn measure(sessions: u32, ticks: u32, python: Option<&Python>) -> Result<Run> {
     let mut server = Server::start().await?;
     let charging = server.charging();
     let started: domain::Instant = "2026-03-03T10:00:00Z".parse()?;
@@ -142,17 +168,28 @@ async fn measure(sessions: u32, ticks: u32) -> Result<Run> {
     let simulator = ChargingSimulator::new(server.charging(), None, usize::MAX);
     // Not measured: only the first tick changes every session from STARTED to IN_PROGRESS.
     advance(&simulator, started, 1, sessions).await?;
+    let mut peer = match python {
+        Some(python) => Some(start_peer(python, &server.endpoint, sessions.min(SAMPLE)).await?),
+        None => None,
+    };
+    if let Some(peer) = &mut peer {
+        advance_peer(peer, started, 1, sessions.min(SAMPLE)).await?;
+    }
     let capacity_store = server.charging();
     let simulator = ChargingSimulator::new(capacity_store.clone(), None, usize::MAX);
     let bare = server.client();
-    let (mut ticked, mut updated) = (0.0, 0.0);
+    let (mut ticked, mut updated, mut ticked_by_peer, mut cpu) = (0.0, 0.0, 0.0, 0.0);
     for tick in 0..ticks {
-        let watch = Instant::now();
+        let (watch, before) = (Instant::now(), cpu_seconds()?);
         advance(&simulator, started, 2 + tick, sessions).await?;
         ticked += watch.elapsed().as_secs_f64();
+        cpu += cpu_seconds()? - before;
         let watch = Instant::now();
         update_all(&bare, &ids).await?;
         updated += watch.elapsed().as_secs_f64();
+        if let Some(peer) = &mut peer {
+            ticked_by_peer += advance_peer(peer, started, 2 + tick, sessions.min(SAMPLE)).await?;
+        }
     }
     let units = capacity_store.sessions.table().db().capacity().units();
     let work = f64::from(sessions) * f64::from(ticks);
@@ -160,26 +197,53 @@ async fn measure(sessions: u32, ticks: u32) -> Result<Run> {
         sessions,
         ticked_per_second: work / ticked,
         bare_per_second: work / updated,
+        python_per_second: peer.as_ref().map(|_| f64::from(sessions.min(SAMPLE)) * f64::from(ticks) / ticked_by_peer),
+        cpu_us: 1e6 * cpu / work,
         write_units: (units.table_write + units.index_write) / work,
         read_units: units.read / work,
         peak_mb: peak_mb()?,
     };
+    if let Some(peer) = peer {
+        peer.stop().await?;
+    }
     server.child.kill().await?;
     Ok(run)
 }
 
+/// Starts the peer in Python at this DynamoDB, with a number of active sessions in tables of its own.
+async fn start_peer(python: &Python, dynamodb: &str, sessions: u32) -> Result<Running> {
+    let mut environment = python::tables("peer");
+    environment.push(("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.to_owned()));
+    let request = json!({ "function": "tick", "count": sessions });
+    python.prepare(&request, environment.clone()).await?;
+    Running::start(&python.launch("tick", environment)).await
+}
+
+/// Lets the peer advance its sessions. Returns the seconds that it took.
+async fn advance_peer(peer: &mut Running, started: domain::Instant, minute: u32, sessions: u32) -> Result<f64> {
+    let at = started + chrono::Duration::minutes(minute.into());
+    let (answer, ms) = peer.invoke(&json!({ "tickAt": at })).await?;
+    anyhow::ensure!(answer["sessions"] == sessions && answer["skipped"] == 0, "sessions were skipped: {answer}");
+    Ok(ms / 1000.0)
+}
+
 async fn advance(simulator: &ChargingSimulator, started: domain::Instant, minute: u32, sessions: u32) -> Result<()> {
     let at = started + chrono::Duration::minutes(minute.into());
-    let context = Invocation {
-        now: at,
-        deadline: at + chrono::Duration::minutes(15),
-        correlation_id: "bench".to_owned(),
-        request_id: "bench".to_owned(),
-    };
-    let answer = simulator.tick(&Tick { tick_at: Some(at), ..Tick::default() }, &context).await?;
+    let tick = Tick { tick_at: Some(at), ..Tick::default() };
+    let answer = simulator.tick(&tick, &invocation_at(at)).await?;
     anyhow::ensure!(answer.sessions == u64::from(sessions), "{} of {sessions} sessions were ticked", answer.sessions);
     anyhow::ensure!(answer.skipped == 0 && answer.completed == 0, "sessions were skipped or ended: {answer:?}");
     Ok(())
+}
+
+/// Returns the context of an invocation at `now` that has fifteen minutes.
+fn invocation_at(now: domain::Instant) -> Invocation {
+    Invocation {
+        now,
+        deadline: now + chrono::Duration::minutes(15),
+        correlation_id: "bench".to_owned(),
+        request_id: "bench".to_owned(),
+    }
 }
 
 /// The embedded DynamoDB or S3 in a separate process.
@@ -231,13 +295,8 @@ async fn populate(charging: &ChargingStore, sessions: u32, now: domain::Instant)
         .await
 }
 
-async fn populate_station(
-    charging: &ChargingStore,
-    number: u32,
-    ports: u32,
-    now: domain::Instant,
-) -> Result<Vec<SessionId>> {
-    let mut ids = Vec::new();
+/// Returns a station with free ports.
+fn station(number: u32, ports: u32, now: domain::Instant) -> Result<(Station, Vec<Port>)> {
     let tariff = Tariff::per_kwh("0.49".parse()?, "EUR".parse().map_err(anyhow::Error::msg)?);
     let station = Station {
         id: StationId::new(format!("station-{number}"))?,
@@ -267,6 +326,17 @@ async fn populate_station(
             version: 1,
         });
     }
+    Ok((station, all))
+}
+
+async fn populate_station(
+    charging: &ChargingStore,
+    number: u32,
+    ports: u32,
+    now: domain::Instant,
+) -> Result<Vec<SessionId>> {
+    let mut ids = Vec::new();
+    let (station, all) = station(number, ports, now)?;
     charging.stations.insert(&station, &all).await?;
     let context = EventContext { correlation_id: "bench".to_owned(), now };
     for port in all {
@@ -325,4 +395,13 @@ fn peak_mb_of(process: u32) -> Result<f64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
     let kb: f64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
     Ok(kb / 1024.0)
+}
+
+/// Returns the CPU time of this process until now, s.
+fn cpu_seconds() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").context("CPU time is read from /proc, on Linux")?;
+    // The name of the program comes before and may contain anything.
+    let (_, rest) = text.rsplit_once(')').context("no name")?;
+    let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / CLOCK_TICKS)
 }
