@@ -174,6 +174,12 @@ enum Bench {
         #[command(flatten)]
         peers: bench::Peers,
     },
+    /// Measure each packaged function as a process of its own: cold starts, warm invocations and memory, beside a peer
+    /// in Python.
+    Cold {
+        #[command(flatten)]
+        options: bench::ColdOptions,
+    },
 }
 
 #[tokio::main]
@@ -209,6 +215,7 @@ async fn main() -> Result<()> {
         }
         Command::Bench { what: Bench::Telemetry { messages, stations } } => bench::telemetry(messages, stations).await,
         Command::Bench { what: Bench::Tick { sessions, ticks, peers } } => bench::tick(&sessions, ticks, &peers).await,
+        Command::Bench { what: Bench::Cold { options } } => bench::cold(&options).await,
         Command::Bench { what: Bench::Invoke { count } } => bench::invoke(&target.open().await?, count).await,
         Command::EmbeddedDynamodb => bench::serve().await,
         Command::EmbeddedS3 => bench::serve_s3().await,

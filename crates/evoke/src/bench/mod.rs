@@ -2,12 +2,14 @@
 //! compares it with bare `UpdateItem` calls and with a peer in Python. The other benchmarks are in submodules.
 
 mod billing;
+mod cold;
 mod mirror;
 mod process;
 mod python;
 mod telemetry;
 
 pub use billing::{billing, invoice_latency};
+pub use cold::{Options as ColdOptions, cold};
 pub use mirror::mirror;
 pub use python::Peers;
 pub use telemetry::telemetry;
@@ -293,6 +295,20 @@ async fn populate(charging: &ChargingStore, sessions: u32, now: domain::Instant)
         .buffer_unordered(CONCURRENCY)
         .try_concat()
         .await
+}
+
+/// Creates this number of stations with [`PORTS`] free ports each.
+async fn insert_stations(charging: &ChargingStore, stations: u32, now: domain::Instant) -> Result<()> {
+    stream::iter(0..stations)
+        .map(|number| insert_station(charging, number, now))
+        .buffer_unordered(CONCURRENCY)
+        .try_collect::<()>()
+        .await
+}
+
+async fn insert_station(charging: &ChargingStore, number: u32, now: domain::Instant) -> Result<()> {
+    let (station, ports) = station(number, PORTS, now)?;
+    Ok(charging.stations.insert(&station, &ports).await?)
 }
 
 /// Returns a station with free ports.
