@@ -157,3 +157,28 @@ async fn answer(
 async fn init_error(State(queue): State<Arc<Queue>>, body: Bytes) -> StatusCode {
     queue.keep(Err(serde_json::from_slice(&body).unwrap_or(Value::Null)))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_error_of_a_function_that_cannot_start_is_its_answer() {
+        let api = RuntimeApi::start().await;
+        let url = format!("http://{}/2018-06-01/runtime/init/error", api.address);
+        let error = json!({ "errorType": "Runtime.ImportModuleError" });
+        reqwest::Client::new().post(url).json(&error).send().await.unwrap();
+        assert_eq!(api.answer(0).await, Err(error));
+    }
+
+    #[tokio::test]
+    async fn an_invocation_says_that_it_is_json() {
+        let api = RuntimeApi::start().await;
+        api.push("{}");
+        let url = format!("http://{}/2018-06-01/runtime/invocation/next", api.address);
+        let invocation = reqwest::get(url).await.unwrap();
+        assert_eq!(invocation.headers()["content-type"], "application/json");
+    }
+}
