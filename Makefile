@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench clean
+.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench bench-cold clean
 
 # CI keeps its build cache outside the clone.
 ifdef CI
@@ -132,11 +132,19 @@ test-e2e: nextest-ready build
 seeds: nextest-ready template ## run every random test with N=20 seeds, starting with FIRST
 	scripts/seeds $(N) $(FIRST)
 
-bench: template ## benchmark the simulator, billing, telemetry and the mirror with embedded stores, optimised
+$(VENV)/.bench: bench/python/requirements.txt $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+bench: $(VENV)/.bench template ## benchmark the simulator, billing, telemetry and the mirror with embedded stores, optimised
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench tick
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench billing
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench telemetry
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench mirror
+
+bench-cold: ARCH = $(subst aarch64,arm64,$(shell uname -m))
+bench-cold: $(VENV)/.bench package ## benchmark cold starts and memory of the packaged functions, beside Python
+	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench cold
 
 clean: down
 	rm -rf .local target $(TEMPLATES)
