@@ -5,15 +5,15 @@ mod world;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use indicatif::ProgressBar;
 
+use super::percentiles;
 use super::process::{Launch, Running};
 use super::python::{Peers, Python};
-use super::{FUNCTIONS, percentiles};
 use world::World;
 
 /// The number of invocations before those that are measured.
@@ -112,27 +112,28 @@ pub async fn cold(options: &Options) -> Result<()> {
 /// Returns the names and the absolute paths of the packaged functions to measure.
 fn packaged(options: &Options) -> Result<Vec<(String, PathBuf)>> {
     let folder = std::path::absolute(&options.functions)?;
-    let mut functions = Vec::new();
-    if folder.exists() {
-        for entry in std::fs::read_dir(&folder)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            let binary = folder.join(&name).join("bootstrap");
-            // The command line itself is built into the same folder.
-            if name != "evoke" && binary.exists() {
-                functions.push((name, binary));
-            }
-        }
-    }
-    functions.sort();
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
-    for name in FUNCTIONS.iter().map(|name| (*name).to_owned()).chain(options.only.iter().cloned()) {
-        let wanted = options.only.is_empty() || options.only.contains(&name);
-        if wanted && !functions.iter().any(|(function, _)| *function == name) {
-            bail!("{} has no {name}: make package ARCH={architecture}", folder.display());
-        }
+    let mut functions = Vec::new();
+    for name in names(options)? {
+        let binary = folder.join(&name).join("bootstrap");
+        ensure!(binary.exists(), "{} has no {name}: make package ARCH={architecture}", folder.display());
+        functions.push((name, binary));
     }
-    functions.retain(|(name, _)| options.only.is_empty() || options.only.contains(name));
     Ok(functions)
+}
+
+/// Returns the names of the functions to measure: those that were asked for, or all functions of the project.
+fn names(options: &Options) -> Result<Vec<String>> {
+    if !options.only.is_empty() {
+        return Ok(options.only.clone());
+    }
+    let folders = std::fs::read_dir("crates/functions").context("run this in the folder of the project")?;
+    let mut names = Vec::new();
+    for folder in folders {
+        names.push(folder?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Measures a function and its peer in a world of their own.
