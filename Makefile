@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench bench-cold clean
+.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench bench-cold clean test-scripts
 
 # CI keeps its build cache outside the clone.
 ifdef CI
@@ -20,7 +20,9 @@ FUNCTIONS := $(notdir $(wildcard crates/functions/*))
 PACKAGES := $(foreach function,$(FUNCTIONS),-p $(function))
 PORT ?= 4566
 # Additional template parameters, e.g. PARAMETERS="TelemetryIngestion=batched".
-PARAMETERS ?=
+export PARAMETERS ?=
+# The packages of Python, with their tests.
+SCRIPTS := local_cloud
 F ?= health_check
 N ?= 20
 FIRST ?=
@@ -55,13 +57,13 @@ build: template ## build the functions and the command line for this machine
 	@install -m 755 target/lambda/evoke/bootstrap $(EVOKE)
 
 up: build ## start the local cloud and deploy to it (idempotent, PORT=4566)
-	$(BIN)/python scripts/local_cloud.py up --port $(PORT) --parameters "$(PARAMETERS)"
+	@$(BIN)/python -m local_cloud up --port $(PORT) --parameters "$$PARAMETERS"
 
 demo: up ## start the local cloud, deploy, and show an hour of charging
 	$(EVOKE) demo
 
 down: $(VENV)/.ready ## stop the local cloud
-	$(BIN)/python scripts/local_cloud.py down
+	@$(BIN)/python -m local_cloud down
 
 invoke: ## invoke one function with its sample request: make invoke F=session_service
 	@test -x $(EVOKE) -a -f .local/outputs.json || { echo "run make up first"; exit 1; }
@@ -73,7 +75,7 @@ watch: $(VENV)/.ready ## run health_check without the stack and rebuild it on ch
 package: template ## build the functions for AWS in release mode, ARCH=arm64|x86_64
 	env -u CARGO_BUILD_TARGET cargo lambda build --release --locked --$(subst _,-,$(ARCH)) --lambda-dir target/lambda $(PACKAGES)
 
-check: fmt clippy machete deny lint-template schema-check ## run all checks that need no running system
+check: fmt clippy machete deny lint-template schema-check test-scripts ## run all checks that need no running system
 
 fmt:
 	cargo fmt --all --check
@@ -105,6 +107,10 @@ lint-template: template
 	$(BIN)/python scripts/check_template.py
 	AWS_DEFAULT_REGION=eu-central-1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
 		sam validate --lint --language-extensions --template-file infrastructure/template.yaml
+
+test-scripts: $(VENV)/.ready
+	mypy --strict --cache-dir target/mypy $(SCRIPTS)
+	pytest -q -p no:cacheprovider $(SCRIPTS)
 
 schema: template ## write the event contracts, docs/openapi.json and the actions of docs/API.md anew
 	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test contracts

@@ -1,0 +1,86 @@
+"""Deploys the application to the local cloud with `sam deploy`, if something has changed since the last time."""
+
+import hashlib
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from local_cloud import completion, environment, outputs
+from local_cloud.cloud import Cloud
+from local_cloud.paths import EVOKE, FUNCTIONS, LAMBDA, ROOT, SAM_CONFIG, TEMPLATE, TOOLS, Failure, State, say, short
+
+STACK = "evoke"
+# The lines of a failed deployment's log that are shown.
+SHOWN_LINES = 15
+
+
+def require_built() -> list[Path]:
+    """Returns the binaries of the functions, after checking that everything is built that the cloud needs."""
+    functions = sorted(folder.name for folder in FUNCTIONS.iterdir() if folder.is_dir())
+    binaries = [LAMBDA / function / "bootstrap" for function in functions]
+    missing = [short(file) for file in (TEMPLATE, EVOKE, *binaries) if not file.exists()]
+    if missing:
+        raise Failure(f"not built: {', '.join(missing)}: run `make build`")
+    return binaries
+
+
+def deploy(state: State, cloud: Cloud, more_parameters: str) -> None:
+    """Brings the stack up to date, and writes the files with its outputs."""
+    parameters = parameters_for(cloud, more_parameters)
+    own = Path(__file__).parent.glob("*.py")
+    current = fingerprint(parameters, [TEMPLATE, SAM_CONFIG, *sorted(own), *require_built()])
+    if state.deployed.exists() and state.deployed.read_text() == current and state.outputs.exists():
+        outputs.write_env(state, cloud)
+        say("up to date")
+        return
+    state.deployed.unlink(missing_ok=True)
+    log = state.logs / "deploy.log"
+    say(f"sam deploy (log: {short(log)})")
+    began = time.monotonic()
+    _sam_deploy(cloud, parameters, log)
+    completion.complete(cloud.endpoint, STACK)
+    outputs.write(state, cloud, STACK)
+    outputs.write_env(state, cloud)
+    state.deployed.write_text(current)
+    say(f"deployed in {time.monotonic() - began:.0f} s")
+
+
+def parameters_for(cloud: Cloud, more: str) -> str:
+    """Returns the parameters of the template, of which the last of the same name counts."""
+    return f"Environment=dev Architecture={architecture()} OcmBaseUrl={cloud.ocm_url} {more}".strip()
+
+
+def architecture() -> str:
+    """Returns the architecture of this machine, for which `make build` builds."""
+    return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+
+
+def fingerprint(parameters: str, files: Iterable[Path]) -> str:
+    """Returns a fingerprint of everything that a deployment depends on."""
+    digest = hashlib.sha256(parameters.encode())
+    for file in files:
+        content = hashlib.sha256(file.read_bytes())
+        digest.update(content.digest())
+    return digest.hexdigest()
+
+
+def _sam_deploy(cloud: Cloud, parameters: str, log: Path) -> None:
+    command: list[str | Path] = [
+        TOOLS / "sam", "deploy",
+        "--template-file", TEMPLATE,
+        "--config-file", SAM_CONFIG,
+        "--stack-name", STACK,
+        "--no-confirm-changeset",
+        "--parameter-overrides", parameters,
+    ]  # fmt: skip
+    variables = environment.clean(os.environ) | environment.aws(cloud.endpoint)
+    with log.open("wb") as output:
+        done = subprocess.run(
+            command, env=variables, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+        )
+    if done.returncode != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-SHOWN_LINES:])
+        raise Failure(f"sam deploy failed: see {short(log)}\n{tail}")

@@ -1,0 +1,81 @@
+"""The files for those who use the local cloud: outputs.json for programs, and env for a shell."""
+
+import json
+import shlex
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from local_cloud import environment
+from local_cloud.cloud import Cloud
+from local_cloud.paths import TOOLS, State
+
+# Settings of the caller's shell that would lead a tool away from the local cloud.
+UNSET = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "EVOKE_STACK",
+)
+# Runs the AWS CLI that is next in PATH.
+AWS = """\
+#!/bin/sh
+# AWS CLI 1 ignores AWS_ENDPOINT_URL for the commands of sqs, but not the option.
+PATH=$(printf %s "$PATH" | tr : '\\n' | grep -vxF "$(dirname "$0")" | paste -s -d : -)
+exec aws ${AWS_ENDPOINT_URL:+"--endpoint-url=$AWS_ENDPOINT_URL"} "$@"
+"""
+
+
+def write(state: State, cloud: Cloud, stack: str) -> None:
+    """Writes outputs.json, and the root certificate of the local IoT Core beside it."""
+    with urllib.request.urlopen(f"{cloud.endpoint}/_ministack/iot/ca.pem", timeout=10) as answer:
+        state.certificate.write_bytes(answer.read())
+    described = environment.client("cloudformation", cloud.endpoint).describe_stacks(StackName=stack)["Stacks"][0]
+    of_the_stack = {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+    content = compose(state, cloud, stack, of_the_stack)
+    state.outputs.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def compose(state: State, cloud: Cloud, stack: str, of_the_stack: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the outputs of the stack by key, and where the local cloud answers."""
+    api = of_the_stack["HttpApiId"]
+    return {
+        **of_the_stack,
+        "endpoint": cloud.endpoint,
+        "region": environment.REGION,
+        "stackName": stack,
+        # API Gateway's host name does not resolve locally; MiniStack serves the same API under this name.
+        "HttpApiUrl": f"http://{api}.execute-api.localhost:{cloud.port}",
+        # Devices need the local address and root certificate of IoT Core. On AWS they request the endpoint, and the
+        # root certificates of the system suffice.
+        "iotHost": "127.0.0.1",
+        "iotPort": str(cloud.mqtt_port),
+        "iotCaFile": str(state.certificate),
+        "ocmUrl": cloud.ocm_url,
+    }
+
+
+def write_env(state: State, cloud: Cloud) -> None:
+    """Writes env, and the tools that it puts first in PATH."""
+    state.tools.mkdir(exist_ok=True)
+    wrapper = state.tools / "aws"
+    wrapper.write_text(AWS)
+    wrapper.chmod(0o755)
+    state.env.write_text(env(state, cloud))
+
+
+def env(state: State, cloud: Cloud) -> str:
+    """Returns commands for any POSIX shell that point all AWS tools and `evoke` at the local cloud."""
+    variables = environment.aws(cloud.endpoint) | {"EVOKE_OUTPUTS": str(state.outputs)}
+    exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    first = f"{state.tools}:{TOOLS}"
+    return f"""\
+# Points AWS tools in this shell at the local cloud. `make up` writes this file: `. .local/env`
+unset {" ".join(UNSET)}
+{exports}
+case ":$PATH:" in
+  *:{shlex.quote(first)}:*) ;;
+  *) export PATH={shlex.quote(first)}:"$PATH" ;;
+esac
+"""

@@ -1,0 +1,70 @@
+"""Where things are: the files of the project, and the files of one local cloud."""
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "infrastructure" / "template.yaml"
+SAM_CONFIG = ROOT / "infrastructure" / "samconfig.toml"
+FUNCTIONS = ROOT / "crates" / "functions"
+LAMBDA = ROOT / "target" / "lambda"
+EVOKE = ROOT / "target" / "evoke"
+# The tools that requirements.txt installs are beside the interpreter.
+TOOLS = Path(sys.executable).parent
+
+
+class Failure(Exception):
+    """Something that the user has to know or to change. Its text says what is wrong and what would be right."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The folder with all files of one local cloud."""
+
+    folder: Path
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def processes(self) -> Path:
+        """Which processes were started, and their ports."""
+        return self.folder / "process.json"
+
+    @property
+    def outputs(self) -> Path:
+        return self.folder / "outputs.json"
+
+    @property
+    def env(self) -> Path:
+        """To be sourced by a shell."""
+        return self.folder / "env"
+
+    @property
+    def tools(self) -> Path:
+        """The folder that `env` puts first in PATH."""
+        return self.folder / "bin"
+
+    @property
+    def deployed(self) -> Path:
+        """The fingerprint of what was deployed last."""
+        return self.folder / "deployed"
+
+    @property
+    def certificate(self) -> Path:
+        """The root certificate of the local IoT Core."""
+        return self.folder / "iot-ca.pem"
+
+
+def short(path: Path) -> str:
+    """Returns the path relative to the working directory, if it is below it."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def say(message: str) -> None:
+    print(f"local cloud: {message}", flush=True)

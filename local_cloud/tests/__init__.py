@@ -1,0 +1,1 @@
+"""Tests of the local cloud that need no cloud: its processes are short-lived scripts."""

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from local_cloud import completion, deployment, outputs
+from local_cloud.cloud import Cloud
+from local_cloud.paths import Failure, State
+from local_cloud.tests.conftest import script
+
+CLOUD = Cloud(pid=2, port=4566, mqtt_port=8883, ocm_pid=3, ocm_port=4580)
+# Counts its runs, and fails if the parameters say so.
+SAM = """\
+import sys
+from pathlib import Path
+calls = Path(sys.argv[0]).with_suffix(".calls")
+calls.write_text((calls.read_text() if calls.exists() else "") + " ".join(sys.argv[1:]) + "\\n")
+print("Error: the template is wrong")
+sys.exit(1 if "Fail=yes" in sys.argv[-1] else 0)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one function, whose stack needs no completion and has no outputs."""
+    state.logs.mkdir()
+    files = {name: tmp_path / name.lower() for name in ("TEMPLATE", "SAM_CONFIG", "EVOKE")}
+    for name, file in files.items():
+        file.write_text(name)
+        monkeypatch.setattr(deployment, name, file)
+    (tmp_path / "functions" / "billing").mkdir(parents=True)
+    monkeypatch.setattr(deployment, "FUNCTIONS", tmp_path / "functions")
+    monkeypatch.setattr(deployment, "LAMBDA", tmp_path / "lambda")
+    (tmp_path / "lambda" / "billing").mkdir(parents=True)
+    (tmp_path / "lambda" / "billing" / "bootstrap").write_text("binary")
+    script(tmp_path / "tools" / "sam", SAM)
+    monkeypatch.setattr(deployment, "TOOLS", tmp_path / "tools")
+    monkeypatch.setattr(completion, "complete", lambda *_: None)
+    monkeypatch.setattr(outputs, "write", lambda state, *_: state.outputs.write_text("{}"))
+    return tmp_path
+
+
+def runs_of_sam(project: Path) -> list[str]:
+    calls = project / "tools" / "sam.calls"
+    return calls.read_text().splitlines() if calls.exists() else []
+
+
+def test_only_a_change_is_deployed(project: Path, state: State, capsys: pytest.CaptureFixture[str]) -> None:
+    deployment.deploy(state, CLOUD, "")
+    deployment.deploy(state, CLOUD, "")
+    assert len(runs_of_sam(project)) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "local cloud: up to date"
+    for number, change in enumerate(("template", "sam_config", "lambda/billing/bootstrap"), start=2):
+        (project / change).write_text("changed")
+        deployment.deploy(state, CLOUD, "")
+        assert len(runs_of_sam(project)) == number, change
+    deployment.deploy(state, CLOUD, "ThrottleRate=1")
+    assert runs_of_sam(project)[-1].endswith(" ThrottleRate=1")
+
+
+def test_nothing_asks_the_user_and_the_caller_may_override_a_parameter(project: Path, state: State) -> None:
+    deployment.deploy(state, CLOUD, "OcmBaseUrl=https://other")
+    (call,) = runs_of_sam(project)
+    assert "--no-confirm-changeset" in call
+    assert call.endswith(f"OcmBaseUrl={CLOUD.ocm_url} OcmBaseUrl=https://other")
+
+
+def test_a_failed_deployment_shows_the_end_of_its_log_and_is_repeated(project: Path, state: State) -> None:
+    deployment.deploy(state, CLOUD, "")
+    with pytest.raises(Failure, match=r"(?s)sam deploy failed: see .*deploy\.log.*the template is wrong"):
+        deployment.deploy(state, CLOUD, "Fail=yes")
+    deployment.deploy(state, CLOUD, "")
+    assert len(runs_of_sam(project)) == 3
+
+
+def test_what_is_not_built_is_named(project: Path) -> None:
+    (project / "lambda" / "billing" / "bootstrap").unlink()
+    (project / "evoke").unlink()
+    with pytest.raises(Failure, match=r"not built: .*evoke, .*billing/bootstrap: run `make build`"):
+        deployment.require_built()
+
+
+def test_the_fingerprint_depends_on_where_one_file_ends(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("ab")
+    second.write_text("c")
+    before = deployment.fingerprint("", [first, second])
+    first.write_text("a")
+    second.write_text("bc")
+    assert deployment.fingerprint("", [first, second]) != before
