@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench bench-cold clean test-scripts
+.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench bench-cold clean test-scripts deploy
 
 # CI keeps its build cache outside the clone.
 ifdef CI
@@ -22,11 +22,13 @@ PORT ?= 4566
 # Additional template parameters, e.g. PARAMETERS="TelemetryIngestion=batched".
 export PARAMETERS ?=
 # The packages of Python, with their tests.
-SCRIPTS := local_cloud
+SCRIPTS := local_cloud deployment
 F ?= health_check
 N ?= 20
 FIRST ?=
 ARCH ?= arm64
+ENV :=
+YES ?=
 TOOLS := $(HOME)/.cache/evoke/tools
 DENY_VERSION := 0.20.2
 MACHETE_VERSION := 0.9.2
@@ -73,7 +75,13 @@ watch: $(VENV)/.ready ## run health_check without the stack and rebuild it on ch
 	cargo lambda watch
 
 package: template ## build the functions for AWS in release mode, ARCH=arm64|x86_64
-	env -u CARGO_BUILD_TARGET cargo lambda build --release --locked --$(subst _,-,$(ARCH)) --lambda-dir target/lambda $(PACKAGES)
+	@# Local builds go to target/lambda, so they cannot be deployed to AWS by mistake.
+	rm -rf target/package/$(ARCH)
+	env -u CARGO_BUILD_TARGET cargo lambda build --release --locked --$(subst _,-,$(ARCH)) \
+		--lambda-dir target/package/$(ARCH)/target/lambda $(PACKAGES)
+
+deploy: template ## build and deploy to AWS: ENV=dev|prod ARCH=arm64|x86_64 PARAMETERS="…" YES=1
+	@$(BIN)/python -m deployment "$(ENV)" --architecture "$(ARCH)" --parameters "$$PARAMETERS" $(if $(YES),--yes)
 
 check: fmt clippy machete deny lint-template schema-check test-scripts ## run all checks that need no running system
 

@@ -1,0 +1,91 @@
+"""Deploys an environment to AWS, or to the cloud that AWS_ENDPOINT_URL names.
+
+Shows the account, the region, the stack and the parameters, and asks before anything is changed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from deployment import plan as plans
+from deployment import stacks
+from deployment.failure import Failure
+from deployment.package import MACHINES, ROOT, Package
+from deployment.plan import Plan
+from deployment.stacks import Step
+
+# The tools that requirements.txt installs are beside the interpreter.
+SAM = Path(sys.executable).parent / "sam"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m deployment", description=__doc__)
+    parser.add_argument("environment", help="dev, prod, or another name of 2 to 10 lowercase letters and digits")
+    parser.add_argument("--architecture", choices=sorted(MACHINES), default="arm64")
+    parser.add_argument("--parameters", default="", help="parameters of the template: Name=value Name='two words'")
+    parser.add_argument("--yes", action="store_true", help="agree in advance, e.g. in a workflow")
+    parser.add_argument("--no-build", action="store_true", help="deploy what `make package` has built")
+    arguments = parser.parse_args()
+    try:
+        plan = plans.make(arguments.environment, arguments.architecture, arguments.parameters)
+        plans.show(plan)
+        if not (arguments.yes or agreed()):
+            raise Failure("nothing was changed")
+        if not arguments.no_build:
+            build(plan.package)
+        deploy(plan, ask=not arguments.yes)
+    except Failure as failure:
+        sys.exit(f"deploy: {failure}")
+    except (BotoCoreError, ClientError) as error:
+        sys.exit(f"deploy: {error}")
+
+
+def agreed() -> bool:
+    try:
+        return input("Deploy? [y/N] ").strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        raise Failure("nobody answered, and nothing was changed: YES=1 agrees in advance") from None
+
+
+def build(package: Package) -> None:
+    done = subprocess.run(["make", "--no-print-directory", "package", f"ARCH={package.architecture}"], cwd=ROOT)
+    if done.returncode != 0:
+        raise Failure("the functions cannot be built, see above. Nothing was changed")
+
+
+def deploy(plan: Plan, *, ask: bool) -> None:
+    plan.package.complete()
+    if plan.step is Step.REPEAT_CREATION:
+        stacks.delete_failed_creation(plan.session.client("cloudformation"), plan.stack.name)
+    with tempfile.TemporaryDirectory() as folder:
+        # In a file, a value needs no quotes. JSON is YAML too.
+        overrides = Path(folder) / "parameters.yaml"
+        overrides.write_text(json.dumps(plan.parameters))
+        done = subprocess.run(sam_command(plan, overrides, ask=ask), cwd=ROOT)
+    if done.returncode != 0:
+        raise Failure(
+            "sam deploy failed, see above. A stack whose update failed is as it was before. If the first creation"
+            f" failed, repeat `make deploy ENV={plan.environment}`, which deletes what is left of it"
+        )
+
+
+def sam_command(plan: Plan, overrides: Path, *, ask: bool) -> list[str]:
+    return [
+        str(SAM), "deploy",
+        "--template-file", str(plan.package.template),
+        "--config-file", str(plan.package.config),
+        "--config-env", plan.section,
+        "--stack-name", plan.stack.name,
+        "--region", str(plan.session.region_name),
+        "--parameter-overrides", f"file://{overrides}",
+        "--confirm-changeset" if ask else "--no-confirm-changeset",
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The names of environments and their stacks, and what samconfig.toml says of an environment."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from deployment import parameters
+from deployment.failure import Failure
+
+NAME = re.compile(r"[a-z][a-z0-9]{1,9}")
+DEFAULT_SECTION = "default"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What samconfig.toml says of an environment."""
+
+    section: str
+    parameters: dict[str, str]
+
+
+def check_name(environment: str) -> None:
+    if not NAME.fullmatch(environment):
+        raise Failure(
+            f"ENV is {environment!r}, which is no environment: a name has 2 to 10 lowercase letters and digits and"
+            " begins with a letter, e.g. ENV=dev or ENV=prod"
+        )
+
+
+def stack_name(environment: str) -> str:
+    """Returns the name of the environment's stack."""
+    return "evoke" if environment == "dev" else f"evoke-{environment}"
+
+
+def settings(config: Path, environment: str) -> Settings:
+    """Reads the section of the environment, or the default section if the environment has none."""
+    sections: dict[str, Any] = tomlkit.parse(config.read_text()).unwrap()
+    own = environment in sections
+    section = environment if own else DEFAULT_SECTION
+    values: dict[str, Any] = sections.get(section, {}).get("deploy", {}).get("parameters", {})
+    name = values.get("stack_name", stack_name(environment))
+    if own and name != stack_name(environment):
+        raise Failure(
+            f"{config.name} names the stack {name} in the section {section}: the stack of the environment {environment}"
+            f" is {stack_name(environment)}"
+        )
+    given = parameters.parse(values.get("parameter_overrides", ""))
+    if not own:
+        given.pop(parameters.ENVIRONMENT, None)  # it is that of the default section
+    return Settings(section, given)

@@ -1,0 +1,115 @@
+"""What is to be deployed where. Making a plan checks everything that can be checked before the build."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from deployment import environments, parameters, stacks
+from deployment.failure import Failure
+from deployment.package import INFRASTRUCTURE, Package, read_template, retained_buckets
+from deployment.stacks import Stack, Step
+
+# With less, a burst of telemetry takes the functions away from billing.
+ENOUGH_CONCURRENCY = 100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be deployed where."""
+
+    environment: str
+    # The ARN of the user, and the number of the account.
+    user: str
+    account: str
+    # The section of samconfig.toml.
+    section: str
+    parameters: dict[str, str]
+    # Parameters whose values nobody may read.
+    hidden: frozenset[str]
+    package: Package
+    session: boto3.Session
+    stack: Stack
+    step: Step
+
+    def lines(self) -> list[str]:
+        """Returns what the plan does, for the user."""
+        shown = [
+            f"account     {self.account} ({self.user})",
+            f"region      {self.session.region_name}",
+            f"stack       {self.stack.name} ({self.stack.status or 'does not exist'}): {self.step.value}",
+            "parameters",
+            *(f"  {name}={self.value(name)}" for name in self.parameters),
+        ]
+        if self.step is Step.UPDATE:
+            shown.append("  All other parameters keep their values.")
+        if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+            shown.append(f"AWS_ENDPOINT_URL is set: this is {endpoint}, not AWS.")
+        return shown
+
+    def value(self, name: str) -> str:
+        """Returns the value of a parameter, and its present value if this is another."""
+        if name in self.hidden:
+            return "****"
+        new = self.parameters[name]
+        now = self.stack.parameters.get(name, new)
+        return new if self.step is not Step.UPDATE or now == new else f"{new} (now {now})"
+
+
+def make(environment: str, architecture: str, given: str) -> Plan:
+    """Makes the plan, or refuses the deployment."""
+    environments.check_name(environment)
+    settings = environments.settings(INFRASTRUCTURE / "samconfig.toml", environment)
+    composed = parameters.compose(environment, architecture, settings.parameters, parameters.parse(given))
+    template = read_template(INFRASTRUCTURE / "template.yaml")
+    declared = template["Parameters"]
+    parameters.check_names(composed, declared)
+    hidden = frozenset(name for name, declaration in declared.items() if declaration.get("NoEcho"))
+    where = region(os.environ)
+    session = boto3.Session(region_name=where)
+    identity = session.client("sts").get_caller_identity()
+    account = identity["Account"]
+    stack = stacks.find(session.client("cloudformation"), environments.stack_name(environment))
+    step = stacks.next_step(stack, environment)
+    if step is not Step.UPDATE:
+        stacks.check_buckets(session.client("s3"), retained_buckets(template, environment, account, where))
+    package = Package(architecture)
+    return Plan(
+        environment, identity["Arn"], account, settings.section, composed, hidden, package, session, stack, step
+    )
+
+
+def show(plan: Plan) -> None:
+    print("\n".join(plan.lines()), flush=True)
+    for warning in warnings(plan.session):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def region(variables: Mapping[str, str]) -> str:
+    """Returns the region that AWS tools use: that of the variables, or of the profile."""
+    found = variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or boto3.Session().region_name
+    if not found:
+        raise Failure("no region is set: set AWS_REGION, or AWS_PROFILE to a profile with a region")
+    return found
+
+
+def warnings(session: boto3.Session) -> list[str]:
+    try:
+        limits = session.client("lambda").get_account_settings()["AccountLimit"]
+    except ClientError as error:
+        return [f"the limit of concurrent executions of Lambda cannot be read: {error}"]
+    return concurrency_warnings(limits.get("ConcurrentExecutions"))
+
+
+def concurrency_warnings(limit: Any) -> list[str]:
+    if limit is None or limit >= ENOUGH_CONCURRENCY:
+        return []
+    return [
+        f"in this account and region, Lambda runs at most {limit} executions at once. A busy network needs"
+        f" {ENOUGH_CONCURRENCY}. Request more with `aws service-quotas request-service-quota-increase --service-code"
+        " lambda --quota-code L-B99A9384 --desired-value 1000`"
+    ]

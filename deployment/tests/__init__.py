@@ -1,0 +1,1 @@
+"""Tests of the deployment that need neither AWS nor a local cloud."""

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import boto3
+import pytest
+
+from deployment import __main__ as command
+from deployment import plan as plans
+from deployment.failure import Failure
+from deployment.package import Package
+from deployment.plan import Plan
+from deployment.stacks import Stack, Step
+
+
+def plan(step: Step, **deployed: str) -> Plan:
+    return Plan(
+        environment="prod",
+        user="arn:aws:iam::123456789012:user/ada",
+        account="123456789012",
+        section="prod",
+        parameters={"Environment": "prod", "ThrottleRate": "100", "PaymentKey": "secret"},
+        hidden=frozenset({"PaymentKey"}),
+        package=Package("arm64", Path("/project")),
+        session=boto3.Session(region_name="eu-west-1"),
+        stack=Stack("evoke-prod", None if step is Step.CREATE else "UPDATE_COMPLETE", deployed),
+        step=step,
+    )
+
+
+def test_a_plan_shows_where_and_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    assert plan(Step.UPDATE, Environment="prod", ThrottleRate="200", PaymentKey="****").lines() == [
+        "account     123456789012 (arn:aws:iam::123456789012:user/ada)",
+        "region      eu-west-1",
+        "stack       evoke-prod (UPDATE_COMPLETE): update",
+        "parameters",
+        "  Environment=prod",
+        "  ThrottleRate=100 (now 200)",
+        "  PaymentKey=****",
+        "  All other parameters keep their values.",
+    ]
+    assert plan(Step.CREATE).lines()[2] == "stack       evoke-prod (does not exist): create"
+
+
+def test_a_plan_says_if_it_is_not_for_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    assert plan(Step.CREATE).lines()[-1] == "AWS_ENDPOINT_URL is set: this is http://127.0.0.1:4566, not AWS."
+
+
+def test_the_region_is_that_of_the_variables_or_of_the_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    config = tmp_path / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    assert plans.region({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-1"}) == "eu-west-1"
+    assert plans.region({"AWS_DEFAULT_REGION": "us-east-1"}) == "us-east-1"
+    with pytest.raises(Failure, match="no region is set: set AWS_REGION, or AWS_PROFILE"):
+        plans.region({})
+    config.write_text("[default]\nregion = eu-north-1\n")
+    assert plans.region({}) == "eu-north-1"
+
+
+def test_an_account_that_runs_few_functions_at_once_is_warned_of() -> None:
+    assert plans.concurrency_warnings(1000) == plans.concurrency_warnings(100) == []
+    (warning,) = plans.concurrency_warnings(10)
+    assert "at most 10 executions at once" in warning
+
+
+@pytest.mark.parametrize(
+    ("answer", "agreed"), [("y", True), (" Yes ", True), ("", False), ("n", False), ("prod", False)]
+)
+def test_only_a_yes_is_a_yes(answer: str, agreed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    assert command.agreed() is agreed
+
+
+def test_without_a_terminal_nobody_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", closed)
+    with pytest.raises(Failure, match="YES=1 agrees in advance"):
+        command.agreed()
+
+
+def test_sam_gets_everything_that_samconfig_does_not_say() -> None:
+    arguments = command.sam_command(plan(Step.UPDATE), Path("/tmp/parameters.yaml"), ask=True)
+    assert arguments[1:] == [
+        "deploy",
+        "--template-file", "/project/target/package/arm64/infrastructure/template.yaml",
+        "--config-file", "/project/target/package/arm64/infrastructure/samconfig.toml",
+        "--config-env", "prod",
+        "--stack-name", "evoke-prod",
+        "--region", "eu-west-1",
+        "--parameter-overrides", "file:///tmp/parameters.yaml",
+        "--confirm-changeset",
+    ]  # fmt: skip
+    assert command.sam_command(plan(Step.UPDATE), Path("/"), ask=False)[-1] == "--no-confirm-changeset"
