@@ -53,6 +53,8 @@ def compose(state: State, cloud: Cloud, stack: str, of_the_stack: Mapping[str, s
         "iotPort": str(cloud.mqtt_port),
         "iotCaFile": str(state.certificate),
         "ocmUrl": cloud.ocm_url,
+        # Any client on this machine can use these as they are. A path after an API's id is in its stage $default.
+        "urls": {"http": f"{cloud.endpoint}/_aws/execute-api/{api}"},
     }
 
 

@@ -26,6 +26,7 @@ def test_the_outputs_say_where_the_cloud_answers(tmp_path: Path) -> None:
         "iotPort": "8883",
         "iotCaFile": f"{tmp_path}/iot-ca.pem",
         "ocmUrl": "http://127.0.0.1:4580",
+        "urls": {"http": "http://127.0.0.1:4566/_aws/execute-api/0a1b2c3d"},
     }
 
 
