@@ -43,12 +43,14 @@ def main() -> None:
         sys.exit(f"deploy: {failure}")
     except (BotoCoreError, ClientError) as error:
         sys.exit(f"deploy: {error}")
+    except KeyboardInterrupt:
+        sys.exit("deploy: interrupted. CloudFormation finishes a change that it has begun")
 
 
 def agreed() -> bool:
     try:
         return input("Deploy? [y/N] ").strip().lower() in ("y", "yes")
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         raise Failure("nobody answered, and nothing was changed: YES=1 agrees in advance") from None
 
 

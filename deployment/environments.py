@@ -25,8 +25,8 @@ class Settings:
 def check_name(environment: str) -> None:
     if not NAME.fullmatch(environment):
         raise Failure(
-            f"ENV={environment!r} is no environment: ENV=dev and ENV=prod are. Any other has a name of 2 to 10 lowercase"
-            " letters and digits that begins with a letter"
+            f"ENV={environment!r} is no environment: ENV=dev and ENV=prod are. Any other has a name of 2 to 10"
+            " lowercase letters and digits that begins with a letter"
         )
 
 

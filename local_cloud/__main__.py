@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from local_cloud import cloud, deployment, environment
-from local_cloud.paths import ROOT, Failure, State, say
+from local_cloud.messages import Failure, say
+from local_cloud.paths import ROOT, State
 
 
 def main() -> None:

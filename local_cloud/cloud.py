@@ -3,13 +3,15 @@
 import contextlib
 import json
 import os
+import shutil
 import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from local_cloud import environment, processes
-from local_cloud.paths import EVOKE, TOOLS, Failure, State, say, short
+from local_cloud.messages import Failure, say, short
+from local_cloud.paths import EVOKE, TOOLS, State
 
 START_SECONDS = 60
 MINISTACK = "ministack"
@@ -94,6 +96,7 @@ def forget(state: State) -> None:
     """Deletes the files that describe a running cloud. The logs stay."""
     for file in (state.processes, state.outputs, state.env, state.deployed):
         file.unlink(missing_ok=True)
+    shutil.rmtree(state.tools, ignore_errors=True)
 
 
 def _start(state: State, port: int) -> Cloud:

@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from local_cloud import environment
-from local_cloud.paths import Failure
+from local_cloud.messages import Failure
 
 OCM_API_KEY = "ocm-test-key"
 OCM_API_KEY_OUTPUT = "OcmApiKeyParameterName"

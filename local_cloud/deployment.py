@@ -10,7 +10,8 @@ from pathlib import Path
 
 from local_cloud import completion, environment, outputs
 from local_cloud.cloud import Cloud
-from local_cloud.paths import EVOKE, FUNCTIONS, LAMBDA, ROOT, SAM_CONFIG, TEMPLATE, TOOLS, Failure, State, say, short
+from local_cloud.messages import Failure, say, short
+from local_cloud.paths import EVOKE, FUNCTIONS, LAMBDA, ROOT, SAM_CONFIG, TEMPLATE, TOOLS, State
 
 STACK = "evoke"
 # The lines of a failed deployment's log that are shown.

@@ -1,6 +1,5 @@
 """Where things are: the files of the project, and the files of one local cloud."""
 
-import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,6 @@ LAMBDA = ROOT / "target" / "lambda"
 EVOKE = ROOT / "target" / "evoke"
 # The tools that requirements.txt installs are beside the interpreter.
 TOOLS = Path(sys.executable).parent
-
-
-class Failure(Exception):
-    """Something that the user has to know or to change. Its text says what is wrong and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +52,3 @@ class State:
     def certificate(self) -> Path:
         """The root certificate of the local IoT Core."""
         return self.folder / "iot-ca.pem"
-
-
-def short(path: Path) -> str:
-    """Returns the path relative to the working directory, if it is below it."""
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
-
-
-def say(message: str) -> None:
-    print(f"local cloud: {message}", flush=True)

@@ -127,7 +127,7 @@ def test_a_resource_without_a_known_remedy_is_named_too() -> None:
     assert stacks.listed([Resource("AWS::SNS::Topic", "ev-users", "")]) == "  AWS::SNS::Topic ev-users"
 
 
-def test_a_bucket_that_remained_of_an_earlier_stack_is_in_the_way() -> None:
+def test_a_bucket_that_remained_from_an_earlier_stack_is_in_the_way() -> None:
     stacks.check_buckets(S3(), ["ev-telemetry-dev", "ev-quarantine-dev"])
     with pytest.raises(Failure, match=r"^ev-quarantine-dev remained when an earlier stack was deleted"):
         stacks.check_buckets(S3("ev-quarantine-dev", "another"), ["ev-telemetry-dev", "ev-quarantine-dev"])

@@ -6,7 +6,8 @@ import pytest
 
 from local_cloud import cloud, processes
 from local_cloud.cloud import Cloud
-from local_cloud.paths import Failure, State
+from local_cloud.messages import Failure
+from local_cloud.paths import State
 from local_cloud.tests.conftest import script
 
 

@@ -5,7 +5,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local_cloud import completion, environment
-from local_cloud.paths import Failure
+from local_cloud.messages import Failure
 
 DENY_HTTP = {
     "Effect": "Deny",

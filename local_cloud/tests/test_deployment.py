@@ -4,7 +4,8 @@ import pytest
 
 from local_cloud import completion, deployment, outputs
 from local_cloud.cloud import Cloud
-from local_cloud.paths import Failure, State
+from local_cloud.messages import Failure
+from local_cloud.paths import State
 from local_cloud.tests.conftest import script
 
 CLOUD = Cloud(pid=2, port=4566, mqtt_port=8883, ocm_pid=3, ocm_port=4580)
