@@ -37,6 +37,9 @@ pub struct Stack {
     pub outputs: BTreeMap<String, String>,
     /// The AWS configuration for the stack.
     pub config: SdkConfig,
+    /// Where the HTTP API answers this machine. On the local cloud, it is not the output `HttpApiUrl`, whose host name
+    /// need not resolve.
+    pub http_api_url: String,
     lambda: aws_sdk_lambda::Client,
 }
 
@@ -57,19 +60,23 @@ impl Stack {
         if let Some(stack) = variable("EVOKE_STACK") {
             let config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
             let outputs = stack_outputs(&config, &stack).await;
-            return Self { outputs, lambda: aws_sdk_lambda::Client::new(&config), config };
+            let http_api_url = outputs["HttpApiUrl"].clone();
+            return Self { outputs, http_api_url, lambda: aws_sdk_lambda::Client::new(&config), config };
         }
         let file = variable("EVOKE_OUTPUTS").map_or_else(default_outputs, PathBuf::from);
         let text = std::fs::read_to_string(&file)
             .unwrap_or_else(|error| panic!("{}: {error}: bring the stack up with `make up`", file.display()));
-        let outputs: BTreeMap<String, String> = serde_json::from_str(&text).expect("outputs as JSON");
+        let written: BTreeMap<String, Value> = serde_json::from_str(&text).expect("outputs as JSON");
+        let http_api_url = written["urls"]["http"].as_str().expect("the address of the HTTP API").to_owned();
+        let texts = written.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
+        let outputs: BTreeMap<String, String> = texts.collect();
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .endpoint_url(&outputs["endpoint"])
             .region(Region::new(outputs["region"].clone()))
             .credentials_provider(Credentials::new("test", "test", None, None, "e2e"))
             .load()
             .await;
-        Self { outputs, lambda: aws_sdk_lambda::Client::new(&config), config }
+        Self { outputs, http_api_url, lambda: aws_sdk_lambda::Client::new(&config), config }
     }
 
     /// Opens the local stack, for a test that works only there.

@@ -28,7 +28,9 @@ impl Stack {
     pub async fn open(outputs: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(outputs)
             .with_context(|| format!("{} cannot be read: is the stack running? (make up)", outputs.display()))?;
-        let outputs: BTreeMap<String, String> = serde_json::from_str(&text).context("the outputs cannot be parsed")?;
+        let written: BTreeMap<String, Value> = serde_json::from_str(&text).context("the outputs cannot be parsed")?;
+        let texts = written.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
+        let outputs: BTreeMap<String, String> = texts.collect();
         let mut config = aws_config::defaults(BehaviorVersion::v2026_01_12());
         if let Some(endpoint) = outputs.get("endpoint") {
             config = config
