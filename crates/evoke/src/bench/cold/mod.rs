@@ -18,6 +18,12 @@ use world::World;
 
 /// The number of invocations before those that are measured.
 const WARM_UP: u32 = 10;
+/// Where `make package` puts the functions for this machine.
+const PACKAGED: &str = if cfg!(target_arch = "aarch64") {
+    "target/package/arm64/target/lambda"
+} else {
+    "target/package/x86_64/target/lambda"
+};
 /// The type of the section with the symbols in a binary (`SHT_SYMTAB`). `make package` strips it.
 const SYMBOL_TABLE: usize = 2;
 
@@ -25,7 +31,7 @@ const SYMBOL_TABLE: usize = 2;
 #[derive(Args)]
 pub struct Options {
     /// The folder with the release binaries, `FUNCTION/bootstrap`, as `make package` builds them for this machine.
-    #[arg(long, default_value = "target/lambda")]
+    #[arg(long, default_value = PACKAGED)]
     functions: PathBuf,
     /// Measure only these functions, separated by commas.
     #[arg(long, value_delimiter = ',')]
@@ -112,11 +118,10 @@ pub async fn cold(options: &Options) -> Result<()> {
 /// Returns the names and the absolute paths of the packaged functions to measure.
 fn packaged(options: &Options) -> Result<Vec<(String, PathBuf)>> {
     let folder = std::path::absolute(&options.functions)?;
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
     let mut functions = Vec::new();
     for name in names(options)? {
         let binary = folder.join(&name).join("bootstrap");
-        ensure!(binary.exists(), "{} has no {name}: make package ARCH={architecture}", folder.display());
+        ensure!(binary.exists(), "{} has no {name}: make bench-cold builds it", folder.display());
         functions.push((name, binary));
     }
     Ok(functions)
