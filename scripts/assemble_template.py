@@ -10,6 +10,9 @@ the root's section Shared, which is no part of the template.
 
 Each mapping gets one more row, All: for each of its columns, the names of the rows that have it. Loops go over these.
 A column that nothing looks up is refused, because it is a misspelt one.
+
+A loop that contains nothing but loops is unrolled: each of its values gets loops of its own. AWS wants the identifiers
+of all loops around an output key in that key, and the key of a nested loop would have to repeat the outer one's.
 """
 
 import json
@@ -35,16 +38,22 @@ class TemplateError(Exception):
 def main():
     output = Path(sys.argv[1])
     try:
-        template = assemble({str(path.relative_to(INFRASTRUCTURE)): path.read_text() for path in parts()})
-        output.write_text(json.dumps(expand(template), indent=1) + "\n" if output.suffix == ".json" else dump(template))
+        template = assemble(texts())
+        expanded = expand(template)
     except TemplateError as error:
         sys.exit(f"infrastructure/{error}")
+    output.write_text(json.dumps(expanded, indent=1) + "\n" if output.suffix == ".json" else dump(template))
 
 
 def parts():
     """Returns the files of the template, the root first."""
     first = [INFRASTRUCTURE / "root.yaml", INFRASTRUCTURE / "loops.yaml"]
     return first + sorted(INFRASTRUCTURE.glob("contexts/*.yaml"))
+
+
+def texts():
+    """Returns the text of each file of the template by its name, the root first."""
+    return {str(path.relative_to(INFRASTRUCTURE)): path.read_text() for path in parts()}
 
 
 def assemble(texts):
@@ -64,12 +73,13 @@ def assemble(texts):
                 join(template.setdefault(section, {}), members, f"{name}: {section}")
             else:
                 template[section] = members
-    looked_up = set(columns(template))
-    for mapping, rows in template.get("Mappings", {}).items():
+    mappings = template.get("Mappings", {})
+    for rows in mappings.values():
         rows[ALL] = rows_by_column(rows)
-        if unknown := sorted(rows[ALL].keys() - looked_up):
-            raise TemplateError(f"{mapping}: nothing looks up {', '.join(unknown)}")
-    return {section: template[section] for section in TEMPLATE if section in template}
+    unrolled = {section: unroll(template[section], mappings) for section in TEMPLATE if section in template}
+    check_columns(template, unrolled)
+    check_output_keys(unrolled)
+    return unrolled
 
 
 def read(texts):
@@ -79,11 +89,47 @@ def read(texts):
         for number, line in enumerate([f"{name}:", *(f" {line}" for line in text.splitlines())]):
             lines.append(line)
             places.append(f"{name}:{number}")
-    document, problems = cfnlint.decode.decode_str("\n".join(lines) + "\n")
+    together = "\n".join(lines) + "\n"
+    document, problems = cfnlint.decode.decode_str(together)
     if problems:  # for example a name that a file declares twice, or an unknown anchor
         said = "; ".join(f"{places[problem.linenumber]}: {problem.message}" for problem in problems)
         raise TemplateError(re.sub(r"line (\d+)", lambda match: places[int(match[1])], said))
     return json.loads(json.dumps(document))  # plain values, and an own copy wherever an anchor is referred to
+
+
+def check_columns(template, unrolled):
+    """Refuses a column that nothing looks up in its mapping, because it is a misspelt one.
+
+    Only the template before it is unrolled has the collections of the loops that are unrolled, and only the one after
+    names the mappings that they look up.
+    """
+    plain = [names for names in lookups(template, "the template") if isinstance(names[0], str)]
+    plain.extend(names for names in lookups(unrolled, "the template") if isinstance(names[0], str))
+    anywhere = {column for mapping, _, column in lookups(unrolled, "the template") if not isinstance(mapping, str)}
+    for mapping, rows in template.get("Mappings", {}).items():
+        looked_up = anywhere | {column for name, _, column in plain if name == mapping}
+        if unknown := sorted(rows[ALL].keys() - looked_up):
+            raise TemplateError(f"{mapping}: nothing looks up {', '.join(unknown)}")
+
+
+def check_output_keys(part, identifiers=()):
+    """Refuses an output key without the identifiers of all loops around it, as AWS does."""
+    if isinstance(part, list):
+        for item in part:
+            check_output_keys(item)
+        return
+    if not isinstance(part, dict):
+        return
+    for key, value in part.items():
+        if key.startswith(LOOP):
+            identifier, _, fragment = loop(key, value)
+            if identifier in identifiers:
+                raise TemplateError(f"{key}: a loop around it has the identifier {identifier} too")
+            check_output_keys(fragment, (*identifiers, identifier))
+            continue
+        if missing := [identifier for identifier in identifiers if f"${{{identifier}}}" not in key]:
+            raise TemplateError(f"{key}: the output key of a loop must contain ${{{missing[0]}}}")
+        check_output_keys(value)
 
 
 def join(members, more, where):
@@ -100,15 +146,18 @@ def rows_by_column(rows):
     return columns
 
 
-def columns(node):
-    """Yields the columns of mappings that this part of the template looks up."""
-    if isinstance(node, dict):
-        if "Fn::FindInMap" in node:
-            yield node["Fn::FindInMap"][2]
-        node = list(node.values())
-    if isinstance(node, list):
-        for item in node:
-            yield from columns(item)
+def lookups(part, where):
+    """Yields the mapping, row and column of each Fn::FindInMap."""
+    if isinstance(part, dict):
+        if "Fn::FindInMap" in part:
+            arguments = part["Fn::FindInMap"]
+            if not isinstance(arguments, list) or len(arguments) != 3:
+                raise TemplateError(f"{where}: Fn::FindInMap {json.dumps(arguments)}: mapping, row and column only")
+            yield arguments
+        part = list(part.values())
+    if isinstance(part, list):
+        for item in part:
+            yield from lookups(item, where)
 
 
 def dump(template):
@@ -123,47 +172,107 @@ def dump(template):
     return f"# Made by `make template`: change root.yaml, loops.yaml or contexts/ instead.\n{made}"
 
 
+def loop(key, value):
+    """Returns the identifier, the collection and the fragment of a loop."""
+    is_loop = isinstance(value, list) and len(value) == 3 and isinstance(value[0], str)
+    if not is_loop or not isinstance(value[2], dict) or not value[2]:
+        raise TemplateError(f"{key}: must be an identifier, a collection and what to make of each of its values")
+    return value
+
+
+def values_of(key, collection, mappings):
+    """Returns the values of a loop."""
+    values = _expand(collection, mappings)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TemplateError(f"{key}: {json.dumps(values)} is no list of names that the files have")
+    return values
+
+
+def unroll(part, mappings):
+    """Returns a part of the template in which each loop has something else than loops in it."""
+    if isinstance(part, list):
+        return [unroll(item, mappings) for item in part]
+    if not isinstance(part, dict):
+        return part
+    unrolled = {}
+    for key, value in part.items():
+        if key.startswith(LOOP):
+            identifier, collection, fragment = loop(key, value)
+            if all(inner.startswith(LOOP) for inner in fragment):
+                for item in values_of(key, collection, mappings):
+                    of_item = substitute(fragment, identifier, item)
+                    named = {f"{LOOP}{item}{inner.removeprefix(LOOP)}": value for inner, value in of_item.items()}
+                    join(unrolled, unroll(named, mappings), key)
+                continue
+        join(unrolled, {key: unroll(value, mappings)}, key)
+    return unrolled
+
+
 def expand(template):
     """Returns the template with its loops expanded and the values of its mappings in place; nothing else changes."""
-    return _expand(template, {}, template.get("Mappings", {}))
+    return _expand(template, template.get("Mappings", {}))
 
 
-def _expand(node, names, mappings):
-    """Expands a part of the template; `names` has the values of the loops around it."""
-    if isinstance(node, list):
-        return [_expand(item, names, mappings) for item in node]
-    if not isinstance(node, dict):
-        return node
+def _expand(part, mappings):
+    if isinstance(part, list):
+        return [_expand(item, mappings) for item in part]
+    if not isinstance(part, dict):
+        return part
     expanded = {}
-    for key, value in node.items():
+    for key, value in part.items():
         if not key.startswith(LOOP):
-            join(expanded, {_fill(key, names): _expand(value, names, mappings)}, key)
+            join(expanded, {key: _expand(value, mappings)}, key)
             continue
-        name, collection, body = value
-        for item in _expand(collection, names, mappings):
-            join(expanded, _expand(body, names | {name: item}, mappings), f"{key}, {item}")
-    return _value(expanded, names, mappings) if len(expanded) == 1 else expanded
+        identifier, collection, fragment = loop(key, value)
+        for item in values_of(key, collection, mappings):
+            join(expanded, _expand(substitute(fragment, identifier, item), mappings), f"{key}, {item}")
+    return _looked_up(expanded, mappings)
 
 
-def _value(node, names, mappings):
-    """Returns the value of a function that the loops and mappings suffice for, any other as it is."""
-    (function, argument), = node.items()
-    if function == "Ref" and isinstance(argument, str) and argument in names:
-        return names[argument]
-    if function == "Fn::Sub" and isinstance(argument, str):
-        text = _fill(argument, names)
-        return {function: text} if "${" in text else text
-    if function == "Fn::FindInMap" and all(isinstance(key, str) for key in argument):
-        mapping, row, column = argument
-        try:
-            return mappings[mapping][row][column]
-        except KeyError as error:
-            raise TemplateError(f"{mapping}, {row}, {column}: no such value in the mappings") from error
-    return node
+def _looked_up(part, mappings):
+    """Returns the value in a mapping that this part names, any other part as it is."""
+    names = part.get("Fn::FindInMap") if len(part) == 1 else None
+    if not names or not all(isinstance(name, str) for name in names):
+        return part
+    mapping, row, column = names
+    try:
+        return mappings[mapping][row][column]
+    except KeyError as error:
+        raise TemplateError(f"{mapping}, {row}, {column}: no such value in the mappings") from error
 
 
-def _fill(text, names):
-    return re.sub(r"\$\{(\w+)\}", lambda match: names.get(match[1], match[0]), text)
+def substitute(part, identifier, item):
+    """Returns a part of a loop for one of its values, in the forms of the identifier that AWS documents."""
+    if isinstance(part, list):
+        return [substitute(inner, identifier, item) for inner in part]
+    if isinstance(part, str):
+        return _without(part, identifier)
+    if not isinstance(part, dict):
+        return part
+    if len(part) == 1:
+        (function, argument), = part.items()
+        if function == "Ref" and argument == identifier:
+            return item
+        if function == "Fn::Sub":
+            if not isinstance(argument, str):
+                raise TemplateError(f"Fn::Sub {json.dumps(argument)}: must have a text alone within a loop")
+            text = _fill(argument, identifier, item)
+            return {function: text} if "${" in text else text
+    substituted = {}
+    for key, value in part.items():
+        join(substituted, {_fill(key, identifier, item): substitute(value, identifier, item)}, key)
+    return substituted
+
+
+def _fill(text, identifier, item):
+    return _without(text.replace(f"${{{identifier}}}", item), identifier)
+
+
+def _without(text, identifier):
+    """Returns a text in which nothing remains to be substituted."""
+    if re.search(rf"[$&]\{{\s*{re.escape(identifier)}\b", text):
+        raise TemplateError(f"{text!r}: {identifier} has to be in a Ref, or as ${{{identifier}}} in a Fn::Sub or a key")
+    return text
 
 
 if __name__ == "__main__":
