@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench bench-cold clean test-scripts deploy
 
 # CI keeps its build cache outside the clone.

@@ -16,6 +16,7 @@ of all loops around an output key in that key, and the key of a nested loop woul
 """
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -29,6 +30,13 @@ TEMPLATE = ("AWSTemplateFormatVersion", "Transform", "Description", "Parameters"
 ROOT = (*TEMPLATE, "Shared")
 ALL = "All"
 LOOP = "Fn::ForEach::"
+# What YAML 1.1 takes plain texts for, and which texts also look like it.
+PLAIN = {
+    "int": ("a number", r"0|-?[1-9][0-9]*"),
+    "float": ("a number", r"-?(0|[1-9][0-9]*)\.([0-9]*[1-9]|0)"),
+    "bool": ("a truth value", r"true|false"),
+    "timestamp": ("a date", r"(?!)"),
+}
 
 
 class TemplateError(Exception):
@@ -42,13 +50,24 @@ def main():
         expanded = expand(template)
     except TemplateError as error:
         sys.exit(f"infrastructure/{error}")
-    output.write_text(json.dumps(expanded, indent=1) + "\n" if output.suffix == ".json" else dump(template))
+    write(output, json.dumps(expanded, indent=1) + "\n" if output.suffix == ".json" else dump(template))
+
+
+def write(output, text):
+    """Writes the file as a whole or not at all, so that an interruption leaves no half of it."""
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text)
+        unfinished.replace(output)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def parts():
-    """Returns the files of the template, the root first."""
+    """Returns the files of the template, the root first. Editors keep files whose names begin with a dot."""
     first = [INFRASTRUCTURE / "root.yaml", INFRASTRUCTURE / "loops.yaml"]
-    return first + sorted(INFRASTRUCTURE.glob("contexts/*.yaml"))
+    contexts = (path for path in INFRASTRUCTURE.glob("contexts/*.yaml") if not path.name.startswith("."))
+    return first + sorted(contexts)
 
 
 def texts():
@@ -61,18 +80,19 @@ def assemble(texts):
     template = {}
     for name, sections in read(texts).items():
         allowed = CONTEXT if template else ROOT
-        for section, members in (sections or {}).items():
+        for section, members in names_in(sections, name).items():
             if section not in allowed:
                 raise TemplateError(f"{name}: has a section {section}, but only {', '.join(allowed)} may be here")
             if section == "Mappings":
-                for mapping, rows in members.items():
-                    if ALL in rows:
-                        raise TemplateError(f"{name}: {mapping} has a row {ALL}, which is made of the others")
+                for mapping, rows in names_in(members, f"{name}: {section}").items():
+                    check_rows(rows, f"{name}: {mapping}")
                     join(template.setdefault(section, {}).setdefault(mapping, {}), rows, f"{name}: {mapping}")
             elif section in CONTEXT:
+                names_in(members, f"{name}: {section}")
                 join(template.setdefault(section, {}), members, f"{name}: {section}")
             else:
                 template[section] = members
+        check_lookups(sections, name)
     mappings = template.get("Mappings", {})
     for rows in mappings.values():
         rows[ALL] = rows_by_column(rows)
@@ -94,7 +114,79 @@ def read(texts):
     if problems:  # for example a name that a file declares twice, or an unknown anchor
         said = "; ".join(f"{places[problem.linenumber]}: {problem.message}" for problem in problems)
         raise TemplateError(re.sub(r"line (\d+)", lambda match: places[int(match[1])], said))
+    document_node = yaml.compose(together, Loader=yaml.SafeLoader)
+    check_texts(document_node, places)
+    check_aliases(document_node, yaml.parse(together, Loader=yaml.SafeLoader), places)
     return json.loads(json.dumps(document))  # plain values, and an own copy wherever an anchor is referred to
+
+
+def check_texts(document, places):
+    """Refuses plain texts that YAML 1.1 takes for something else than they look like, e.g. 12:30 for 750."""
+    for node in nodes(document):
+        kind, form = PLAIN.get(node.tag.rsplit(":", 1)[-1], ("", ""))
+        if kind and not re.fullmatch(form, node.value):
+            line, _ = place(node)
+            raise TemplateError(f"{places[line + 1]}: YAML takes {node.value} for {kind}: quote it or write {kind}")
+
+
+def check_aliases(document, events, places):
+    """Refuses an alias to an anchor of another file, except those of the root's section Shared."""
+    (_, root), *_ = document.value
+    sections = root.value if isinstance(root, yaml.MappingNode) else []
+    shared = {place(node) for name, members in sections if name.value == "Shared" for node in nodes(members)}
+    anchors = {}
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            here, declared = (places[line + 1] for line, _ in (place(event), anchors[event.anchor]))
+            file = declared.rsplit(":", 1)[0]
+            if file != here.rsplit(":", 1)[0] and anchors[event.anchor] not in shared:
+                known = f"the anchor {event.anchor} is of {file} alone"
+                raise TemplateError(f"{here}: {known}, because it is not in the root's Shared")
+        elif getattr(event, "anchor", None):
+            anchors[event.anchor] = place(event)
+
+
+def nodes(document):
+    """Yields each node of a document once, in order."""
+    left, seen = [document], set()
+    while left:
+        node = left.pop()
+        if node not in seen:
+            seen.add(node)
+            yield node
+            inside = node.value if isinstance(node, yaml.CollectionNode) else []
+            if isinstance(node, yaml.MappingNode):
+                inside = [part for member in inside for part in member]
+            left.extend(reversed(inside))
+
+
+def place(part):
+    """Returns where a node or event begins: line and column, from 0."""
+    return part.start_mark.line, part.start_mark.column
+
+
+def names_in(part, where):
+    """Returns a part of a file that has to declare something by name."""
+    if not isinstance(part, dict) or not part:
+        raise TemplateError(f"{where}: is empty or declares nothing by name")
+    return part
+
+
+def check_rows(rows, where):
+    """Refuses rows that say nothing. A loop goes over the rows that have a column, whatever its value."""
+    if ALL in names_in(rows, where):
+        raise TemplateError(f"{where} has a row {ALL}, which is made of the others")
+    for row, values in rows.items():
+        for column, value in names_in(values, f"{where}: {row}").items():
+            if value is None or value is False or value in ("", [], {}):
+                raise TemplateError(f"{where}: {row}: {column} is {json.dumps(value)}: leave the column out instead")
+
+
+def check_lookups(part, where):
+    """Refuses what looks up a column that is known only when the stack is deployed."""
+    for _, _, column in lookups(part, where):
+        if not isinstance(column, str):
+            raise TemplateError(f"{where}: Fn::FindInMap: the column {json.dumps(column)} must be a plain name")
 
 
 def check_columns(template, unrolled):

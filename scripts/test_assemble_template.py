@@ -1,7 +1,11 @@
 """Tests of assemble_template.py: python -m unittest discover scripts"""
 
+import tempfile
 import unittest
+import unittest.mock
+from pathlib import Path
 
+import assemble_template
 from assemble_template import TemplateError, assemble, expand
 
 ROOT = """
@@ -109,6 +113,54 @@ class Assemble(Refusals):
         self.refused("Functions: nothing looks up Key", billing=BILLING,
                      audit="Mappings: { Functions: { Audit: { Name: audit, Key: GET /audit } } }")
 
+    def test_a_value_that_says_nothing_is_refused(self):
+        for value in ("false", "null", "", "[]", '""'):
+            self.refused("contexts/audit.yaml: Functions: Audit: Routes is ", billing=BILLING,
+                         audit=f"Mappings: {{ Functions: {{ Audit: {{ Name: audit, Routes: {value} }} }} }}")
+
+    def test_a_section_mapping_or_row_without_members_is_refused(self):
+        for text, where in (
+            ("# nothing", "contexts/audit.yaml: is"),
+            ("[Resources]", "contexts/audit.yaml: is"),
+            ("Resources:", "contexts/audit.yaml: Resources: is"),
+            ("Outputs: []", "contexts/audit.yaml: Outputs: is"),
+            ("Mappings: { Functions: }", "contexts/audit.yaml: Functions: is"),
+            ("Mappings: { Functions: { Audit: {} } }", "contexts/audit.yaml: Functions: Audit: is"),
+            ("Mappings: { Functions: { Audit: audit } }", "contexts/audit.yaml: Functions: Audit: is"),
+        ):
+            self.refused(f"{where} empty or declares nothing by name", billing=BILLING, audit=text)
+
+    def test_what_yaml_takes_for_something_else_is_refused_at_its_line(self):
+        for text, kind in (
+            ("2012-10-17", "a date"), ("12:30", "a number"), ("0777", "a number"), ("1_000", "a number"),
+            ("1.10", "a number"), ("+1", "a number"), ("0x1F", "a number"), ("yes", "a truth value"),
+        ):
+            self.refused(f"contexts/audit.yaml:2: YAML takes {text} for {kind}", billing=BILLING,
+                         audit=f"Resources:\n  A: {{ Value: {text} }}")
+
+    def test_usual_texts_and_numbers_are_taken(self):
+        values = {"0": 0, "-15": -15, "0.144": 0.144, "true": True, '"0777"': "0777", '"2012-10-17"': "2012-10-17"}
+        text = "Resources:\n  A: { Values: [" + ", ".join(values) + "] }"
+        self.assertEqual(assembled(billing=BILLING, audit=text)["Resources"]["A"]["Values"], list(values.values()))
+
+    def test_an_anchor_of_another_context_is_refused(self):
+        self.refused("contexts/billing.yaml:10: the anchor audit is of contexts/audit.yaml alone",
+                     audit="Resources: { A: &audit { Type: T } }", billing=f"{BILLING}  Other: *audit")
+        own = "Resources: { A: &audit { Type: T }, B: *audit }"
+        self.assertEqual(assembled(billing=BILLING, audit=own)["Resources"]["B"], {"Type": "T"})
+
+    def test_an_anchor_of_the_root_outside_of_shared_is_refused(self):
+        root = ROOT.replace("Environment: {", "Environment: &environment {")
+        with self.assertRaises(TemplateError) as raised:
+            assemble({"root.yaml": root, "contexts/audit.yaml": "Resources: { A: *environment }"})
+        self.assertIn("the anchor environment is of root.yaml alone", str(raised.exception))
+
+    def test_a_column_that_is_no_plain_name_is_refused(self):
+        self.refused("contexts/audit.yaml: Fn::FindInMap: the column", billing=BILLING,
+                     audit="Resources: { A: !FindInMap [Functions, Billing, !Ref Environment] }")
+        self.refused("contexts/audit.yaml: Fn::FindInMap [", billing=BILLING,
+                     audit="Resources: { A: !FindInMap [Functions, Billing] }")
+
 
 class Loops(Refusals):
     def test_a_loop_of_loops_is_unrolled(self):
@@ -196,6 +248,26 @@ class Expand(unittest.TestCase):
         del template["Mappings"]["Billing"]
         with self.assertRaises(TemplateError):
             expand(template)
+
+
+class Files(unittest.TestCase):
+    def test_a_file_is_written_as_a_whole_and_nothing_else_is_left(self):
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "template.yaml"
+            assemble_template.write(output, "first")
+            assemble_template.write(output, "second")
+            self.assertEqual([path.name for path in Path(folder).iterdir()], ["template.yaml"])
+            self.assertEqual(output.read_text(), "second")
+
+    def test_files_whose_names_begin_with_a_dot_are_no_parts(self):
+        with tempfile.TemporaryDirectory() as folder:
+            infrastructure = Path(folder)
+            (infrastructure / "contexts").mkdir()
+            for name in ("billing.yaml", ".billing.yaml", ".#billing.yaml", "notes.txt"):
+                (infrastructure / "contexts" / name).touch()
+            with unittest.mock.patch.object(assemble_template, "INFRASTRUCTURE", infrastructure):
+                names = [path.name for path in assemble_template.parts()]
+        self.assertEqual(names, ["root.yaml", "loops.yaml", "billing.yaml"])
 
 
 if __name__ == "__main__":
