@@ -35,7 +35,7 @@ DENY_VERSION := 0.20.2
 MACHETE_VERSION := 0.9.2
 NEXTEST_VERSION := 0.9.143
 EVOKE := target/evoke
-# The template to deploy, and the same with its loops expanded, which checks and tests read.
+# The template to deploy, and the same with its loops expanded, which the Rust tests read.
 TEMPLATES := infrastructure/template.yaml infrastructure/template.expanded.json
 # The folder itself changes when a file in it goes.
 PARTS := $(addprefix infrastructure/,root.yaml loops.yaml contexts) $(wildcard infrastructure/contexts/*.yaml)

@@ -9,9 +9,8 @@ import json
 import re
 import sys
 
-from assemble_template import INFRASTRUCTURE, parts
+from assemble_template import INFRASTRUCTURE, TemplateError, assemble, expand, parts, texts
 
-EXPANDED = INFRASTRUCTURE / "template.expanded.json"
 RECONCILER = "DlqReconcilerFunction"
 # The dead-letter queue for messages that the reconciler itself failed to process.
 END_OF_THE_LINE = "ReconcilerDeadLetterQueue"
@@ -30,9 +29,10 @@ MOST_LINES = 600
 
 
 def main():
-    if not EXPANDED.exists():
-        sys.exit(f"{EXPANDED.name} is missing: run `make template`")
-    resources = json.loads(EXPANDED.read_text())["Resources"]
+    try:
+        resources = expand(assemble(texts()))["Resources"]
+    except TemplateError as error:
+        sys.exit(f"infrastructure/{error}")
     checks = (triggers, iot_rules, routes, throttles, dead_letters, queues, buckets, logs, errors, loops)
     failures = [failure for check in checks for failure in check(resources)]
     failures.extend(lengths(parts()))
