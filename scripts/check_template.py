@@ -33,7 +33,7 @@ def main():
         resources = expand(assemble(texts()))["Resources"]
     except TemplateError as error:
         sys.exit(f"infrastructure/{error}")
-    checks = (triggers, iot_rules, routes, throttles, dead_letters, queues, buckets, logs, errors, loops)
+    checks = (triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, errors, loops)
     failures = [failure for check in checks for failure in check(resources)]
     failures.extend(lengths(parts()))
     for failure in failures:
@@ -257,6 +257,28 @@ def queues(resources):
                     yield f"{name}: its queue's visibility timeout is below six times its own"
             if trigger["Type"] == "Schedule" and target(properties["DeadLetterConfig"]["Arn"]) not in opened:
                 yield f"{name}: its schedule may not send to its dead-letter queue"
+
+
+def deliveries(resources):
+    """Each queue that a rule fills gets chosen events and has one reader, whose lateness has an alarm."""
+    filled = of_type(resources, "AWS::SQS::Queue")
+    alarms = [json.dumps(alarm) for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()]
+    for name, rule in of_type(resources, "AWS::Events::Rule").items():
+        for queue in filled.keys() & {target(rule_target["Arn"]) for rule_target in rule["Targets"]}:
+            pattern = rule.get("EventPattern", {})
+            if not (pattern.get("source") and pattern.get("detail-type")):
+                yield f"{name}: takes events of any source or type"
+            readers = [
+                function["CodeUri"].rstrip("/").rsplit("/", 1)[1]
+                for function in functions(resources).values()
+                for trigger in function.get("Events", {}).values()
+                if trigger["Type"] == "SQS" and target(trigger["Properties"]["Queue"]) == queue
+            ]
+            if len(readers) != 1:
+                yield f"{name}: {queue} is read by {', '.join(readers) or 'nobody'}, not by one function"
+            for reader in readers:
+                if not any('"EventsLate"' in alarm and f'"Value": "{reader}"' in alarm for alarm in alarms):
+                    yield f"{name}: no alarm on the lateness of {reader}, which reads {queue}"
 
 
 def buckets(resources):
