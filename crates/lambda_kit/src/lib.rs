@@ -33,6 +33,7 @@ pub use redelivery::Redelivery;
 pub use remote_function::RemoteFunction;
 pub use request::{Answer, Context, ListOf, PageArguments, Request, Trigger};
 pub use retry::retry_while_stale;
+pub use store::AwsError;
 
 /// The payload types of triggers.
 pub mod events {

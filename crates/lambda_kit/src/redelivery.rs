@@ -4,6 +4,7 @@ use aws_config::SdkConfig;
 use aws_lambda_events::sqs::SqsMessage;
 use aws_sdk_sqs::Client;
 use domain::error::Chain;
+use store::AwsError;
 
 use crate::{Code, Failure};
 
@@ -44,6 +45,7 @@ impl Redelivery {
         let set = self.client.change_message_visibility().queue_url(&self.queue_url).receipt_handle(handle);
         let seconds = i32::try_from(delay.as_secs()).unwrap_or(i32::MAX);
         if let Err(error) = set.visibility_timeout(seconds).send().await {
+            let error = AwsError::from(error);
             tracing::warn!(error = %Chain(&error), "the next delivery of a failed message was not postponed");
         }
     }

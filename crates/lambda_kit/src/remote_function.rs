@@ -4,6 +4,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use domain::actor::Actor;
 use serde_json::{Value, json};
+use store::AwsError;
 
 use crate::{Code, Failure};
 
@@ -36,7 +37,7 @@ impl RemoteFunction {
     pub async fn command(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<Value, Failure> {
         let call = self.client.invoke().function_name(&self.function);
         let answer = call.payload(payload(action, arguments, correlation_id)).send().await;
-        let answer = answer.map_err(Failure::unavailable)?;
+        let answer = answer.map_err(AwsError::from).map_err(Failure::unavailable)?;
         let body = answer.payload.map(Blob::into_inner).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).map_err(Failure::internal)?;
         match answer.function_error {
@@ -53,7 +54,7 @@ impl RemoteFunction {
     pub async fn command_later(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<(), Failure> {
         let call = self.client.invoke().function_name(&self.function).invocation_type(InvocationType::Event);
         let sent = call.payload(payload(action, arguments, correlation_id)).send().await;
-        sent.map(|_| ()).map_err(Failure::unavailable)
+        sent.map(|_| ()).map_err(AwsError::from).map_err(Failure::unavailable)
     }
 }
 

@@ -4,6 +4,8 @@ use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use domain::error::{BoxError, DomainError};
 
+use crate::aws_error::AwsError;
+
 /// Why a read or a write did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -89,6 +91,7 @@ where
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => true,
         _ => false,
     };
+    let error = AwsError::from(error);
     if is_busy { StoreError::unavailable(what, error) } else { StoreError::rejected(what, error) }
 }
 
@@ -108,7 +111,7 @@ mod tests {
         let answer = HttpResponse::new(400_u16.try_into().unwrap(), "".into());
         let refused = SdkError::service_error(GetItemError::ThrottlingException(throttled), answer);
         let cases = [
-            (refused, ": service error: ThrottlingException: slow down"),
+            (refused, ": service error (status 400): ThrottlingException: slow down"),
             (SdkError::timeout_error("4 s are over"), ": request has timed out: 4 s are over"),
         ];
         for (error, source) in cases {

@@ -5,6 +5,7 @@
 //! The rules that decide what may happen are in `domain`; this crate makes sure that it happens exactly once.
 
 mod accounts;
+mod aws_error;
 mod billing;
 mod charging;
 mod dynamodb;
@@ -15,6 +16,7 @@ mod poi;
 mod telemetry;
 
 pub use accounts::UserStore;
+pub use aws_error::AwsError;
 pub use billing::{BillingStore, InvoiceFilter, LoadedInvoice, TopUp};
 pub use charging::{
     ActiveKey, ChargingStore, FleetPart, LoadedSession, LoadedStation, SessionFilter, SessionStore, StationFilter,

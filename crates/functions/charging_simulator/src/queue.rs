@@ -4,7 +4,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use domain::Instant;
-use lambda_kit::{Failure, Redelivery};
+use lambda_kit::{AwsError, Failure, Redelivery};
 
 use crate::Tick;
 
@@ -75,7 +75,7 @@ impl ShardQueue {
     async fn send_once(&self, tick_at: Instant, shards: &[u32]) -> Result<Option<(Vec<u32>, Failure)>, Failure> {
         let entries: Result<Vec<_>, Failure> = shards.iter().map(|shard| self.entry(tick_at, *shard)).collect();
         let sent = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries?)).send().await;
-        let sent = sent.map_err(Failure::unavailable)?;
+        let sent = sent.map_err(AwsError::from).map_err(Failure::unavailable)?;
         let Some(first) = sent.failed().first() else { return Ok(None) };
         let message = format!("shard {} was not queued: {}", first.id, first.code);
         if let Some(ours) = sent.failed().iter().find(|refused| refused.sender_fault) {

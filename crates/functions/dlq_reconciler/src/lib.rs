@@ -15,7 +15,7 @@ use domain::dead_letter::{Consumer, QuarantinedLetter, REPLAYS_ATTRIBUTE, Verdic
 use domain::event::Event;
 use domain::id::SessionId;
 use lambda_kit::events::SqsMessage;
-use lambda_kit::{Context, Failure, Function, Redelivery, Trigger, drive_sqs};
+use lambda_kit::{AwsError, Context, Failure, Function, Redelivery, Trigger, drive_sqs};
 use serde::Deserialize;
 use serde_json::Value;
 use store::BillingStore;
@@ -133,6 +133,7 @@ impl DlqReconciler {
             .delay_seconds(FIRST_DELAY.saturating_mul(4_i32.saturating_pow(replays)).min(LONGEST_DELAY))
             .send()
             .await
+            .map_err(AwsError::from)
             .map_err(Failure::unavailable)?;
         tracing::warn!(queue = source, replays = replays + 1, "a dead letter went back to its queue");
         metrics::counter!("DeadLettersReplayed").increment(1);

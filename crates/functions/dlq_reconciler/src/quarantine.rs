@@ -1,7 +1,7 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use domain::dead_letter::QuarantinedLetter;
-use lambda_kit::Failure;
+use lambda_kit::{AwsError, Failure};
 
 /// The bucket for invalid messages, one object for each message.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ impl Quarantine {
     pub async fn keep(&self, letter: &QuarantinedLetter) -> Result<(), Failure> {
         let json = serde_json::to_vec_pretty(letter).map_err(Failure::internal)?;
         let put = self.client.put_object().bucket(&self.bucket).key(letter.key()).content_type("application/json");
-        put.body(ByteStream::from(json)).send().await.map_err(Failure::unavailable)?;
-        Ok(())
+        let put = put.body(ByteStream::from(json)).send().await;
+        put.map(|_| ()).map_err(AwsError::from).map_err(Failure::unavailable)
     }
 }

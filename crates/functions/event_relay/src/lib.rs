@@ -21,7 +21,7 @@ use domain::Instant;
 use domain::dead_letter::UnpublishedEvents;
 use domain::event::Envelope;
 use lambda_kit::events::{StreamBatchResponse, StreamEvent, StreamItemFailure, StreamRecord};
-use lambda_kit::{Context, Failure, Function, Trigger};
+use lambda_kit::{AwsError, Context, Failure, Function, Trigger};
 use serde_dynamo::AttributeValue;
 use serde_json::Value;
 use store::StoreError;
@@ -181,7 +181,7 @@ impl EventRelay {
                 let reason = format!("the bus does not take an event of {} bytes", events[0].detail.len());
                 return Ok(Put { taken: 0, refused: Some(Refused::ForGood(reason)) });
             }
-            Err(error) => return Err(Failure::unavailable(error)),
+            Err(error) => return Err(Failure::unavailable(AwsError::from(error))),
         };
         let refused = answer.entries().iter().enumerate().find_map(|(n, entry)| Some((n, entry, entry.error_code()?)));
         Ok(match refused {
@@ -195,11 +195,11 @@ impl EventRelay {
     }
 
     /// Sends events that cannot be published to the dead-letter queue for an operator. A batch that is delivered again
-    /// may send them twice. them twice.
+    /// may send them twice.
     async fn set_aside(&self, events: UnpublishedEvents) -> Result<(), Failure> {
         let body = serde_json::to_string(&events).map_err(Failure::internal)?;
         let sent = self.sqs.send_message().queue_url(&self.set_aside).message_body(body).send().await;
-        sent.map_err(Failure::unavailable)?;
+        sent.map_err(AwsError::from).map_err(Failure::unavailable)?;
         tracing::error!(item = events.item, reason = events.unpublished, "events were set aside");
         metrics::counter!("EventsSetAside").increment(1);
         Ok(())

@@ -6,9 +6,10 @@ mod config;
 use std::error::Error;
 use std::time::{Duration, Instant as Stopwatch};
 
+use aws_sdk_dynamodb::error::SdkError;
 use domain::error::Chain;
 use futures::future::join_all;
-use lambda_kit::{Action, Answer, Failure, Function, Request, action};
+use lambda_kit::{Action, Answer, AwsError, Failure, Function, Request, action};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -148,11 +149,15 @@ impl HealthCheck {
 }
 
 /// Runs `call` and measures its time. The error itself goes only to the log, because anybody can read the answer.
-async fn probe<T, E: Error + 'static>(name: &str, call: impl Future<Output = Result<T, E>>) -> Dependency {
+async fn probe<T, E>(name: &str, call: impl Future<Output = Result<T, SdkError<E>>>) -> Dependency
+where
+    E: Error + Send + Sync + 'static,
+{
     let watch = Stopwatch::now();
     let error = match tokio::time::timeout(TIMEOUT, call).await {
         Ok(Ok(_)) => None,
         Ok(Err(error)) => {
+            let error = AwsError::from(error);
             tracing::warn!(dependency = name, cause = %Chain(&error), "a dependency cannot be reached");
             Some("unreachable")
         }

@@ -4,7 +4,7 @@ use aws_sdk_sns::Client;
 use aws_sdk_sns::types::MessageAttributeValue;
 use domain::id::UserId;
 use domain::notifications::LogEntry;
-use lambda_kit::Failure;
+use lambda_kit::{AwsError, Failure};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -72,6 +72,7 @@ impl Topics {
             .message_attributes("logId", attribute(entry.id.as_str())?)
             .send()
             .await
+            .map_err(AwsError::from)
             .map_err(Failure::unavailable)?;
         Ok(())
     }

@@ -8,7 +8,7 @@ use domain::Instant;
 use domain::error::{BoxError, Chain};
 use domain::poi::mirror::SourceStatus;
 use domain::poi::time_of;
-use lambda_kit::Failure;
+use lambda_kit::{AwsError, Failure};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Response, StatusCode, header};
 use serde::Deserialize;
@@ -96,7 +96,7 @@ impl From<SourceError> for Failure {
         // The callers of this function operate the platform, so they may see what is wrong with the source. Of an SDK
         // error they see the kind alone: the rest can name roles and accounts.
         let message = match &error {
-            SourceError::NoKey { source, .. } => format!("{error}: {source}"),
+            SourceError::NoKey { source, .. } => format!("{error}: {}", source.source().unwrap_or(&**source)),
             _ => Chain(&error).to_string(),
         };
         Self::Unavailable { message, source: Arc::new(error) }
@@ -117,7 +117,7 @@ impl ApiKey {
         }
         let no_key = |source: BoxError| SourceError::NoKey { parameter: self.name.clone(), source };
         let answer = self.client.get_parameter().name(&self.name).with_decryption(true).send().await;
-        let answer = answer.map_err(|error| no_key(error.into_service_error().into()))?;
+        let answer = answer.map_err(|error| no_key(AwsError::from(error).into()))?;
         let value = answer.parameter.and_then(|parameter| parameter.value).unwrap_or_default().trim().to_owned();
         if value.is_empty() {
             return Err(no_key("it is empty".into()));

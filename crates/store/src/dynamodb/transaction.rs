@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::db::Db;
 use super::item::{Item, describe, storable};
 use super::retry::{LostAnswer, retrying};
+use crate::aws_error::AwsError;
 use crate::error::{StoreError, classify};
 
 /// Cancellation reasons that may not occur again on a later try.
@@ -134,6 +135,7 @@ impl Transaction {
             return StoreError::ConditionFailed(failed.join(", "));
         }
         let is_contended = codes.iter().any(|code| CONTENTION.contains(code));
+        let error = AwsError::from(error);
         if is_contended { StoreError::unavailable(what, error) } else { StoreError::rejected(what, error) }
     }
 }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::aws_error::AwsError;
 use crate::dynamodb::{Page, PageRequest, resume, token};
 use crate::error::StoreError;
 
@@ -420,10 +421,9 @@ fn pack<'a>(lines: impl Iterator<Item = &'a str>) -> std::io::Result<Vec<u8>> {
 
 const BUSY: [&str; 5] = ["SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling"];
 
-fn classify<E, R>(key: &str, error: SdkError<E, R>) -> StoreError
+fn classify<E>(key: &str, error: SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
     let is_busy = match &error {
         SdkError::ServiceError(service) => match service.err().code() {
@@ -436,5 +436,6 @@ where
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => true,
         _ => false,
     };
+    let error = AwsError::from(error);
     if is_busy { StoreError::unavailable(key, error) } else { StoreError::rejected(key, error) }
 }
