@@ -72,6 +72,14 @@ pub enum SourceError {
     Unexpected(#[source] BoxError),
 }
 
+/// An answer that is not the JSON that its path should have.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer of {path} cannot be parsed")]
+struct Unparsable {
+    path: String,
+    source: serde_json::Error,
+}
+
 impl SourceError {
     pub(crate) fn busy(source: impl Into<BoxError>) -> Self {
         Self::Busy { source: source.into(), retry_after: None }
@@ -197,7 +205,8 @@ impl Source {
         let answer = self.get(path, &[]).await?;
         let body = answer.bytes().await.map_err(SourceError::busy)?;
         // A parse error counts as busy, because such a body is usually truncated.
-        serde_json::from_slice(&body).map_err(|error| SourceError::busy(format!("{path}: {error}")))
+        let parsed = serde_json::from_slice(&body);
+        parsed.map_err(|source| SourceError::busy(Unparsable { path: path.to_owned(), source }))
     }
 
     async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Response, SourceError> {
