@@ -184,7 +184,16 @@ async fn station_service_refuses_input_that_only_the_domain_rules_reject() {
             element(json!({ "type": "ENERGY", "price": "1", "step_size": 0 }), json!({})),
             "price_components[0].step_size",
         ),
-        ("tariff", element(energy.clone(), json!({ "max_current": 32 })), "restrictions.max_current"),
+        (
+            "tariff",
+            element(energy.clone(), json!({ "min_current": 6 })),
+            "restrictions.min_current: cannot be evaluated: ports of this network meter power; use min_power",
+        ),
+        (
+            "tariff",
+            element(energy.clone(), json!({ "max_current": 32 })),
+            "restrictions.max_current: cannot be evaluated: ports of this network meter power; use max_power",
+        ),
         ("tariff", element(energy.clone(), json!({ "start_time": "25:00" })), "restrictions.start_time"),
         ("tariff", element(energy, json!({ "min_kwh": 5, "max_kwh": 5 })), "restrictions.max_kwh"),
         ("chargingModel", json!({ "type": "MAGIC" }), "chargingModel"),
