@@ -5,12 +5,15 @@
 
 use std::collections::BTreeSet;
 
-use lambda_kit::{Door, Function};
+use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine};
+use lambda_kit::{Clock, Door, Function};
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
-use testkit::{EmbeddedDynamoDb, Outcome, invoke, sqs_event, tables};
+use store::Archive;
+use telemetry_handler::TelemetryHandler;
+use testkit::{EmbeddedDynamoDb, EmbeddedS3, Outcome, invoke, no_redelivery, sqs_event, tables};
 
-use crate::{AnyFunction, functions};
+use crate::{AnyFunction, functions, nowhere};
 
 /// The values that a field accepts, which determine the values that it must refuse.
 #[derive(Clone, Copy)]
@@ -227,21 +230,63 @@ async fn every_function_refuses_what_is_no_request() {
     }
 }
 
+/// The bodies of queue messages that are no JSON objects.
+fn no_objects() -> Value {
+    sqs_event(&["[1]".to_owned(), "not JSON".to_owned()])
+}
+
+/// The functions that store such messages, because another attempt cannot help. Each has a test below.
+const STORING: [&str; 2] = ["telemetry_handler", "dlq_reconciler"];
+
 /// A function that reads a queue reports each message as failed, so that the queue keeps it for the dead-letter queue.
 #[tokio::test]
 async fn no_function_takes_messages_that_are_no_json_objects() {
     let dynamodb = EmbeddedDynamoDb::start().await;
-    let mut readers = 0;
+    let mut readers = BTreeSet::new();
     for AnyFunction { name, open, .. } in functions() {
-        let batch = sqs_event(&["[1]".to_owned(), "not JSON".to_owned()]);
-        match open(&dynamodb)(batch.to_string().into_bytes()).await {
+        if STORING.contains(&name) {
+            continue;
+        }
+        match open(&dynamodb)(no_objects().to_string().into_bytes()).await {
             Ok(answer) => {
                 assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 2, "{name}: {answer}");
-                readers += 1;
+                readers.insert(name);
             }
             Err((kind, message)) => assert_eq!(kind, "ValidationError", "{name}: {message}"),
         }
         assert_nothing_written(&dynamodb, name).await;
     }
-    assert!(readers > 4, "{readers}");
+    assert_eq!(readers, BTreeSet::from(["billing", "charging_simulator", "notification_service"]));
+}
+
+#[tokio::test]
+async fn telemetry_handler_archives_messages_that_are_no_json_objects_as_rejected() {
+    let (dynamodb, s3) = (EmbeddedDynamoDb::start().await, EmbeddedS3::start("telemetry").await);
+    let archive = Archive::new(s3.client(), "telemetry");
+    let handler = TelemetryHandler::new(dynamodb.telemetry(), archive, no_redelivery(), 10);
+    let answer = invoke(&Door::new(handler, Clock::SYSTEM), no_objects()).await.unwrap();
+    assert_eq!(answer["batchItemFailures"], json!([]));
+    let kept: Vec<String> = s3.objects("telemetry").await.into_iter().map(|(key, _)| key).collect();
+    assert!(kept.len() == 2 && kept.iter().all(|key| key.starts_with("rejected/")), "{kept:?}");
+    assert_nothing_written(&dynamodb, "telemetry_handler").await;
+}
+
+#[tokio::test]
+async fn dlq_reconciler_quarantines_messages_that_are_no_json_objects() {
+    let (dynamodb, s3) = (EmbeddedDynamoDb::start().await, EmbeddedS3::start("quarantine").await);
+    let queue = json!({ "consumer": "TELEMETRY", "url": "http://sqs/dlq", "source": "http://sqs/q" });
+    let queues = json!({ "arn:aws:sqs:eu-central-1:123456789012:q": queue }).to_string();
+    let reconciler = DlqReconciler::new(
+        dynamodb.billing(),
+        Quarantine::new(s3.client(), "quarantine".to_owned()),
+        aws_sdk_sqs::Client::new(&nowhere()),
+        DeadLetterQueues::parse(&queues).unwrap(),
+        3,
+    );
+    let answer = invoke(&Door::new(reconciler, Clock::SYSTEM), no_objects()).await.unwrap();
+    assert_eq!(answer["batchItemFailures"], json!([]));
+    let kept: BTreeSet<String> = s3.objects("quarantine").await.into_iter().map(|(key, _)| key).collect();
+    let expected = ["m-0", "m-1"].map(|id| format!("dead-letters/q/{id}.json"));
+    assert_eq!(kept, BTreeSet::from(expected));
+    assert_nothing_written(&dynamodb, "dlq_reconciler").await;
 }
