@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use lambda_kit::Clock;
 use serde::Serialize;
 
-use crate::stack::{Stack, pascal_case};
+use crate::stack::Stack;
 
 /// The prefix of the records of replays in the quarantine bucket.
 const RECORDS_PREFIX: &str = "replays/";
@@ -122,7 +122,7 @@ impl<'a> DeadLetters<'a> {
     pub async fn replay(&self, filter: &Filter, replay: &ReplayOptions) -> Result<()> {
         let found = self.find(filter, replay.max).await?;
         for Found { letter, .. } in &found {
-            let target = self.source(letter.consumer).unwrap_or("nowhere, because its consumer has no queue");
+            let target = self.source(letter.consumer)?.unwrap_or("nowhere, because its consumer has no queue");
             println!("{} of {} -> {target}", letter.message_id, letter.queue);
         }
         if replay.dry_run || found.is_empty() {
@@ -149,7 +149,7 @@ impl<'a> DeadLetters<'a> {
     ///
     /// If it is interrupted, the message stays in quarantine and may be sent twice. Every consumer tolerates this.
     async fn replay_one(&self, Found { key, letter }: &Found, by: &str) -> Result<bool> {
-        let Ok(target) = self.source(letter.consumer) else {
+        let Some(target) = self.source(letter.consumer)? else {
             self.record(key, letter, by, "", "SKIPPED: its consumer has no queue").await?;
             return Ok(false);
         };
@@ -210,11 +210,19 @@ impl<'a> DeadLetters<'a> {
         Ok(names.map(|name| attributes.get(&name).cloned().unwrap_or_default()))
     }
 
-    /// Returns the URL of the queue that a consumer reads, from the output with the name of the consumer.
-    fn source(&self, consumer: Consumer) -> Result<&str> {
-        let name = serde_json::to_value(consumer)?;
-        let name = name.as_str().unwrap_or_default().to_lowercase();
-        self.stack.output(&format!("{}QueueUrl", pascal_case(&name)))
+    /// Returns the URL of the queue that a consumer reads, if it reads one.
+    fn source(&self, consumer: Consumer) -> Result<Option<&str>> {
+        source_output(consumer).map(|output| self.stack.output(output)).transpose()
+    }
+}
+
+/// Returns the key of the output with the URL of the queue that a consumer reads, if it reads one.
+fn source_output(consumer: Consumer) -> Option<&'static str> {
+    match consumer {
+        Consumer::Billing => Some("BillingQueueUrl"),
+        Consumer::Notification => Some("NotificationQueueUrl"),
+        Consumer::Telemetry => Some("TelemetryQueueUrl"),
+        Consumer::Relay | Consumer::Schedule => None,
     }
 }
 
@@ -234,4 +242,34 @@ fn confirmed(letters: usize) -> Result<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::{Value, json};
+    use testkit::{resources, template};
+
+    use super::*;
+
+    #[test]
+    fn messages_go_back_to_the_queues_that_the_template_names() {
+        let functions: BTreeMap<&str, &Value> = resources("AWS::Serverless::Function").into_iter().collect();
+        let variables = &functions["DlqReconcilerFunction"]["Environment"]["Variables"];
+        let queues = variables["DEAD_LETTER_QUEUES"]["Fn::Sub"].as_str().unwrap();
+        let queues: BTreeMap<String, Value> = serde_json::from_str(queues).unwrap();
+        let mut checked = BTreeSet::new();
+        for (letters, queue) in queues {
+            let consumer: Consumer = serde_json::from_value(queue["consumer"].clone()).unwrap();
+            let source = queue["source"].as_str().map(|source| source.trim_matches(['$', '{', '}']));
+            let output = source_output(consumer);
+            assert_eq!(output.is_some(), source.is_some(), "{letters}: {output:?}");
+            if let Some(output) = output {
+                assert_eq!(template()["Outputs"][output]["Value"], json!({ "Ref": source }), "{letters}: {output}");
+                checked.insert(output);
+            }
+        }
+        assert_eq!(checked, Consumer::ALL.into_iter().filter_map(source_output).collect::<BTreeSet<_>>());
+    }
 }

@@ -107,7 +107,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// Converts a name such as `billing_audit` to `BillingAudit`, the form that names in the template have.
-pub fn pascal_case(name: &str) -> String {
+fn pascal_case(name: &str) -> String {
     let word = |word: &str| {
         let mut letters = word.chars();
         letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
