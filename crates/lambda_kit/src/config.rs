@@ -49,15 +49,19 @@ pub enum ConfigError {
     #[error("environment variable {0} is not set")]
     Missing(&'static str),
     /// The variable has a value that cannot be used.
-    #[error("environment variable {name} is wrong: {value:?}")]
+    #[error("environment variable {name} is wrong{}", shown(.value.as_deref()))]
     Invalid {
         /// The name of the variable.
         name: &'static str,
-        /// The value.
-        value: String,
+        /// The value; `None` if it is JSON, which may be long and is not for the log.
+        value: Option<String>,
         /// Why the value cannot be used.
         source: BoxError,
     },
+}
+
+fn shown(value: Option<&str>) -> String {
+    value.map(|value| format!(": {value:?}")).unwrap_or_default()
 }
 
 /// The environment variables, read once at the start. No other code in the workspace reads environment variables.
@@ -91,7 +95,7 @@ impl Env {
         T::Err: Into<BoxError>,
     {
         let text = self.required(name)?;
-        text.parse().map_err(|error: T::Err| ConfigError::Invalid { name, source: error.into(), value: text })
+        text.parse().map_err(|error: T::Err| ConfigError::Invalid { name, source: error.into(), value: Some(text) })
     }
 }
 

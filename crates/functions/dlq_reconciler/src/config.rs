@@ -32,7 +32,7 @@ impl FromEnv for Config {
         let value = env.required("DEAD_LETTER_QUEUES")?;
         let queues = DeadLetterQueues::parse(&value).map_err(|error| ConfigError::Invalid {
             name: "DEAD_LETTER_QUEUES",
-            value,
+            value: None,
             source: error.into(),
         })?;
         Ok(Self {

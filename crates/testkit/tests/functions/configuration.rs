@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::error::Chain;
 use lambda_kit::{ConfigError, Env};
 use serde_json::{Map, Value};
 use testkit::{resources, template};
@@ -105,4 +106,14 @@ fn an_invalid_value_is_refused_with_the_name_of_its_variable() {
         }
     }
     assert_eq!(refused, BTreeSet::from(PARSED));
+}
+
+#[test]
+fn the_error_about_a_json_variable_does_not_show_its_value() {
+    let name = "DEAD_LETTER_QUEUES";
+    let AnyFunction { variables, read, .. } = functions().into_iter().find(|f| f.variables.contains(&name)).unwrap();
+    let error = read(&environment(variables, name, Some(r#"{"arn:of:a:queue": 1}"#))).unwrap_err();
+    let text = format!("{error:?} {}", Chain(&error));
+    assert!(text.contains(&format!("environment variable {name} is wrong: invalid type")), "{text}");
+    assert!(!text.contains("arn:of:a:queue"), "{text}");
 }
