@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench bench-cold clean test-scripts deploy
+.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema schema-check test nextest-ready test-unit test-e2e seeds bench bench-cold clean test-scripts deploy cost cost-check
 
 # CI keeps its build cache outside the clone.
 ifdef CI
@@ -84,7 +84,7 @@ package: template ## build the functions for AWS in release mode, ARCH=arm64|x86
 deploy: template ## build and deploy to AWS: ENV=dev|prod ARCH=arm64|x86_64 PARAMETERS="…" YES=1
 	@$(BIN)/python -m deployment "$(ENV)" --architecture "$(ARCH)" --parameters "$$PARAMETERS" $(if $(YES),--yes)
 
-check: fmt clippy machete deny lint-template schema-check test-scripts ## run all checks that need no running system
+check: fmt clippy machete deny lint-template cost-check schema-check test-scripts ## run all checks that need no running system
 
 fmt:
 	cargo fmt --all --check
@@ -120,6 +120,12 @@ lint-template: template
 test-scripts: $(VENV)/.ready
 	mypy --strict --cache-dir target/mypy $(SCRIPTS)
 	pytest -q -p no:cacheprovider $(SCRIPTS)
+
+cost: template ## reckon what Evoke costs, and write docs/cost.md; with PARAMETERS="Environment=prod" print only
+	PYTHONPATH=scripts $(BIN)/python -m cost $(patsubst %,--parameter %,$(PARAMETERS))
+
+cost-check: template
+	PYTHONPATH=scripts $(BIN)/python -m cost --check
 
 schema: template ## write the event contracts, docs/openapi.json and the actions of docs/API.md anew
 	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test contracts
