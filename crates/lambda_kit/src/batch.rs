@@ -10,7 +10,7 @@ use domain::event::Envelope;
 use futures::{FutureExt, StreamExt, stream};
 use serde_json::Value;
 
-use crate::{Context, Failure, Redelivery};
+use crate::{Context, Failure, Redelivery, measure};
 
 /// The objective of the service level: an event is processed within this time after it occurred. A later event spends
 /// the error budget.
@@ -40,11 +40,12 @@ where
         .map(|message| {
             let work = work(message.clone());
             async move {
-                let failure = isolate(work).await.err()?;
+                let id = message.message_id.as_deref().unwrap_or_default();
+                let failure = attempt(id, work).await.err()?;
                 if let Some(redelivery) = redelivery {
                     redelivery.postpone(&message, &failure).await;
                 }
-                Some(report(&message.message_id.unwrap_or_default(), &failure))
+                Some(message.message_id.unwrap_or_default())
             }
         })
         .buffer_unordered(concurrency.max(1))
@@ -77,7 +78,9 @@ where
         messages.iter().filter_map(|message| Some((message.clone(), next().err()?))).collect();
     let reports = stream::iter(failed).map(|(message, failure)| async move {
         redelivery.postpone(&message, &failure).await;
-        report(&message.message_id.unwrap_or_default(), &failure)
+        let id = message.message_id.unwrap_or_default();
+        report(&id, &failure);
+        id
     });
     let reports: Vec<String> = reports.buffer_unordered(PARALLEL_POSTPONES).collect().await;
     answer(reports)
@@ -97,18 +100,25 @@ fn answer(failed: impl IntoIterator<Item = String>) -> Result<Value, Failure> {
     serde_json::to_value(response).map_err(Failure::internal)
 }
 
-/// Catches a panic. A panic is a bug in Evoke: it must fail the message that caused it, but not the rest of the batch.
-async fn isolate(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+/// Processes the message with this id. A failure is logged and counted here.
+///
+/// Catches a panic. A panic is a bug in Evoke: it must fail the message that caused it, but no other.
+///
+/// # Errors
+/// The failure of `work`. [`Code::Internal`](crate::Code::Internal) when it panics.
+pub async fn attempt<T>(id: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let caught = AssertUnwindSafe(work).catch_unwind().await;
-    caught.unwrap_or_else(|panic| Err(Failure::panicked(&*panic)))
+    let result = caught.unwrap_or_else(|panic| Err(Failure::panicked(&*panic)));
+    result.inspect_err(|failure| report(id, failure))
 }
 
 /// Works like [`drive_sqs`] for a queue that receives Evoke's events from a rule of the event bus, and measures the
-/// time from the occurrence of each event to the end of its processing.
+/// time from the occurrence of each event to the end of its processing. `function` is the name of the function.
 ///
 /// # Errors
 /// The same as [`drive_sqs`].
 pub async fn drive_events<F, Fut>(
+    function: &'static str,
     event: SqsEvent,
     concurrency: usize,
     redelivery: &Redelivery,
@@ -126,23 +136,24 @@ where
         let happened = envelope.occurred_at;
         let result = work(envelope).await;
         let age = (context.now - happened).to_std().unwrap_or_default() + watch.elapsed();
-        measure(age, result.is_ok());
+        measure_delivery(function, age, result.is_ok());
         result
     };
     drive_sqs(event, concurrency, Some(redelivery), handle).await
 }
 
 /// Records the service level. A delivery is late if it fails or ends after the objective.
-fn measure(age: Duration, handled: bool) {
-    metrics::histogram!("EventAge").record(age.as_secs_f64() * 1000.0);
+fn measure_delivery(function: &'static str, age: Duration, handled: bool) {
+    metrics::histogram!("EventAge", "Function" => function).record(age.as_secs_f64() * 1000.0);
     // 0 or 1 for each delivery, so that the average is the share of late deliveries.
-    metrics::histogram!("EventsLate").record(if handled && age <= EVENT_AGE_OBJECTIVE { 0.0 } else { 1.0 });
+    let late = if handled && age <= EVENT_AGE_OBJECTIVE { 0.0 } else { 1.0 };
+    metrics::histogram!("EventsLate", "Function" => function).record(late);
 }
 
-fn report(id: &str, failure: &Failure) -> String {
+/// Logs and counts a message that was not handled.
+fn report(id: &str, failure: &Failure) {
     tracing::error!(message.id = id, error = %failure, cause = failure.cause(), "a message was not handled");
-    metrics::counter!("MessagesFailed").increment(1);
-    id.to_owned()
+    measure::count(failure);
 }
 
 /// Parses the event in a queue message that a rule of the event bus sent.

@@ -10,6 +10,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use crate::config::{ConfigError, Env, FromEnv};
 use crate::door::{Clock, Door};
 use crate::function::Function;
+use crate::measure::{self, CommonConfig};
 use crate::payload::Payload;
 
 /// The reason why a function failed to start.
@@ -30,8 +31,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts a function and processes its invocations until Lambda shuts the environment down.
 ///
-/// Sets up logs, reads the configuration of the function from the environment, sets up metrics, and loads the SDK
-/// configuration that all clients share. Then `init` creates the function from both configurations.
+/// Sets up logs, reads the configuration of the function and the [`CommonConfig`] from the environment, sets up metrics,
+/// and loads the SDK configuration that all clients share. Then `init` creates the function from its configuration and
+/// that of the SDK.
 ///
 /// # Errors
 /// [`BootError::Config`] when an environment variable is missing or invalid. [`BootError::Runtime`] when the metrics
@@ -40,11 +42,9 @@ pub async fn run<C: FromEnv, F: Function>(
     init: impl AsyncFnOnce(C, &SdkConfig) -> Result<F, BootError>,
 ) -> Result<(), BootError> {
     lambda_runtime::tracing::init_default_subscriber();
-    let config = C::from_env(&Env::of_process())?;
-    let metrics = metrics_cloudwatch_embedded::Builder::new()
-        .cloudwatch_namespace("Evoke")
-        .with_dimension("Function", F::NAME)
-        .init()?;
+    let env = Env::of_process();
+    let config = C::from_env(&env)?;
+    let metrics = measure::install(CommonConfig::from_env(&env)?)?;
     let sdk = sdk_config().await;
     // Boxed here and below: otherwise the layout of `main`'s future exceeds the compiler's depth limit.
     let function = Box::pin(init(config, &sdk)).await?;

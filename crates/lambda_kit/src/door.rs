@@ -1,5 +1,5 @@
 use std::panic::AssertUnwindSafe;
-use std::time::{Instant as Stopwatch, SystemTime};
+use std::time::SystemTime;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::function::Function;
 use crate::request::{Answer, Context, Request, Trigger};
-use crate::{Failure, Payload, direct, http_api};
+use crate::{Failure, Payload, direct, http_api, measure};
 
 /// The wall clock. No other code reads it: everything behind the [`Door`] takes the time as an argument.
 #[derive(Clone, Copy, Debug)]
@@ -57,13 +57,6 @@ impl<F: Function> Door<F> {
     /// A Lambda function error whose `errorType` is the name of the failure's code. A failed HTTP request is not an
     /// error here: it is answered with a problem document.
     pub async fn invoke(&self, event: LambdaEvent<Payload>) -> Result<Value, Diagnostic> {
-        let watch = Stopwatch::now();
-        let result = self.open(event).await;
-        metrics::histogram!("Duration").record(watch.elapsed().as_secs_f64() * 1000.0);
-        result
-    }
-
-    async fn open(&self, event: LambdaEvent<Payload>) -> Result<Value, Diagnostic> {
         let (Payload(payload), lambda) = event.into_parts();
         let payload = match payload {
             Ok(payload) => payload,
@@ -153,7 +146,7 @@ fn parse<T: DeserializeOwned>(payload: Value) -> Result<T, Failure> {
 
 /// Logs a failure. Failures are logged here and nowhere else, so that each appears in the log once.
 fn log(failure: Failure, context: &Context) -> Failure {
-    metrics::counter!("Failures").increment(1);
+    measure::count(&failure);
     let (code, message) = (failure.code().name(), failure.message());
     if failure.is_ours() {
         let cause = failure.cause();

@@ -35,8 +35,19 @@ impl RemoteFunction {
     /// The refusal of the function. [`Code::Unavailable`] when the function cannot be reached or is itself unavailable,
     /// and [`Code::Internal`] when it failed in any other way.
     pub async fn command(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<Value, Failure> {
-        let call = self.client.invoke().function_name(&self.function);
-        let answer = call.payload(payload(action, arguments, correlation_id)).send().await;
+        self.invoke(payload(action, arguments, correlation_id)).await
+    }
+
+    /// Invokes the function with the payload of a trigger, such as a batch of queue messages, and returns its answer.
+    ///
+    /// # Errors
+    /// The same as [`command`](Self::command).
+    pub async fn trigger(&self, payload: &Value) -> Result<Value, Failure> {
+        self.invoke(Blob::new(payload.to_string())).await
+    }
+
+    async fn invoke(&self, payload: Blob) -> Result<Value, Failure> {
+        let answer = self.client.invoke().function_name(&self.function).payload(payload).send().await;
         let answer = answer.map_err(AwsError::from).map_err(Failure::unavailable)?;
         let body = answer.payload.map(Blob::into_inner).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).map_err(Failure::internal)?;

@@ -58,7 +58,8 @@ impl RuntimeApi {
         Self { address, state, server }
     }
 
-    /// Starts the binary of a function. Its environment contains only these variables and those that Lambda sets.
+    /// Starts the binary of a function. Its environment contains only these variables, those that Lambda sets, and
+    /// those that the template sets for every function.
     #[must_use]
     pub fn spawn(&self, binary: &Path, environment: &[(&str, &str)]) -> Child {
         self.spawn_writing(binary, environment, Stdio::null())
@@ -71,8 +72,8 @@ impl RuntimeApi {
         command.stdout(log).stderr(Stdio::null()).spawn().expect("a started function")
     }
 
-    /// Returns the command that starts a function. Its environment contains only these variables and those that Lambda
-    /// sets.
+    /// Returns the command that starts a function. Its environment contains only these variables, those that Lambda
+    /// sets, and those that the template sets for every function.
     #[must_use]
     pub fn command(&self, program: &Path, environment: &[(&str, &str)]) -> Command {
         let mut command = Command::new(program);
@@ -86,6 +87,7 @@ impl RuntimeApi {
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .env("AWS_REGION", "eu-central-1")
             .env("AWS_DEFAULT_REGION", "eu-central-1")
+            .env("METRICS_NAMESPACE", "Evoke/test")
             .envs(environment.iter().copied())
             .stdin(Stdio::null());
         command

@@ -96,7 +96,7 @@ impl Function for Billing {
             return Err(Failure::invalid("Records", "must be a batch of the billing queue"));
         };
         let bill = async |envelope: Envelope| self.bill(&envelope, &context).await;
-        drive_events(batch, PARALLEL_MESSAGES, &self.redelivery, &context, bill).await
+        drive_events(Self::NAME, batch, PARALLEL_MESSAGES, &self.redelivery, &context, bill).await
     }
 }
 

@@ -69,7 +69,7 @@ impl Function for NotificationService {
             Some((to, entry)) => self.report(&to, entry, context.now).await.map(|_| ()),
             None => Ok(()),
         };
-        drive_events(batch, PARALLEL_MESSAGES, &self.redelivery, &context, tell).await
+        drive_events(Self::NAME, batch, PARALLEL_MESSAGES, &self.redelivery, &context, tell).await
     }
 }
 

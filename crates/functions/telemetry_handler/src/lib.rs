@@ -18,7 +18,9 @@ use futures::future::{join, join3};
 use futures::{StreamExt, stream};
 use intake::{Classified, Delivery, classify};
 use lambda_kit::events::SqsMessage;
-use lambda_kit::{Action, Answer, Context, Failure, Function, Redelivery, Request, Trigger, action, drive_batch};
+use lambda_kit::{
+    Action, Answer, Context, Failure, Function, Redelivery, Request, Trigger, action, drive_batch, record_sample,
+};
 use serde_json::{Value, json};
 use store::{Archive, TelemetryStore};
 use uuid::Uuid;
@@ -216,15 +218,12 @@ impl Results {
     }
 }
 
-/// Counts the accepted messages and records their ages.
+/// Counts the accepted messages and records their ages, of a large batch those of a sample.
 fn measure<'a>(accepted: impl IntoIterator<Item = &'a Message>, context: &Context) {
-    let mut count = 0;
-    for message in accepted {
-        let age = (context.now - message.reading.timestamp).to_std().unwrap_or_default();
-        metrics::histogram!("TelemetryAge").record(age.as_secs_f64() * 1000.0);
-        count += 1;
-    }
-    metrics::counter!("TelemetryAccepted").increment(count);
+    let age = |message: &Message| (context.now - message.reading.timestamp).to_std().unwrap_or_default();
+    let ages: Vec<f64> = accepted.into_iter().map(|message| age(message).as_secs_f64() * 1000.0).collect();
+    record_sample(&metrics::histogram!("TelemetryAge"), &ages);
+    metrics::counter!("TelemetryAccepted").increment(ages.len() as u64);
 }
 
 /// Counts messages that were not the latest of their station.
