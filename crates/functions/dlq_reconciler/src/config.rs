@@ -14,7 +14,8 @@ pub struct Config {
     /// Environment variable `QUARANTINE_BUCKET`.
     pub quarantine_bucket: String,
     /// The dead-letter queues by their ARNs, a JSON object, e.g.
-    /// `{"arn": {"consumer": "BILLING", "url": "url", "source": "url"}}`.
+    /// `{"arn": {"consumer": "BILLING", "url": "url", "source": "url"}}`. An entry also has a `function` if no event
+    /// source mapping reads the queue `source`: the function that handles its messages.
     ///
     /// Environment variable `DEAD_LETTER_QUEUES`.
     pub queues: DeadLetterQueues,

@@ -1,33 +1,39 @@
-//! The `dlq_reconciler` Lambda: processes the messages of all dead-letter queues.
+//! The `dlq_reconciler` Lambda: every five minutes, processes the messages of all dead-letter queues.
 //!
 //! A message that is valid goes back to its queue, a bounded number of times and with a growing delay. An invalid
 //! message is stored in the quarantine bucket with the reason. If a session cannot be billed because of it, the
-//! function also reports `BILLING_FAILED`.
+//! function also reports `BILLING_FAILED`. A message that cannot be processed stays in its queue.
 
 mod config;
 mod quarantine;
+mod sqs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant as Stopwatch};
 
-use aws_sdk_sqs::types::MessageAttributeValue;
+use aws_config::SdkConfig;
+use aws_sdk_sqs::types::Message;
 use domain::billing::BillingFailed;
-use domain::dead_letter::{Consumer, QuarantinedLetter, REPLAYS_ATTRIBUTE, Verdict, judge};
+use domain::dead_letter::{Consumer, QuarantinedLetter, Verdict, judge};
 use domain::event::Event;
 use domain::id::SessionId;
-use lambda_kit::events::SqsMessage;
-use lambda_kit::{AwsError, Context, Failure, Function, Redelivery, Trigger, drive_sqs};
-use serde::Deserialize;
-use serde_json::Value;
+use futures::future::{join_all, try_join_all};
+use futures::{FutureExt, TryFutureExt};
+use lambda_kit::events::SqsBatchResponse;
+use lambda_kit::{Action, Answer, Context, Failure, Function, RemoteFunction, Request, Trigger, action, attempt};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use store::BillingStore;
 
 pub use config::Config;
 pub use quarantine::Quarantine;
+use sqs::Sqs;
 
-/// How many messages of a batch are processed concurrently.
-const PARALLEL_MESSAGES: usize = 10;
-/// Delay before the first replay, s. Each further delay is four times as long, up to the maximum of SQS.
-const FIRST_DELAY: i32 = 15;
-const LONGEST_DELAY: i32 = 900;
+/// The part of a run's time that is reserved for the messages in progress: each makes up to four calls of 10 s.
+const RESERVE: Duration = Duration::from_secs(45);
+/// The maximum number of characters of a dropped message in the log.
+const EXCERPT: usize = 1000;
 
 /// A dead-letter queue: the consumer of its messages, and the queue that they came from.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +45,9 @@ pub struct DeadLetterQueue {
     /// The URL of the queue to which messages go back; `None` if the consumer has no queue.
     #[serde(default)]
     source: Option<String>,
+    /// The name of the function that handles the messages of `source`, if no event source mapping reads that queue.
+    #[serde(default)]
+    function: Option<String>,
 }
 
 /// All dead-letter queues, by their ARNs.
@@ -55,28 +64,83 @@ impl DeadLetterQueues {
     }
 }
 
+/// The result of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reconciled {
+    /// The number of messages that went back to their queue.
+    pub replayed: usize,
+    /// The number of messages that were put into quarantine.
+    pub quarantined: usize,
+    /// The number of failed runs of schedules. The next run of the schedule makes up for each of them.
+    pub dropped: usize,
+    /// The number of messages that could not be processed. They stay in their queue.
+    pub failed: usize,
+    /// The number of messages that were passed to their function, because nothing else reads their queue.
+    pub passed_on: usize,
+    /// Whether all queues were emptied. Otherwise the next run continues.
+    pub emptied: bool,
+}
+
+impl Reconciled {
+    fn add(&mut self, other: &Self) {
+        self.replayed += other.replayed;
+        self.quarantined += other.quarantined;
+        self.dropped += other.dropped;
+        self.failed += other.failed;
+        self.passed_on += other.passed_on;
+        self.emptied &= other.emptied;
+    }
+}
+
+/// What happened to a message.
+enum Settled {
+    Replayed,
+    Quarantined,
+    Dropped,
+}
+
+/// The time of a run.
+struct Time {
+    watch: Stopwatch,
+    left: Duration,
+}
+
+impl Time {
+    /// Returns whether no further messages may be received.
+    fn is_up(&self) -> bool {
+        self.watch.elapsed() + RESERVE >= self.left
+    }
+}
+
+/// The arguments of a run. There are none.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Reconcile {}
+
 /// The `dlq_reconciler` function.
 #[derive(Debug)]
 pub struct DlqReconciler {
     billing: BillingStore,
     quarantine: Quarantine,
-    sqs: aws_sdk_sqs::Client,
+    sqs: Sqs,
     queues: DeadLetterQueues,
+    /// The queues that no event source mapping reads: the URL of each and the function that handles its messages.
+    unread: Vec<(String, RemoteFunction)>,
     max_replays: u32,
 }
 
 impl Function for DlqReconciler {
     const NAME: &'static str = "dlq_reconciler";
+    const ACTIONS: &'static [Action<Self>] = &[action!("reconcile", Reconcile => Reconciled, Self::handle_reconcile)
+        .by("whoever may invoke dlq_reconciler")
+        .about("Processes the messages of all dead-letter queues.")];
+    const DEFAULT_ACTION: Option<&'static str> = Some("reconcile");
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
-        let Trigger::Sqs(batch) = trigger else {
-            return Err(Failure::invalid("Records", "must be a batch of a dead-letter queue"));
+        let Trigger::Event(_) = trigger else {
+            return Err(Failure::invalid("payload", "must be a scheduled event"));
         };
-        // All messages of a batch come from the same queue.
-        let queue = batch.records.first().and_then(|message| self.queue_of(message));
-        let redelivery = queue.map(|queue| Redelivery::with_client(self.sqs.clone(), queue.url.clone()));
-        let reconcile = async |message: SqsMessage| self.reconcile(&message, &context).await;
-        drive_sqs(batch, PARALLEL_MESSAGES, redelivery.as_ref(), reconcile).await
+        Ok(Answer::ok(self.reconcile(&context).await?)?.body)
     }
 }
 
@@ -86,78 +150,141 @@ impl DlqReconciler {
     pub fn new(
         billing: BillingStore,
         quarantine: Quarantine,
-        sqs: aws_sdk_sqs::Client,
+        sdk: &SdkConfig,
         queues: DeadLetterQueues,
         max_replays: u32,
     ) -> Self {
-        Self { billing, quarantine, sqs, queues, max_replays }
+        let unread = queues.0.values().filter_map(|queue| {
+            let function = RemoteFunction::new(sdk, queue.function.clone()?);
+            Some((queue.source.clone()?, function))
+        });
+        let unread = unread.collect();
+        Self { billing, quarantine, sqs: Sqs(aws_sdk_sqs::Client::new(sdk)), queues, unread, max_replays }
     }
 
-    fn queue_of(&self, message: &SqsMessage) -> Option<&DeadLetterQueue> {
-        self.queues.0.get(message.event_source_arn.as_deref()?)
+    async fn handle_reconcile(&self, Reconcile {}: Reconcile, request: &Request) -> Result<Answer, Failure> {
+        Answer::ok(self.reconcile(&request.context).await?)
     }
 
-    async fn reconcile(&self, message: &SqsMessage, context: &Context) -> Result<(), Failure> {
-        let arn = message.event_source_arn.as_deref().unwrap_or_default();
-        let queue = self.queue_of(message);
-        let queue = queue.ok_or_else(|| Failure::internal(format!("{arn:?} is no dead-letter queue that is known")))?;
-        let body = message.body.as_deref().unwrap_or_default();
-        let replays = replays(message);
-        match (judge(queue.consumer, body, replays, self.max_replays), &queue.source) {
-            (Verdict::Retry { message }, Some(source)) => self.replay(source, &message, replays).await,
-            (Verdict::Retry { .. }, None) => {
-                let reason = "its consumer has no queue to which it could go back".to_owned();
-                self.isolate(message, queue.consumer, (reason, None), context).await
+    /// Processes the messages of all dead-letter queues, as far as time allows.
+    ///
+    /// Runs may overlap: a message that one of them has received is invisible to the others.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when a queue cannot be read. The others are processed all
+    /// the same.
+    pub async fn reconcile(&self, context: &Context) -> Result<Reconciled, Failure> {
+        let time = Time { watch: Stopwatch::now(), left: context.time_left() };
+        let empty = self.queues.0.iter().map(|(arn, queue)| {
+            let work = self.empty(arn, queue, &time, context);
+            (queue.url.as_str(), work.boxed())
+        });
+        let pass_on = self.unread.iter().map(|(queue, reader)| {
+            let work = self.pass_on(queue, reader, &time);
+            (queue.as_str(), work.boxed())
+        });
+        let work = empty.chain(pass_on).map(|(queue, work)| {
+            work.inspect_err(move |failure| {
+                tracing::error!(queue, error = %failure, cause = failure.cause(), "a queue was not emptied");
+            })
+        });
+        let mut all = Reconciled { emptied: true, ..Reconciled::default() };
+        let mut unread = 0;
+        for outcome in join_all(work).await {
+            match outcome {
+                Ok(part) => all.add(&part),
+                Err(_) => unread += 1,
             }
-            (Verdict::Poison { reason, unbilled }, _) => {
-                self.isolate(message, queue.consumer, (reason, unbilled), context).await
+        }
+        if unread > 0 {
+            return Err(Failure::unavailable(format!("{unread} queues were not emptied")));
+        }
+        Ok(all)
+    }
+
+    /// Processes the messages of a dead-letter queue until it is empty or the time is up.
+    async fn empty(
+        &self,
+        arn: &str,
+        queue: &DeadLetterQueue,
+        time: &Time,
+        context: &Context,
+    ) -> Result<Reconciled, Failure> {
+        let mut done = Reconciled::default();
+        loop {
+            let letters = self.sqs.receive(&queue.url).await?;
+            if letters.is_empty() {
+                return Ok(Reconciled { emptied: true, ..done });
             }
-            (Verdict::Superseded, _) => {
-                tracing::info!(queue = arn, "a run of a schedule failed; the next one makes up for it");
-                metrics::counter!("DeadLettersSuperseded").increment(1);
-                Ok(())
+            metrics::counter!("DeadLetters").increment(letters.len() as u64);
+            let work = letters.iter().map(|letter| {
+                attempt(letter.message_id().unwrap_or_default(), self.settle(arn, queue, letter, context))
+            });
+            for outcome in join_all(work).await {
+                match outcome {
+                    Ok(Settled::Replayed) => done.replayed += 1,
+                    Ok(Settled::Quarantined) => done.quarantined += 1,
+                    Ok(Settled::Dropped) => done.dropped += 1,
+                    Err(_) => done.failed += 1,
+                }
+            }
+            if time.is_up() {
+                return Ok(done);
             }
         }
     }
 
-    /// Sends a message back to its queue.
+    /// Decides on a message, and deletes it afterwards.
     ///
-    /// A crash before the message is deleted from the dead-letter queue sends it twice. Every consumer tolerates this.
-    async fn replay(&self, source: &str, body: &str, replays: u32) -> Result<(), Failure> {
-        let count = MessageAttributeValue::builder().data_type("Number").string_value((replays + 1).to_string());
-        self.sqs
-            .send_message()
-            .queue_url(source)
-            .message_body(body)
-            .message_attributes(REPLAYS_ATTRIBUTE, count.build().map_err(Failure::internal)?)
-            .delay_seconds(FIRST_DELAY.saturating_mul(4_i32.saturating_pow(replays)).min(LONGEST_DELAY))
-            .send()
-            .await
-            .map_err(AwsError::from)
-            .map_err(Failure::unavailable)?;
-        tracing::warn!(queue = source, replays = replays + 1, "a dead letter went back to its queue");
-        metrics::counter!("DeadLettersReplayed").increment(1);
-        Ok(())
+    /// A crash before the message is deleted processes it twice. Every consumer tolerates this.
+    async fn settle(
+        &self,
+        arn: &str,
+        queue: &DeadLetterQueue,
+        letter: &Message,
+        context: &Context,
+    ) -> Result<Settled, Failure> {
+        let (body, replays) = (letter.body().unwrap_or_default(), sqs::replays(letter));
+        let settled = match (judge(queue.consumer, body, replays, self.max_replays), &queue.source) {
+            (Verdict::Retry { message }, Some(source)) => {
+                self.sqs.send_back(source, &message, replays).await?;
+                Settled::Replayed
+            }
+            (Verdict::Retry { .. }, None) => {
+                let reason = "its consumer has no queue to which it could go back".to_owned();
+                self.isolate(arn, queue.consumer, letter, (reason, None), context).await?
+            }
+            (Verdict::Poison { reason, unbilled }, _) => {
+                self.isolate(arn, queue.consumer, letter, (reason, unbilled), context).await?
+            }
+            (Verdict::Superseded, _) => {
+                let letter: String = body.chars().take(EXCERPT).collect();
+                tracing::warn!(queue = arn, letter, "a run of a schedule failed; the next one makes up for it");
+                Settled::Dropped
+            }
+        };
+        self.sqs.delete(&queue.url, letter).await?;
+        Ok(settled)
     }
 
     /// Stores an invalid message in the quarantine bucket, and reports the session that cannot be billed because of it.
     async fn isolate(
         &self,
-        message: &SqsMessage,
+        arn: &str,
         consumer: Consumer,
+        message: &Message,
         (reason, unbilled): (String, Option<SessionId>),
         context: &Context,
-    ) -> Result<(), Failure> {
-        let arn = message.event_source_arn.as_deref().unwrap_or_default();
+    ) -> Result<Settled, Failure> {
         let letter = QuarantinedLetter {
-            message_id: message.message_id.clone().unwrap_or_default(),
+            message_id: message.message_id().unwrap_or_default().to_owned(),
             consumer,
             queue: arn.rsplit(':').next().unwrap_or_default().to_owned(),
             reason,
-            replays: replays(message),
+            replays: sqs::replays(message),
             unbilled,
             quarantined_at: context.now,
-            body: message.body.clone().unwrap_or_default(),
+            body: message.body().unwrap_or_default().to_owned(),
         };
         self.quarantine.keep(&letter).await?;
         if let Some(session) = &letter.unbilled {
@@ -165,7 +292,7 @@ impl DlqReconciler {
         }
         tracing::error!(message.id = letter.message_id, queue = letter.queue, reason = letter.reason, "quarantined");
         metrics::counter!("DeadLettersQuarantined").increment(1);
-        Ok(())
+        Ok(Settled::Quarantined)
     }
 
     async fn report_unbilled(
@@ -183,10 +310,29 @@ impl DlqReconciler {
             written => Ok(written?),
         }
     }
-}
 
-/// Returns how often the message has already gone back to its queue.
-fn replays(message: &SqsMessage) -> u32 {
-    let attribute = message.message_attributes.get(REPLAYS_ATTRIBUTE);
-    attribute.and_then(|count| count.string_value.as_deref()?.parse().ok()).unwrap_or_default()
+    /// Passes the messages of a queue to the function that handles them, as an event source mapping would, until the
+    /// queue is empty or the time is up.
+    async fn pass_on(&self, queue: &str, reader: &RemoteFunction, time: &Time) -> Result<Reconciled, Failure> {
+        let mut done = Reconciled::default();
+        loop {
+            let messages = self.sqs.receive(queue).await?;
+            if messages.is_empty() {
+                return Ok(Reconciled { emptied: true, ..done });
+            }
+            let records: Vec<Value> = messages.iter().map(sqs::record).collect();
+            let answer = reader.trigger(&json!({ "Records": records })).await?;
+            let answer: SqsBatchResponse = serde_json::from_value(answer).map_err(Failure::internal)?;
+            let failed: BTreeSet<&str> =
+                answer.batch_item_failures.iter().map(|failure| failure.item_identifier.as_str()).collect();
+            let is_handled = |message: &&Message| !failed.contains(message.message_id().unwrap_or_default());
+            let handled = messages.iter().filter(is_handled).map(|message| self.sqs.delete(queue, message));
+            let handled = try_join_all(handled).await?.len();
+            done.passed_on += handled;
+            done.failed += messages.len() - handled;
+            if time.is_up() {
+                return Ok(done);
+            }
+        }
+    }
 }

@@ -9,8 +9,7 @@ async fn main() -> Result<(), BootError> {
     lambda_kit::run(async |config: Config, sdk| {
         let billing = BillingStore::new(Db::new(store::Client::new(sdk)), config.billing_table);
         let quarantine = Quarantine::new(aws_sdk_s3::Client::new(sdk), config.quarantine_bucket);
-        let sqs = aws_sdk_sqs::Client::new(sdk);
-        Ok(DlqReconciler::new(billing, quarantine, sqs, config.queues, config.max_replays))
+        Ok(DlqReconciler::new(billing, quarantine, sdk, config.queues, config.max_replays))
     })
     .await
 }

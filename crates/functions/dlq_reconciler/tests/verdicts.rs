@@ -1,13 +1,15 @@
-//! The verdicts on dead letters: they go back to their queue or into quarantine, or are dropped.
+//! Runs over the dead-letter queues: messages go back to their queue or into quarantine, or are dropped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine};
+use std::sync::{Arc, Mutex};
+
+use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine, Reconciled};
 use domain::charging::station::StationStatus;
 use domain::charging::station::StationStatusChanged;
 use domain::dead_letter::{Consumer, QuarantinedLetter};
 use domain::event::{Event, seal};
 use domain::id::StationId;
-use lambda_kit::{Clock, Door};
+use lambda_kit::{Clock, Context, Door};
 use serde_json::{Value, json};
 use testkit::{EmbeddedDynamoDb, EmbeddedS3, FakeAws, RecordedCall, invoke, sdk_config};
 
@@ -25,66 +27,126 @@ fn dead_letter_queue(consumer: Consumer) -> String {
     format!("ev-{}-dlq-dev", queue(consumer))
 }
 
-fn arn(queue: &str) -> String {
-    format!("arn:aws:sqs:eu-central-1:123456789012:{queue}")
+fn url(queue: &str) -> String {
+    format!("http://sqs/{queue}")
+}
+
+/// SQS as far as `dlq_reconciler` uses it, and a function that it invokes.
+struct FakeSqs {
+    /// The messages that wait, each with the URL of its queue.
+    waiting: Vec<(String, Value)>,
+    /// The messages that were received and not deleted.
+    received: Vec<(String, Value)>,
+    /// Whether queues accept messages.
+    accepts: bool,
+    /// The URL of a queue that cannot be read.
+    broken: Option<String>,
+    /// The ids of messages that the invoked function reports as failed.
+    refused: Vec<&'static str>,
+}
+
+impl FakeSqs {
+    fn answer(&mut self, call: &RecordedCall) -> (u16, String) {
+        let request: Value = serde_json::from_str(&call.body).unwrap();
+        let queue = request["QueueUrl"].as_str().unwrap_or_default();
+        match call.target.as_str() {
+            "AmazonSQS.ReceiveMessage" if self.broken.as_deref() == Some(queue) => (500, "{}".to_owned()),
+            "AmazonSQS.ReceiveMessage" => {
+                let most = usize::try_from(request["MaxNumberOfMessages"].as_u64().unwrap()).unwrap();
+                let (mut mine, others): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(|(of, _)| of == queue);
+                let left = mine.split_off(mine.len().min(most));
+                self.waiting = others.into_iter().chain(left).collect();
+                let messages: Vec<Value> = mine.iter().map(|(_, message)| message.clone()).collect();
+                self.received.extend(mine);
+                (200, json!({ "Messages": messages }).to_string())
+            }
+            "AmazonSQS.DeleteMessage" => {
+                self.received
+                    .retain(|(of, message)| of != queue || message["ReceiptHandle"] != request["ReceiptHandle"]);
+                (200, "{}".to_owned())
+            }
+            "AmazonSQS.SendMessage" if self.accepts => (200, json!({ "MessageId": "m" }).to_string()),
+            "AmazonSQS.SendMessage" => (500, "{}".to_owned()),
+            "" => {
+                let failures: Vec<Value> = self.refused.iter().map(|id| json!({ "itemIdentifier": id })).collect();
+                (200, json!({ "batchItemFailures": failures }).to_string())
+            }
+            other => panic!("an unexpected call of {other}"),
+        }
+    }
+
+    /// Returns the ids of the messages that are still in their queues.
+    fn ids(&self) -> Vec<&str> {
+        let all = self.waiting.iter().chain(&self.received);
+        all.map(|(_, message)| message["MessageId"].as_str().unwrap()).collect()
+    }
 }
 
 struct World {
     dynamodb: EmbeddedDynamoDb,
     s3: EmbeddedS3,
-    sqs: FakeAws,
+    aws: FakeAws,
+    sqs: Arc<Mutex<FakeSqs>>,
     door: Door<DlqReconciler>,
 }
 
-fn sent(call: &RecordedCall) -> (u16, String) {
-    assert_eq!(call.target, "AmazonSQS.SendMessage");
-    (200, json!({ "MessageId": "m" }).to_string())
-}
-
 impl World {
-    async fn new(sqs: FakeAws) -> Self {
+    async fn new() -> Self {
+        let sqs = FakeSqs { waiting: vec![], received: vec![], accepts: true, broken: None, refused: vec![] };
+        let sqs = Arc::new(Mutex::new(sqs));
+        let fake = sqs.clone();
+        let aws = FakeAws::start(move |call, _| fake.lock().unwrap().answer(call)).await;
         let (dynamodb, s3) = (EmbeddedDynamoDb::start().await, EmbeddedS3::start(BUCKET).await);
         let queues = Consumer::ALL.map(|consumer| {
-            let name = queue(consumer);
-            let mut entry = json!({ "consumer": consumer, "url": format!("http://sqs/{name}-dlq") });
+            let name = dead_letter_queue(consumer);
+            let mut entry = json!({ "consumer": consumer, "url": url(&name) });
             if !WITHOUT_QUEUE.contains(&consumer) {
-                entry["source"] = json!(format!("http://sqs/{name}"));
+                entry["source"] = json!(url(&queue(consumer)));
             }
-            (arn(&dead_letter_queue(consumer)), entry)
+            if consumer == Consumer::Telemetry {
+                entry["function"] = json!("ev-telemetry-handler-dev");
+            }
+            (format!("arn:aws:sqs:eu-central-1:123456789012:{name}"), entry)
         });
         let queues: Value = queues.into_iter().collect();
         let reconciler = DlqReconciler::new(
             dynamodb.billing(),
             Quarantine::new(s3.client(), BUCKET.to_owned()),
-            aws_sdk_sqs::Client::new(&sdk_config(&sqs.endpoint())),
+            &sdk_config(&aws.endpoint()),
             DeadLetterQueues::parse(&queues.to_string()).unwrap(),
             3,
         );
-        Self { dynamodb, s3, sqs, door: Door::new(reconciler, Clock::SYSTEM) }
+        Self { dynamodb, s3, aws, sqs, door: Door::new(reconciler, Clock::SYSTEM) }
+    }
+
+    /// Puts a message into a queue, to which it has gone back `replays` times.
+    fn put(&self, queue: &str, id: &str, body: &str, replays: u32) {
+        let mut message = json!({
+            "MessageId": id, "ReceiptHandle": format!("handle of {id}"), "Body": body,
+            "Attributes": { "ApproximateReceiveCount": "1", "SentTimestamp": "1767225600000" }
+        });
+        if replays > 0 {
+            message["MessageAttributes"] =
+                json!({ "replays": { "DataType": "Number", "StringValue": replays.to_string() } });
+        }
+        self.sqs.lock().unwrap().waiting.push((url(queue), message));
     }
 
     /// Delivers a message from the dead-letter queue of a consumer, to whose queue it has gone back `replays` times.
-    /// Returns whether it was reported as failed.
+    /// Returns whether it stayed there. It is then taken away.
     async fn deliver(&self, consumer: Consumer, id: &str, body: &str, replays: u32) -> bool {
-        self.deliver_from(&dead_letter_queue(consumer), id, body, replays).await
-    }
-
-    async fn deliver_from(&self, queue: &str, id: &str, body: &str, replays: u32) -> bool {
-        let attributes = match replays {
-            0 => json!({}),
-            _ => json!({ "replays": { "dataType": "Number", "stringValue": replays.to_string() } }),
-        };
-        let event = json!({ "Records": [{
-            "messageId": id, "receiptHandle": "r", "body": body, "attributes": {}, "messageAttributes": attributes,
-            "md5OfBody": "", "eventSource": "aws:sqs", "eventSourceARN": arn(queue), "awsRegion": "eu-central-1"
-        }] });
-        let answer = invoke(&self.door, event).await.unwrap();
-        !answer["batchItemFailures"].as_array().unwrap().is_empty()
+        self.put(&dead_letter_queue(consumer), id, body, replays);
+        let answer = invoke(&self.door, json!({})).await.unwrap();
+        assert_eq!(answer["emptied"], json!(true), "{answer}");
+        let left = std::mem::take(&mut self.sqs.lock().unwrap().received);
+        assert_eq!(answer["failed"], json!(left.len()), "{answer}");
+        !left.is_empty()
     }
 
     /// Returns the messages that were sent.
     fn sent(&self) -> Vec<Value> {
-        self.sqs.calls().iter().map(|call| serde_json::from_str(&call.body).unwrap()).collect()
+        let calls = self.aws.calls().into_iter().filter(|call| call.target == "AmazonSQS.SendMessage");
+        calls.map(|call| serde_json::from_str(&call.body).unwrap()).collect()
     }
 
     async fn letters(&self) -> Vec<QuarantinedLetter> {
@@ -117,7 +179,7 @@ async fn a_letter_goes_back_to_the_queue_of_its_consumer_or_nowhere() {
     let examples = contract_examples();
     assert!(examples.len() > 10, "{}", examples.len());
     for consumer in Consumer::ALL {
-        let world = World::new(FakeAws::start(|call, _| sent(call)).await).await;
+        let world = World::new().await;
         for (number, example) in examples.iter().enumerate() {
             assert!(!world.deliver(consumer, &format!("m-{number}"), example, 0).await, "{consumer:?}: {example}");
         }
@@ -127,7 +189,7 @@ async fn a_letter_goes_back_to_the_queue_of_its_consumer_or_nowhere() {
             continue;
         }
         for message in &messages {
-            assert_eq!(message["QueueUrl"], format!("http://sqs/{}", queue(consumer)), "{consumer:?}");
+            assert_eq!(message["QueueUrl"], url(&queue(consumer)), "{consumer:?}");
             assert!(examples.iter().any(|example| message["MessageBody"] == *example), "{consumer:?}: {message}");
         }
         let refused = world.letters().await.len();
@@ -150,7 +212,7 @@ async fn a_letter_goes_back_to_the_queue_of_its_consumer_or_nowhere() {
 
 #[tokio::test]
 async fn a_valid_message_goes_back_with_growing_delays_and_not_forever() {
-    let world = World::new(FakeAws::start(|call, _| sent(call)).await).await;
+    let world = World::new().await;
     let body = session_ended().to_string();
     for replays in 0..3 {
         assert!(!world.deliver(Consumer::Billing, "m-1", &body, replays).await);
@@ -159,12 +221,12 @@ async fn a_valid_message_goes_back_with_growing_delays_and_not_forever() {
     let delays: Vec<_> = calls.iter().map(|call| call["DelaySeconds"].as_i64().unwrap()).collect();
     assert_eq!(delays, [15, 60, 240]);
     for (call, replays) in calls.iter().zip(["1", "2", "3"]) {
-        assert_eq!((&call["QueueUrl"], &call["MessageBody"]), (&json!("http://sqs/billing"), &json!(body)));
+        assert_eq!((&call["QueueUrl"], &call["MessageBody"]), (&json!(url("billing")), &json!(body)));
         assert_eq!(call["MessageAttributes"]["replays"]["StringValue"], replays);
     }
     assert!(world.letters().await.is_empty());
     assert!(!world.deliver(Consumer::Billing, "m-1", &body, 3).await);
-    assert_eq!(world.sqs.calls().len(), 3, "enough");
+    assert_eq!(world.sent().len(), 3, "enough");
     let letters = world.letters().await;
     assert_eq!((letters.len(), letters[0].replays, letters[0].body.as_str()), (1, 3, body.as_str()));
     assert!(letters[0].reason.contains("3 times"), "{}", letters[0].reason);
@@ -182,7 +244,7 @@ async fn a_valid_message_goes_back_with_growing_delays_and_not_forever() {
 
 #[tokio::test]
 async fn an_invalid_message_is_quarantined_and_an_unbillable_session_is_reported_once() {
-    let world = World::new(FakeAws::start(|call, _| sent(call)).await).await;
+    let world = World::new().await;
     let mut unbillable = session_ended();
     unbillable["detail"]["energyKwh"] = json!(31);
     let mut misrouted = session_ended();
@@ -208,7 +270,7 @@ async fn an_invalid_message_is_quarantined_and_an_unbillable_session_is_reported
     };
     assert!(!world.deliver(Consumer::Relay, "m-7", &aside(json!([lost]).to_string()), 0).await);
     assert!(!world.deliver(Consumer::Relay, "m-8", &aside("not JSON".to_owned()), 0).await);
-    assert!(world.sqs.calls().is_empty(), "nothing goes back");
+    assert_eq!(world.sent(), [Value::Null; 0], "nothing goes back");
     let letters = world.letters().await;
     let reasons: Vec<(&str, &str)> = letters.iter().map(|l| (l.message_id.as_str(), l.reason.as_str())).collect();
     assert_eq!(letters.len(), 8, "{reasons:?}");
@@ -233,24 +295,83 @@ async fn an_invalid_message_is_quarantined_and_an_unbillable_session_is_reported
 }
 
 #[tokio::test]
-async fn a_failed_scheduled_run_is_dropped_and_an_unplaceable_message_is_kept() {
-    let world = World::new(FakeAws::start(|_, _| (500, "{}".to_owned())).await).await;
+async fn a_failed_scheduled_run_is_dropped_and_a_letter_that_cannot_be_processed_stays() {
+    let world = World::new().await;
     assert!(!world.deliver(Consumer::Schedule, "m-1", "{\"requestPayload\": {}}", 0).await);
     assert!(world.letters().await.is_empty());
-    // If the queue refuses a message, or the dead-letter queue is unknown, the message stays where it is.
+    world.sqs.lock().unwrap().accepts = false;
     let changed = Event::StationStatusChanged(StationStatusChanged {
         station_id: StationId::new("s-1").unwrap(),
         from: StationStatus::New,
         to: StationStatus::Active,
     });
     let envelope = seal("STATION#s-1/METADATA", 1, "2026-02-22T10:00:00Z".parse().unwrap(), "c", [changed]).remove(0);
-    assert!(world.deliver(Consumer::Notification, "m-2", &json!({ "detail": envelope }).to_string(), 0).await);
-    let postponed = world.sqs.calls().last().unwrap().clone();
-    let call: Value = serde_json::from_str(&postponed.body).unwrap();
-    assert_eq!(postponed.target, "AmazonSQS.ChangeMessageVisibility");
-    assert_eq!((&call["QueueUrl"], &call["VisibilityTimeout"]), (&json!("http://sqs/notification-dlq"), &json!(15)));
-    assert!(world.deliver_from("another", "m-3", "{}", 0).await);
+    let body = json!({ "detail": envelope }).to_string();
+    assert!(world.deliver(Consumer::Notification, "m-2", &body, 0).await, "its queue refuses it");
+    world.sqs.lock().unwrap().accepts = true;
+    assert!(!world.deliver(Consumer::Notification, "m-2", &body, 0).await, "the next run sends it back");
     assert!(world.letters().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_run_empties_all_queues() {
+    let world = World::new().await;
+    for number in 0..25 {
+        world.put(&dead_letter_queue(Consumer::Billing), &format!("b-{number}"), &session_ended().to_string(), 0);
+        world.put(&dead_letter_queue(Consumer::Schedule), &format!("s-{number}"), "{}", 0);
+    }
+    world.put(&dead_letter_queue(Consumer::Relay), "r", "{}", 0);
+    let context = |seconds: i64| {
+        let now = (Clock::SYSTEM.0)();
+        let deadline = now + chrono::TimeDelta::seconds(seconds);
+        Context { now, deadline, request_id: "r".to_owned(), correlation_id: "c".to_owned() }
+    };
+    // Without time, a run takes one batch of each queue.
+    let reconciler = world.door.function();
+    let first = Reconciled { replayed: 10, quarantined: 1, dropped: 10, ..Reconciled::default() };
+    assert_eq!(reconciler.reconcile(&context(1)).await.unwrap(), first);
+    let second = Reconciled { replayed: 15, dropped: 15, emptied: true, ..Reconciled::default() };
+    assert_eq!(reconciler.reconcile(&context(60)).await.unwrap(), second);
+    assert_eq!(world.sqs.lock().unwrap().ids(), [""; 0]);
+    let nothing = Reconciled { emptied: true, ..Reconciled::default() };
+    assert_eq!(reconciler.reconcile(&context(60)).await.unwrap(), nothing);
+    assert_eq!((world.sent().len(), world.letters().await.len()), (25, 1));
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_read_fails_the_run_and_spares_the_others() {
+    let world = World::new().await;
+    let broken = dead_letter_queue(Consumer::Billing);
+    world.sqs.lock().unwrap().broken = Some(url(&broken));
+    world.put(&broken, "b", &session_ended().to_string(), 0);
+    world.put(&dead_letter_queue(Consumer::Schedule), "s", "{}", 0);
+    let (kind, _) = invoke(&world.door, json!({})).await.unwrap_err();
+    assert_eq!(kind, "UnavailableError");
+    assert_eq!(world.sqs.lock().unwrap().ids(), ["b"]);
+}
+
+/// The messages of a queue that no event source mapping reads reach their function as those of a mapping do.
+#[tokio::test]
+async fn the_messages_of_an_unread_queue_are_passed_to_their_function() {
+    let world = World::new().await;
+    for id in ["m-1", "m-2", "m-3"] {
+        world.put(&queue(Consumer::Telemetry), id, "{\"station_id\": \"s\"}", 1);
+    }
+    world.sqs.lock().unwrap().refused = vec!["m-2"];
+    let answer = invoke(&world.door, json!({})).await.unwrap();
+    assert_eq!((&answer["passedOn"], &answer["failed"]), (&json!(2), &json!(1)), "{answer}");
+    assert_eq!(world.sqs.lock().unwrap().ids(), ["m-2"]);
+    let calls = world.aws.calls();
+    let batch = calls.iter().find(|call| call.target.is_empty()).expect("an invocation");
+    let batch: Value = serde_json::from_str(&batch.body).unwrap();
+    assert_eq!(batch["Records"].as_array().map(Vec::len), Some(3));
+    let record = &batch["Records"][0];
+    assert_eq!((&record["messageId"], &record["eventSource"]), (&json!("m-1"), &json!("aws:sqs")));
+    assert_eq!(
+        (&record["body"], &record["receiptHandle"]),
+        (&json!("{\"station_id\": \"s\"}"), &json!("handle of m-1"))
+    );
+    assert_eq!(record["attributes"]["SentTimestamp"], json!("1767225600000"));
 }
 
 /// A station's message arrives in its dead-letter queue in one of three shapes. Only the message itself goes back.
@@ -258,7 +379,7 @@ async fn a_failed_scheduled_run_is_dropped_and_an_unplaceable_message_is_kept() 
 async fn a_stations_message_goes_back_without_its_envelope() {
     use base64::Engine as _;
     let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    let world = World::new(FakeAws::start(|call, _| sent(call)).await).await;
+    let world = World::new().await;
     let message = json!({ "station_id": "s-1", "humidity": 1, "topic_station_id": "s-1" });
     let published = json!({ "station_id": "s-1", "humidity": 1 });
     let topic = "ev/station/s-1/telemetry";
@@ -277,8 +398,8 @@ async fn a_stations_message_goes_back_without_its_envelope() {
         ("m-5", json!({ "station_id": "s-1" }).to_string(), &json!({ "station_id": "s-1" })),
     ] {
         assert!(!world.deliver(Consumer::Telemetry, id, &letter, 0).await);
-        let call: Value = serde_json::from_str(&world.sqs.calls().last().unwrap().body).unwrap();
-        assert_eq!(call["QueueUrl"], json!("http://sqs/telemetry"), "{id}");
+        let call = world.sent().pop().unwrap();
+        assert_eq!(call["QueueUrl"], json!(url("telemetry")), "{id}");
         let body: Value = serde_json::from_str(call["MessageBody"].as_str().unwrap()).unwrap();
         assert_eq!(body, *expected, "{id}");
     }
@@ -294,7 +415,7 @@ async fn a_stations_message_goes_back_without_its_envelope() {
         assert!(!world.deliver(Consumer::Telemetry, &format!("p-{number}"), letter, 0).await);
     }
     assert!(!world.deliver(Consumer::Telemetry, "p-9", &message.to_string(), 3).await, "it went back often enough");
-    assert_eq!(world.sqs.calls().len(), 5);
+    assert_eq!(world.sent().len(), 5);
     let letters = world.letters().await;
     assert_eq!(letters.len(), poison.len() + 1);
     assert!(letters.iter().all(|letter| letter.unbilled.is_none() && !letter.reason.is_empty()), "{letters:?}");

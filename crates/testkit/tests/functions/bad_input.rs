@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine};
 use lambda_kit::{Clock, Door, Function};
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -269,24 +268,4 @@ async fn telemetry_handler_archives_messages_that_are_no_json_objects_as_rejecte
     let kept: Vec<String> = s3.objects("telemetry").await.into_iter().map(|(key, _)| key).collect();
     assert!(kept.len() == 2 && kept.iter().all(|key| key.starts_with("rejected/")), "{kept:?}");
     assert_nothing_written(&dynamodb, "telemetry_handler").await;
-}
-
-#[tokio::test]
-async fn dlq_reconciler_quarantines_messages_that_are_no_json_objects() {
-    let (dynamodb, s3) = (EmbeddedDynamoDb::start().await, EmbeddedS3::start("quarantine").await);
-    let queue = json!({ "consumer": "TELEMETRY", "url": "http://sqs/dlq", "source": "http://sqs/q" });
-    let queues = json!({ "arn:aws:sqs:eu-central-1:123456789012:q": queue }).to_string();
-    let reconciler = DlqReconciler::new(
-        dynamodb.billing(),
-        Quarantine::new(s3.client(), "quarantine".to_owned()),
-        aws_sdk_sqs::Client::new(&nowhere()),
-        DeadLetterQueues::parse(&queues).unwrap(),
-        3,
-    );
-    let answer = invoke(&Door::new(reconciler, Clock::SYSTEM), no_objects()).await.unwrap();
-    assert_eq!(answer["batchItemFailures"], json!([]));
-    let kept: BTreeSet<String> = s3.objects("quarantine").await.into_iter().map(|(key, _)| key).collect();
-    let expected = ["m-0", "m-1"].map(|id| format!("dead-letters/q/{id}.json"));
-    assert_eq!(kept, BTreeSet::from(expected));
-    assert_nothing_written(&dynamodb, "dlq_reconciler").await;
 }

@@ -80,8 +80,8 @@ fn functions() -> Vec<AnyFunction> {
         }),
         AnyFunction::of::<_, dlq_reconciler::Config>(|dynamodb| {
             let quarantine = Quarantine::new(S3Client::new(&nowhere()), "quarantine".to_owned());
-            let (sqs, queues) = (aws_sdk_sqs::Client::new(&nowhere()), DeadLetterQueues::parse("{}").unwrap());
-            DlqReconciler::new(dynamodb.billing(), quarantine, sqs, queues, 3)
+            let queues = DeadLetterQueues::parse("{}").unwrap();
+            DlqReconciler::new(dynamodb.billing(), quarantine, &nowhere(), queues, 3)
         }),
     ]
 }

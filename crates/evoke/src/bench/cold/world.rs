@@ -20,7 +20,7 @@ const FLEET: u32 = 50;
 const POIS: u32 = 5000;
 /// Where `OCM_API_KEY_PARAMETER` says that the key is.
 const KEY_PARAMETER: &str = "/key";
-/// The ARN of the dead-letter queue in `events/dlq_reconciler.json`.
+/// The ARN of a dead-letter queue, which is empty.
 const DEAD_LETTERS: &str = "arn:aws:sqs:eu-central-1:000000000000:ev-simulator-dlq-dev";
 /// The answer of SNS to a publication.
 const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
