@@ -11,12 +11,12 @@ pub struct Config {
     ///
     /// Environment variable `SESSIONS_TABLE`.
     pub sessions_table: String,
-    /// The number of shards into which a large fleet is divided, e.g. `16`.
+    /// The number of shards into which a large fleet is divided, e.g. `16`. With `0` no fleet is divided.
     ///
     /// Environment variable `SIMULATOR_SHARDS`.
     pub shards: u32,
     /// The maximum number of active sessions that one invocation advances itself, e.g. `2000`. The function sends a
-    /// larger fleet to the queue.
+    /// larger fleet to the queue if there are shards.
     ///
     /// Environment variable `SIMULATOR_INLINE_SESSIONS`.
     pub inline_sessions: usize,

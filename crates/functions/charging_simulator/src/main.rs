@@ -8,9 +8,11 @@ use store::ChargingStore;
 async fn main() -> Result<(), BootError> {
     lambda_kit::run(async |config: Config, sdk| {
         let charging = ChargingStore::new(store::Client::new(sdk), config.stations_table, config.sessions_table);
-        let queue = ShardQueue::new(aws_sdk_sqs::Client::new(sdk), config.shard_queue_url, config.shards);
+        // Without shards nothing reads the queue, so that nothing may be sent to it.
+        let queue = (config.shards > 0)
+            .then(|| ShardQueue::new(aws_sdk_sqs::Client::new(sdk), config.shard_queue_url, config.shards));
         charging.sessions.table().warm().await;
-        Ok(ChargingSimulator::new(charging, Some(queue), config.inline_sessions))
+        Ok(ChargingSimulator::new(charging, queue, config.inline_sessions))
     })
     .await
 }
