@@ -12,8 +12,13 @@ import sys
 from assemble_template import INFRASTRUCTURE, TemplateError, assemble, expand, parts, texts
 
 RECONCILER = "DlqReconcilerFunction"
-# The dead-letter queue for messages that the reconciler itself failed to process.
+# The dead-letter queue for messages that the reconciler itself failed to process, and for its failed runs.
 END_OF_THE_LINE = "ReconcilerDeadLetterQueue"
+# What CloudWatch has for free in each account. A second environment in the same account pays for its alarms.
+MOST_ALARMS = 10
+MOST_METRICS = 50  # of a dashboard
+# Each event source mapping of a queue polls for ever, with up to five pollers.
+MOST_POLLED_QUEUES = 4
 # The maximum attempts (-1: no limit) and the maximum age of records, s. DynamoDB streams keep records for a day.
 AS_LONG_AS_THE_STREAM = (-1, 86400)
 ASYNCHRONOUS = {"SQS", "DynamoDB", "Schedule"}
@@ -30,11 +35,15 @@ MOST_LINES = 600
 
 def main():
     try:
-        resources = expand(assemble(texts()))["Resources"]
+        template = expand(assemble(texts()))
     except TemplateError as error:
         sys.exit(f"infrastructure/{error}")
-    checks = (triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, errors, loops)
+    resources = template["Resources"]
+    checks = (
+        triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, alarms, dashboards, loops,
+    )
     failures = [failure for check in checks for failure in check(resources)]
+    failures.extend(polled_queues(template))
     failures.extend(lengths(parts()))
     for failure in failures:
         print(f"infrastructure: {failure}", file=sys.stderr)
@@ -100,9 +109,7 @@ def triggers(resources):
                 yield f"{name}.{event}: its role lacks {sorted(missing)}"
             if kind == "SQS":
                 redrive = resources[target(properties["Queue"])]["Properties"].get("RedrivePolicy", {})
-                # SQS counts receives across queues: a dead letter has already been received by its consumer.
-                before = 5 if target(properties["Queue"]).endswith("DeadLetterQueue") else 0
-                if not 3 <= redrive.get("maxReceiveCount", 0) - before <= 5:
+                if not 3 <= redrive.get("maxReceiveCount", 0) <= 5:
                     yield f"{name}.{event}: its queue has no dead-letter queue after 3 to 5 receives"
                 if "ReportBatchItemFailures" not in properties.get("FunctionResponseTypes", []):
                     yield f"{name}.{event}: failed messages would be deleted"
@@ -201,36 +208,45 @@ def throttles(resources):
 
 
 def dead_letters(resources):
-    """Each dead-letter queue has an alarm on its depth that notifies the operators, and dlq_reconciler empties it.
+    """dlq_reconciler reads each dead-letter queue on a schedule, and what it cannot process goes to the last queue.
 
-    For this dlq_reconciler is told of the queue, and has a right to it.
+    For this dlq_reconciler is told of the queue, and has a right to it. A letter in process stays invisible for longer
+    than a run lasts. The last queue has an alarm on its depth, because no function reads it.
     """
-    watched = {
-        target(dimension["Value"])
-        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
-        if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible" and alarm.get("AlarmActions")
-        for dimension in alarm["Dimensions"]
-    }
-    for name in of_type(resources, "AWS::SQS::Queue"):
-        if name.endswith("DeadLetterQueue") and name not in watched:
-            yield f"{name}: no alarm on its depth"
     reconciler = resources[RECONCILER]["Properties"]
-    reconciled = {target(event["Properties"]["Queue"]) for event in reconciler["Events"].values()}
-    told = reconciler["Environment"]["Variables"]["DEAD_LETTER_QUEUES"]["Fn::Sub"]
+    kinds = {event["Type"] for event in reconciler["Events"].values()}
+    if kinds != {"Schedule"}:
+        yield f"{RECONCILER}: runs by {sorted(kinds)}, but must run on a schedule alone: mappings poll for ever"
+    told = json.dumps(reconciler["Environment"]["Variables"]["DEAD_LETTER_QUEUES"]["Fn::Sub"])
     permitted = {
         target(resource)
         for statement in statements(resources, target(reconciler["Role"]))
-        if "sqs:ReceiveMessage" in statement["Action"]
+        if "sqs:ReceiveMessage" in statement["Action"] and "sqs:DeleteMessage" in statement["Action"]
         for resource in statement["Resource"]
     }
-    letters = {name for name in of_type(resources, "AWS::SQS::Queue") if name.endswith("DeadLetterQueue")}
-    for name in sorted(letters - {END_OF_THE_LINE}):
-        if name not in reconciled:
-            yield f"{name}: {RECONCILER} does not empty it"
+    letters = {
+        name: queue for name, queue in of_type(resources, "AWS::SQS::Queue").items() if name.endswith("DeadLetterQueue")
+    }
+    del letters[END_OF_THE_LINE]
+    for name, queue in sorted(letters.items()):
         if f"${{{name}.Arn}}" not in told:
             yield f"{name}: DEAD_LETTER_QUEUES of {RECONCILER} does not have it"
         if name not in permitted:
-            yield f"{name}: {RECONCILER} may not receive its messages"
+            yield f"{name}: {RECONCILER} may not receive and delete its messages"
+        redrive = queue.get("RedrivePolicy", {})
+        # SQS counts receives across queues: a dead letter has already been received five times by its consumer.
+        if target(redrive.get("deadLetterTargetArn")) != END_OF_THE_LINE or not 8 <= redrive["maxReceiveCount"] <= 10:
+            yield f"{name}: its messages do not go to {END_OF_THE_LINE} after 3 to 5 receives by {RECONCILER}"
+        if queue["VisibilityTimeout"] <= reconciler["Timeout"]:
+            yield f"{name}: its visibility timeout is shorter than a run of {RECONCILER}"
+    watched = {
+        target(dimension["Value"])
+        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
+        if alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
+        for dimension in alarm["Dimensions"]
+    }
+    if END_OF_THE_LINE not in watched:
+        yield f"{END_OF_THE_LINE}: no alarm on its depth"
 
 
 def queues(resources):
@@ -260,9 +276,8 @@ def queues(resources):
 
 
 def deliveries(resources):
-    """Each queue that a rule fills gets chosen events and has one reader, whose lateness has an alarm."""
+    """Each queue that a rule fills gets chosen events and has one reader."""
     filled = of_type(resources, "AWS::SQS::Queue")
-    alarms = [json.dumps(alarm) for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()]
     for name, rule in of_type(resources, "AWS::Events::Rule").items():
         for queue in filled.keys() & {target(rule_target["Arn"]) for rule_target in rule["Targets"]}:
             pattern = rule.get("EventPattern", {})
@@ -276,9 +291,6 @@ def deliveries(resources):
             ]
             if len(readers) != 1:
                 yield f"{name}: {queue} is read by {', '.join(readers) or 'nobody'}, not by one function"
-            for reader in readers:
-                if not any('"EventsLate"' in alarm and f'"Value": "{reader}"' in alarm for alarm in alarms):
-                    yield f"{name}: no alarm on the lateness of {reader}, which reads {queue}"
 
 
 def buckets(resources):
@@ -321,17 +333,74 @@ def logs(resources):
             yield f"{name}: its log is kept forever"
 
 
-def errors(resources):
-    """Each function has an alarm on its errors that notifies the operators."""
-    watched = {
-        target(dimension["Value"])
-        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
-        if alarm.get("MetricName") == "Errors" and alarm.get("AlarmActions")
-        for dimension in alarm["Dimensions"]
-    }
-    for name in functions(resources):
-        if name not in watched:
-            yield f"{name}: no alarm on its errors"
+def alarms(resources):
+    """There are at most ten alarms, whatever the parameters are, and each notifies the operators."""
+    found = of_type(resources, "AWS::CloudWatch::Alarm")
+    if len(found) > MOST_ALARMS:
+        yield f"{len(found)} alarms, more than {MOST_ALARMS}: {sorted(found)}"
+    for name, alarm in found.items():
+        if [target(action) for action in alarm.get("AlarmActions", [])] != ["OperatorsTopic"]:
+            yield f"{name}: does not notify the operators"
+
+
+def dashboards(resources):
+    """The dashboard has a metric of each function and each queue, and at most 50 metrics."""
+    metrics = []
+    for dashboard in of_type(resources, "AWS::CloudWatch::Dashboard").values():
+        for widget in json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"]:
+            metrics.extend(widget["properties"].get("metrics", []))
+    if len(metrics) > MOST_METRICS:
+        yield f"the dashboard has {len(metrics)} metrics, more than {MOST_METRICS}"
+    shown = {value for metric in metrics for value in metric if isinstance(value, str)}
+    names = {key: function["FunctionName"] for key, function in functions(resources).items()}
+    names |= {key: queue["QueueName"] for key, queue in of_type(resources, "AWS::SQS::Queue").items()}
+    for key, name in names.items():
+        if text(name) not in shown:
+            yield f"{key}: the dashboard has no metric of {text(name)}"
+
+
+def text(value):
+    """Returns the text that an intrinsic function makes, with its references as `${…}`."""
+    if isinstance(value, str):
+        return value
+    (function, argument), = value.items()
+    if function == "Fn::Join":
+        return argument[0].join(text(part) for part in argument[1])
+    return argument if function == "Fn::Sub" else f"${{{argument}}}"
+
+
+def polled_queues(template):
+    """At most four queues are polled by event source mappings, with every parameter at its default."""
+    polled = [
+        f"{name}.{event}"
+        for name, function in functions(template["Resources"]).items()
+        for event, trigger in function.get("Events", {}).items()
+        if trigger["Type"] == "SQS" and chosen(template, trigger["Properties"].get("Enabled", True)) is True
+    ]
+    if len(polled) > MOST_POLLED_QUEUES:
+        yield f"{len(polled)} queues are polled, more than {MOST_POLLED_QUEUES}: {sorted(polled)}"
+
+
+def chosen(template, value):
+    """Returns the value of a property, with every parameter at its default."""
+    if isinstance(value, dict) and "Fn::If" in value:
+        condition, then, otherwise = value["Fn::If"]
+        return chosen(template, then if holds(template, template["Conditions"][condition]) else otherwise)
+    if isinstance(value, dict) and value.get("Ref") in template["Parameters"]:
+        return template["Parameters"][value["Ref"]]["Default"]
+    return value
+
+
+def holds(template, condition):
+    """Returns whether a condition holds, with every parameter at its default."""
+    (function, arguments), = condition.items()
+    if function == "Condition":
+        return holds(template, template["Conditions"][arguments])
+    if function == "Fn::Equals":
+        one, other = (str(chosen(template, argument)) for argument in arguments)
+        return one == other
+    parts = [holds(template, argument) for argument in arguments]
+    return {"Fn::Not": lambda: not parts[0], "Fn::And": lambda: all(parts), "Fn::Or": lambda: any(parts)}[function]()
 
 
 def loops(resources):
