@@ -344,7 +344,7 @@ def alarms(resources):
 
 
 def dashboards(resources):
-    """The dashboard has a metric of each function and each queue, and at most 50 metrics."""
+    """The dashboard has a metric of each function and each queue, of no others, and at most 50 metrics."""
     metrics = []
     for dashboard in of_type(resources, "AWS::CloudWatch::Dashboard").values():
         for widget in json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"]:
@@ -357,6 +357,11 @@ def dashboards(resources):
     for key, name in names.items():
         if text(name) not in shown:
             yield f"{key}: the dashboard has no metric of {text(name)}"
+    known = {text(name) for name in names.values()}
+    for metric in metrics:
+        for dimension, value in zip(metric[2::2], metric[3::2]):
+            if dimension in ("FunctionName", "QueueName") and value not in known:
+                yield f"the dashboard has a metric of {value}, which does not exist"
 
 
 def text(value):

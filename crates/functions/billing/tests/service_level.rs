@@ -55,13 +55,22 @@ async fn the_binary_reports_the_age_and_lateness_of_each_event() {
         .filter_map(|line| serde_json::from_str(line).ok())
         .filter(|line: &Value| line["_aws"].is_object())
         .collect();
-    assert_eq!(metrics.len(), 3, "{text}");
-    assert!(metrics.iter().all(|line| line["Function"] == "billing"));
-    let age = |index: usize| metrics[index]["EventAge"][0].as_f64().unwrap();
-    assert!(age(0) < 60_000.0 && (300_000.0..360_000.0).contains(&age(1)), "{metrics:?}");
-    let late: Vec<_> = metrics.iter().map(|line| line["EventsLate"][0].as_f64().unwrap()).collect();
+    assert!(metrics.iter().all(|line| line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Evoke/test"), "{text}");
+    let dimensions = |line: &Value| line["_aws"]["CloudWatchMetrics"][0]["Dimensions"].clone();
+    let (delivered, others): (Vec<Value>, Vec<Value>) =
+        metrics.into_iter().partition(|line| line["EventsLate"].is_array());
+    assert_eq!(delivered.len(), 3, "{text}");
+    assert!(delivered.iter().all(|line| line["Function"] == "billing" && dimensions(line) == json!([["Function"]])));
+    let age = |index: usize| delivered[index]["EventAge"][0].as_f64().unwrap();
+    assert!(age(0) < 60_000.0 && (300_000.0..360_000.0).contains(&age(1)), "{delivered:?}");
+    let late: Vec<_> = delivered.iter().map(|line| line["EventsLate"][0].as_f64().unwrap()).collect();
     assert_eq!(late, [0.0, 1.0, 1.0], "in time; processed too late; not processed");
-    assert_eq!(metrics[2]["MessagesFailed"], 1);
+    assert!(others.iter().all(|line| dimensions(line) == json!([[]])), "{others:?}");
+    assert_eq!(others.iter().filter(|line| line["InvoicesIssued"] == json!(1)).count(), 2, "{others:?}");
+    assert!(
+        others.iter().all(|line| line["InternalFailures"].is_null()),
+        "an event that is wrong is no failure of ours"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::error::Chain;
-use lambda_kit::{ConfigError, Env};
+use lambda_kit::{CommonConfig, ConfigError, Env, FromEnv};
 use serde_json::{Map, Value};
 use testkit::{resources, template};
 
@@ -73,7 +73,8 @@ fn the_template_sets_exactly_the_variables_that_each_function_reads() {
     }
     let mut read = BTreeMap::new();
     for AnyFunction { name, variables, .. } in functions() {
-        let names: BTreeSet<&str> = variables.iter().copied().filter(|name| !SET_BY_AWS.contains(name)).collect();
+        let variables = variables.iter().chain(CommonConfig::VARIABLES).copied();
+        let names: BTreeSet<&str> = variables.filter(|name| !SET_BY_AWS.contains(name)).collect();
         read.insert(name, names);
     }
     assert_eq!(set, read);
@@ -87,6 +88,12 @@ fn a_missing_or_empty_variable_is_named() {
                 let error = read(&environment(variables, name, value)).unwrap_err();
                 assert!(matches!(error, ConfigError::Missing(missing) if missing == name), "{function}: {error}");
             }
+        }
+    }
+    for &name in CommonConfig::VARIABLES {
+        for value in [None, Some(""), Some(" ")] {
+            let error = CommonConfig::from_env(&environment(CommonConfig::VARIABLES, name, value)).unwrap_err();
+            assert!(matches!(error, ConfigError::Missing(missing) if missing == name), "{error}");
         }
     }
 }

@@ -10,6 +10,7 @@ mod charging;
 mod configuration;
 mod health;
 mod http;
+mod metrics;
 mod notifications;
 mod openapi;
 mod poi;
