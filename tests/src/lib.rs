@@ -7,23 +7,26 @@
 #![allow(clippy::missing_panics_doc, clippy::missing_errors_doc)]
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_cognitoidentityprovider::Client as Cognito;
 use aws_sdk_cognitoidentityprovider::types::AuthFlowType;
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_lambda::config::Credentials;
 use aws_sdk_lambda::primitives::Blob;
 use domain::id::{InvoiceId, SessionId, StationId};
 use fleet::Broker;
+use futures::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// The outcome of a direct invocation: its JSON, or the type and message of the error.
 pub type Outcome = Result<Value, (String, String)>;
 
-/// The number of shards of the active sessions, the default of the template.
+/// The number of shards into which the tests divide the active sessions.
 pub const SHARDS: u32 = 16;
 /// The shard that is reserved for the test that ticks a whole shard.
 pub const RESERVED_SHARD: u32 = 0;
@@ -217,6 +220,48 @@ impl Stack {
         let id = InvoiceId::of(&SessionId::new(session).expect("an id"));
         let get = json!({ "action": "getInvoice", "actor": admin(), "invoiceId": id });
         eventually("the invoice", || async { self.invoke("Billing", get.clone()).await.ok() }).await
+    }
+
+    /// Removes all items of a session's OPEN invoice, as if the end had never reached billing.
+    pub async fn lose_invoice(&self, session: &str, user: &str) {
+        let (dynamodb, table) = (aws_sdk_dynamodb::Client::new(&self.config), self.output("BillingTable"));
+        let invoice = format!("INVOICE#{}", InvoiceId::of(&SessionId::new(session).expect("an id")));
+        for pk in [invoice, format!("WALLET#{user}")] {
+            let query = dynamodb.query().table_name(table).key_condition_expression("PK = :pk");
+            let found = query.expression_attribute_values(":pk", AttributeValue::S(pk)).send().await.unwrap();
+            for item in found.items() {
+                let delete = dynamodb.delete_item().table_name(table).key("PK", item["PK"].clone());
+                delete.key("SK", item["SK"].clone()).send().await.unwrap();
+            }
+        }
+    }
+
+    /// Processes the dead letters, as the schedule of `dlq_reconciler` does every five minutes.
+    pub async fn reconcile(&self) {
+        self.invoke("DlqReconciler", json!({})).await.expect("a run over the dead-letter queues");
+    }
+
+    /// Does `work` while an event source mapping reads a queue for a function, although the parameters of the stack have
+    /// turned the mapping off. Both are named as in the outputs, e.g. `ChargingSimulator` and `Shard`.
+    pub async fn while_read<T>(&self, function: &str, queue: &str, work: impl Future<Output = T>) -> T {
+        let name = self.output(&format!("{queue}QueueUrl")).rsplit('/').next().expect("the name of a queue");
+        let function = self.output(&format!("{function}FunctionName"));
+        let mappings = self.lambda.list_event_source_mappings().function_name(function).send().await.unwrap();
+        let suffix = format!(":{name}");
+        let mut mappings = mappings.event_source_mappings().iter();
+        let mapping = mappings.find(|mapping| mapping.event_source_arn().is_some_and(|arn| arn.ends_with(&suffix)));
+        let mapping = mapping.unwrap_or_else(|| panic!("{function} does not read {name}"));
+        let uuid = mapping.uuid().expect("an id");
+        // Do not ask for its state before: the local cloud says Enabled of a mapping that was created turned off.
+        self.lambda.update_event_source_mapping().uuid(uuid).enabled(true).send().await.unwrap();
+        eventually("the mapping to be enabled", || async {
+            let now = self.lambda.get_event_source_mapping().uuid(uuid).send().await.unwrap();
+            (now.state() == Some("Enabled")).then_some(())
+        })
+        .await;
+        let done = AssertUnwindSafe(work).catch_unwind().await;
+        self.lambda.update_event_source_mapping().uuid(uuid).enabled(false).send().await.unwrap();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Ticks one station.

@@ -399,13 +399,16 @@ async fn every_trigger_has_a_dead_letter_queue_and_the_last_one_is_empty() {
     ] {
         assert!(declared > 0 && triggers.count(kind) == declared, "{kind}: {declared} declared, {:?}", triggers.found);
     }
-    // Every dead-letter queue has a consumer except the last one, which is empty.
-    for (key, _, _) in queues.0.values().filter(|(key, ..)| key.ends_with("DeadLetterQueueUrl")) {
-        let read = triggers.found.iter().any(|(kind, of)| {
-            let arn = of.rsplit(" by ").next().unwrap();
-            *kind == "queue" && queues.0.get(arn).is_some_and(|(of, ..)| of == key)
-        });
-        assert_eq!(read, key != "ReconcilerDeadLetterQueueUrl", "{key}");
+    // dlq_reconciler reads every dead-letter queue except the last one, which is empty.
+    let lambda = aws_sdk_lambda::Client::new(&stack.config);
+    let reconciler = lambda.get_function_configuration().function_name(stack.output("DlqReconcilerFunctionName"));
+    let variables = reconciler.send().await.unwrap().environment.unwrap().variables.unwrap();
+    let read: BTreeMap<String, Value> = serde_json::from_str(&variables["DEAD_LETTER_QUEUES"]).unwrap();
+    for (arn, (key, url, _)) in queues.0.iter().filter(|(_, (key, ..))| key.ends_with("DeadLetterQueueUrl")) {
+        let is_last = key == "ReconcilerDeadLetterQueueUrl";
+        let expected = (!is_last).then_some(url.as_str());
+        assert_eq!(read.get(arn).and_then(|queue| queue["url"].as_str()), expected, "{key}");
+        assert!(is_last || queues.is_redriven(arn), "{key}: letters that cannot be processed stay for ever");
     }
     let answer = aws_sdk_sqs::Client::new(&stack.config)
         .get_queue_attributes()
@@ -445,7 +448,7 @@ async fn deployed_functions_refuse_invalid_input() {
         ("EventRelay", json!({})),
         ("Billing", json!({ "action": "topUpWallet", "actor": admin(), "amount": "-1" })),
         ("BillingAudit", json!({ "from": "yesterday" })),
-        ("DlqReconciler", json!({ "Records": [] })),
+        ("DlqReconciler", json!({ "action": "sleep" })),
         ("TelemetryApi", json!({ "action": "getHistory", "stationId": "s", "date": "yesterday" })),
         ("TelemetryMonitor", json!({ "action": "sleep" })),
         ("TelemetryHandler", json!("not an object")),
