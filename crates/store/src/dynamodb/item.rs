@@ -41,10 +41,15 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, item: Item) -> Result<T, S
     serde_dynamo::from_item(item).map_err(|error| StoreError::corrupt(what, error))
 }
 
-/// Returns a decoded row of a list. A row that cannot be decoded gives `None` and an error in the log: one row must not
-/// fail a whole page, and the alarm on error logs reports it.
+/// Returns a decoded row of a list. A row that cannot be decoded gives `None`: one row must not fail a whole page.
 pub(crate) fn readable<T>(decoded: Result<T, StoreError>) -> Option<T> {
-    decoded.inspect_err(|error| tracing::error!(error = %Chain(error), "an item was left out of a list")).ok()
+    decoded.inspect_err(|error| left_out(error, "an item was left out of a list")).ok()
+}
+
+/// Reports an item that cannot be read and is left out. It counts as a failure of the platform, which raises an alarm.
+pub(crate) fn left_out(error: &StoreError, what: &str) {
+    tracing::error!(error = %Chain(error), "{what}");
+    metrics::counter!("InternalFailures").increment(1);
 }
 
 /// Encodes a row type as an item.

@@ -20,7 +20,7 @@ pub use page::{Page, PageRequest};
 pub use table::Table;
 pub use transaction::Transaction;
 
-pub(crate) use item::{Item, decode, encode, json, key, number, pk_of, readable};
+pub(crate) use item::{Item, decode, encode, json, key, left_out, number, pk_of, readable};
 pub(crate) use near::Near;
 pub(crate) use outbox::outbox;
 pub(crate) use page::{resume, token};

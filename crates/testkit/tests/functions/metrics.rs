@@ -50,7 +50,7 @@ fn calls(text: &str) -> Vec<(String, bool)> {
 fn written() -> BTreeSet<Metric> {
     let mut metrics = BTreeSet::new();
     let mut of_consumers = BTreeSet::new();
-    for text in sources(&crates().join("lambda_kit/src")) {
+    for text in ["lambda_kit/src", "store/src"].iter().flat_map(|shared| sources(&crates().join(shared))) {
         for (name, is_by_function) in calls(&text) {
             if is_by_function {
                 of_consumers.insert(name);

@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Instant;
 use domain::charging::session::{Session, SessionStatus, SessionTerms};
-use domain::error::Chain;
 use domain::event::Event;
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
@@ -14,7 +13,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use crate::FleetPart;
 use crate::dynamodb::{
     Db, Item, Page, PageRequest, Query, Range, ShardedQuery, Table, Transaction, Update, UpdateExpression, decode,
-    encode, key, number, outbox, pk_of, readable, time,
+    encode, key, left_out, number, outbox, pk_of, readable, time,
 };
 use crate::error::StoreError;
 use crate::keys::sessions::{ACTIVE, BY_STATION, BY_STATUS, BY_USER};
@@ -375,12 +374,10 @@ fn status_shard(session: &Session) -> String {
     keys::sharded(session.status.name(), session.station_id.shard(keys::SHARDS))
 }
 
-/// Returns the keys that can be parsed. A key that cannot must not stop its shard; the alarm on error logs reports it.
+/// Returns the keys that can be parsed. A key that cannot must not stop its shard.
 fn active_keys(items: &[Item]) -> Vec<ActiveKey> {
     let keys = items.iter().filter_map(|item| {
-        active_key(item)
-            .inspect_err(|error| tracing::error!(error = %Chain(error), "an active session cannot be found"))
-            .ok()
+        active_key(item).inspect_err(|error| left_out(error, "an active session cannot be found")).ok()
     });
     keys.collect()
 }
@@ -402,7 +399,7 @@ fn active(read: Vec<Result<Session, StoreError>>) -> (Vec<Session>, Vec<SessionI
             Ok(session) if session.status.is_active() => sessions.push(session),
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(error = %Chain(&error), "a session cannot be read");
+                left_out(&error, "a session cannot be read");
                 if let StoreError::Corrupt { item, .. } = &error {
                     unreadable.extend(SessionId::new(keys::id_of(item)).ok());
                 }
