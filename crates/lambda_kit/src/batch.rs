@@ -40,12 +40,13 @@ where
         .map(|message| {
             let work = work(message.clone());
             async move {
-                let id = message.message_id.as_deref().unwrap_or_default();
-                let failure = attempt(id, work).await.err()?;
+                let failure = isolate(work).await.err()?;
+                let id = message.message_id.clone().unwrap_or_default();
+                report(&id, &failure);
                 if let Some(redelivery) = redelivery {
                     redelivery.postpone(&message, &failure).await;
                 }
-                Some(message.message_id.unwrap_or_default())
+                Some(id)
             }
         })
         .buffer_unordered(concurrency.max(1))
@@ -100,16 +101,18 @@ fn answer(failed: impl IntoIterator<Item = String>) -> Result<Value, Failure> {
     serde_json::to_value(response).map_err(Failure::internal)
 }
 
-/// Processes the message with this id. A failure is logged and counted here.
-///
-/// Catches a panic. A panic is a bug in Evoke: it must fail the message that caused it, but no other.
+/// Catches a panic. A panic is a bug in Evoke: it must fail the message that caused it, but not the rest of the batch.
+async fn isolate<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let caught = AssertUnwindSafe(work).catch_unwind().await;
+    caught.unwrap_or_else(|panic| Err(Failure::panicked(&*panic)))
+}
+
+/// Processes the message with this id. A failure is logged and counted; a panic fails this message alone.
 ///
 /// # Errors
 /// The failure of `work`. [`Code::Internal`](crate::Code::Internal) when it panics.
 pub async fn attempt<T>(id: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let caught = AssertUnwindSafe(work).catch_unwind().await;
-    let result = caught.unwrap_or_else(|panic| Err(Failure::panicked(&*panic)));
-    result.inspect_err(|failure| report(id, failure))
+    isolate(work).await.inspect_err(|failure| report(id, failure))
 }
 
 /// Works like [`drive_sqs`] for a queue that receives Evoke's events from a rule of the event bus, and measures the
