@@ -241,8 +241,8 @@ impl Stack {
         self.invoke("DlqReconciler", json!({})).await.expect("a run over the dead-letter queues");
     }
 
-    /// Does `work` while an event source mapping reads a queue for a function, although the parameters of the stack have
-    /// turned the mapping off. Both are named as in the outputs, e.g. `ChargingSimulator` and `Shard`.
+    /// Does `work` while an event source mapping reads a queue for a function, although the parameters of the stack
+    /// have turned the mapping off. Both are named as in the outputs, e.g. `ChargingSimulator` and `Shard`.
     pub async fn while_read<T>(&self, function: &str, queue: &str, work: impl Future<Output = T>) -> T {
         let name = self.output(&format!("{queue}QueueUrl")).rsplit('/').next().expect("the name of a queue");
         let function = self.output(&format!("{function}FunctionName"));

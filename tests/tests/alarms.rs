@@ -1,9 +1,9 @@
 //! Every alarm of the deployed stack is raised by what it watches.
 //!
 //! The local cloud makes no metrics. Those of AWS itself are put under the names that AWS documents. Those of the
-//! functions are what the deployed functions wrote into their logs, after the test provoked it. On AWS, CloudWatch reads
-//! them there; here the test puts them. The local cloud compares neither dimensions nor numbers of data points, so the
-//! test compares the metrics of an alarm by itself, and puts as many data points as the alarm requires.
+//! functions are what the deployed functions wrote into their logs, after the test provoked it. On AWS, CloudWatch
+//! reads them there; here the test puts them. The local cloud compares neither dimensions nor numbers of data points,
+//! so the test compares the metrics of an alarm by itself, and puts as many data points as the alarm requires.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};

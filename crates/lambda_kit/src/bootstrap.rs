@@ -31,9 +31,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts a function and processes its invocations until Lambda shuts the environment down.
 ///
-/// Sets up logs, reads the configuration of the function and the [`CommonConfig`] from the environment, sets up metrics,
-/// and loads the SDK configuration that all clients share. Then `init` creates the function from its configuration and
-/// that of the SDK.
+/// Sets up logs, reads the configuration of the function and the [`CommonConfig`] from the environment, sets up
+/// metrics, and loads the SDK configuration that all clients share. Then `init` creates the function from its
+/// configuration and that of the SDK.
 ///
 /// # Errors
 /// [`BootError::Config`] when an environment variable is missing or invalid. [`BootError::Runtime`] when the metrics
