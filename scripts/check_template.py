@@ -42,6 +42,7 @@ def main():
     checks = (
         triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, alarms, dashboards, loops,
     )
+    checks += (tables, retained)
     failures = [failure for check in checks for failure in check(resources)]
     failures.extend(polled_queues(template))
     failures.extend(lengths(parts()))
@@ -420,6 +421,30 @@ def loops(resources):
         )
         if invokes_itself != (function.get("RecursiveLoop") == "Allow"):
             yield f"{name}: {'may invoke' if invokes_itself else 'does not invoke'} itself, but RecursiveLoop says otherwise"
+
+
+def tables(resources):
+    """Each table is encrypted with the key that DynamoDB owns, which costs nothing.
+
+    An SSESpecification would take the account's AWS managed key, whose use KMS charges.
+    """
+    for name, table in of_type(resources, "AWS::DynamoDB::Table").items():
+        if "SSESpecification" in table:
+            yield f"{name}: has an SSESpecification"
+
+
+def retained(resources):
+    """What remains when the stack is deleted does not remain when its first creation is rolled back.
+
+    Otherwise its fixed name would be in the way of the next attempt. Buckets remain, and with them their policies.
+    """
+    for name, resource in resources.items():
+        policies = (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
+        remains = resource["Type"] in ("AWS::S3::Bucket", "AWS::S3::BucketPolicy")
+        if remains and policies != ("RetainExceptOnCreate", "Retain"):
+            yield f"{name}: DeletionPolicy and UpdateReplacePolicy must be RetainExceptOnCreate and Retain"
+        if policies[0] == "Retain":
+            yield f"{name}: would remain after a failed creation: its DeletionPolicy must be RetainExceptOnCreate"
 
 
 if __name__ == "__main__":
