@@ -26,7 +26,7 @@ import yaml
 
 INFRASTRUCTURE = Path(__file__).resolve().parent.parent / "infrastructure"
 CONTEXT = ("Mappings", "Conditions", "Resources", "Outputs")
-TEMPLATE = ("AWSTemplateFormatVersion", "Transform", "Description", "Parameters", "Globals", *CONTEXT)
+TEMPLATE = ("AWSTemplateFormatVersion", "Transform", "Description", "Parameters", "Rules", "Globals", *CONTEXT)
 ROOT = (*TEMPLATE, "Shared")
 ALL = "All"
 LOOP = "Fn::ForEach::"
