@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use domain::telemetry::passed_on;
 use e2e::{Stack, admin, eventually, now, text};
 use fleet::{Broker, Device, Faults, Identity, LineEvent, Progress, Registry, Report, SOMEBODY_ELSE, Schedule};
 use futures::future::join_all;
@@ -103,6 +104,12 @@ async fn rejected(stack: &Stack, stations: &[String]) -> Vec<Value> {
     all.filter(|message| stations.iter().any(|station| message["stationId"] == station.as_str())).collect()
 }
 
+/// Returns the bytes that a device published, of a rejected message.
+fn published(rejected: &Value) -> Vec<u8> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text(rejected, "payload")).unwrap()
+}
+
 /// Waits for a log entry about telemetry that contains all of these words.
 async fn told(stack: &Stack, words: &[&str]) -> Value {
     eventually(&format!("a notification of {words:?}"), || async {
@@ -147,11 +154,17 @@ async fn twenty_devices_with_every_fault_lose_no_message() {
     })
     .await;
     assert_eq!(archive.into_keys().collect::<BTreeSet<_>>(), sent, "the archive contains nothing else");
-    let malformed = sum(|report| report.malformed.len());
-    eventually("what is malformed among the rejected", || async {
-        (rejected(&stack, &fleet.ids()).await.len() == malformed).then_some(())
+    let mut malformed: Vec<Vec<u8>> =
+        reports.iter().flat_map(|report| &report.malformed).map(|sent| sent.clone().into_bytes()).collect();
+    let kept = eventually("what is malformed among the rejected", || async {
+        let rejected = rejected(&stack, &fleet.ids()).await;
+        (rejected.len() == malformed.len()).then_some(rejected)
     })
     .await;
+    let mut kept: Vec<Vec<u8>> = kept.iter().map(published).collect();
+    kept.sort();
+    malformed.sort();
+    assert!(kept == malformed, "exactly what was published is kept");
     assert_eq!(state(&stack, SOMEBODY_ELSE).await, None, "no device can report in the name of another");
     for report in &reports {
         let latest = report.valid.iter().map(|sent| canonical(sent)).max_by_key(|sent| timestamp(sent)).unwrap();
@@ -224,9 +237,13 @@ async fn operators_are_notified_when_a_station_falls_silent_and_when_it_is_back(
 
 /// Publishes one message as a device. Returns whether the broker accepted it.
 async fn publish(broker: &Broker, client_id: &str, identity: &Identity, topic: &str, message: &Value) -> bool {
+    publish_bytes(broker, client_id, identity, topic, message.to_string().into_bytes()).await
+}
+
+async fn publish_bytes(broker: &Broker, client_id: &str, identity: &Identity, topic: &str, bytes: Vec<u8>) -> bool {
     let mut line = broker.dial(client_id, &identity.certificate, &identity.private_key).unwrap();
     // A broker may hang up before the message is sent.
-    if line.publish(topic, message.to_string()).await.is_err() {
+    if line.publish(topic, bytes).await.is_err() {
         return false;
     }
     let outcome = async {
@@ -292,6 +309,39 @@ async fn is_batched(stack: &Stack) -> bool {
     rule.actions().iter().any(|action| action.sqs().is_some())
 }
 
+/// What a device publishes is kept even if it is not JSON, or not even text.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_message_are_kept_exactly() {
+    let stack = Stack::open().await;
+    let fleet = Fleet::provision(&stack, "bytes", 1).await;
+    let device = &fleet.identities[0];
+    let topic = format!("ev/station/{}/telemetry", device.thing);
+    let bytes: [&[u8]; 4] = [b"\xff\x00\xfe", b"{\"station_id\"", b"[1]", b"null"];
+    let sent: BTreeSet<Vec<u8>> = bytes.iter().map(|bytes| bytes.to_vec()).collect();
+    for bytes in &sent {
+        assert!(publish_bytes(&fleet.broker, &device.thing, device, &topic, bytes.clone()).await);
+    }
+    eventually("the bytes among the rejected", || async {
+        let rejected = rejected(&stack, &fleet.ids()).await;
+        (rejected.iter().map(published).collect::<BTreeSet<_>>() == sent).then_some(())
+    })
+    .await;
+    fleet.remove().await;
+}
+
+/// The holder of a claim cannot take over a station that is registered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registered_station_gets_no_second_certificate() {
+    let stack = Stack::open().await;
+    let fleet = Fleet::provision(&stack, "twice", 1).await;
+    let refused = fleet.registry.provision(&fleet.ids(), || {}).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("refused"), "{refused:#}");
+    let iot = aws_sdk_iot::Client::new(&stack.config);
+    let principals = iot.list_thing_principals().thing_name(&fleet.identities[0].thing).send().await.unwrap();
+    assert_eq!(principals.principals().len(), 1);
+    fleet.remove().await;
+}
+
 /// The path for large fleets: the same IoT rule, but with the queue as its action, as the template writes it for
 /// `TelemetryIngestion=batched`. The rule is only for the stations of this test.
 #[tokio::test(flavor = "multi_thread")]
@@ -307,9 +357,16 @@ async fn batches_from_the_queue_are_archived_in_the_same_way() {
             reading(&stations[n as usize % 10], at, n)
         })
         .collect();
-    // Each message twice, some malformed, in no order.
-    let mut bodies: Vec<String> = messages.iter().chain(&messages).map(Value::to_string).collect();
+    let line = |message: &Value| {
+        let mut message = message.clone();
+        message.as_object_mut().unwrap().remove("topic_station_id");
+        message.to_string()
+    };
+    // Each message twice, as the rule passes it on and as it did before; some malformed, some not JSON, in no order.
+    let passed = |message: &Value| passed_on(text(message, "station_id"), line(message).as_bytes()).to_string();
+    let mut bodies: Vec<String> = messages.iter().flat_map(|message| [message.to_string(), passed(message)]).collect();
     bodies.extend(stations.iter().map(|station| json!({ "topic_station_id": station, "humidity": 7 }).to_string()));
+    bodies.extend(stations.iter().map(|station| passed_on(station, b"{").to_string()));
     bodies.sort_by_key(|body| uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, body.as_bytes()));
     for chunk in bodies.chunks(10) {
         let entries = chunk.iter().enumerate().map(|(n, body)| {
@@ -319,11 +376,6 @@ async fn batches_from_the_queue_are_archived_in_the_same_way() {
         let send = sqs.send_message_batch().queue_url(stack.output("TelemetryQueueUrl"));
         send.set_entries(Some(entries.collect())).send().await.unwrap();
     }
-    let line = |message: &Value| {
-        let mut message = message.clone();
-        message.as_object_mut().unwrap().remove("topic_station_id");
-        message.to_string()
-    };
     let sent: BTreeSet<String> = messages.iter().map(line).collect();
     let archiving = async {
         eventually("the batches in the archive", || async {
@@ -332,7 +384,7 @@ async fn batches_from_the_queue_are_archived_in_the_same_way() {
         })
         .await;
         eventually("what is malformed among the rejected", || async {
-            (rejected(&stack, &stations).await.len() == stations.len()).then_some(())
+            (rejected(&stack, &stations).await.len() == 2 * stations.len()).then_some(())
         })
         .await;
     };

@@ -11,7 +11,7 @@ use crate::charging::session::SessionStatus;
 use crate::event::{Envelope, Event};
 use crate::id::SessionId;
 use crate::machine::State;
-use crate::telemetry::TOPIC_STATION;
+use crate::telemetry::{TOPIC_STATION, passed_on};
 
 /// Message attribute that counts how often a dead letter was returned to its queue.
 pub const REPLAYS_ATTRIBUTE: &str = "replays";
@@ -165,7 +165,8 @@ pub fn event(body: &str) -> Result<Envelope, String> {
 }
 
 /// Returns the device's message from a letter. It is the letter itself if it comes from the queue, the payload in the
-/// record of a failed invocation, or the original payload in the message that the IoT rule's error action writes.
+/// record of a failed invocation, or the original payload in the message that the IoT rule's error action writes. The
+/// last is passed on as the rule does, whatever it is: `telemetry_handler` keeps what is no message.
 ///
 /// A letter that the IoT rule marked with its topic is the device's own message, whatever other fields the device put
 /// into it.
@@ -181,13 +182,9 @@ fn telemetry(body: &str) -> Result<String, String> {
         return if letter.is_object() { Ok(body.to_owned()) } else { Err("is no JSON object".to_owned()) };
     };
     let bytes = STANDARD.decode(original).map_err(|error| format!("the original payload is not Base64: {error}"))?;
-    let message: Value =
-        serde_json::from_slice(&bytes).map_err(|error| format!("the original payload is not JSON: {error}"))?;
-    let Value::Object(mut fields) = message else { return Err("the original payload is no JSON object".to_owned()) };
     let station = letter["topic"].as_str().and_then(|topic| topic.split('/').nth(2));
     let station = station.ok_or("the failed rule's record names no station's topic")?;
-    fields.insert(TOPIC_STATION.to_owned(), Value::String(station.to_owned()));
-    Ok(Value::Object(fields).to_string())
+    Ok(passed_on(station, &bytes).to_string())
 }
 
 /// Returns the letter if it is the end of a session that billing accepts.

@@ -3,6 +3,7 @@
 
 pub mod archive;
 mod events;
+mod published;
 mod rejections;
 
 use std::time::Duration;
@@ -18,10 +19,8 @@ use crate::error::{Checks, DomainError, FieldError};
 use crate::id::{SwapStationId, derive};
 
 pub use events::{TelemetryRejected, TelemetryStale};
+pub use published::{PAYLOAD, Published, TOPIC_STATION, passed_on};
 pub use rejections::{RejectionOutcome, Rejections};
-
-/// The field that the IoT rule adds to a message: the station in whose topic the message was published.
-pub const TOPIC_STATION: &str = "topic_station_id";
 
 /// How far a device's clock may be ahead of the server's clock.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
@@ -159,8 +158,11 @@ pub struct RejectedMessage {
     pub delivery_id: Uuid,
     /// Every wrong field, with what would be right.
     pub errors: Vec<FieldError>,
-    /// The message as it arrived. Text that is not JSON is kept as a string.
+    /// The message as it arrived. If it is not JSON, it is a string, in which bytes that are not UTF-8 are replaced.
     pub message: Value,
+    /// Exactly the published bytes, in Base64, if the IoT rule passed them on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
 }
 
 impl RejectedMessage {

@@ -383,6 +383,8 @@ async fn a_stations_message_goes_back_without_its_envelope() {
     let message = json!({ "station_id": "s-1", "humidity": 1, "topic_station_id": "s-1" });
     let published = json!({ "station_id": "s-1", "humidity": 1 });
     let topic = "ev/station/s-1/telemetry";
+    let passed_on = |payload: &str| json!({ "payload": base64(payload), "topic_station_id": "s-1" });
+    let passed_on = [passed_on(&published.to_string()), passed_on("{"), passed_on("[1]")];
     let failed_rule =
         |topic: &str, payload: &str| json!({ "topic": topic, "base64OriginalPayload": payload }).to_string();
     // The fields that a device writes into its message have no effect on the envelope.
@@ -393,9 +395,13 @@ async fn a_stations_message_goes_back_without_its_envelope() {
     for (id, letter, expected) in [
         ("m-1", message.to_string(), &message),
         ("m-2", json!({ "requestContext": {}, "requestPayload": message }).to_string(), &message),
-        ("m-3", failed_rule(topic, &base64(&published.to_string())), &message),
+        ("m-3", failed_rule(topic, &base64(&published.to_string())), &passed_on[0]),
         ("m-4", forged.to_string(), &forged),
         ("m-5", json!({ "station_id": "s-1" }).to_string(), &json!({ "station_id": "s-1" })),
+        // telemetry_handler keeps what is no message as rejected.
+        ("m-6", failed_rule(topic, &base64("{")), &passed_on[1]),
+        ("m-7", failed_rule(topic, &base64("[1]")), &passed_on[2]),
+        ("m-8", passed_on[1].to_string(), &passed_on[1]),
     ] {
         assert!(!world.deliver(Consumer::Telemetry, id, &letter, 0).await);
         let call = world.sent().pop().unwrap();
@@ -403,19 +409,12 @@ async fn a_stations_message_goes_back_without_its_envelope() {
         let body: Value = serde_json::from_str(call["MessageBody"].as_str().unwrap()).unwrap();
         assert_eq!(body, *expected, "{id}");
     }
-    let poison = [
-        "not JSON".to_owned(),
-        "[1]".to_owned(),
-        failed_rule(topic, "!"),
-        failed_rule(topic, &base64("{")),
-        failed_rule(topic, &base64("[1]")),
-        failed_rule("ev", &base64("{}")),
-    ];
+    let poison = ["not JSON".to_owned(), "[1]".to_owned(), failed_rule(topic, "!"), failed_rule("ev", &base64("{}"))];
     for (number, letter) in poison.iter().enumerate() {
         assert!(!world.deliver(Consumer::Telemetry, &format!("p-{number}"), letter, 0).await);
     }
     assert!(!world.deliver(Consumer::Telemetry, "p-9", &message.to_string(), 3).await, "it went back often enough");
-    assert_eq!(world.sent().len(), 5);
+    assert_eq!(world.sent().len(), 8);
     let letters = world.letters().await;
     assert_eq!(letters.len(), poison.len() + 1);
     assert!(letters.iter().all(|letter| letter.unbilled.is_none() && !letter.reason.is_empty()), "{letters:?}");

@@ -4,7 +4,7 @@ use chrono::DateTime;
 use domain::Instant;
 use domain::error::FieldError;
 use domain::id::{SwapStationId, derive};
-use domain::telemetry::{Message, Reading, RejectedMessage, TOPIC_STATION};
+use domain::telemetry::{Message, Published, Reading, RejectedMessage};
 use lambda_kit::events::SqsMessage;
 use lambda_kit::{Context, Failure, validate};
 use serde_json::Value;
@@ -40,7 +40,8 @@ impl Delivery {
     }
 }
 
-/// Parses the body of a queue message. Text that is not JSON becomes a JSON string, which is never a valid message.
+/// Parses the body of a queue message. Text that is not JSON becomes a JSON string, which is never a valid message; the
+/// IoT rule sends none.
 pub(crate) fn body(message: &SqsMessage) -> Value {
     let text = message.body.as_deref().unwrap_or_default();
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
@@ -51,20 +52,21 @@ pub(crate) fn body(message: &SqsMessage) -> Value {
 /// # Errors
 /// [`Code::Internal`](lambda_kit::Code::Internal) when the JSON Schema itself cannot be compiled.
 pub(crate) fn classify(sent: Value, delivery: &Delivery, now: Instant) -> Result<Classified, Failure> {
-    let topic = sent.get(TOPIC_STATION).and_then(Value::as_str).map(str::to_owned);
-    let checked = if sent.is_object() { check(&sent, topic.as_deref(), now) } else { Err(not_an_object()) };
+    let Published { topic, message, payload } = Published::read(sent);
+    let checked = if message.is_object() { check(&message, topic.as_deref(), now) } else { Err(not_an_object()) };
     let errors = match checked {
-        Ok(reading) => return Ok(Classified::Accepted(Message::new(reading, &sent))),
+        Ok(reading) => return Ok(Classified::Accepted(Message::new(reading, &message))),
         Err(Failure::Validation { fields, .. }) => fields,
         Err(failure) => return Err(failure),
     };
-    let named = topic.as_deref().or_else(|| sent["station_id"].as_str());
+    let named = topic.as_deref().or_else(|| message["station_id"].as_str());
     Ok(Classified::Rejected(RejectedMessage {
         station_id: named.and_then(|id| SwapStationId::new(id).ok()),
         received_at: delivery.received_at,
         delivery_id: delivery.id,
         errors,
-        message: sent,
+        message,
+        payload,
     }))
 }
 

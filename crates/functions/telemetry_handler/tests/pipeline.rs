@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{TimeDelta, TimeZone, Utc};
 use domain::Instant;
 use domain::id::SwapStationId;
-use domain::telemetry::RejectedMessage;
+use domain::telemetry::{PAYLOAD, RejectedMessage, TOPIC_STATION, passed_on};
 use lambda_kit::{Clock, Door};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use store::{Archive, Client, Db, S3Client, TelemetryStore};
 use telemetry_handler::TelemetryHandler;
 use testkit::{
-    EmbeddedDynamoDb, EmbeddedS3, Fault, FaultyHttp, NOWHERE, archived, invoke, no_redelivery, reading, sdk_config,
-    seeded, sqs_event,
+    EmbeddedDynamoDb, EmbeddedS3, Fault, FaultyHttp, NOWHERE, archived, invoke, no_redelivery, reading, resources,
+    sdk_config, seeded, sqs_event,
 };
 
 const BUCKET: &str = "telemetry";
@@ -289,6 +289,56 @@ async fn a_queue_message_that_is_not_json_is_rejected() {
     assert!(rejected.iter().all(|(key, message)| key.contains("/unknown_") && message.errors[0].field == "message"));
 }
 
+#[test]
+fn the_rule_of_the_template_passes_on_what_is_read_here() {
+    let expected =
+        format!("SELECT encode(*, 'base64') AS {PAYLOAD}, topic(3) AS {TOPIC_STATION} FROM 'ev/station/+/telemetry'");
+    let rules = resources("AWS::IoT::TopicRule");
+    let sql: Vec<&str> = rules.iter().map(|(_, rule)| rule["TopicRulePayload"]["Sql"].as_str().unwrap()).collect();
+    assert_eq!(sql, [expected]);
+}
+
+#[tokio::test]
+async fn a_message_that_the_rule_passed_on_is_the_same_message() {
+    let message = reading("s", ago(1), 1);
+    let mut published = message.clone();
+    published.as_object_mut().unwrap().remove("topic_station_id");
+    let passed = passed_on("s", &serde_json::to_vec_pretty(&published).unwrap());
+    let world = World::new().await;
+    let plain = invoke(&world.door(), message.clone()).await.unwrap();
+    let keys = world.keys().await;
+    let again = invoke(&world.door(), passed.clone()).await.unwrap();
+    assert_eq!((&again["messageId"], &again["accepted"]), (&plain["messageId"], &json!(true)));
+    assert_eq!(world.keys().await, keys, "it is archived in the same object");
+    let world = World::new().await;
+    assert_eq!(failed(&invoke(&world.door(), batch(&[passed])).await.unwrap()), [""; 0]);
+    assert_eq!(archived(&world.s3, BUCKET).await, BTreeMap::from([(line(&message), 1)]));
+    assert_eq!(world.available("s").await, Some(1));
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_are_kept_exactly() {
+    let bytes: [&[u8]; 6] = [b"{\"station_id\": \"s", b"", b"[1]", b"null", b"\xff\x00", b"{ \"humidity\": 1 }"];
+    let passed = bytes.map(|bytes| passed_on("s", bytes));
+    let expected: BTreeSet<&str> = passed.iter().map(|passed| passed[PAYLOAD].as_str().unwrap()).collect();
+    for by_queue in [false, true] {
+        let world = World::new().await;
+        if by_queue {
+            assert_eq!(failed(&invoke(&world.door(), batch(&passed)).await.unwrap()), [""; 0]);
+        } else {
+            for passed in &passed {
+                let answer = invoke(&world.door(), passed.clone()).await.unwrap();
+                assert_eq!(answer["accepted"], json!(false), "{passed}");
+            }
+        }
+        let rejected = world.rejected().await;
+        let kept: BTreeSet<&str> = rejected.iter().map(|(_, kept)| kept.payload.as_deref().unwrap()).collect();
+        assert_eq!(kept, expected);
+        assert!(rejected.iter().all(|(key, kept)| key.contains("/s_") && !kept.errors.is_empty()), "{rejected:?}");
+        assert_eq!(archived(&world.s3, BUCKET).await.len(), 0);
+    }
+}
+
 /// A device can write anything into its message. The message must not be mistaken for a queue's batch, a request or a
 /// schedule.
 #[tokio::test]
@@ -303,19 +353,27 @@ async fn a_message_is_never_mistaken_for_another_kind_of_event() {
         ("action", json!("ingest")),
         ("actor", json!({ "userId": "x", "role": "ADMIN" })),
         ("detail-type", json!("Scheduled Event")),
+        ("payload", json!("e30=")),
         ("topic_station_id", json!("me")),
+        ("topic_station_id", json!("victim")),
     ] {
         let world = World::new().await;
-        let mut message = without_topic.clone();
-        message["topic_station_id"] = json!("me");
-        message[field] = value.clone();
-        let answer = invoke(&world.door(), message).await.unwrap();
-        assert_eq!(answer["accepted"], json!(false), "{field} {answer}");
-        assert_eq!(world.available("victim").await, None, "{field}");
-        let mut own = reading("me", ago(1), 9);
-        own[field] = value;
-        let answer = invoke(&world.door(), own).await.unwrap();
-        assert_eq!(answer["accepted"], json!(true), "a field of its own does no harm: {field} {answer}");
+        // As the IoT rule passes it on, and as it did before.
+        let both = |mut message: Value| {
+            message[field] = value.clone();
+            let passed = passed_on("me", message.to_string().as_bytes());
+            message["topic_station_id"] = json!("me");
+            [passed, message]
+        };
+        for message in both(without_topic.clone()) {
+            let answer = invoke(&world.door(), message).await.unwrap();
+            assert_eq!(answer["accepted"], json!(false), "{field} {answer}");
+            assert_eq!(world.available("victim").await, None, "{field}");
+        }
+        for message in both(reading("me", ago(1), 9)) {
+            let answer = invoke(&world.door(), message).await.unwrap();
+            assert_eq!(answer["accepted"], json!(true), "a field of its own does no harm: {field} {answer}");
+        }
     }
 }
 
