@@ -26,6 +26,34 @@ EVENT_SOURCE_RIGHTS = {
     "SQS": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
     "DynamoDB": {"dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream", "dynamodb:ListStreams"},
 }
+# The longest names that AWS allows, and the properties that have them.
+LONGEST_NAMES = {
+    "AWS::Serverless::Function": ("FunctionName", 64),
+    "AWS::Events::Rule": ("Name", 64),
+    "AWS::Events::EventBus": ("Name", 256),
+    "AWS::DynamoDB::Table": ("TableName", 255),
+    "AWS::S3::Bucket": ("BucketName", 63),
+    "AWS::SQS::Queue": ("QueueName", 80),
+    "AWS::SNS::Topic": ("TopicName", 256),
+    "AWS::CloudWatch::Alarm": ("AlarmName", 255),
+    "AWS::CloudWatch::Dashboard": ("DashboardName", 255),
+    "AWS::Logs::LogGroup": ("LogGroupName", 512),
+    "AWS::ApiGatewayV2::Api": ("Name", 128),
+    "AWS::Budgets::Budget": (("Budget", "BudgetName"), 100),
+    "AWS::Cognito::UserPool": ("UserPoolName", 128),
+    "AWS::Cognito::UserPoolClient": ("ClientName", 128),
+    "AWS::Cognito::UserPoolDomain": ("Domain", 63),
+    "AWS::IoT::Policy": ("PolicyName", 128),
+    "AWS::IoT::TopicRule": ("RuleName", 128),
+    "AWS::IoT::ProvisioningTemplate": ("TemplateName", 36),
+}
+# The longest values of what names are made of. Environment and CognitoDomain are as long as their patterns allow.
+LONGEST_VALUES = {
+    "Environment": "e" * 10,
+    "CognitoDomain": "d" * 39,
+    "AWS::AccountId": "1" * 12,
+    "AWS::Region": "ap-southeast-1",
+}
 # What SAM makes of an event of a function: a mapping, or a rule and a permission.
 RESOURCES_OF_AN_EVENT = {"SQS": 1, "DynamoDB": 1, "Schedule": 2}
 MANY_RESOURCES = 450
@@ -42,7 +70,7 @@ def main():
     checks = (
         triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, alarms, dashboards, loops,
     )
-    checks += (tables, retained)
+    checks += (tables, retained, trusts, rules_that_send, indexes, names)
     failures = [failure for check in checks for failure in check(resources)]
     failures.extend(polled_queues(template))
     failures.extend(lengths(parts()))
@@ -445,6 +473,56 @@ def retained(resources):
             yield f"{name}: DeletionPolicy and UpdateReplacePolicy must be RetainExceptOnCreate and Retain"
         if policies[0] == "Retain":
             yield f"{name}: would remain after a failed creation: its DeletionPolicy must be RetainExceptOnCreate"
+
+
+def trusts(resources):
+    """IoT Core takes a role for this account alone. Otherwise another account could have it used by its name."""
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        for statement in role["AssumeRolePolicyDocument"]["Statement"]:
+            account = statement.get("Condition", {}).get("StringEquals", {}).get("aws:SourceAccount")
+            if statement["Principal"] == {"Service": "iot.amazonaws.com"} and account != {"Ref": "AWS::AccountId"}:
+                yield f"{name}: its trust policy has no condition on aws:SourceAccount"
+
+
+def rules_that_send(resources):
+    """The policy of a queue names the rules that may send to it, by the condition that AWS documents for rules."""
+    for name, policy in of_type(resources, "AWS::SQS::QueuePolicy").items():
+        for statement in policy["PolicyDocument"]["Statement"]:
+            conditions = statement.get("Condition", {})
+            sources = [conditions.get(kind, {}).get("aws:SourceArn") for kind in ("ArnEquals", "ArnLike")]
+            if statement["Principal"] == {"Service": "events.amazonaws.com"} and not any(sources):
+                yield f"{name}: has no condition on aws:SourceArn"
+
+
+def indexes(resources):
+    """What a role may do to an index is Query alone: all other actions are for tables."""
+    for name in of_type(resources, "AWS::IAM::Role"):
+        for statement in statements(resources, name):
+            if statement["Action"] != "dynamodb:Query" and "/index/" in json.dumps(statement["Resource"]):
+                yield f"{name}: {statement['Sid']} has other actions than dynamodb:Query for an index"
+
+
+def names(resources):
+    """Each name is short enough in each environment, account and region."""
+    for kind, (path, longest) in LONGEST_NAMES.items():
+        for resource, properties in of_type(resources, kind).items():
+            for key in [path] if isinstance(path, str) else path:
+                properties = properties[key]
+            if (length := len(written_out(properties))) > longest:
+                yield f"{resource}: a name of {length} characters is possible, {longest} are allowed"
+
+
+def written_out(name):
+    """Returns the longest form of a name, which is a text with parameters or a list of joined parts."""
+    if isinstance(name, str):
+        return name
+    function, argument = next(iter(name.items()))
+    if function == "Ref":
+        return LONGEST_VALUES[argument]
+    if function == "Fn::Sub":
+        return re.sub(r"\$\{([^}]+)\}", lambda match: LONGEST_VALUES[match[1]], argument)
+    separator, parts = name["Fn::Join"]
+    return separator.join(written_out(part) for part in parts)
 
 
 if __name__ == "__main__":
