@@ -51,7 +51,8 @@ def deploy(state: State, cloud: Cloud, more_parameters: str) -> None:
 
 def parameters_for(cloud: Cloud, more: str) -> str:
     """Returns the parameters of the template, of which the last of the same name counts."""
-    return f"Environment=dev Architecture={architecture()} OcmBaseUrl={cloud.ocm_url} {more}".strip()
+    own = f"Environment=dev Architecture={architecture()} OcmEnabled=true OcmBaseUrl={cloud.ocm_url}"
+    return f"{own} {more}".strip()
 
 
 def architecture() -> str:
