@@ -317,7 +317,7 @@ async fn bytes_that_are_no_message_are_kept_exactly() {
     let device = &fleet.identities[0];
     let topic = format!("ev/station/{}/telemetry", device.thing);
     let bytes: [&[u8]; 4] = [b"\xff\x00\xfe", b"{\"station_id\"", b"[1]", b"null"];
-    let sent: BTreeSet<Vec<u8>> = bytes.iter().map(|bytes| bytes.to_vec()).collect();
+    let sent: BTreeSet<Vec<u8>> = bytes.map(<[u8]>::to_vec).into();
     for bytes in &sent {
         assert!(publish_bytes(&fleet.broker, &device.thing, device, &topic, bytes.clone()).await);
     }

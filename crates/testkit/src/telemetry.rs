@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::EmbeddedS3;
 
-/// Builds a valid message of a battery-swap station as the IoT rule passes it on.
+/// Builds a valid message of a battery-swap station, with the station of its topic.
+/// `domain::telemetry::passed_on` returns what the IoT rule makes of the message without this field.
 #[must_use]
 pub fn reading(station: &str, at: Instant, battery_available: u32) -> Value {
     json!({
