@@ -46,7 +46,8 @@ impl Sqs {
             .delay_seconds(FIRST_DELAY.saturating_mul(4_i32.saturating_pow(replays)).min(LONGEST_DELAY))
             .send()
             .await
-            .map_err(AwsError::from).map_err(Failure::unavailable)?;
+            .map_err(AwsError::from)
+            .map_err(Failure::unavailable)?;
         tracing::warn!(queue, replays = replays + 1, "a dead letter went back to its queue");
         Ok(())
     }
