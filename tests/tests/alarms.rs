@@ -219,7 +219,7 @@ mod local_cloud_alone {
         alarm.is_raised_by(("AWS/SQS", "ApproximateNumberOfMessagesVisible"), ("QueueName", last), 1.0).await;
     }
 
-    /// A record that event_relay cannot read is a failure of the platform.
+    /// A record that `event_relay` cannot read is a failure of the platform.
     #[tokio::test(flavor = "multi_thread")]
     async fn failures_of_the_platform_raise_an_alarm() {
         let cloudwatch = CloudWatch::open().await;

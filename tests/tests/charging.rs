@@ -277,14 +277,14 @@ async fn a_message_of_the_simulators_queue_advances_its_shard() {
     let sqs = aws_sdk_sqs::Client::new(&stack.config);
     let message = json!({ "tickAt": minutes_after(&session, 30), "shard": RESERVED_SHARD, "shards": SHARDS });
     sqs.send_message().queue_url(stack.output("ShardQueueUrl")).message_body(message.to_string()).send().await.unwrap();
-    let tick = eventually("the tick of the session's shard", || async {
+    let tick = Box::pin(eventually("the tick of the session's shard", || async {
         let session = stack.session(text(&session, "sessionId")).await;
         (session["energyKwh"].as_f64().unwrap() >= 50.0).then_some(())
-    });
+    }));
     if has_shards(&stack).await {
         tick.await;
     } else {
-        stack.while_read("ChargingSimulator", "Shard", tick).await;
+        Box::pin(stack.while_read("ChargingSimulator", "Shard", tick)).await;
     }
     stack.stop(text(&session, "sessionId"), "u-1").await.unwrap();
 }
@@ -333,7 +333,7 @@ async fn a_large_fleet_is_handed_on_through_the_queue() {
     let id = text(&session, "sessionId").to_owned();
     let is_read = has_shards(&stack).await;
     let before = set_simulator_variables(&stack, variables.into()).await;
-    let handed_on = async {
+    let handed_on = Box::pin(async {
         // An execution environment from before the change may still answer.
         let tick = eventually("a tick that is handed on", || async {
             let tick = stack.invoke("ChargingSimulator", json!({})).await.unwrap();
@@ -348,10 +348,10 @@ async fn a_large_fleet_is_handed_on_through_the_queue() {
             (metered_at >= at).then_some(session)
         })
         .await
-    };
-    let handed_on = async {
+    });
+    let handed_on = Box::pin(async {
         if is_read { handed_on.await } else { stack.while_read("ChargingSimulator", "Shard", handed_on).await }
-    };
+    });
     let handed_on = AssertUnwindSafe(handed_on).catch_unwind().await;
     set_simulator_variables(&stack, before).await;
     let session = handed_on.unwrap_or_else(|panic| std::panic::resume_unwind(panic));

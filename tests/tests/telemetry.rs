@@ -302,7 +302,7 @@ async fn a_wrong_certificate_or_topic_gets_nothing_through() {
     fleet.remove().await;
 }
 
-/// Returns whether the stack was deployed with `TelemetryIngestion=batched`, so that telemetry_handler reads its queue.
+/// Returns whether the stack was deployed with `TelemetryIngestion=batched`, so that `telemetry_handler` reads its queue.
 async fn is_batched(stack: &Stack) -> bool {
     let iot = aws_sdk_iot::Client::new(&stack.config);
     let rule = iot.get_topic_rule().rule_name(stack.output("TelemetryRuleName")).send().await.unwrap().rule.unwrap();
@@ -391,7 +391,7 @@ async fn batches_from_the_queue_are_archived_in_the_same_way() {
     if is_batched(&stack).await {
         archiving.await;
     } else {
-        stack.while_read("TelemetryHandler", "Telemetry", archiving).await;
+        Box::pin(stack.while_read("TelemetryHandler", "Telemetry", archiving)).await;
     }
     for (n, station) in (190..).zip(&stations) {
         let state = eventually("a state", || state(&stack, station)).await;

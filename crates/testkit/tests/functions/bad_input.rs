@@ -12,7 +12,7 @@ use store::Archive;
 use telemetry_handler::TelemetryHandler;
 use testkit::{EmbeddedDynamoDb, EmbeddedS3, Outcome, invoke, no_redelivery, sqs_event, tables};
 
-use crate::{AnyFunction, functions, nowhere};
+use crate::{AnyFunction, functions};
 
 /// The values that a field accepts, which determine the values that it must refuse.
 #[derive(Clone, Copy)]
