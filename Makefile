@@ -81,7 +81,7 @@ package: template ## build the functions for AWS in release mode, ARCH=arm64|x86
 	env -u CARGO_BUILD_TARGET cargo lambda build --release --locked --$(subst _,-,$(ARCH)) \
 		--lambda-dir target/package/$(ARCH)/target/lambda $(PACKAGES)
 
-deploy: template ## build and deploy to AWS: ENV=dev|prod ARCH=arm64|x86_64 PARAMETERS="…" YES=1
+deploy: template ## build and deploy an environment to AWS: ENV=dev ARCH=arm64|x86_64 PARAMETERS="…" YES=1
 	@$(BIN)/python -m deployment "$(ENV)" --architecture "$(ARCH)" --parameters "$$PARAMETERS" $(if $(YES),--yes)
 
 check: fmt clippy machete deny lint-template cost-check schema-check test-scripts ## run all checks that need no running system
