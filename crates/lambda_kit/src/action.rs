@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use crate::Failure;
 use crate::command::{Command, Contract, contract};
-use crate::function::Function;
 use crate::request::{Answer, Request};
 
 /// An async function that handles one action of the function `F`.
@@ -58,12 +57,17 @@ pub struct Route {
     pub open: bool,
 }
 
-impl<F: Function> Action<F> {
-    /// Creates the action `name` with arguments of type `C` and an answer of type `A`. The action has no route yet.
+impl<F> Action<F> {
+    /// Creates the action `name` of the function named `function`, with arguments of type `C` and an answer of type `A`.
+    /// The action has no route yet.
     #[must_use]
-    pub const fn new<C: Command, A: JsonSchema>(name: &'static str, handler: Handler<F>) -> Self {
+    pub const fn new<C: Command, A: JsonSchema>(
+        function: &'static str,
+        name: &'static str,
+        handler: Handler<F>,
+    ) -> Self {
         let operation = Operation {
-            function: F::NAME,
+            function,
             name,
             by: "",
             about: "",
@@ -74,9 +78,7 @@ impl<F: Function> Action<F> {
         };
         Self { operation, contract: contract::<C>, handler }
     }
-}
 
-impl<F> Action<F> {
     /// Sets who may request the action, for the documentation.
     #[must_use]
     pub const fn by(mut self, by: &'static str) -> Self {
@@ -153,14 +155,15 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
-/// Creates an [`Action`]: `action!("getStation", StationRef => StationView, Self::get)`.
+/// Creates an [`Action`]: `action!("getStation", StationRef => StationView, Self::get)`. It belongs in the
+/// implementation of [`Function`](crate::Function) for the type of the function.
 ///
 /// The handler is an async method `fn(&self, command: StationRef, request: &Request) -> Result<Answer, Failure>`. It
 /// receives the arguments after they were checked against the JSON Schema of their type.
 #[macro_export]
 macro_rules! action {
     ($name:literal, $command:ty => $answer:ty, $handler:path) => {
-        $crate::Action::new::<$command, $answer>($name, |function, request| {
+        $crate::Action::new::<$command, $answer>(<Self as $crate::Function>::NAME, $name, |function, request| {
             ::std::boxed::Box::pin(async move {
                 let command: $command = request.command()?;
                 $handler(function, command, request).await
