@@ -39,7 +39,6 @@ LONGEST_NAMES = {
     "AWS::CloudWatch::Dashboard": ("DashboardName", 255),
     "AWS::Logs::LogGroup": ("LogGroupName", 512),
     "AWS::ApiGatewayV2::Api": ("Name", 128),
-    "AWS::Budgets::Budget": (("Budget", "BudgetName"), 100),
     "AWS::Cognito::UserPool": ("UserPoolName", 128),
     "AWS::Cognito::UserPoolClient": ("ClientName", 128),
     "AWS::Cognito::UserPoolDomain": ("Domain", 63),
@@ -70,7 +69,7 @@ def main():
     checks = (
         triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, alarms, dashboards, loops,
     )
-    checks += (tables, retained, trusts, rules_that_send, indexes, names)
+    checks += (tables, retained, trusts, rules_that_send, indexes, names, names_of_the_account)
     failures = [failure for check in checks for failure in check(resources)]
     failures.extend(polled_queues(template))
     failures.extend(lengths(parts()))
@@ -504,12 +503,25 @@ def indexes(resources):
 
 def names(resources):
     """Each name is short enough in each environment, account and region."""
-    for kind, (path, longest) in LONGEST_NAMES.items():
+    for kind, (key, longest) in LONGEST_NAMES.items():
         for resource, properties in of_type(resources, kind).items():
-            for key in [path] if isinstance(path, str) else path:
-                properties = properties[key]
-            if (length := len(written_out(properties))) > longest:
+            if (length := len(written_out(properties[key]))) > longest:
                 yield f"{resource}: a name of {length} characters is possible, {longest} are allowed"
+
+
+def names_of_the_account(resources):
+    """What belongs to the whole account can be there once for each environment and region.
+
+    CloudFormation replaces a budget if an address of its notifications changes, so a budget has no fixed name.
+    """
+    for name, budget in of_type(resources, "AWS::Budgets::Budget").items():
+        if "BudgetName" in budget["Budget"]:
+            yield f"{name}: has a BudgetName, so CloudFormation could not replace it"
+    for name, dashboard in of_type(resources, "AWS::CloudWatch::Dashboard").items():
+        shown = text(dashboard["DashboardName"])
+        for part in ("${Environment}", "${AWS::Region}"):
+            if part not in shown:
+                yield f"{name}: its name {shown} does not contain {part}"
 
 
 def written_out(name):
