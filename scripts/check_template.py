@@ -174,8 +174,31 @@ def branches(value):
     return [value]
 
 
+def listed(value):
+    return [value] if isinstance(value, str) else value
+
+
+def consumers(resources, actions):
+    """Returns the functions that get the messages of an IoT rule: directly, or from a queue."""
+    found = set()
+    for action in (action for branch in branches(actions) for action in branch):
+        if "Lambda" in action:
+            found.add(target(action["Lambda"]["FunctionArn"]))
+        if "Sqs" in action:
+            queue = target(action["Sqs"]["QueueUrl"])
+            for name, function in functions(resources).items():
+                triggers = function.get("Events", {}).values()
+                if any(t["Type"] == "SQS" and target(t["Properties"]["Queue"]) == queue for t in triggers):
+                    found.add(name)
+    return found
+
+
 def iot_rules(resources):
-    """Each IoT rule may run its actions, and failures are kept: by its error action, and after an invocation."""
+    """Each IoT rule may run its actions, and failures are kept: by its error action, and after an invocation.
+
+    The functions that get its messages are updated before it, whatever the parameters are: in a branch of its actions
+    that is not taken, a reference is no dependency.
+    """
     permissions = of_type(resources, "AWS::Lambda::Permission").values()
     destinations = {
         target(config["FunctionName"])
@@ -187,6 +210,9 @@ def iot_rules(resources):
         kept = payload.get("ErrorAction", {}).get("Sqs")
         if not kept or not target(kept["QueueUrl"]).endswith("DeadLetterQueue"):
             yield f"{name}: its error action is not a dead-letter queue"
+        after = listed(resources[name].get("DependsOn", []))
+        for consumer in sorted(consumers(resources, payload["Actions"]) - set(after)):
+            yield f"{name}: must depend on {consumer}, so that a changed rule meets the code that understands it"
         for action in [action for branch in branches(payload["Actions"]) for action in branch] + [payload["ErrorAction"]]:
             if "Sqs" in action and "sqs:SendMessage" not in actions(resources, target(action["Sqs"]["RoleArn"])):
                 yield f"{name}: its role may not send"
@@ -226,8 +252,7 @@ def throttles(resources):
     }
     for stage in of_type(resources, "AWS::ApiGatewayV2::Stage"):
         settings = resources[stage]["Properties"].get("RouteSettings", {})
-        after = resources[stage].get("DependsOn", [])
-        after = [after] if isinstance(after, str) else after
+        after = listed(resources[stage].get("DependsOn", []))
         for name, key in open_routes.items():
             if not settings.get(key, {}).get("ThrottlingRateLimit"):
                 yield f"{stage}: {key} needs no token and has no throttle of its own"
