@@ -37,7 +37,9 @@ def stack_name(environment: str) -> str:
 
 def settings(config: Path, environment: str) -> Settings:
     """Reads the section of the environment, or the default section if the environment has none."""
-    sections: dict[str, Any] = tomlkit.parse(config.read_text()).unwrap()
+    document: dict[str, Any] = tomlkit.parse(config.read_text()).unwrap()
+    # Other values, e.g. `version = 0.1`, are no sections.
+    sections = {name: value for name, value in document.items() if isinstance(value, dict)}
     own = environment in sections
     section = environment if own else DEFAULT_SECTION
     values: dict[str, Any] = sections.get(section, {}).get("deploy", {}).get("parameters", {})

@@ -9,6 +9,8 @@ from deployment.failure import Failure
 from deployment.package import INFRASTRUCTURE
 
 CONFIG = """
+version = 0.1
+
 [default.deploy.parameters]
 stack_name = "evoke"
 parameter_overrides = "Environment=dev Currency=EUR"
@@ -51,6 +53,10 @@ def test_an_environment_has_its_own_section(config: Path) -> None:
 
 def test_an_environment_without_a_section_has_the_default_values_but_its_own_name(config: Path) -> None:
     assert environments.settings(config, "qa") == Settings("default", {"Currency": "EUR"})
+
+
+def test_a_value_of_samconfig_is_no_section(config: Path) -> None:
+    assert environments.settings(config, "version") == Settings("default", {"Currency": "EUR"})
 
 
 def test_a_stack_that_does_not_fit_the_environment_is_refused(config: Path) -> None:
