@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from deployment import environments, parameters, stacks
 from deployment.failure import Failure
@@ -16,6 +16,9 @@ from deployment.stacks import Stack, Step
 
 # With less, a burst of telemetry takes the functions away from billing.
 ENOUGH_CONCURRENCY = 100
+# The IoT rule of an environment is ev_telemetry_ENV.
+TELEMETRY_RULE = "ev_telemetry_"
+SWAP_STATIONS = "SwapStations"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class Plan:
             shown.append(f"AWS_ENDPOINT_URL is set: this is {endpoint}, not AWS.")
         return shown
 
+    def takes_telemetry(self) -> bool:
+        """Returns whether the environment will take the messages of battery-swap stations. By default, it does."""
+        deployed = self.stack.parameters if self.step is Step.UPDATE else {}
+        return self.parameters.get(SWAP_STATIONS, deployed.get(SWAP_STATIONS)) != "false"
+
     def value(self, name: str) -> str:
         """Returns the value of a parameter, and its present value if this is another."""
         if name in self.hidden:
@@ -85,7 +93,7 @@ def make(environment: str, architecture: str, given: str) -> Plan:
 
 def show(plan: Plan) -> None:
     print("\n".join(plan.lines()), flush=True)
-    for warning in warnings(plan.session):
+    for warning in warnings(plan):
         print(f"warning: {warning}", file=sys.stderr)
 
 
@@ -97,12 +105,16 @@ def region(variables: Mapping[str, str]) -> str:
     return found
 
 
-def warnings(session: boto3.Session) -> list[str]:
+def warnings(plan: Plan) -> list[str]:
+    found = []
     try:
-        limits = session.client("lambda").get_account_settings()["AccountLimit"]
+        limits = plan.session.client("lambda").get_account_settings()["AccountLimit"]
+        found += concurrency_warnings(limits.get("ConcurrentExecutions"))
     except ClientError as error:
-        return [f"the limit of concurrent executions of Lambda cannot be read: {error}"]
-    return concurrency_warnings(limits.get("ConcurrentExecutions"))
+        found.append(f"the limit of concurrent executions of Lambda cannot be read: {error}")
+    if plan.takes_telemetry():
+        found += telemetry_warnings(plan.session.client("iot"), plan.environment)
+    return found
 
 
 def concurrency_warnings(limit: Any) -> list[str]:
@@ -112,4 +124,22 @@ def concurrency_warnings(limit: Any) -> list[str]:
         f"in this account and region, Lambda runs at most {limit} executions at once. A busy network needs"
         f" {ENOUGH_CONCURRENCY}. Request more with `aws service-quotas request-service-quota-increase --service-code"
         " lambda --quota-code L-B99A9384 --desired-value 1000`"
+    ]
+
+
+def telemetry_warnings(iot: Any, environment: str) -> list[str]:
+    """Warns of other environments that take the same messages: all stations of a region publish to the same topics."""
+    try:
+        pages = iot.get_paginator("list_topic_rules").paginate()
+        rules = [rule for page in pages for rule in page.get("rules", [])]
+    except (BotoCoreError, ClientError) as error:
+        return [f"the IoT rules of other environments cannot be read: {error}"]
+    enabled = [rule["ruleName"] for rule in rules if not rule.get("ruleDisabled")]
+    found = sorted(name.removeprefix(TELEMETRY_RULE) for name in enabled if name.startswith(TELEMETRY_RULE))
+    if not (others := [name for name in found if name != environment]):
+        return []
+    return [
+        "the messages of battery-swap stations of this account and region also go to other environments:"
+        f" {', '.join(others)}. Each environment gets every message. Deploy all of them but one with"
+        f" {SWAP_STATIONS}=false"
     ]

@@ -1,7 +1,9 @@
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from deployment import __main__ as command
 from deployment import plan as plans
@@ -63,6 +65,45 @@ def test_an_account_that_runs_few_functions_at_once_is_warned_of() -> None:
     assert plans.concurrency_warnings(1000) == plans.concurrency_warnings(100) == []
     (warning,) = plans.concurrency_warnings(10)
     assert "at most 10 executions at once" in warning
+
+
+class Iot:
+    """Stands in for the client of boto3. Each page has one rule."""
+
+    def __init__(self, *rules: dict[str, Any], denied: bool = False) -> None:
+        self.rules = rules
+        self.denied = denied
+
+    def get_paginator(self, name: str) -> Any:
+        assert name == "list_topic_rules"
+        return self
+
+    def paginate(self) -> Any:
+        if self.denied:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ListTopicRules")
+        return [{"rules": [rule]} for rule in self.rules]
+
+
+def test_another_environment_with_battery_swap_stations_is_warned_of() -> None:
+    own, other = {"ruleName": "ev_telemetry_prod"}, {"ruleName": "ev_telemetry_qa", "ruleDisabled": False}
+    foreign, disabled = {"ruleName": "audit"}, {"ruleName": "ev_telemetry_dev", "ruleDisabled": True}
+    assert plans.telemetry_warnings(Iot(own, foreign, disabled), "prod") == []
+    (warning,) = plans.telemetry_warnings(Iot(own, other, foreign, disabled), "prod")
+    assert "also go to other environments: qa." in warning
+    assert "SwapStations=false" in warning
+    (warning,) = plans.telemetry_warnings(Iot(denied=True), "prod")
+    assert "the IoT rules of other environments cannot be read" in warning
+
+
+def test_an_environment_takes_telemetry_unless_it_is_told_not_to() -> None:
+    assert plan(Step.CREATE).takes_telemetry()
+    assert plan(Step.UPDATE, SwapStations="true").takes_telemetry()
+    assert not plan(Step.UPDATE, SwapStations="false").takes_telemetry()
+    # A stack whose creation is repeated keeps no values.
+    assert plan(Step.REPEAT_CREATION, SwapStations="false").takes_telemetry()
+    told = plan(Step.UPDATE, SwapStations="true")
+    told.parameters["SwapStations"] = "false"
+    assert not told.takes_telemetry()
 
 
 @pytest.mark.parametrize(
