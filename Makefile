@@ -20,8 +20,11 @@ export PATH := $(BIN):$(PATH)
 FUNCTIONS := $(notdir $(wildcard crates/functions/*))
 PACKAGES := $(foreach function,$(FUNCTIONS),-p $(function))
 PORT ?= 4566
-# Additional template parameters, e.g. PARAMETERS="TelemetryIngestion=batched".
-export PARAMETERS ?=
+# Additional template parameters, e.g. PARAMETERS="TelemetryIngestion=batched". Programs get them by the environment as
+# they are: make and the shell replace no $ in them.
+PARAMETERS ?=
+override PARAMETERS := $(value PARAMETERS)
+export PARAMETERS
 # The packages of Python, with their tests.
 SCRIPTS := local_cloud deployment
 F ?= health_check
@@ -122,7 +125,7 @@ test-scripts: $(VENV)/.ready
 	pytest -q -p no:cacheprovider $(SCRIPTS)
 
 cost: template ## reckon what Evoke costs, and write docs/cost.md; with PARAMETERS="Environment=prod" print only
-	PYTHONPATH=scripts $(BIN)/python -m cost $(patsubst %,--parameter %,$(PARAMETERS))
+	PYTHONPATH=scripts $(BIN)/python -m cost --parameters "$$PARAMETERS"
 
 cost-check: template
 	PYTHONPATH=scripts $(BIN)/python -m cost --check

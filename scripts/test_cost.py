@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 
 import yaml
-from cost.__main__ import DATA, ROOT
+from cost.__main__ import DATA, ROOT, parse
 from cost.idle import idle, metrics_in_use
 from cost.inventory import polled_queues, refusals, schedules, standing
 from cost.metrics import Series, Sources, dashboards, unknown
@@ -369,6 +369,20 @@ class IdleCost(unittest.TestCase):
         shared = sum(found.cost(line, PRICES, free_tiers=True) for line in requests)
         self.assertAlmostEqual(shared, (2 * 657_000 + 2 * 8_760 - 1_000_000) * 0.4 / 1_000_000)
         self.assertEqual(len(idle_table(found, PRICES).rows), len(found.lines) + 2)
+
+
+class Parameters(unittest.TestCase):
+    def test_parameters_are_words_and_a_quoted_value_is_taken_as_it_is(self):
+        given = "Environment=prod OcmSchedule='rate(3 hours)' A='$(id) $HOME' B= A=2"
+        expected = {"Environment": "prod", "OcmSchedule": "rate(3 hours)", "A": "2", "B": ""}
+        self.assertEqual(parse(given), expected)
+        self.assertEqual(parse("A='$(id) $HOME'"), {"A": "$(id) $HOME"})
+        self.assertEqual(parse(""), {})
+
+    def test_what_is_no_parameter_is_refused(self):
+        for text in ("Environment", "=prod", "OcmSchedule=rate(3 hours)", "A='1"):
+            with self.assertRaises(CostError):
+                parse(text)
 
 
 class PricesOfUse(unittest.TestCase):

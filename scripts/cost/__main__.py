@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -101,20 +102,32 @@ def read(name: str) -> dict[str, Any]:
     return document
 
 
+def parse(text: str) -> dict[str, str]:
+    """Parses `Name=value Other='two words'`. The last of the same name counts."""
+    try:
+        words = [word.partition("=") for word in shlex.split(text)]
+    except ValueError as error:
+        raise CostError(f"the parameters {text!r} cannot be read: {error}") from None
+    for name, equals, _ in words:
+        if not (name and equals):
+            raise CostError(f"{name!r} is no parameter: write Name=value, and quote a value with spaces")
+    return {name: value for name, _, value in words}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="cost", description=usage, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="fail above the limits, or if docs/cost.md is stale")
-    parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="of the template")
+    parser.add_argument("--parameters", default="", help="of the template: Name=value Name='two words'")
     parser.add_argument("--template", type=Path, default=EXPANDED, help="made by make template")
     args = parser.parse_args()
     try:
         if not args.template.exists():
             raise CostError(f"{args.template.name} is missing: run `make template`")
-        parameters = dict(parameter.split("=", 1) for parameter in args.parameter)
+        parameters = parse(args.parameters)
         cost = Cost(json.loads(args.template.read_text()), parameters)
-        failures = report(cost, check=args.check, page=None if args.parameter else PAGE)
+        failures = report(cost, check=args.check, page=None if parameters else PAGE)
     except CostError as error:
         failures = [str(error)]
     for failure in failures:

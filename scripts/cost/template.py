@@ -98,7 +98,7 @@ class Template:
         for name, parameter in declared.items():
             value = given.get(name, parameter.get("Default"))
             if value is None:
-                raise CostError(f"the parameter {name} has no default: pass --parameter {name}=…")
+                raise CostError(f"the parameter {name} has no default: pass --parameters {name}=…")
             allowed = parameter.get("AllowedValues")
             if allowed and str(value) not in map(str, allowed):
                 raise CostError(f"the parameter {name} is one of {', '.join(map(str, allowed))}")
