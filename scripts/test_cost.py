@@ -49,6 +49,10 @@ def dashboard(metrics):
     return {"Type": "AWS::CloudWatch::Dashboard", "Properties": {"DashboardBody": json.dumps(body)}}
 
 
+# The second queue is that of a source which no mapping reads, because the entry has a function.
+QUEUES = '{"${A.Arn}": {"url": "${A}"}, "${B.Arn}": {"url": "${B}", "source": "${C}", "function": "${F}"}}'
+
+
 def small():
     """Returns a template whose idle cost is within the limits."""
     events = {
@@ -87,7 +91,7 @@ def small():
             "ReconcilerFunction": function(
                 "dlq_reconciler",
                 256,
-                Environment={"Variables": {"QUEUES": {"Fn::Sub": "${ADeadLetterQueue.Arn} ${BDeadLetterQueue}"}}},
+                Environment={"Variables": {"DEAD_LETTER_QUEUES": {"Fn::Sub": QUEUES}}},
                 Events={"Often": {"Type": "Schedule", "Properties": {"Schedule": "rate(5 minutes)"}}},
             ),
             "BillingFunction": function("billing", Events={"Ended": queue_trigger("BillingQueue")}),
@@ -117,7 +121,7 @@ UNITS = figures(
             },
             "dlq_reconciler": {
                 "milliseconds": {"value": 100, "assumed": "a"},
-                "receives_per_dead_letter_queue": {"value": 1, "assumed": "a"},
+                "receives_per_queue": {"value": 1, "assumed": "a"},
             },
         },
         "quiet_everywhere": ["Failures", "EventAge"],
@@ -310,7 +314,7 @@ class IdleCost(unittest.TestCase):
         self.assertEqual(list(found.failures(PRICES)), [])
         # Ten alarms, one mapping, 43,800 ticks and 8,760 receives from two queues.
         self.assertEqual(self.quantity(found, "alarms"), 10)
-        self.assertEqual(self.quantity(found, "sqs_requests"), 657_000 + 2 * 8_760)
+        self.assertEqual(self.quantity(found, "sqs_requests"), 657_000 + 3 * 8_760)
         self.assertEqual(self.quantity(found, "dynamodb_reads"), 8 * 43_800)
         self.assertEqual(self.quantity(found, "lambda_requests"), 43_800 + 8_760)
         seconds = 43_800 * 0.020 * 1 + 8_760 * 0.100 * 0.25
@@ -367,7 +371,7 @@ class IdleCost(unittest.TestCase):
         found = idle_of(document)
         requests = [line for line in found.lines if line.key == "sqs_requests"]
         shared = sum(found.cost(line, PRICES, free_tiers=True) for line in requests)
-        self.assertAlmostEqual(shared, (2 * 657_000 + 2 * 8_760 - 1_000_000) * 0.4 / 1_000_000)
+        self.assertAlmostEqual(shared, (2 * 657_000 + 3 * 8_760 - 1_000_000) * 0.4 / 1_000_000)
         self.assertEqual(len(idle_table(found, PRICES).rows), len(found.lines) + 2)
 
 

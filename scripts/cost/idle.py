@@ -1,7 +1,6 @@
 """The cost of a month in which nobody charges and no station reports, line by line."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -108,7 +107,7 @@ def _runs(template: Template, units: dict[str, Any], prices: Prices) -> Iterator
         function, unit = schedule.function, units_of(schedule, units)
         runs = runs_per_month(schedule.expression, prices.hours)
         yield Line(f"DynamoDB reads of {schedule.name}", "dynamodb_reads", runs * value(unit, "reads"))
-        receives = value(unit, "receives_per_dead_letter_queue") * dead_letter_queues(function.properties)
+        receives = value(unit, "receives_per_queue") * queues_read(function.properties)
         yield Line(f"SQS receives of {schedule.name}", "sqs_requests", runs * receives)
         if encrypted_by_kms:
             yield Line(f"KMS requests of {schedule.name}", "kms_requests", runs * value(unit, "connections"))
@@ -131,10 +130,15 @@ def _runs(template: Template, units: dict[str, Any], prices: Prices) -> Iterator
         yield Line(f"{prices[key].what} of the schedules", key, quantity)
 
 
-def dead_letter_queues(properties: dict[str, Any]) -> int:
-    """Returns the number of dead-letter queues that a function is told of."""
-    environment = properties.get("Environment", {}).get("Variables", {})
-    return len(set(re.findall(r"\w+DeadLetterQueue\b", json.dumps(environment))))
+def queues_read(properties: dict[str, Any]) -> int:
+    """Returns the number of queues from which a function receives by itself.
+
+    These are the dead-letter queues that it is told of. If an entry names a function, no mapping reads the source of
+    that dead-letter queue, and dlq_reconciler reads it, too.
+    """
+    told = properties.get("Environment", {}).get("Variables", {}).get("DEAD_LETTER_QUEUES", "{}")
+    entries = json.loads(told).values()
+    return sum(2 if "function" in entry else 1 for entry in entries)
 
 
 def retention(template: Template, properties: dict[str, Any]) -> float:
