@@ -12,7 +12,7 @@ from schemathesis import GenerationMode
 
 RULES = {
     r"nextToken": "must be the token that the same list answered",
-    r"timeZone": "must be a name of the IANA time zone database",
+    r"timeZone": "must be a name of the IANA time zone database; in a quote it is for a tariff only",
     r"latitude|longitude|radiusKm|countryId": "go together, or exclude each other",
     r"changedFrom": "must not be after changedTo",
     r"userId|status": "staff name one of the fields that a list filters by",
@@ -21,6 +21,7 @@ RULES = {
     r"(ports\[\d+\]\.)?(portId|portNumber)": "must differ from those of the other ports",
     r"(ports\[\d+\]\.)?maxPowerKw": "must not be above the power of the station",
     r"pricePerKwh|currency|tariff": "the short form and the tariff exclude each other; the short form has two fields",
+    r"stationId|tariff": "a quote is by exactly one of them",
     r"tariff\..*": "the bounds and restrictions of a tariff must not contradict each other",
     r"chargingModel\..*": "the points of a measured curve ascend",
     r"lines(\[\d+\].*)?": "must name lines of the invoice and credit no more than is left of them",

@@ -1,9 +1,10 @@
 use chrono::TimeDelta;
+use chrono_tz::Tz;
 use domain::Instant;
 use domain::actor::Actor;
 use domain::charging::session::{Limits, Session, SessionStatus, Vehicle};
-use domain::charging::tariff::Bill;
-use domain::error::DomainError;
+use domain::charging::tariff::{Bill, Tariff, time_zone};
+use domain::error::{Checks, DomainError};
 use domain::id::{PortId, SessionId, StationId, UserId, derive};
 use domain::money::amount_schema;
 use lambda_kit::PageArguments;
@@ -94,8 +95,17 @@ pub struct ListSessions {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quote {
-    /// The station whose tariff applies.
-    pub station_id: StationId,
+    /// The station whose tariff applies, in the time zone of the station. Give either `stationId` or `tariff`.
+    #[serde(default)]
+    station_id: Option<StationId>,
+    /// The tariff that applies, an OCPI 2.2.1 Tariff. Give either `stationId` or `tariff`.
+    #[serde(default)]
+    tariff: Option<Tariff>,
+    /// The IANA time zone of the times in `tariff`, e.g. `Europe/Berlin`. The default is UTC. It is given only with
+    /// `tariff`.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    time_zone: Option<String>,
     /// The energy to price, kWh. It is rounded to three decimals.
     #[schemars(range(min = 0.0, max = 2000.0))]
     pub energy_kwh: f64,
@@ -107,12 +117,22 @@ pub struct Quote {
     pub start_at: Option<Instant>,
 }
 
+/// What prices a hypothetical session.
+#[derive(Clone, Copy, Debug)]
+pub enum Basis<'a> {
+    /// The tariff of this station, in the time zone of the station.
+    Station(&'a StationId),
+    /// This valid tariff of the request, in this time zone.
+    Tariff(&'a Tariff, Tz),
+}
+
 /// The price of a hypothetical session.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QuoteView {
-    /// The station whose tariff applies.
-    station_id: String,
+    /// The station whose tariff applies; absent if the request gave a tariff.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    station_id: Option<String>,
     /// The priced energy, kWh.
     energy_kwh: f64,
     /// The duration of the session, minutes.
@@ -200,6 +220,32 @@ impl ListSessions {
 }
 
 impl Quote {
+    /// Returns what prices the session: the station or the tariff of the request.
+    ///
+    /// # Errors
+    /// [`DomainError::Validation`] unless exactly one of `stationId` and `tariff` is given, when `timeZone` is given
+    /// without `tariff`, or when the tariff or the time zone is invalid.
+    pub fn basis(&self) -> Result<Basis<'_>, DomainError> {
+        match (&self.station_id, &self.tariff) {
+            (Some(station), None) if self.time_zone.is_none() => Ok(Basis::Station(station)),
+            (Some(_), None) => Err(DomainError::invalid(
+                "timeZone",
+                "is for tariff only: with stationId, the time zone of the station applies, so leave timeZone out",
+            )),
+            (None, Some(tariff)) => {
+                let mut checks = Checks::new();
+                let zone = checks.take(time_zone(self.time_zone.as_deref().unwrap_or("UTC")))?;
+                checks.take(tariff.validate("tariff"))?;
+                checks.finish()?;
+                Ok(Basis::Tariff(tariff, zone.unwrap_or(Tz::UTC)))
+            }
+            (Some(_), Some(_)) => {
+                Err(DomainError::invalid("tariff", "is given together with stationId: give stationId, or tariff"))
+            }
+            (None, None) => Err(DomainError::invalid("stationId", "one of stationId and tariff is required")),
+        }
+    }
+
     /// Returns the duration of the session, ms.
     #[allow(clippy::cast_possible_truncation)] // bounded by the schema
     pub fn milliseconds(&self) -> i64 {
@@ -212,7 +258,7 @@ impl QuoteView {
     #[must_use]
     pub fn new(request: &Quote, start_at: Instant, bill: Bill) -> Self {
         Self {
-            station_id: request.station_id.to_string(),
+            station_id: request.station_id.as_ref().map(ToString::to_string),
             energy_kwh: request.energy_kwh,
             minutes: request.minutes,
             start_at,

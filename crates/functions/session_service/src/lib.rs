@@ -6,7 +6,7 @@ mod prepayment;
 mod view;
 
 use chrono::Duration;
-use commands::{FailSession, ListSessions, Quote, SessionRef, StartSession};
+use commands::{Basis, FailSession, ListSessions, Quote, SessionRef, StartSession};
 use domain::actor::Role;
 use domain::charging::session::{self, balance_allows_least_price};
 use domain::charging::site::{Changes, Site};
@@ -73,7 +73,10 @@ impl Function for SessionService {
             .at("GET /sessions"),
         action!("quote", Quote => QuoteView, Self::quote)
             .by("anyone")
-            .about("Prices a hypothetical session at a station.")
+            .about(
+                "Prices a hypothetical session by the tariff of a station, or by a tariff that the request gives. \
+                 Exactly one of `stationId` and `tariff` is required; `timeZone` is for `tariff` only.",
+            )
             .at("POST /quotes"),
         action!("republishEnd", SessionRef => SessionView, Self::republish_end)
             .by("staff")
@@ -255,10 +258,14 @@ impl SessionService {
     }
 
     async fn quote(&self, command: Quote, request: &Request) -> Result<Answer, Failure> {
-        let station = self.station(&command.station_id).await?.station;
-        let tariff = station
-            .tariff
-            .ok_or_else(|| DomainError::conflict(format!("station {} has no tariff to quote by", station.id)))?;
+        let station;
+        let (tariff, time_zone) = match command.basis()? {
+            Basis::Station(id) => {
+                station = self.station(id).await?.station;
+                (station.tariff()?, station.time_zone)
+            }
+            Basis::Tariff(tariff, time_zone) => (tariff, time_zone),
+        };
         let start = command.start_at.unwrap_or(request.context.now);
         let period = ChargingPeriod {
             start,
@@ -268,7 +275,7 @@ impl SessionService {
             power_kw: None,
             current_a: None,
         };
-        let bill = Bill::new(&price(&tariff, station.time_zone, &[period]), tariff.currency);
+        let bill = Bill::new(&price(tariff, time_zone, &[period]), tariff.currency);
         Answer::ok(QuoteView::new(&command, start, bill))
     }
 

@@ -3,7 +3,7 @@ use domain::Instant;
 use domain::battery::ModelConfig;
 use domain::charging::connector::ConnectorType;
 use domain::charging::station::{self, Port, PortStatus, Station, StationStatus, StationUpdate};
-use domain::charging::tariff::Tariff;
+use domain::charging::tariff::{Tariff, time_zone};
 use domain::error::{Checks, DomainError};
 use domain::geo::{Location, MAX_RADIUS_KM};
 use domain::id::{PortId, StationId};
@@ -358,9 +358,4 @@ impl ListStations {
             }
         }
     }
-}
-
-fn time_zone(name: &str) -> Result<Tz, DomainError> {
-    name.parse()
-        .map_err(|_| DomainError::invalid("timeZone", format!("{name:?} is no IANA time zone such as Europe/Berlin")))
 }

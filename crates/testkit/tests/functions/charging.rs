@@ -140,7 +140,29 @@ fn session_cases() -> Vec<Case> {
         Case(
             "quote",
             &[
+                ("tariff", true, Object),
+                ("tariff.currency", true, Enum),
+                ("tariff.elements", true, Array),
+                ("tariff.elements[0].price_components[0].price", true, Decimal),
+                ("tariff.elements[0].price_components[0].step_size", true, Integer(1, 1_000_000)),
+                ("timeZone", false, Text(64)),
+                ("energyKwh", true, Number(0.0, 2000.0)),
+                ("minutes", true, Number(0.0, 44640.0)),
+                ("startAt", false, Time),
+            ],
+            json!({
+                "tariff": {
+                    "currency": "EUR",
+                    "elements": [{ "price_components": [{ "type": "ENERGY", "price": "0.5", "step_size": 1 }] }]
+                },
+                "timeZone": "Europe/Berlin", "energyKwh": 1, "minutes": 1
+            }),
+        ),
+        Case(
+            "quote",
+            &[
                 ("stationId", true, Id),
+                ("timeZone", false, Text(64)),
                 ("energyKwh", true, Number(0.0, 2000.0)),
                 ("minutes", true, Number(0.0, 44640.0)),
                 ("startAt", false, Time),
@@ -230,6 +252,40 @@ async fn session_service_refuses_invalid_input() {
     let door = Door::new(sessions, Clock::SYSTEM);
     let tried = attack(&door, session_cases(), &["quote"], &dynamodb).await;
     assert!(tried > 100, "{tried}");
+}
+
+#[tokio::test]
+async fn quotes_that_only_the_domain_rules_reject_are_refused() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let sessions = SessionService::new(dynamodb.charging(), dynamodb.users(), no_function());
+    let door = Door::new(sessions, Clock::SYSTEM);
+    let tariff = |restrictions: Value| {
+        let energy = json!({ "type": "ENERGY", "price": "1", "step_size": 1 });
+        json!({ "currency": "EUR", "elements": [{ "price_components": [energy], "restrictions": restrictions }] })
+    };
+    let valid = || tariff(json!({}));
+    let mut contradictory = valid();
+    contradictory["min_price"] = json!({ "excl_vat": "5" });
+    contradictory["max_price"] = json!({ "excl_vat": "4" });
+    let current = tariff(json!({ "min_current": 6 }));
+    for (more, named) in [
+        (json!({}), "stationId: one of stationId and tariff is required"),
+        (json!({ "timeZone": "Europe/Berlin" }), "stationId: one of stationId and tariff is required"),
+        (json!({ "stationId": "s-1", "tariff": valid() }), "tariff: is given together with stationId"),
+        (json!({ "stationId": "s-1", "timeZone": "Europe/Berlin" }), "timeZone: is for tariff only"),
+        (json!({ "tariff": valid(), "timeZone": "Mars/Olympus" }), "is no IANA time zone such as Europe/Berlin"),
+        (json!({ "tariff": { "currency": "EUR", "elements": [] } }), "tariff.elements"),
+        (json!({ "tariff": contradictory }), "tariff.min_price.excl_vat: must be at most max_price.excl_vat (4)"),
+        (json!({ "tariff": current }), "tariff.elements[0].restrictions.min_current: cannot be evaluated"),
+        (json!({ "tariff": current, "timeZone": "Mars/Olympus" }), "timeZone: "),
+        (json!({ "tariff": current, "timeZone": "Mars/Olympus" }), "tariff.elements[0].restrictions.min_current"),
+    ] {
+        let mut quote = more.clone();
+        quote["action"] = json!("quote");
+        quote["energyKwh"] = json!(1);
+        quote["minutes"] = json!(1);
+        assert_refused(&invoke(&door, quote).await, named, &format!("quote with {more}"));
+    }
 }
 
 #[tokio::test]

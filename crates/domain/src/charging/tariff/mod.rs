@@ -15,6 +15,7 @@ pub(crate) use bounds::Bounds;
 pub use engine::{ChargingPeriod, Dimension, Line, PeriodState, Price, price};
 pub use restrictions::{DayOfWeek, Restrictions};
 
+use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -165,6 +166,15 @@ impl PriceBound {
             );
         }
     }
+}
+
+/// Parses the argument `timeZone` of a request: the IANA name of the time zone of the local times in a tariff.
+///
+/// # Errors
+/// `Validation` if there is no such time zone.
+pub fn time_zone(name: &str) -> Result<Tz, DomainError> {
+    name.parse()
+        .map_err(|_| DomainError::invalid("timeZone", format!("{name:?} is no IANA time zone such as Europe/Berlin")))
 }
 
 /// The highest price that a request may name. Checking it here also bounds the calculation for tariffs that do not come
