@@ -1,7 +1,13 @@
+use std::time::Duration;
+
 use aws_config::SdkConfig;
-use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::retry::RetryConfig;
+use aws_sdk_lambda::config::timeout::TimeoutConfig;
+use aws_sdk_lambda::error::SdkError;
+use aws_sdk_lambda::operation::invoke::{InvokeError, InvokeOutput};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+use aws_sdk_lambda::{Client, Config};
 use domain::actor::Actor;
 use serde_json::{Value, json};
 use store::AwsError;
@@ -17,6 +23,10 @@ pub struct RemoteFunction {
 }
 
 impl RemoteFunction {
+    /// The longest time that [`trigger`](Self::trigger) waits for an answer. It is longer than the timeouts of the
+    /// functions that handle triggers (30 s).
+    pub const LONGEST_TRIGGER: Duration = Duration::from_secs(35);
+
     /// Creates a peer for the function with this name.
     #[must_use]
     pub fn new(sdk: &SdkConfig, function: String) -> Self {
@@ -35,26 +45,25 @@ impl RemoteFunction {
     /// The refusal of the function. [`Code::Unavailable`] when the function cannot be reached or is itself unavailable,
     /// and [`Code::Internal`] when it failed in any other way.
     pub async fn command(&self, action: &str, arguments: Value, correlation_id: &str) -> Result<Value, Failure> {
-        self.invoke(payload(action, arguments, correlation_id)).await
+        let call = self.client.invoke().function_name(&self.function);
+        body(call.payload(payload(action, arguments, correlation_id)).send().await)
     }
 
-    /// Invokes the function with the payload of a trigger, such as a batch of queue messages, and returns its answer.
+    /// Invokes the function once with the payload of a trigger, such as a batch of queue messages, and returns its
+    /// answer.
+    ///
+    /// The timeouts and retries of the other calls do not apply: an invocation that takes long is still in progress, and
+    /// a second one would handle the same messages at the same time.
     ///
     /// # Errors
-    /// The same as [`command`](Self::command).
+    /// The same as [`command`](Self::command). [`Code::Unavailable`] also when there is no answer within
+    /// [`LONGEST_TRIGGER`](Self::LONGEST_TRIGGER).
     pub async fn trigger(&self, payload: &Value) -> Result<Value, Failure> {
-        self.invoke(Blob::new(payload.to_string())).await
-    }
-
-    async fn invoke(&self, payload: Blob) -> Result<Value, Failure> {
-        let answer = self.client.invoke().function_name(&self.function).payload(payload).send().await;
-        let answer = answer.map_err(AwsError::from).map_err(Failure::unavailable)?;
-        let body = answer.payload.map(Blob::into_inner).unwrap_or_default();
-        let body: Value = serde_json::from_slice(&body).map_err(Failure::internal)?;
-        match answer.function_error {
-            None => Ok(body),
-            Some(_) => Err(refusal(&body)),
-        }
+        let longest = Self::LONGEST_TRIGGER;
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(longest).operation_timeout(longest).build();
+        let once = Config::builder().timeout_config(timeouts).retry_config(RetryConfig::disabled());
+        let call = self.client.invoke().function_name(&self.function).payload(Blob::new(payload.to_string()));
+        body(call.customize().config_override(once).send().await)
     }
 
     /// Invokes an action asynchronously with the role SYSTEM. Lambda runs it later, with the retries and the
@@ -66,6 +75,17 @@ impl RemoteFunction {
         let call = self.client.invoke().function_name(&self.function).invocation_type(InvocationType::Event);
         let sent = call.payload(payload(action, arguments, correlation_id)).send().await;
         sent.map(|_| ()).map_err(AwsError::from).map_err(Failure::unavailable)
+    }
+}
+
+/// Returns the body of an answer.
+fn body(answer: Result<InvokeOutput, SdkError<InvokeError>>) -> Result<Value, Failure> {
+    let answer = answer.map_err(AwsError::from).map_err(Failure::unavailable)?;
+    let body = answer.payload.map(Blob::into_inner).unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).map_err(Failure::internal)?;
+    match answer.function_error {
+        None => Ok(body),
+        Some(_) => Err(refusal(&body)),
     }
 }
 

@@ -3,12 +3,17 @@
 //! A message that is valid goes back to its queue, a bounded number of times and with a growing delay. An invalid
 //! message is stored in the quarantine bucket with the reason. If a session cannot be billed because of it, the
 //! function also reports `BILLING_FAILED`. A message that cannot be processed stays in its queue.
+//!
+//! A run takes nearly as long as the time between two runs, if there is that much to do. All queues are read at the same
+//! time, and each queue that has messages is read in several loops.
 
 mod config;
 mod quarantine;
 mod sqs;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant as Stopwatch};
 
 use aws_config::SdkConfig;
@@ -17,8 +22,8 @@ use domain::billing::BillingFailed;
 use domain::dead_letter::{Consumer, QuarantinedLetter, Verdict, judge};
 use domain::event::Event;
 use domain::id::SessionId;
-use futures::future::{join_all, try_join_all};
-use futures::{FutureExt, TryFutureExt};
+use futures::FutureExt;
+use futures::future::join_all;
 use lambda_kit::events::SqsBatchResponse;
 use lambda_kit::{Action, Answer, Context, Failure, Function, RemoteFunction, Request, Trigger, action, attempt};
 use schemars::JsonSchema;
@@ -30,8 +35,11 @@ pub use config::Config;
 pub use quarantine::Quarantine;
 use sqs::Sqs;
 
-/// The part of a run's time that is reserved for the messages in progress: each makes up to four calls of 10 s.
-const RESERVE: Duration = Duration::from_secs(45);
+/// The part of a run's time that is reserved for the messages in progress. A batch takes the longest if it is passed on:
+/// a receive (10 s), an invocation and the deletions (10 s).
+const RESERVE: Duration = RemoteFunction::LONGEST_TRIGGER.saturating_add(Duration::from_secs(20));
+/// The number of loops that read a queue at the same time. Each has at most ten messages in progress.
+const LOOPS: usize = 8;
 /// The maximum number of characters of a dropped message in the log.
 const EXCERPT: usize = 1000;
 
@@ -78,9 +86,14 @@ pub struct Reconciled {
     pub failed: usize,
     /// The number of messages that were passed to their function, because nothing else reads their queue.
     pub passed_on: usize,
+    /// The number of queues that could not be read.
+    pub unreadable: usize,
     /// Whether all queues were emptied. Otherwise the next run continues.
     pub emptied: bool,
 }
+
+/// The result of a batch of messages. It breaks if no further messages of this queue can be processed at present.
+type Batch = ControlFlow<Reconciled, Reconciled>;
 
 impl Reconciled {
     fn add(&mut self, other: &Self) {
@@ -89,6 +102,7 @@ impl Reconciled {
         self.dropped += other.dropped;
         self.failed += other.failed;
         self.passed_on += other.passed_on;
+        self.unreadable += other.unreadable;
         self.emptied &= other.emptied;
     }
 }
@@ -171,67 +185,107 @@ impl DlqReconciler {
     /// Runs may overlap: a message that one of them has received is invisible to the others.
     ///
     /// # Errors
-    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when a queue cannot be read. The others are processed all
-    /// the same.
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when none of the queues can be read. If only some of them
+    /// cannot be read, the others are processed all the same.
     pub async fn reconcile(&self, context: &Context) -> Result<Reconciled, Failure> {
-        let time = Time { watch: Stopwatch::now(), left: context.time_left() };
-        let empty = self.queues.0.iter().map(|(arn, queue)| {
-            let work = self.empty(arn, queue, &time, context);
-            (queue.url.as_str(), work.boxed())
+        let time = &Time { watch: Stopwatch::now(), left: context.time_left() };
+        let settle = self.queues.0.iter().map(|(arn, queue)| {
+            let settle = move |letters| self.settle_all(arn, queue, letters, context);
+            self.empty(&queue.url, time, settle).boxed()
         });
         let pass_on = self.unread.iter().map(|(queue, reader)| {
-            let work = self.pass_on(queue, reader, &time);
-            (queue.as_str(), work.boxed())
-        });
-        let work = empty.chain(pass_on).map(|(queue, work)| {
-            work.inspect_err(move |failure| {
-                tracing::error!(queue, error = %failure, cause = failure.cause(), "a queue was not emptied");
-            })
+            let pass_on = move |messages| self.pass_on(queue, reader, messages);
+            self.empty(queue, time, pass_on).boxed()
         });
         let mut all = Reconciled { emptied: true, ..Reconciled::default() };
-        let mut unread = 0;
-        for outcome in join_all(work).await {
-            match outcome {
-                Ok(part) => all.add(&part),
-                Err(_) => unread += 1,
-            }
+        for part in join_all(settle.chain(pass_on)).await {
+            all.add(&part);
         }
-        if unread > 0 {
-            return Err(Failure::unavailable(format!("{unread} queues were not emptied")));
+        if all.unreadable > 0 && all.unreadable == self.queues.0.len() + self.unread.len() {
+            return Err(Failure::unavailable("no queue could be read"));
+        }
+        if !all.emptied {
+            tracing::warn!(run = ?all, "messages are left; the next run continues");
         }
         Ok(all)
     }
 
-    /// Processes the messages of a dead-letter queue until it is empty or the time is up.
-    async fn empty(
+    /// Passes the messages of a queue to `work` in batches, until the queue is empty, the time is up or `work` breaks.
+    ///
+    /// The first batch is processed alone. After it, several loops read the queue at the same time.
+    async fn empty<W: Future<Output = Batch>>(
         &self,
-        arn: &str,
-        queue: &DeadLetterQueue,
+        queue: &str,
         time: &Time,
-        context: &Context,
-    ) -> Result<Reconciled, Failure> {
+        work: impl Fn(Vec<Message>) -> W,
+    ) -> Reconciled {
+        let Some(first) = self.receive(queue).await else {
+            return Reconciled { unreadable: 1, ..Reconciled::default() };
+        };
+        if first.is_empty() {
+            return Reconciled { emptied: true, ..Reconciled::default() };
+        }
+        let first = match work(first).await {
+            Batch::Continue(first) if !time.is_up() => first,
+            Batch::Continue(first) | Batch::Break(first) => return first,
+        };
+        let stopped = AtomicBool::new(false);
+        let loops = (0..LOOPS).map(|_| self.read(queue, time, &work, &stopped));
+        let mut all = Reconciled { emptied: true, ..first };
+        for part in join_all(loops).await {
+            all.add(&part);
+        }
+        all
+    }
+
+    /// Runs one loop over a queue. `stopped` is shared by the loops of a queue: when `work` breaks, all of them end.
+    async fn read<W: Future<Output = Batch>>(
+        &self,
+        queue: &str,
+        time: &Time,
+        work: &impl Fn(Vec<Message>) -> W,
+        stopped: &AtomicBool,
+    ) -> Reconciled {
         let mut done = Reconciled::default();
-        loop {
-            let letters = self.sqs.receive(&queue.url).await?;
-            if letters.is_empty() {
-                return Ok(Reconciled { emptied: true, ..done });
+        while !stopped.load(Ordering::Relaxed) && !time.is_up() {
+            let Some(messages) = self.receive(queue).await else { break };
+            if messages.is_empty() {
+                return Reconciled { emptied: true, ..done };
             }
-            metrics::counter!("DeadLetters").increment(letters.len() as u64);
-            let work = letters.iter().map(|letter| {
-                attempt(letter.message_id().unwrap_or_default(), self.settle(arn, queue, letter, context))
-            });
-            for outcome in join_all(work).await {
-                match outcome {
-                    Ok(Settled::Replayed) => done.replayed += 1,
-                    Ok(Settled::Quarantined) => done.quarantined += 1,
-                    Ok(Settled::Dropped) => done.dropped += 1,
-                    Err(_) => done.failed += 1,
+            let batch = match work(messages).await {
+                Batch::Continue(batch) => batch,
+                Batch::Break(batch) => {
+                    stopped.store(true, Ordering::Relaxed);
+                    batch
                 }
-            }
-            if time.is_up() {
-                return Ok(done);
+            };
+            done.add(&batch);
+        }
+        done
+    }
+
+    /// Receives up to ten messages. Returns `None` if the queue cannot be read.
+    async fn receive(&self, queue: &str) -> Option<Vec<Message>> {
+        let received = self.sqs.receive(queue).await;
+        received.inspect_err(|failure| note(queue, failure, "a queue could not be read")).ok()
+    }
+
+    /// Decides on each of the letters of a dead-letter queue.
+    async fn settle_all(&self, arn: &str, queue: &DeadLetterQueue, letters: Vec<Message>, context: &Context) -> Batch {
+        metrics::counter!("DeadLetters").increment(letters.len() as u64);
+        let work = letters
+            .iter()
+            .map(|letter| attempt(letter.message_id().unwrap_or_default(), self.settle(arn, queue, letter, context)));
+        let mut done = Reconciled::default();
+        for outcome in join_all(work).await {
+            match outcome {
+                Ok(Settled::Replayed) => done.replayed += 1,
+                Ok(Settled::Quarantined) => done.quarantined += 1,
+                Ok(Settled::Dropped) => done.dropped += 1,
+                Err(_) => done.failed += 1,
             }
         }
+        Batch::Continue(done)
     }
 
     /// Decides on a message, and deletes it afterwards.
@@ -311,28 +365,38 @@ impl DlqReconciler {
         }
     }
 
-    /// Passes the messages of a queue to the function that handles them, as an event source mapping would, until the
-    /// queue is empty or the time is up.
-    async fn pass_on(&self, queue: &str, reader: &RemoteFunction, time: &Time) -> Result<Reconciled, Failure> {
-        let mut done = Reconciled::default();
-        loop {
-            let messages = self.sqs.receive(queue).await?;
-            if messages.is_empty() {
-                return Ok(Reconciled { emptied: true, ..done });
+    /// Passes messages of a queue to the function that handles them, as an event source mapping would.
+    ///
+    /// If the invocation fails, e.g. because Lambda throttles it, no further messages are received. Each receive counts,
+    /// and after five of them a message becomes a dead letter.
+    async fn pass_on(&self, queue: &str, reader: &RemoteFunction, messages: Vec<Message>) -> Batch {
+        let refused = match invoke(reader, &messages).await {
+            Ok(refused) => refused,
+            Err(failure) => {
+                note(queue, &failure, "messages could not be passed on");
+                return Batch::Break(Reconciled { failed: messages.len(), ..Reconciled::default() });
             }
-            let records: Vec<Value> = messages.iter().map(sqs::record).collect();
-            let answer = reader.trigger(&json!({ "Records": records })).await?;
-            let answer: SqsBatchResponse = serde_json::from_value(answer).map_err(Failure::internal)?;
-            let failed: BTreeSet<&str> =
-                answer.batch_item_failures.iter().map(|failure| failure.item_identifier.as_str()).collect();
-            let is_handled = |message: &&Message| !failed.contains(message.message_id().unwrap_or_default());
-            let handled = messages.iter().filter(is_handled).map(|message| self.sqs.delete(queue, message));
-            let handled = try_join_all(handled).await?.len();
-            done.passed_on += handled;
-            done.failed += messages.len() - handled;
-            if time.is_up() {
-                return Ok(done);
-            }
-        }
+        };
+        let handled = messages.iter().filter_map(|message| {
+            let id = message.message_id().unwrap_or_default();
+            // A message that is handled and not deleted will be handled again, which changes nothing.
+            (!refused.contains(id)).then(|| attempt(id, self.sqs.delete(queue, message)))
+        });
+        let passed_on = join_all(handled).await.iter().filter(|deleted| deleted.is_ok()).count();
+        Batch::Continue(Reconciled { passed_on, failed: messages.len() - passed_on, ..Reconciled::default() })
     }
+}
+
+/// Invokes a function with a batch of messages. Returns the ids of the messages that it could not handle.
+async fn invoke(reader: &RemoteFunction, messages: &[Message]) -> Result<BTreeSet<String>, Failure> {
+    let records: Vec<Value> = messages.iter().map(sqs::record).collect();
+    let answer = reader.trigger(&json!({ "Records": records })).await?;
+    let answer: SqsBatchResponse = serde_json::from_value(answer).map_err(Failure::internal)?;
+    Ok(answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect())
+}
+
+/// Logs and counts a failure that concerns a whole queue.
+fn note(queue: &str, failure: &Failure, what: &str) {
+    tracing::error!(queue, error = %failure, cause = failure.cause(), "{what}");
+    metrics::counter!("InternalFailures").increment(1);
 }
