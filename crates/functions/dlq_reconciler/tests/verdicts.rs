@@ -1,8 +1,13 @@
 //! Runs over the dead-letter queues: messages go back to their queue or into quarantine, or are dropped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine, Reconciled};
 use domain::charging::station::StationStatus;
 use domain::charging::station::StationStatusChanged;
@@ -14,6 +19,8 @@ use serde_json::{Value, json};
 use testkit::{EmbeddedDynamoDb, EmbeddedS3, FakeAws, RecordedCall, invoke, sdk_config};
 
 const BUCKET: &str = "quarantine";
+/// The visibility timeout of the queues, s.
+const VISIBILITY: u64 = 290;
 /// The consumers that read no queue to which a letter could go back.
 const WITHOUT_QUEUE: [Consumer; 2] = [Consumer::Relay, Consumer::Schedule];
 
@@ -31,42 +38,92 @@ fn url(queue: &str) -> String {
     format!("http://sqs/{queue}")
 }
 
+/// A message in a queue.
+struct Stored {
+    /// The URL of the queue.
+    queue: String,
+    id: String,
+    message: Value,
+    /// How often it was received.
+    receives: u32,
+    /// The time from which it can be received, s.
+    visible_at: u64,
+}
+
+impl Stored {
+    /// Returns the receipt handle. Each receive makes a new one.
+    fn handle(&self) -> String {
+        format!("handle {} of {}", self.receives, self.id)
+    }
+
+    /// Returns the message as a receive does. For some time, it is not received again.
+    fn receive(&mut self, now: u64) -> Value {
+        self.receives += 1;
+        self.visible_at = now + VISIBILITY;
+        let mut message = self.message.clone();
+        message["ReceiptHandle"] = json!(self.handle());
+        message["Attributes"]["ApproximateReceiveCount"] = json!(self.receives.to_string());
+        message
+    }
+}
+
 /// SQS as far as `dlq_reconciler` uses it, and a function that it invokes.
 struct FakeSqs {
-    /// The messages that wait, each with the URL of its queue.
-    waiting: Vec<(String, Value)>,
-    /// The messages that were received and not deleted.
-    received: Vec<(String, Value)>,
+    stored: Vec<Stored>,
+    /// The time, s. Only tests advance it.
+    now: u64,
     /// Whether queues accept messages.
     accepts: bool,
-    /// The URL of a queue that cannot be read.
-    broken: Option<String>,
+    /// The URLs of the queues that cannot be read.
+    broken: BTreeSet<String>,
+    /// The ids of the messages that cannot be deleted.
+    undeletable: Vec<&'static str>,
+    /// The status with which Lambda answers an invocation.
+    status: u16,
+    /// How long an invocation takes.
+    takes: Duration,
     /// The ids of messages that the invoked function reports as failed.
     refused: Vec<&'static str>,
 }
 
 impl FakeSqs {
+    fn new() -> Self {
+        Self {
+            stored: vec![],
+            now: 0,
+            accepts: true,
+            broken: BTreeSet::new(),
+            undeletable: vec![],
+            status: 200,
+            takes: Duration::ZERO,
+            refused: vec![],
+        }
+    }
+
     fn answer(&mut self, call: &RecordedCall) -> (u16, String) {
         let request: Value = serde_json::from_str(&call.body).unwrap();
         let queue = request["QueueUrl"].as_str().unwrap_or_default();
         match call.target.as_str() {
-            "AmazonSQS.ReceiveMessage" if self.broken.as_deref() == Some(queue) => (500, "{}".to_owned()),
+            "AmazonSQS.ReceiveMessage" if self.broken.contains(queue) => (500, "{}".to_owned()),
             "AmazonSQS.ReceiveMessage" => {
-                let most = usize::try_from(request["MaxNumberOfMessages"].as_u64().unwrap()).unwrap();
-                let (mut mine, others): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(|(of, _)| of == queue);
-                let left = mine.split_off(mine.len().min(most));
-                self.waiting = others.into_iter().chain(left).collect();
-                let messages: Vec<Value> = mine.iter().map(|(_, message)| message.clone()).collect();
-                self.received.extend(mine);
+                let (most, now) =
+                    (usize::try_from(request["MaxNumberOfMessages"].as_u64().unwrap()).unwrap(), self.now);
+                let visible = self.stored.iter_mut().filter(|stored| stored.queue == queue && stored.visible_at <= now);
+                let messages: Vec<Value> = visible.take(most).map(|stored| stored.receive(now)).collect();
                 (200, json!({ "Messages": messages }).to_string())
             }
             "AmazonSQS.DeleteMessage" => {
-                self.received
-                    .retain(|(of, message)| of != queue || message["ReceiptHandle"] != request["ReceiptHandle"]);
+                let is_it = |stored: &Stored| stored.queue == queue && request["ReceiptHandle"] == stored.handle();
+                let found = self.stored.iter().position(is_it).expect("the message is deleted as it was received last");
+                if self.undeletable.contains(&self.stored[found].id.as_str()) {
+                    return (500, "{}".to_owned());
+                }
+                self.stored.remove(found);
                 (200, "{}".to_owned())
             }
             "AmazonSQS.SendMessage" if self.accepts => (200, json!({ "MessageId": "m" }).to_string()),
             "AmazonSQS.SendMessage" => (500, "{}".to_owned()),
+            "" if self.status != 200 => (self.status, "{}".to_owned()),
             "" => {
                 let failures: Vec<Value> = self.refused.iter().map(|id| json!({ "itemIdentifier": id })).collect();
                 (200, json!({ "batchItemFailures": failures }).to_string())
@@ -77,8 +134,12 @@ impl FakeSqs {
 
     /// Returns the ids of the messages that are still in their queues.
     fn ids(&self) -> Vec<&str> {
-        let all = self.waiting.iter().chain(&self.received);
-        all.map(|(_, message)| message["MessageId"].as_str().unwrap()).collect()
+        self.stored.iter().map(|stored| stored.id.as_str()).collect()
+    }
+
+    /// Returns how often each message that is still in its queue was received.
+    fn receives(&self) -> Vec<u32> {
+        self.stored.iter().map(|stored| stored.receives).collect()
     }
 }
 
@@ -92,10 +153,21 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let sqs = FakeSqs { waiting: vec![], received: vec![], accepts: true, broken: None, refused: vec![] };
-        let sqs = Arc::new(Mutex::new(sqs));
+        Self::with(|sdk| sdk).await
+    }
+
+    /// Creates a world with settings of the SDK.
+    async fn with(settings: impl FnOnce(SdkConfig) -> SdkConfig) -> Self {
+        let sqs = Arc::new(Mutex::new(FakeSqs::new()));
         let fake = sqs.clone();
-        let aws = FakeAws::start(move |call, _| fake.lock().unwrap().answer(call)).await;
+        let aws = FakeAws::start(move |call, _| {
+            let takes = fake.lock().unwrap().takes;
+            if call.target.is_empty() && !takes.is_zero() {
+                tokio::task::block_in_place(|| std::thread::sleep(takes));
+            }
+            fake.lock().unwrap().answer(call)
+        })
+        .await;
         let (dynamodb, s3) = (EmbeddedDynamoDb::start().await, EmbeddedS3::start(BUCKET).await);
         let queues = Consumer::ALL.map(|consumer| {
             let name = dead_letter_queue(consumer);
@@ -112,7 +184,7 @@ impl World {
         let reconciler = DlqReconciler::new(
             dynamodb.billing(),
             Quarantine::new(s3.client(), BUCKET.to_owned()),
-            &sdk_config(&aws.endpoint()),
+            &settings(sdk_config(&aws.endpoint())),
             DeadLetterQueues::parse(&queues.to_string()).unwrap(),
             3,
         );
@@ -121,15 +193,28 @@ impl World {
 
     /// Puts a message into a queue, to which it has gone back `replays` times.
     fn put(&self, queue: &str, id: &str, body: &str, replays: u32) {
-        let mut message = json!({
-            "MessageId": id, "ReceiptHandle": format!("handle of {id}"), "Body": body,
-            "Attributes": { "ApproximateReceiveCount": "1", "SentTimestamp": "1767225600000" }
-        });
+        let attributes = json!({ "SentTimestamp": "1767225600000" });
+        let mut message = json!({ "MessageId": id, "Body": body, "Attributes": attributes });
         if replays > 0 {
             message["MessageAttributes"] =
                 json!({ "replays": { "DataType": "Number", "StringValue": replays.to_string() } });
         }
-        self.sqs.lock().unwrap().waiting.push((url(queue), message));
+        let stored = Stored { queue: url(queue), id: id.to_owned(), message, receives: 0, visible_at: 0 };
+        self.sqs.lock().unwrap().stored.push(stored);
+    }
+
+    /// Runs the function with this much time, s.
+    async fn reconcile(&self, seconds: i64) -> Reconciled {
+        let now = (Clock::SYSTEM.0)();
+        let deadline = now + chrono::TimeDelta::seconds(seconds);
+        let context = Context { now, deadline, request_id: "r".to_owned(), correlation_id: "c".to_owned() };
+        self.door.function().reconcile(&context).await.unwrap()
+    }
+
+    /// Returns the invocations of the other function.
+    fn invocations(&self) -> Vec<Value> {
+        let calls = self.aws.calls().into_iter().filter(|call| call.target.is_empty());
+        calls.map(|call| serde_json::from_str(&call.body).unwrap()).collect()
     }
 
     /// Delivers a message from the dead-letter queue of a consumer, to whose queue it has gone back `replays` times.
@@ -138,7 +223,7 @@ impl World {
         self.put(&dead_letter_queue(consumer), id, body, replays);
         let answer = invoke(&self.door, json!({})).await.unwrap();
         assert_eq!(answer["emptied"], json!(true), "{answer}");
-        let left = std::mem::take(&mut self.sqs.lock().unwrap().received);
+        let left = std::mem::take(&mut self.sqs.lock().unwrap().stored);
         assert_eq!(answer["failed"], json!(left.len()), "{answer}");
         !left.is_empty()
     }
@@ -321,33 +406,129 @@ async fn a_run_empties_all_queues() {
         world.put(&dead_letter_queue(Consumer::Schedule), &format!("s-{number}"), "{}", 0);
     }
     world.put(&dead_letter_queue(Consumer::Relay), "r", "{}", 0);
-    let context = |seconds: i64| {
-        let now = (Clock::SYSTEM.0)();
-        let deadline = now + chrono::TimeDelta::seconds(seconds);
-        Context { now, deadline, request_id: "r".to_owned(), correlation_id: "c".to_owned() }
-    };
     // Without time, a run takes one batch of each queue.
-    let reconciler = world.door.function();
     let first = Reconciled { replayed: 10, quarantined: 1, dropped: 10, ..Reconciled::default() };
-    assert_eq!(reconciler.reconcile(&context(1)).await.unwrap(), first);
+    assert_eq!(world.reconcile(1).await, first);
     let second = Reconciled { replayed: 15, dropped: 15, emptied: true, ..Reconciled::default() };
-    assert_eq!(reconciler.reconcile(&context(60)).await.unwrap(), second);
+    assert_eq!(world.reconcile(600).await, second);
     assert_eq!(world.sqs.lock().unwrap().ids(), [""; 0]);
     let nothing = Reconciled { emptied: true, ..Reconciled::default() };
-    assert_eq!(reconciler.reconcile(&context(60)).await.unwrap(), nothing);
+    assert_eq!(world.reconcile(600).await, nothing);
     assert_eq!((world.sent().len(), world.letters().await.len()), (25, 1));
 }
 
 #[tokio::test]
-async fn a_queue_that_cannot_be_read_fails_the_run_and_spares_the_others() {
+async fn two_runs_at_once_process_each_letter_once() {
+    let world = World::new().await;
+    for number in 0..250 {
+        world.put(&dead_letter_queue(Consumer::Billing), &format!("b-{number}"), &session_ended().to_string(), 0);
+    }
+    let (one, other) = tokio::join!(world.reconcile(600), world.reconcile(600));
+    assert!(one.emptied && other.emptied, "{one:?} {other:?}");
+    assert!(one.replayed > 0 && other.replayed > 0, "{one:?} {other:?}");
+    assert_eq!((one.replayed + other.replayed, one.failed + other.failed), (250, 0));
+    assert_eq!((world.sent().len(), world.sqs.lock().unwrap().ids().len()), (250, 0));
+}
+
+#[tokio::test]
+async fn a_letter_that_failed_is_received_again_by_a_later_run_and_not_by_the_same() {
+    let world = World::new().await;
+    world.sqs.lock().unwrap().accepts = false;
+    world.put(&dead_letter_queue(Consumer::Billing), "b", &session_ended().to_string(), 0);
+    let failed = Reconciled { failed: 1, emptied: true, ..Reconciled::default() };
+    assert_eq!(world.reconcile(600).await, failed);
+    let nothing = Reconciled { emptied: true, ..Reconciled::default() };
+    assert_eq!(world.reconcile(600).await, nothing, "an overlapping run");
+    assert_eq!(world.sqs.lock().unwrap().receives(), [1]);
+    world.sqs.lock().unwrap().now += VISIBILITY;
+    assert_eq!(world.reconcile(600).await, failed);
+    assert_eq!(world.sqs.lock().unwrap().receives(), [2]);
+    world.sqs.lock().unwrap().now += VISIBILITY;
+    world.sqs.lock().unwrap().accepts = true;
+    assert_eq!(world.reconcile(600).await, Reconciled { replayed: 1, ..nothing });
+    assert!(world.letters().await.is_empty());
+}
+
+/// What could not be deleted is processed again. Every consumer tolerates this.
+#[tokio::test]
+async fn a_message_that_cannot_be_deleted_counts_as_failed_and_is_processed_again() {
+    let world = World::new().await;
+    world.put(&dead_letter_queue(Consumer::Billing), "b", &session_ended().to_string(), 0);
+    for id in ["m-1", "m-2", "m-3"] {
+        world.put(&queue(Consumer::Telemetry), id, "{}", 1);
+    }
+    world.sqs.lock().unwrap().undeletable = vec!["b", "m-2"];
+    let first = Reconciled { passed_on: 2, failed: 2, emptied: true, ..Reconciled::default() };
+    assert_eq!(world.reconcile(600).await, first);
+    assert_eq!(world.sqs.lock().unwrap().ids(), ["b", "m-2"]);
+    world.sqs.lock().unwrap().undeletable.clear();
+    world.sqs.lock().unwrap().now += VISIBILITY;
+    let second = Reconciled { replayed: 1, passed_on: 1, emptied: true, ..Reconciled::default() };
+    assert_eq!(world.reconcile(600).await, second);
+    assert_eq!((world.sent().len(), world.sqs.lock().unwrap().ids().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_read_spares_the_others() {
     let world = World::new().await;
     let broken = dead_letter_queue(Consumer::Billing);
-    world.sqs.lock().unwrap().broken = Some(url(&broken));
+    world.sqs.lock().unwrap().broken.insert(url(&broken));
     world.put(&broken, "b", &session_ended().to_string(), 0);
     world.put(&dead_letter_queue(Consumer::Schedule), "s", "{}", 0);
+    let rest = Reconciled { dropped: 1, unreadable: 1, ..Reconciled::default() };
+    assert_eq!(world.reconcile(600).await, rest);
+    assert_eq!(world.sqs.lock().unwrap().ids(), ["b"]);
+}
+
+#[tokio::test]
+async fn a_run_that_can_read_no_queue_fails() {
+    let world = World::new().await;
+    let all = Consumer::ALL.map(|consumer| url(&dead_letter_queue(consumer)));
+    world.sqs.lock().unwrap().broken = all.into();
+    // The telemetry queue can still be read.
+    assert!(!world.reconcile(600).await.emptied);
+    world.sqs.lock().unwrap().broken.insert(url(&queue(Consumer::Telemetry)));
     let (kind, _) = invoke(&world.door, json!({})).await.unwrap_err();
     assert_eq!(kind, "UnavailableError");
-    assert_eq!(world.sqs.lock().unwrap().ids(), ["b"]);
+}
+
+/// Otherwise each message of a long backlog would use up its receives while the function cannot take them.
+#[tokio::test]
+async fn an_invocation_that_fails_is_not_repeated_and_ends_the_loops_of_its_queue() {
+    let retrying = |sdk: SdkConfig| sdk.into_builder().retry_config(RetryConfig::standard()).build();
+    for status in [429, 500] {
+        let world = World::with(retrying).await;
+        for number in 0..200 {
+            world.put(&queue(Consumer::Telemetry), &format!("m-{number}"), "{}", 1);
+        }
+        world.put(&dead_letter_queue(Consumer::Schedule), "s", "{}", 0);
+        world.sqs.lock().unwrap().status = status;
+        let first = Reconciled { dropped: 1, failed: 10, ..Reconciled::default() };
+        assert_eq!(world.reconcile(600).await, first, "{status}");
+        assert_eq!(world.invocations().len(), 1, "{status}");
+        assert_eq!(world.sqs.lock().unwrap().receives().iter().sum::<u32>(), 10, "{status}");
+        world.sqs.lock().unwrap().status = 200;
+        world.sqs.lock().unwrap().now += VISIBILITY;
+        let second = Reconciled { passed_on: 200, emptied: true, ..Reconciled::default() };
+        assert_eq!(world.reconcile(600).await, second, "{status}");
+        assert_eq!((world.invocations().len(), world.sqs.lock().unwrap().ids().len()), (21, 0), "{status}");
+    }
+}
+
+/// The timeouts and retries of short calls do not apply to an invocation, which would otherwise be made twice at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invocation_that_takes_long_is_awaited() {
+    let short = |sdk: SdkConfig| {
+        let (attempt, operation) = (Duration::from_secs(1), Duration::from_secs(2));
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(attempt).operation_timeout(operation);
+        sdk.into_builder().timeout_config(timeouts.build()).retry_config(RetryConfig::standard()).build()
+    };
+    let world = World::with(short).await;
+    world.sqs.lock().unwrap().takes = Duration::from_millis(2_500);
+    world.put(&queue(Consumer::Telemetry), "m-1", "{}", 1);
+    let passed_on = Reconciled { passed_on: 1, emptied: true, ..Reconciled::default() };
+    assert_eq!(world.reconcile(600).await, passed_on);
+    assert_eq!((world.invocations().len(), world.sqs.lock().unwrap().ids().len()), (1, 0));
 }
 
 /// The messages of a queue that no event source mapping reads reach their function as those of a mapping do.
@@ -361,15 +542,13 @@ async fn the_messages_of_an_unread_queue_are_passed_to_their_function() {
     let answer = invoke(&world.door, json!({})).await.unwrap();
     assert_eq!((&answer["passedOn"], &answer["failed"]), (&json!(2), &json!(1)), "{answer}");
     assert_eq!(world.sqs.lock().unwrap().ids(), ["m-2"]);
-    let calls = world.aws.calls();
-    let batch = calls.iter().find(|call| call.target.is_empty()).expect("an invocation");
-    let batch: Value = serde_json::from_str(&batch.body).unwrap();
+    let batch = world.invocations().remove(0);
     assert_eq!(batch["Records"].as_array().map(Vec::len), Some(3));
     let record = &batch["Records"][0];
     assert_eq!((&record["messageId"], &record["eventSource"]), (&json!("m-1"), &json!("aws:sqs")));
     assert_eq!(
         (&record["body"], &record["receiptHandle"]),
-        (&json!("{\"station_id\": \"s\"}"), &json!("handle of m-1"))
+        (&json!("{\"station_id\": \"s\"}"), &json!("handle 1 of m-1"))
     );
     assert_eq!(record["attributes"]["SentTimestamp"], json!("1767225600000"));
 }
