@@ -173,7 +173,6 @@ impl ChargingSimulator {
     async fn active(&self, part: FleetPart, most: Option<usize>, time: &TimeBudget) -> Result<Vec<ActiveKey>, Failure> {
         // Twice an even share of each partition of the index. A small fleet then needs one page of each partition, and
         // of a large fleet little more is read than is needed to see that it is large.
-        // of a large one hardly more is read than it takes to see that it is.
         let page = most.map(|most| (2 * (most / keys::SHARDS as usize + 1)).min(1000));
         let mut pages = std::pin::pin!(self.charging.sessions.active(part, page));
         let mut keys = Vec::new();

@@ -13,6 +13,7 @@ use charging_simulator::{ChargingSimulator, MonotonicClock, Tick, TickAnswer};
 use chrono::TimeDelta;
 use common::{World, context};
 use domain::Instant;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use store::ChargingStore;
 use testkit::{Fault, FaultyHttp, sdk_config};
 
@@ -46,6 +47,56 @@ impl Slow {
     async fn tick(&self, at: Instant, seconds: i64) -> TickAnswer {
         self.simulator.tick(&Tick { tick_at: Some(at), ..Tick::default() }, &context(at, seconds)).await.unwrap()
     }
+}
+
+/// A recorder of failures of the platform, which raise an alarm.
+#[derive(Default)]
+struct Failures(Arc<AtomicU64>);
+
+impl Failures {
+    /// Returns the number of failures since the last call.
+    fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Recorder for Failures {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        if key.name() == "InternalFailures" { Counter::from_arc(self.0.clone()) } else { Counter::noop() }
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+/// Otherwise nobody would notice that sessions of a fleet that is too large are metered late.
+#[tokio::test]
+async fn a_tick_that_leaves_stations_out_counts_as_a_failure_of_the_platform() {
+    let world = World::new().await;
+    for number in 0..60 {
+        world.station(&format!("station-{number}"), 1).await;
+    }
+    let slow = Slow::new(&world);
+    let start = world.started().await;
+    let failures = Failures::default();
+    let _recorder = metrics::set_default_local_recorder(&failures);
+    let answer = slow.tick(start + TimeDelta::minutes(1), 6).await;
+    assert!(answer.skipped > 1, "{answer:?}");
+    assert_eq!(failures.take(), 1, "one for the tick, however many sessions it skips");
+    let answer = slow.tick(start + TimeDelta::minutes(2), TIMEOUT).await;
+    assert_eq!((answer.skipped, failures.take()), (0, 0), "{answer:?}");
+    // A session that is not due is skipped too. That is no failure.
+    let answer = slow.tick(start + TimeDelta::minutes(2), TIMEOUT).await;
+    assert_eq!((answer.skipped, failures.take()), (60, 0), "{answer:?}");
 }
 
 #[tokio::test]

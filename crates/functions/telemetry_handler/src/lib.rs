@@ -2,9 +2,9 @@
 //! state of each station.
 //!
 //! Messages arrive in two ways: an IoT rule invokes the function with single messages, or sends them to a queue that
-//! the function reads in batches. The rule passes on the published bytes. Both use the same code. A valid message goes to the archive and, if it is the latest,
-//! to the state of its station. An invalid message goes to the prefix for rejected messages in the bucket, with the
-//! reason, and is never retried.
+//! the function reads in batches. The rule passes on the published bytes. Both ways use the same code. A valid message
+//! goes to the archive and, if it is the latest, to the state of its station. An invalid message goes to the prefix for
+//! rejected messages in the bucket, with the reason, and is never retried.
 
 mod config;
 mod intake;
