@@ -288,8 +288,8 @@ async fn a_defect_in_the_books_raises_an_alarm(cloudwatch: &CloudWatch) {
     stack.invoice(id).await;
 }
 
-/// The local cloud does not treat missing data as breaching, so a day without a synchronisation is put as a sum of 0. No
-/// other test runs at the same time: see `.config/nextest.toml`.
+/// The local cloud does not treat missing data as breaching, so a day without a synchronisation is put as a sum of 0.
+/// No other test runs at the same time: see `.config/nextest.toml`.
 async fn a_day_without_a_synchronisation_raises_an_alarm(cloudwatch: &CloudWatch) {
     let alarm = cloudwatch.alarm("ocm-sync-missing").await;
     assert_eq!((text(&alarm.settings, "TreatMissingData"), text(&alarm.settings, "Statistic")), ("breaching", "Sum"));

@@ -23,8 +23,8 @@ pub struct RemoteFunction {
 }
 
 impl RemoteFunction {
-    /// The longest time that [`trigger`](Self::trigger) waits for an answer. It is longer than the timeouts of the
-    /// functions that handle triggers (30 s).
+    /// The longest time that [`trigger`](Self::trigger) waits for an answer. It is longer than the timeout of
+    /// `telemetry_handler` (30 s), the only function that is invoked in this way.
     pub const LONGEST_TRIGGER: Duration = Duration::from_secs(35);
 
     /// Creates a peer for the function with this name.
@@ -52,8 +52,8 @@ impl RemoteFunction {
     /// Invokes the function once with the payload of a trigger, such as a batch of queue messages, and returns its
     /// answer.
     ///
-    /// The timeouts and retries of the other calls do not apply: an invocation that takes long is still in progress, and
-    /// a second one would handle the same messages at the same time.
+    /// The timeouts and retries of the other calls do not apply: an invocation that takes long is still in progress,
+    /// and a second one would handle the same messages at the same time.
     ///
     /// # Errors
     /// The same as [`command`](Self::command). [`Code::Unavailable`] also when there is no answer within

@@ -4,8 +4,8 @@
 //! message is stored in the quarantine bucket with the reason. If a session cannot be billed because of it, the
 //! function also reports `BILLING_FAILED`. A message that cannot be processed stays in its queue.
 //!
-//! A run takes nearly as long as the time between two runs, if there is that much to do. All queues are read at the same
-//! time, and each queue that has messages is read in several loops.
+//! A run takes nearly as long as the time between two runs, if there is that much to do. All queues are read
+//! concurrently, and each queue that has messages is read in several loops.
 
 mod config;
 mod quarantine;
@@ -35,8 +35,8 @@ pub use config::Config;
 pub use quarantine::Quarantine;
 use sqs::Sqs;
 
-/// The part of a run's time that is reserved for the messages in progress. A batch takes the longest if it is passed on:
-/// a receive (10 s), an invocation and the deletions (10 s).
+/// The part of a run's time that is reserved for the messages in progress. A batch takes longest if it is passed on: a
+/// receive (10 s), an invocation and the deletions (10 s).
 const RESERVE: Duration = RemoteFunction::LONGEST_TRIGGER.saturating_add(Duration::from_secs(20));
 /// The number of loops that read a queue at the same time. Each has at most ten messages in progress.
 const LOOPS: usize = 8;
@@ -367,8 +367,8 @@ impl DlqReconciler {
 
     /// Passes messages of a queue to the function that handles them, as an event source mapping would.
     ///
-    /// If the invocation fails, e.g. because Lambda throttles it, no further messages are received. Each receive counts,
-    /// and after five of them a message becomes a dead letter.
+    /// If the invocation fails, e.g. because Lambda throttles it, no further messages are received: a message becomes a
+    /// dead letter after five receives.
     async fn pass_on(&self, queue: &str, reader: &RemoteFunction, messages: Vec<Message>) -> Batch {
         let refused = match invoke(reader, &messages).await {
             Ok(refused) => refused,

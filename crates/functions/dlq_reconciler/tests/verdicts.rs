@@ -14,9 +14,9 @@ use domain::charging::station::StationStatusChanged;
 use domain::dead_letter::{Consumer, QuarantinedLetter};
 use domain::event::{Event, seal};
 use domain::id::StationId;
-use lambda_kit::{Clock, Context, Door};
+use lambda_kit::{Clock, Context, Door, RemoteFunction};
 use serde_json::{Value, json};
-use testkit::{EmbeddedDynamoDb, EmbeddedS3, FakeAws, RecordedCall, invoke, sdk_config};
+use testkit::{EmbeddedDynamoDb, EmbeddedS3, FakeAws, RecordedCall, invoke, resources, sdk_config};
 
 const BUCKET: &str = "quarantine";
 /// The visibility timeout of the queues, s.
@@ -513,6 +513,29 @@ async fn an_invocation_that_fails_is_not_repeated_and_ends_the_loops_of_its_queu
         assert_eq!(world.reconcile(600).await, second, "{status}");
         assert_eq!((world.invocations().len(), world.sqs.lock().unwrap().ids().len()), (21, 0), "{status}");
     }
+}
+
+/// The times of the template fit to each other and to the code.
+#[test]
+fn a_run_outlives_an_invocation_and_a_letter_stays_invisible_for_a_run() {
+    let functions = resources("AWS::Serverless::Function");
+    let timeout = |id: &str| {
+        let (_, function) = functions.iter().find(|(name, _)| *name == id).unwrap();
+        function["Timeout"].as_u64().unwrap()
+    };
+    let longest = RemoteFunction::LONGEST_TRIGGER.as_secs();
+    assert!(longest > timeout("TelemetryHandlerFunction"));
+    let run = timeout("DlqReconcilerFunction");
+    assert!((longest + 1..VISIBILITY).contains(&run), "{run}");
+    let mut read = 0;
+    for (id, queue) in resources("AWS::SQS::Queue") {
+        assert_eq!(queue["MessageRetentionPeriod"], 14 * 24 * 60 * 60, "{id}");
+        if id.ends_with("DeadLetterQueue") && id != "ReconcilerDeadLetterQueue" {
+            assert_eq!(queue["VisibilityTimeout"], VISIBILITY, "{id}");
+            read += 1;
+        }
+    }
+    assert!(read > 8, "{read}");
 }
 
 /// The timeouts and retries of short calls do not apply to an invocation, which would otherwise be made twice at once.
