@@ -131,11 +131,11 @@ cost-check: template
 	PYTHONPATH=scripts $(BIN)/python -m cost --check
 
 schema: template ## write the event contracts, docs/openapi.json and the actions of docs/API.md anew
-	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test contracts
+	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked -p domain --test it contracts::
 	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test functions openapi::
 
 schema-check:
-	cargo test --quiet --locked -p domain --test contracts
+	cargo test --quiet --locked -p domain --test it contracts::
 
 test: test-unit test-e2e ## run all tests, including those on a deployed stack
 

@@ -2,7 +2,7 @@
 //! telemetry, the mirror of OpenChargeMap, and event contracts.
 //!
 //! Everything in this crate is pure. There is no clock (time is an argument), no environment, no network and no async
-//! runtime: the result of a function depends on its arguments alone. `tests/invariants.rs` checks this.
+//! runtime: the result of a function depends on its arguments alone. `tests/it/invariants.rs` checks this.
 
 pub mod accounts;
 pub mod actor;

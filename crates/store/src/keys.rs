@@ -1,6 +1,7 @@
 //! Formats every key, and names every index with the attributes that are its key.
 //!
-//! The row types of each context have fields for these attributes. `tests/indexes.rs` checks the names of the fields.
+//! The row types of each context have fields for these attributes. `tests/it/indexes.rs` checks the names of the
+//! fields.
 //! A test of `testkit` checks that the template declares exactly these indexes.
 
 use domain::Instant;

@@ -1,7 +1,8 @@
 //! All functions through their [`Door`], and what the template, docs/openapi.json and docs/API.md say of them.
 //!
 //! [`functions`] is the only list of functions. The modules of the contexts have what is known of single functions: the
-//! input that they must refuse, and the requests that are the examples of the `OpenAPI` document.
+//! input that they must refuse, and the requests that are the examples of the `OpenAPI` document. The tests of the
+//! simulated OpenChargeMap are here too, so that the crate's tests are linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod bad_input;
@@ -12,6 +13,7 @@ mod health;
 mod http;
 mod metrics;
 mod notifications;
+mod ocm_server;
 mod openapi;
 mod poi;
 mod telemetry;

@@ -1,0 +1,15 @@
+//! The tests of the charging context on an embedded `DynamoDB`: its rules, its lists, what it costs, and concurrent
+//! commands. They are one binary, so that the crate's tests are linked once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod capacity;
+mod changed;
+mod common;
+mod concurrency;
+mod contention;
+mod interleavings;
+mod lists;
+mod prepaid;
+mod quotes;
+mod rules;
+mod site;
