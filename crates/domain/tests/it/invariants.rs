@@ -6,19 +6,22 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Returns the workspace crates with their dependencies outside of tests, according to their manifests.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// Returns the packages of the workspace as cargo describes them.
+fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_value(metadata["packages"].take()).unwrap()
+}
+
+/// Returns the workspace crates with their dependencies outside of tests, according to their manifests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
-    metadata["packages"]
-        .as_array()
-        .unwrap()
+    packages()
         .iter()
         .map(|package| {
             let all = package["dependencies"].as_array().unwrap().iter();
@@ -50,6 +53,24 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let (folders, others): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
     let rust = others.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     rust.chain(folders.iter().flat_map(|folder| files(folder))).collect()
+}
+
+/// Cargo skips the tests in a target that says `test = false`, and says nothing.
+#[test]
+fn targets_that_are_not_tested_contain_no_tests() {
+    for package in packages() {
+        for target in package["targets"].as_array().unwrap() {
+            let source = Path::new(target["src_path"].as_str().unwrap());
+            let is_tested = target["test"] == true;
+            // A binary and a library share a folder, so only the file of a binary is read.
+            let is_library = target["kind"].as_array().unwrap().iter().any(|kind| kind == "lib");
+            let sources = if is_library { files(source.parent().unwrap()) } else { vec![source.to_owned()] };
+            for file in if is_tested { Vec::new() } else { sources } {
+                let text = std::fs::read_to_string(&file).unwrap();
+                assert!(!text.contains("#[cfg(test)]"), "remove test = false: {} contains tests", file.display());
+            }
+        }
+    }
 }
 
 /// A random test whose seed is not printed cannot be repeated.
