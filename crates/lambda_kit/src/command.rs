@@ -5,11 +5,11 @@
 
 use std::any::TypeId;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
+use boon::{Compiler, ErrorKind, InstanceToken, SchemaIndex, Schemas, ValidationError};
 use domain::error::FieldError;
-use jsonschema::error::{TypeKind, ValidationErrorKind};
-use jsonschema::{ValidationError, Validator};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -23,9 +23,13 @@ impl<T: DeserializeOwned + JsonSchema + 'static> Command for T {}
 
 /// A compiled JSON Schema together with its source, which gives the types of query parameters.
 pub(crate) struct Contract {
-    validator: Validator,
+    schemas: Schemas,
+    index: SchemaIndex,
     schema: Value,
 }
+
+/// The address by which the compiler refers to the schema. Nothing is loaded from there.
+const ADDRESS: &str = "https://evoke.invalid/command";
 
 static CONTRACTS: LazyLock<RwLock<HashMap<TypeId, Arc<Contract>>>> = LazyLock::new(RwLock::default);
 
@@ -36,10 +40,17 @@ pub(crate) fn contract<C: Command>() -> Result<Arc<Contract>, Failure> {
         return Ok(known.clone());
     }
     let schema = schemars::schema_for!(C).to_value();
-    let validator = jsonschema::options().should_validate_formats(true).build(&schema).map_err(Failure::internal)?;
-    let contract = Arc::new(Contract { validator, schema });
+    let contract = Arc::new(compile(schema).map_err(Failure::internal)?);
     CONTRACTS.write().unwrap_or_else(PoisonError::into_inner).insert(id, contract.clone());
     Ok(contract)
+}
+
+fn compile(schema: Value) -> Result<Contract, String> {
+    let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+    compiler.enable_format_assertions();
+    compiler.add_resource(ADDRESS, schema.clone()).map_err(|error| error.to_string())?;
+    let index = compiler.compile(ADDRESS, &mut schemas).map_err(|error| error.to_string())?;
+    Ok(Contract { schemas, index, schema })
 }
 
 /// Validates `arguments` and parses them.
@@ -55,7 +66,7 @@ pub fn validate<C: Command>(arguments: &Value) -> Result<C, Failure> {
 pub(crate) fn validate_at<C: Command>(at: &str, arguments: &Value) -> Result<C, Failure> {
     let contract = contract::<C>()?;
     let mut errors = Vec::new();
-    for error in contract.validator.iter_errors(arguments) {
+    if let Err(error) = contract.schemas.validate(arguments, contract.index) {
         explain(&error, &mut errors);
     }
     if !errors.is_empty() {
@@ -98,23 +109,23 @@ fn join(at: &str, field: &str) -> String {
 
 /// Flattens an error into errors of single fields. If the schema has alternatives, only the errors of the alternative
 /// that the caller most likely meant are reported.
-fn explain(error: &ValidationError<'_>, into: &mut Vec<FieldError>) {
-    let at = field(error.instance_path().as_str());
-    match error.kind() {
-        ValidationErrorKind::Required { property } => {
-            let property = property.as_str().map_or_else(|| property.to_string(), str::to_owned);
-            let field = if at.is_empty() { property } else { format!("{at}.{property}") };
-            into.push(FieldError::new(field, "is required"));
+fn explain(error: &ValidationError<'_, '_>, into: &mut Vec<FieldError>) {
+    let at = field(error);
+    match &error.kind {
+        ErrorKind::Group | ErrorKind::Schema { .. } | ErrorKind::Reference { .. } | ErrorKind::AllOf => {
+            for cause in &error.causes {
+                explain(cause, into);
+            }
         }
-        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
-            let meant = context.iter().min_by_key(|branch| (mismatches(branch, error), branch.len()));
+        ErrorKind::Required { want } => {
+            let path = |property: &str| if at.is_empty() { property.to_owned() } else { format!("{at}.{property}") };
+            into.extend(want.iter().map(|property| FieldError::new(path(property), "is required")));
+        }
+        ErrorKind::AnyOf | ErrorKind::OneOf(None) => {
+            let meant = error.causes.iter().min_by_key(|branch| (mismatches(branch, error), leaves(branch).len()));
             match meant {
-                Some(branch) if !branch.is_empty() => {
-                    for error in branch {
-                        explain(error, into);
-                    }
-                }
-                _ => into.push(FieldError::new(at, error.masked().to_string())),
+                Some(branch) => explain(branch, into),
+                None => into.push(FieldError::new(at, "matches none of the alternatives")),
             }
         }
         _ => into.push(FieldError::new(at, right(error))),
@@ -122,60 +133,66 @@ fn explain(error: &ValidationError<'_>, into: &mut Vec<FieldError>) {
 }
 
 /// Describes the value that the schema requires, without repeating the value that was sent.
-fn right(error: &ValidationError<'_>) -> String {
-    match error.kind() {
-        ValidationErrorKind::Type { kind } => match kind {
-            TypeKind::Single(kind) => format!("must be of type {kind}"),
-            TypeKind::Multiple(kinds) => {
-                let kinds: Vec<String> = kinds.iter().map(|kind| kind.to_string()).collect();
-                format!("must be of type {}", kinds.join(" or "))
-            }
-        },
-        ValidationErrorKind::Enum { options } => {
-            let names = options.as_array().map(Vec::as_slice).unwrap_or_default();
-            let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+fn right(error: &ValidationError<'_, '_>) -> String {
+    match &error.kind {
+        ErrorKind::Type { want, .. } => {
+            let kinds: Vec<String> = want.iter().map(|kind| kind.to_string()).collect();
+            format!("must be of type {}", kinds.join(" or "))
+        }
+        ErrorKind::Enum { want } => {
+            let names: Vec<&str> = want.iter().filter_map(Value::as_str).collect();
             format!("must be one of {}", names.join(", "))
         }
-        ValidationErrorKind::Constant { expected_value } => format!("must be {expected_value}"),
-        ValidationErrorKind::Minimum { limit } => format!("must be {limit} or more"),
-        ValidationErrorKind::Maximum { limit } => format!("must be {limit} or less"),
-        ValidationErrorKind::ExclusiveMinimum { limit } => format!("must be above {limit}"),
-        ValidationErrorKind::ExclusiveMaximum { limit } => format!("must be below {limit}"),
-        ValidationErrorKind::MinLength { limit } => {
-            format!("must have at least {limit} characters")
+        ErrorKind::Const { want } => format!("must be {want}"),
+        ErrorKind::Minimum { want, .. } => format!("must be {want} or more"),
+        ErrorKind::Maximum { want, .. } => format!("must be {want} or less"),
+        ErrorKind::ExclusiveMinimum { want, .. } => format!("must be above {want}"),
+        ErrorKind::ExclusiveMaximum { want, .. } => format!("must be below {want}"),
+        ErrorKind::MinLength { want, .. } => format!("must have at least {want} characters"),
+        ErrorKind::MaxLength { want, .. } => format!("must have at most {want} characters"),
+        ErrorKind::MinItems { want, .. } => format!("must have at least {want} entries"),
+        ErrorKind::MaxItems { want, .. } => format!("must have at most {want} entries"),
+        ErrorKind::Pattern { want, .. } => format!("must match {want}"),
+        ErrorKind::Format { want, .. } => format!("must be a {want}"),
+        ErrorKind::AdditionalProperties { got } => format!("has unknown fields: {}", got.join(", ")),
+        ErrorKind::OneOf(Some(_)) => "matches more than one of the alternatives".to_owned(),
+        _ => "is invalid".to_owned(),
+    }
+}
+
+/// Returns the errors of single values within an error.
+fn leaves<'a, 's, 'v>(error: &'a ValidationError<'s, 'v>) -> Vec<&'a ValidationError<'s, 'v>> {
+    match error.kind {
+        ErrorKind::Group | ErrorKind::Schema { .. } | ErrorKind::Reference { .. } | ErrorKind::AllOf => {
+            error.causes.iter().flat_map(leaves).collect()
         }
-        ValidationErrorKind::MaxLength { limit } => format!("must have at most {limit} characters"),
-        ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entries"),
-        ValidationErrorKind::MaxItems { limit } => format!("must have at most {limit} entries"),
-        ValidationErrorKind::Pattern { pattern } => format!("must match {pattern}"),
-        ValidationErrorKind::Format { format } => format!("must be a {format}"),
-        _ => error.masked().to_string(),
+        _ => vec![error],
     }
 }
 
 /// Counts the signs that the caller did not mean this alternative: errors about the type of the value itself or about
 /// a constant.
-fn mismatches(branch: &[ValidationError<'_>], whole: &ValidationError<'_>) -> usize {
-    let here = whole.instance_path().as_str();
-    let is_mismatch = |error: &&ValidationError<'_>| match error.kind() {
-        ValidationErrorKind::Constant { .. } | ValidationErrorKind::Enum { .. } => true,
-        ValidationErrorKind::Type { .. } => error.instance_path().as_str() == here,
+fn mismatches(branch: &ValidationError<'_, '_>, whole: &ValidationError<'_, '_>) -> usize {
+    let depth = whole.instance_location.tokens.len();
+    let is_mismatch = |error: &&&ValidationError<'_, '_>| match error.kind {
+        ErrorKind::Const { .. } | ErrorKind::Enum { .. } => true,
+        ErrorKind::Type { .. } => error.instance_location.tokens.len() == depth,
         _ => false,
     };
-    branch.iter().filter(is_mismatch).count()
+    leaves(branch).iter().filter(is_mismatch).count()
 }
 
-/// Converts a JSON pointer such as `/ports/0/maxPowerKw` to a field name such as `ports[0].maxPowerKw`.
-fn field(pointer: &str) -> String {
+/// Returns the name of the field that an error is about, such as `ports[0].maxPowerKw`; empty for the whole value.
+fn field(error: &ValidationError<'_, '_>) -> String {
     let mut field = String::new();
-    for part in pointer.split('/').skip(1) {
-        if part.bytes().all(|byte| byte.is_ascii_digit()) {
-            field.extend(["[", part, "]"]);
-        } else {
-            if !field.is_empty() {
-                field.push('.');
+    for token in &error.instance_location.tokens {
+        match token {
+            InstanceToken::Item(index) => {
+                // Writing to a String cannot fail.
+                let _ = write!(field, "[{index}]");
             }
-            field.push_str(&part.replace("~1", "/").replace("~0", "~"));
+            InstanceToken::Prop(name) if field.is_empty() => field.push_str(name),
+            InstanceToken::Prop(name) => field.extend([".", name]),
         }
     }
     field
