@@ -20,12 +20,12 @@ export PATH := $(BIN):$(PATH)
 FUNCTIONS := $(notdir $(wildcard crates/functions/*))
 PACKAGES := $(foreach function,$(FUNCTIONS),-p $(function))
 PORT ?= 4566
-# Additional template parameters, e.g. PARAMETERS="TelemetryIngestion=batched". Programs get them by the environment as
-# they are: make and the shell replace no $ in them.
+# Additional template parameters, e.g. PARAMETERS="TelemetryIngestion=batched". Recipes take them from an environment
+# variable, so that neither make nor the shell replaces a $ in them.
 PARAMETERS ?=
 override PARAMETERS := $(value PARAMETERS)
 export PARAMETERS
-# The packages of Python, with their tests.
+# The Python packages with types and tests, which test-scripts checks.
 SCRIPTS := local_cloud deployment
 F ?= health_check
 N ?= 20
@@ -38,9 +38,9 @@ DENY_VERSION := 0.20.2
 MACHETE_VERSION := 0.9.2
 NEXTEST_VERSION := 0.9.143
 EVOKE := target/evoke
-# The template to deploy, and the same with its loops expanded, which the Rust tests read.
+# The template to deploy, and the same with its loops expanded, which the Rust tests and scripts/cost read.
 TEMPLATES := infrastructure/template.yaml infrastructure/template.expanded.json
-# The folder itself changes when a file in it goes.
+# The folder contexts is a prerequisite, too, because it changes when a file in it is removed.
 PARTS := $(addprefix infrastructure/,root.yaml loops.yaml contexts) $(wildcard infrastructure/contexts/*.yaml)
 
 help: ## show this list
@@ -52,7 +52,7 @@ $(VENV)/.ready: requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-template: $(TEMPLATES) ## assemble infrastructure/template.yaml
+template: $(TEMPLATES) ## assemble infrastructure/template.yaml, and expand it to template.expanded.json
 
 $(TEMPLATES): $(PARTS) scripts/assemble_template.py $(VENV)/.ready
 	$(BIN)/python scripts/assemble_template.py $@
@@ -126,7 +126,7 @@ test-scripts: $(VENV)/.ready
 	mypy --strict --cache-dir target/mypy $(SCRIPTS)
 	pytest -q -p no:cacheprovider $(SCRIPTS)
 
-cost: template ## reckon what Evoke costs, and write docs/cost.md; with PARAMETERS="Environment=prod" print only
+cost: template ## calculate what Evoke costs, and write docs/cost.md; with PARAMETERS="Environment=prod" print only
 	PYTHONPATH=scripts $(BIN)/python -m cost --parameters "$$PARAMETERS"
 
 cost-check: template

@@ -1,6 +1,6 @@
 """Deploys an environment to AWS, or to the cloud that AWS_ENDPOINT_URL names.
 
-Shows the account, the region, the stack and the parameters, and asks before anything is changed.
+Shows the account, the region, the stack and the parameters, and asks for confirmation before it changes anything.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The names of environments and their stacks, and what samconfig.toml says of an environment."""
+"""The names of environments and their stacks, and the sections of samconfig.toml."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DEFAULT_SECTION = "default"
 
 @dataclass(frozen=True)
 class Settings:
-    """What samconfig.toml says of an environment."""
+    """The section of samconfig.toml that an environment uses, and the parameters in it."""
 
     section: str
     parameters: dict[str, str]
@@ -38,7 +38,7 @@ def stack_name(environment: str) -> str:
 def settings(config: Path, environment: str) -> Settings:
     """Reads the section of the environment, or the default section if the environment has none."""
     document: dict[str, Any] = tomlkit.parse(config.read_text()).unwrap()
-    # Other values, e.g. `version = 0.1`, are no sections.
+    # Only tables are sections; `version = 0.1`, for example, is not.
     sections = {name: value for name, value in document.items() if isinstance(value, dict)}
     own = environment in sections
     section = environment if own else DEFAULT_SECTION
@@ -51,5 +51,5 @@ def settings(config: Path, environment: str) -> Settings:
         )
     given = parameters.parse(values.get("parameter_overrides", ""))
     if not own:
-        given.pop(parameters.ENVIRONMENT, None)  # it is that of the default section
+        given.pop(parameters.ENVIRONMENT, None)  # the default section has the name of another environment
     return Settings(section, given)

@@ -1,4 +1,4 @@
-"""What the user has to know."""
+"""The exception that ends a deployment with a message to the user."""
 
 
 class Failure(Exception):

@@ -1,7 +1,7 @@
 """What is deployed: the functions in release mode, and the template that deploys them.
 
-A package is a folder with the layout of the project. The template in it is a copy that nothing has changed: its paths
-lead to the functions of the package. Local builds lie elsewhere, so they are never deployed to AWS.
+A package is a folder with the layout of the project. It contains an unchanged copy of the template, whose relative
+paths lead to the functions of the package. Local builds are in another folder, so they are never deployed to AWS.
 """
 
 import re
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 INFRASTRUCTURE = ROOT / "infrastructure"
 # The machine of an ELF file (e_machine).
 MACHINES = {"x86_64": 62, "arm64": 183}
-# What `sam deploy` does not need, and may be large.
+# Files that `sam deploy` does not need, and that may be large.
 NOT_COPIED = ("terraform", ".terraform", ".aws-sam")
 
 
@@ -46,7 +46,7 @@ class Package:
         return self.folder / "target" / "lambda" / function / "bootstrap"
 
     def complete(self) -> None:
-        """Checks the functions, and copies the template to them."""
+        """Checks the functions, and copies the folder `infrastructure` into the package."""
         functions = sorted(folder.name for folder in (self.root / "crates" / "functions").iterdir() if folder.is_dir())
         for function in functions:
             self.check(self.binary(function))

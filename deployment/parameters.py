@@ -1,7 +1,7 @@
 """The parameters of the template.
 
-SAM takes the parameters of the command line instead of those in samconfig.toml, it does not merge them. So they are
-merged here, and SAM gets all of them.
+If the command line has parameters, SAM ignores all parameters in samconfig.toml. So this module merges both, and SAM
+gets all of them.
 """
 
 import re
@@ -16,9 +16,9 @@ NAME = re.compile(r"[A-Za-z0-9]+")
 
 
 def parse(text: str | Iterable[str]) -> dict[str, str]:
-    """Parses `Name=value Other="value with spaces"`, which may also be a list of such texts.
+    """Parses `Name=value Other="value with spaces"`, or a list of such texts.
 
-    The last of the same name counts.
+    If a name occurs several times, its last value counts.
     """
     found: dict[str, str] = {}
     for part in [text] if isinstance(text, str) else text:
@@ -37,7 +37,7 @@ def parse(text: str | Iterable[str]) -> dict[str, str]:
 
 
 def compose(environment: str, architecture: str, config: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """Merges the parameters of samconfig.toml with those of the command line, which count more."""
+    """Merges the parameters of samconfig.toml and of the command line. A value of the command line takes precedence."""
     fixed = {ENVIRONMENT: environment, ARCHITECTURE: architecture}
     sources = (("PARAMETERS", given), ("samconfig.toml", config))
     for name, value in fixed.items():
@@ -51,7 +51,7 @@ def compose(environment: str, architecture: str, config: Mapping[str, str], give
 
 
 def check_names(names: Iterable[str], template: Mapping[str, object]) -> None:
-    """Refuses parameters that the template does not have. SAM would drop them without a word."""
+    """Refuses parameters that the template does not have. SAM would drop them without a message."""
     unknown = sorted(set(names) - set(template))
     if unknown:
         raise Failure(f"the template has no parameter {', '.join(unknown)}: it has {', '.join(sorted(template))}")

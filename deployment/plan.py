@@ -1,4 +1,4 @@
-"""What is to be deployed where. Making a plan checks everything that can be checked before the build."""
+"""The plan of a deployment. `make` checks everything that can be checked before the build."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from deployment.failure import Failure
 from deployment.package import INFRASTRUCTURE, Package, read_template, retained_buckets
 from deployment.stacks import Stack, Step
 
-# With less, a burst of telemetry takes the functions away from billing.
+# With a lower limit, a burst of telemetry can take all executions, and Lambda throttles billing.
 ENOUGH_CONCURRENCY = 100
 # The IoT rule of an environment is ev_telemetry_ENV.
 TELEMETRY_RULE = "ev_telemetry_"
@@ -23,7 +23,7 @@ SWAP_STATIONS = "SwapStations"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be deployed where."""
+    """What a deployment deploys, and where."""
 
     environment: str
     # The ARN of the user, and the number of the account.
@@ -32,7 +32,7 @@ class Plan:
     # The section of samconfig.toml.
     section: str
     parameters: dict[str, str]
-    # Parameters whose values nobody may read.
+    # Parameters whose values are not shown (NoEcho).
     hidden: frozenset[str]
     package: Package
     session: boto3.Session
@@ -40,7 +40,7 @@ class Plan:
     step: Step
 
     def lines(self) -> list[str]:
-        """Returns what the plan does, for the user."""
+        """Returns the lines that describe the plan to the user."""
         shown = [
             f"account     {self.account} ({self.user})",
             f"region      {self.session.region_name}",
@@ -60,7 +60,7 @@ class Plan:
         return self.parameters.get(SWAP_STATIONS, deployed.get(SWAP_STATIONS)) != "false"
 
     def value(self, name: str) -> str:
-        """Returns the value of a parameter, and its present value if this is another."""
+        """Returns the new value of a parameter. If the deployed value differs, adds the deployed value."""
         if name in self.hidden:
             return "****"
         new = self.parameters[name]
@@ -69,7 +69,7 @@ class Plan:
 
 
 def make(environment: str, architecture: str, given: str) -> Plan:
-    """Makes the plan, or refuses the deployment."""
+    """Makes the plan. Raises a `Failure` if the deployment cannot work."""
     environments.check_name(environment)
     settings = environments.settings(INFRASTRUCTURE / "samconfig.toml", environment)
     composed = parameters.compose(environment, architecture, settings.parameters, parameters.parse(given))
@@ -98,7 +98,7 @@ def show(plan: Plan) -> None:
 
 
 def region(variables: Mapping[str, str]) -> str:
-    """Returns the region that AWS tools use: that of the variables, or of the profile."""
+    """Returns the region that AWS tools use: from the environment variables, or from the profile."""
     found = variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or boto3.Session().region_name
     if not found:
         raise Failure("no region is set: set AWS_REGION, or AWS_PROFILE to a profile with a region")
@@ -128,7 +128,7 @@ def concurrency_warnings(limit: Any) -> list[str]:
 
 
 def telemetry_warnings(iot: Any, environment: str) -> list[str]:
-    """Warns of other environments that take the same messages: all stations of a region publish to the same topics."""
+    """Warns of other environments that get the same messages: all stations of a region publish to the same topics."""
     try:
         pages = iot.get_paginator("list_topic_rules").paginate()
         rules = [rule for page in pages for rule in page.get("rules", [])]

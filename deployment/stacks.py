@@ -1,4 +1,4 @@
-"""The stack as it is on AWS, and whether it can be deployed to."""
+"""The present state of the stack on AWS, and whether a deployment can change it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from botocore.exceptions import ClientError, WaiterError
 from deployment import parameters
 from deployment.failure import Failure
 
-# The first creation failed, and CloudFormation can only delete what is left of it.
+# The first creation failed, and CloudFormation can only delete the rest of it.
 FAILED_CREATIONS = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
-# Nothing was created: there is only a change set that nobody has executed.
+# The stack has no resources: it has only a change set that nobody has executed, or it was deleted.
 NOT_CREATED = ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")
 UPDATABLE = (
     "CREATE_COMPLETE",
@@ -42,7 +42,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack on AWS. It has no status if there is no such stack."""
+    """A stack on AWS. If the stack does not exist, it has no status."""
 
     name: str
     status: str | None = None
@@ -52,7 +52,7 @@ class Stack:
 
 
 def find(cloudformation: Any, name: str) -> Stack:
-    """Returns the stack of this name, whether it exists or not."""
+    """Returns the stack of this name, even if it does not exist."""
     try:
         described = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
     except ClientError as error:
@@ -65,7 +65,7 @@ def find(cloudformation: Any, name: str) -> Stack:
 
 
 def next_step(stack: Stack, environment: str) -> Step:
-    """Returns what a deployment does to the stack, or refuses the deployment."""
+    """Returns what a deployment does to the stack. Raises a `Failure` if no deployment is possible."""
     status = stack.status
     if status is None or status in NOT_CREATED:
         return Step.CREATE
@@ -84,7 +84,7 @@ def next_step(stack: Stack, environment: str) -> Step:
 
 
 def advice(stack: Stack) -> str:
-    """Returns what to do about a stack in a state in which nothing can be deployed."""
+    """Returns what the user can do about a stack to which nothing can be deployed in its present state."""
     status = stack.status or ""
     if status.endswith("_IN_PROGRESS"):
         return f"wait until the change has ended. `{command('describe-stack-events', stack.name)}` shows it"
@@ -141,7 +141,7 @@ def remedy(resource: Resource) -> str:
         "AWS::Cognito::UserPool": (
             f"aws cognito-idp update-user-pool --user-pool-id {name} --deletion-protection INACTIVE"
         ),
-        # It is attached to the certificates of stations.
+        # The policy is attached to the certificates of stations.
         "AWS::IoT::Policy": (
             f"for target in $(aws iot list-targets-for-policy --policy-name {name} --query 'targets[]' --output text);"
             f" do aws iot detach-policy --policy-name {name} --target $target; done"
@@ -150,7 +150,7 @@ def remedy(resource: Resource) -> str:
 
 
 def listed(resources: Iterable[Resource]) -> str:
-    """Returns the resources a line each, with their remedies."""
+    """Returns a line for each resource, followed by the command of `remedy`, if there is one."""
     lines = []
     for each in resources:
         lines.append(f"  {each.kind} {each.name}{': ' if each.reason else ''}{each.reason}")

@@ -1,4 +1,4 @@
-"""MiniStack and the simulated API of OpenChargeMap: they are started, waited for, found again and stopped."""
+"""Starts, finds and stops MiniStack and the simulated API of OpenChargeMap."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ class Cloud:
         return f"http://127.0.0.1:{self.ocm_port}"
 
     def runs(self) -> bool:
-        """Returns whether MiniStack runs, which holds all data."""
+        """Returns whether MiniStack runs. MiniStack holds all data of the cloud."""
         return processes.runs(self.pid, MINISTACK)
 
     def write(self, file: Path) -> None:
@@ -57,7 +57,7 @@ class Cloud:
 
     @classmethod
     def read(cls, file: Path) -> "Cloud | None":
-        """Returns the cloud that was last started from this folder, whether it still runs or not."""
+        """Returns the cloud that was last started from this folder, even if it no longer runs."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(file.read_text())
             return cls(known["pid"], known["port"], known["mqttPort"], known["ocmPid"], known["ocmPort"])
@@ -65,7 +65,7 @@ class Cloud:
 
 
 def ensure_running(state: State, port: int) -> Cloud:
-    """Returns the running cloud of the folder. Starts it, or what is missing of it, and waits until it is ready."""
+    """Returns the running cloud of the folder. Starts the processes that do not run, and waits until they are ready."""
     state.logs.mkdir(parents=True, exist_ok=True)
     cloud = Cloud.read(state.processes)
     if cloud and cloud.runs():
@@ -81,7 +81,7 @@ def ensure_running(state: State, port: int) -> Cloud:
 
 
 def stop(state: State) -> bool:
-    """Stops what was started from this folder, and nothing else. Returns whether any of it was running."""
+    """Stops only the processes that were started from this folder. Returns whether any of them was running."""
     cloud = Cloud.read(state.processes)
     if not cloud:
         return False
@@ -126,7 +126,7 @@ def _start(state: State, port: int) -> Cloud:
 
 
 def _with_ocm_server(state: State, cloud: Cloud) -> Cloud:
-    """Starts the simulated API at the port that the deployed functions know."""
+    """Starts the simulated API at the port that the deployed functions call."""
     pid = processes.start(
         [EVOKE, OCM_SERVER, "--port", str(cloud.ocm_port)],
         log=_log(state, OCM_SERVER),

@@ -1,6 +1,6 @@
-"""Sets what MiniStack's CloudFormation ignores in the template although MiniStack's API supports it.
+"""Applies settings of the template that MiniStack's CloudFormation ignores, although MiniStack's API supports them.
 
-What that is follows from the deployed template: the resources are not listed here.
+The module reads the resources and their settings from the deployed template, and has no list of them.
 """
 
 import json
@@ -19,7 +19,7 @@ Json = Any
 
 
 def complete(endpoint: str, stack: str) -> None:
-    """Completes a stack that has been deployed to the local cloud."""
+    """Applies the ignored settings to a stack that has been deployed to the local cloud, and stores the API key."""
     cloudformation = environment.client("cloudformation", endpoint)
     template = deployed_template(cloudformation, stack)
     names = physical_ids(cloudformation, stack)
@@ -45,7 +45,7 @@ def complete(endpoint: str, stack: str) -> None:
 
 
 def deployed_template(cloudformation: Any, stack: str) -> Json:
-    """Returns the template after its transforms: without loops, and with the resources that SAM makes."""
+    """Returns the template after its transforms: with expanded loops, and with the resources that SAM makes."""
     body = cloudformation.get_template(StackName=stack, TemplateStage="Processed")["TemplateBody"]
     return json.loads(body) if isinstance(body, str) else body
 
@@ -96,7 +96,7 @@ def require_literal(name: str, value: Json) -> None:
 
 
 def allow_http(s3: Any, bucket: str) -> None:
-    """Removes the statements of the bucket's policy that deny HTTP: the local cloud supports nothing else."""
+    """Removes the statements of the bucket's policy that deny HTTP, because the local cloud supports only HTTP."""
     try:
         policy = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])
     except ClientError as error:

@@ -19,7 +19,7 @@ SHOWN_LINES = 15
 
 
 def require_built() -> list[Path]:
-    """Returns the binaries of the functions, after checking that everything is built that the cloud needs."""
+    """Checks that everything is built that the cloud needs, and returns the binaries of the functions."""
     functions = sorted(folder.name for folder in FUNCTIONS.iterdir() if folder.is_dir())
     binaries = [LAMBDA / function / "bootstrap" for function in functions]
     missing = [short(file) for file in (TEMPLATE, EVOKE, *binaries) if not file.exists()]
@@ -50,7 +50,7 @@ def deploy(state: State, cloud: Cloud, more_parameters: str) -> None:
 
 
 def parameters_for(cloud: Cloud, more: str) -> str:
-    """Returns the parameters of the template, of which the last of the same name counts."""
+    """Returns the parameters of the template. If a name occurs several times, its last value counts."""
     own = f"Environment=dev Architecture={architecture()} OcmEnabled=true OcmBaseUrl={cloud.ocm_url}"
     return f"{own} {more}".strip()
 

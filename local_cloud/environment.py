@@ -1,4 +1,4 @@
-"""The variables that point AWS tools at the local cloud, and the clean environment in which the cloud runs."""
+"""The environment variables that point AWS tools at the local cloud, and the clean environment of the cloud."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 
 REGION = "eu-central-1"
-# What the tools need of the caller's variables.
+# The variables of the caller that the tools need.
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
 
 
@@ -34,7 +34,7 @@ def clean(caller: Mapping[str, str]) -> dict[str, str]:
 
 
 def isolate() -> None:
-    """Makes the environment of this process the clean one, which also boto3 reads."""
+    """Reduces the environment of this process to the clean one, because boto3 reads it, too."""
     kept = clean(os.environ)
     os.environ.clear()
     os.environ.update(kept)

@@ -1,11 +1,11 @@
-"""What the user is told."""
+"""Messages to the user."""
 
 import contextlib
 from pathlib import Path
 
 
 class Failure(Exception):
-    """Something that the user has to know or to change. Its text says what is wrong and what would be right."""
+    """An error that the user has to know of or to fix. Its text says what is wrong and what would be right."""
 
 
 def say(message: str) -> None:

@@ -1,4 +1,4 @@
-"""The files for those who use the local cloud: outputs.json for programs, and env for a shell."""
+"""The files for users of the local cloud: outputs.json for programs, and env for a shell."""
 
 import json
 import shlex
@@ -10,7 +10,7 @@ from local_cloud import environment
 from local_cloud.cloud import Cloud
 from local_cloud.paths import TOOLS, State
 
-# Settings of the caller's shell that would lead a tool away from the local cloud.
+# Variables of the caller's shell that would point a tool at another cloud.
 UNSET = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
@@ -38,7 +38,7 @@ def write(state: State, cloud: Cloud, stack: str) -> None:
 
 
 def compose(state: State, cloud: Cloud, stack: str, of_the_stack: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the outputs of the stack by key, and where the local cloud answers."""
+    """Returns the outputs of the stack by key, with the addresses of the local cloud."""
     api = of_the_stack["HttpApiId"]
     return {
         **of_the_stack,
@@ -53,13 +53,14 @@ def compose(state: State, cloud: Cloud, stack: str, of_the_stack: Mapping[str, s
         "iotPort": str(cloud.mqtt_port),
         "iotCaFile": str(state.certificate),
         "ocmUrl": cloud.ocm_url,
-        # Any client on this machine can use these as they are. A path after an API's id is in its stage $default.
+        # Any client on this machine can use this URL as it is. A path after the id of the API is a path in its stage
+        # $default.
         "urls": {"http": f"{cloud.endpoint}/_aws/execute-api/{api}"},
     }
 
 
 def write_env(state: State, cloud: Cloud) -> None:
-    """Writes env, and the tools that it puts first in PATH."""
+    """Writes env, and the tools that env puts first in PATH."""
     state.tools.mkdir(exist_ok=True)
     wrapper = state.tools / "aws"
     wrapper.write_text(AWS)

@@ -1,4 +1,4 @@
-"""Where things are: the files of the project, and the files of one local cloud."""
+"""The paths of the files of the project, and of the files of one local cloud."""
 
 import sys
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class State:
 
     @property
     def processes(self) -> Path:
-        """Which processes were started, and their ports."""
+        """The ids of the processes of the cloud, and their ports."""
         return self.folder / "process.json"
 
     @property
@@ -35,7 +35,7 @@ class State:
 
     @property
     def env(self) -> Path:
-        """To be sourced by a shell."""
+        """The file with the variables, which a shell sources."""
         return self.folder / "env"
 
     @property
@@ -45,7 +45,7 @@ class State:
 
     @property
     def deployed(self) -> Path:
-        """The fingerprint of what was deployed last."""
+        """The fingerprint of the last deployment."""
         return self.folder / "deployed"
 
     @property

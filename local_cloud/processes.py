@@ -1,4 +1,4 @@
-"""Processes that go on when the command that started them ends, and the ports that they listen on."""
+"""Processes that continue to run after the command that started them, and the ports that they listen on."""
 
 import contextlib
 import os
@@ -35,8 +35,7 @@ def start(command: Sequence[str | Path], *, log: Path, folder: Path, environment
 def runs(pid: int, name: str) -> bool:
     """Returns whether the process still runs.
 
-    `name` is a part of its command line. It tells whether the id now belongs to another program, where the system can
-    say so.
+    `name` is a part of its command line. On Linux, it tells whether the id now belongs to another program.
     """
     _reap(pid)
     if _PROC.exists():
@@ -51,7 +50,7 @@ def runs(pid: int, name: str) -> bool:
 def stop(pid: int, seconds: float = STOP_SECONDS) -> None:
     """Stops the process and all processes of its group, e.g. the functions that MiniStack started.
 
-    Those that are still there after some seconds are killed.
+    Kills the processes that still run after some seconds.
     """
     if pid <= 1:
         raise ValueError(f"{pid} is the id of no process that was started here")
@@ -90,7 +89,7 @@ def _command_line(pid: int) -> bytes:
 
 
 def _signal(group: int, number: int) -> bool:
-    """Sends a signal to a process group. Returns whether there is such a group of ours."""
+    """Sends a signal to a process group. Returns whether the group exists and belongs to this user."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -99,6 +98,6 @@ def _signal(group: int, number: int) -> bool:
 
 
 def _reap(pid: int) -> None:
-    """Forgets the process if it is a child of this one and has ended: until then, its group would seem to exist."""
+    """Reaps the process if it is an ended child of this one. Before that, its group would seem to exist."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

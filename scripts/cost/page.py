@@ -149,7 +149,7 @@ def alternative_table(
     if planned is not None:
         everything = total([evoke, *(line["use"] for line in planned["lines"])])
         cost = prices.cost(everything, free_tiers=False)
-        table.rows.append(["Evoke with what is planned below, without free tiers", "", cents(cost)])
+        table.rows.append(["**Evoke** with the planned part below, without free tiers", "", cents(cost)])
     return table
 
 
