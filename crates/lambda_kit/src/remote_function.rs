@@ -57,13 +57,18 @@ impl RemoteFunction {
     ///
     /// # Errors
     /// The same as [`command`](Self::command). [`Code::Unavailable`] also when there is no answer within
-    /// [`LONGEST_TRIGGER`](Self::LONGEST_TRIGGER).
+    /// [`LONGEST_TRIGGER`](Self::LONGEST_TRIGGER). [`Code::TooManyRequests`] when Lambda throttles the invocation.
     pub async fn trigger(&self, payload: &Value) -> Result<Value, Failure> {
         let longest = Self::LONGEST_TRIGGER;
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(longest).operation_timeout(longest).build();
         let once = Config::builder().timeout_config(timeouts).retry_config(RetryConfig::disabled());
         let call = self.client.invoke().function_name(&self.function).payload(Blob::new(payload.to_string()));
-        body(call.customize().config_override(once).send().await)
+        match call.customize().config_override(once).send().await {
+            Err(error) if error.raw_response().is_some_and(|answer| answer.status().as_u16() == 429) => {
+                Err(Failure::TooManyRequests(AwsError::from(error).to_string()))
+            }
+            answer => body(answer),
+        }
     }
 
     /// Invokes an action asynchronously with the role SYSTEM. Lambda runs it later, with the retries and the

@@ -12,7 +12,6 @@ mod quarantine;
 mod sqs;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant as Stopwatch};
 
@@ -25,7 +24,7 @@ use domain::id::SessionId;
 use futures::FutureExt;
 use futures::future::join_all;
 use lambda_kit::events::SqsBatchResponse;
-use lambda_kit::{Action, Answer, Context, Failure, Function, RemoteFunction, Request, Trigger, action, attempt};
+use lambda_kit::{Action, Answer, Code, Context, Failure, Function, RemoteFunction, Request, Trigger, action, attempt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -92,8 +91,22 @@ pub struct Reconciled {
     pub emptied: bool,
 }
 
-/// The result of a batch of messages. It breaks if no further messages of this queue can be processed at present.
-type Batch = ControlFlow<Reconciled, Reconciled>;
+/// The result of a batch of messages.
+struct Batch {
+    done: Reconciled,
+    next: Next,
+}
+
+/// What a batch means for the further messages of its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// They are read.
+    Continue,
+    /// Fewer loops can read them at the same time: the loop of this batch ends.
+    EndLoop,
+    /// They cannot be processed at present: all loops of the queue end.
+    EndQueue,
+}
 
 impl Reconciled {
     fn add(&mut self, other: &Self) {
@@ -210,9 +223,10 @@ impl DlqReconciler {
         Ok(all)
     }
 
-    /// Passes the messages of a queue to `work` in batches, until the queue is empty, the time is up or `work` breaks.
+    /// Passes the messages of a queue to `work` in batches, until the queue is empty, the time is up or `work` ends
+    /// the reading.
     ///
-    /// The first batch is processed alone. After it, several loops read the queue at the same time.
+    /// The first batch is processed alone. If all goes well with it, several loops then read the queue at the same time.
     async fn empty<W: Future<Output = Batch>>(
         &self,
         queue: &str,
@@ -225,10 +239,13 @@ impl DlqReconciler {
         if first.is_empty() {
             return Reconciled { emptied: true, ..Reconciled::default() };
         }
-        let first = match work(first).await {
-            Batch::Continue(first) if !time.is_up() => first,
-            Batch::Continue(first) | Batch::Break(first) => return first,
-        };
+        let Batch { done: first, next } = work(first).await;
+        if next == Next::EndLoop {
+            metrics::counter!("InternalFailures").increment(1); // not even one loop can read the queue
+        }
+        if next != Next::Continue || time.is_up() {
+            return first;
+        }
         let stopped = AtomicBool::new(false);
         let loops = (0..LOOPS).map(|_| self.read(queue, time, &work, &stopped));
         let mut all = Reconciled { emptied: true, ..first };
@@ -238,7 +255,8 @@ impl DlqReconciler {
         all
     }
 
-    /// Runs one loop over a queue. `stopped` is shared by the loops of a queue: when `work` breaks, all of them end.
+    /// Runs one loop over a queue. `stopped` is shared by the loops of a queue: with [`Next::EndQueue`], all of them
+    /// end.
     async fn read<W: Future<Output = Batch>>(
         &self,
         queue: &str,
@@ -252,14 +270,13 @@ impl DlqReconciler {
             if messages.is_empty() {
                 return Reconciled { emptied: true, ..done };
             }
-            let batch = match work(messages).await {
-                Batch::Continue(batch) => batch,
-                Batch::Break(batch) => {
-                    stopped.store(true, Ordering::Relaxed);
-                    batch
-                }
-            };
-            done.add(&batch);
+            let batch = work(messages).await;
+            done.add(&batch.done);
+            match batch.next {
+                Next::Continue => {}
+                Next::EndLoop => break,
+                Next::EndQueue => stopped.store(true, Ordering::Relaxed),
+            }
         }
         done
     }
@@ -285,7 +302,7 @@ impl DlqReconciler {
                 Err(_) => done.failed += 1,
             }
         }
-        Batch::Continue(done)
+        Batch { done, next: Next::Continue }
     }
 
     /// Decides on a message, and deletes it afterwards.
@@ -367,23 +384,31 @@ impl DlqReconciler {
 
     /// Passes messages of a queue to the function that handles them, as an event source mapping would.
     ///
-    /// If the invocation fails, e.g. because Lambda throttles it, no further messages are received: a message becomes a
-    /// dead letter after five receives.
+    /// Each receive brings a message closer to its dead-letter queue. So if the invocation fails, or the function refuses
+    /// all messages, e.g. because it cannot write at present, no further messages of the queue are received. If Lambda
+    /// throttles the invocation, fewer loops go on.
     async fn pass_on(&self, queue: &str, reader: &RemoteFunction, messages: Vec<Message>) -> Batch {
         let refused = match invoke(reader, &messages).await {
             Ok(refused) => refused,
             Err(failure) => {
-                note(queue, &failure, "messages could not be passed on");
-                return Batch::Break(Reconciled { failed: messages.len(), ..Reconciled::default() });
+                let throttled = failure.code() == Code::TooManyRequests;
+                if throttled {
+                    tracing::warn!(queue, cause = failure.message(), "messages could not be passed on at present");
+                } else {
+                    note(queue, &failure, "messages could not be passed on");
+                }
+                let next = if throttled { Next::EndLoop } else { Next::EndQueue };
+                return Batch { done: Reconciled { failed: messages.len(), ..Reconciled::default() }, next };
             }
         };
-        let handled = messages.iter().filter_map(|message| {
-            let id = message.message_id().unwrap_or_default();
+        let is_refused = |message: &Message| refused.contains(message.message_id().unwrap_or_default());
+        let next = if messages.iter().all(is_refused) { Next::EndQueue } else { Next::Continue };
+        let handled = messages.iter().filter(|message| !is_refused(message)).map(|message| {
             // A message that is handled and not deleted will be handled again, which changes nothing.
-            (!refused.contains(id)).then(|| attempt(id, self.sqs.delete(queue, message)))
+            attempt(message.message_id().unwrap_or_default(), self.sqs.delete(queue, message))
         });
         let passed_on = join_all(handled).await.iter().filter(|deleted| deleted.is_ok()).count();
-        Batch::Continue(Reconciled { passed_on, failed: messages.len() - passed_on, ..Reconciled::default() })
+        Batch { done: Reconciled { passed_on, failed: messages.len() - passed_on, ..Reconciled::default() }, next }
     }
 }
 

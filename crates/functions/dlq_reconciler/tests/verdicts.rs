@@ -84,6 +84,14 @@ struct FakeSqs {
     takes: Duration,
     /// The ids of messages that the invoked function reports as failed.
     refused: Vec<&'static str>,
+    /// Whether the invoked function reports all messages as failed.
+    refuses_all: bool,
+    /// The number of concurrent invocations above which Lambda throttles.
+    concurrency: usize,
+    /// The number of invocations in progress.
+    running: usize,
+    /// The number of invocations that Lambda throttled.
+    throttled: usize,
 }
 
 impl FakeSqs {
@@ -97,7 +105,22 @@ impl FakeSqs {
             status: 200,
             takes: Duration::ZERO,
             refused: vec![],
+            refuses_all: false,
+            concurrency: usize::MAX,
+            running: 0,
+            throttled: 0,
         }
+    }
+
+    /// Begins an invocation. Returns whether it was not throttled.
+    fn begin(&mut self) -> bool {
+        let begins = self.running < self.concurrency;
+        if begins {
+            self.running += 1;
+        } else {
+            self.throttled += 1;
+        }
+        begins
     }
 
     fn answer(&mut self, call: &RecordedCall) -> (u16, String) {
@@ -125,7 +148,10 @@ impl FakeSqs {
             "AmazonSQS.SendMessage" => (500, "{}".to_owned()),
             "" if self.status != 200 => (self.status, "{}".to_owned()),
             "" => {
-                let failures: Vec<Value> = self.refused.iter().map(|id| json!({ "itemIdentifier": id })).collect();
+                let records = request["Records"].as_array().unwrap().iter();
+                let ids = records.map(|record| record["messageId"].as_str().unwrap());
+                let refused = ids.filter(|id| self.refuses_all || self.refused.contains(id));
+                let failures: Vec<Value> = refused.map(|id| json!({ "itemIdentifier": id })).collect();
                 (200, json!({ "batchItemFailures": failures }).to_string())
             }
             other => panic!("an unexpected call of {other}"),
@@ -161,11 +187,19 @@ impl World {
         let sqs = Arc::new(Mutex::new(FakeSqs::new()));
         let fake = sqs.clone();
         let aws = FakeAws::start(move |call, _| {
+            if !call.target.is_empty() {
+                return fake.lock().unwrap().answer(call);
+            }
+            if !fake.lock().unwrap().begin() {
+                return (429, "{}".to_owned());
+            }
             let takes = fake.lock().unwrap().takes;
-            if call.target.is_empty() && !takes.is_zero() {
+            if !takes.is_zero() {
                 tokio::task::block_in_place(|| std::thread::sleep(takes));
             }
-            fake.lock().unwrap().answer(call)
+            let mut sqs = fake.lock().unwrap();
+            sqs.running -= 1;
+            sqs.answer(call)
         })
         .await;
         let (dynamodb, s3) = (EmbeddedDynamoDb::start().await, EmbeddedS3::start(BUCKET).await);
@@ -512,6 +546,51 @@ async fn an_invocation_that_fails_is_not_repeated_and_ends_the_loops_of_its_queu
         let second = Reconciled { passed_on: 200, emptied: true, ..Reconciled::default() };
         assert_eq!(world.reconcile(600).await, second, "{status}");
         assert_eq!((world.invocations().len(), world.sqs.lock().unwrap().ids().len()), (21, 0), "{status}");
+    }
+}
+
+/// Otherwise an outage of S3 or DynamoDB would use up the receives of a long backlog, and quarantine valid messages.
+#[tokio::test]
+async fn a_batch_that_is_refused_whole_ends_the_loops_of_its_queue() {
+    let world = World::new().await;
+    for number in 0..200 {
+        world.put(&queue(Consumer::Telemetry), &format!("m-{number}"), "{}", 1);
+    }
+    world.put(&dead_letter_queue(Consumer::Schedule), "s", "{}", 0);
+    world.sqs.lock().unwrap().refuses_all = true;
+    let first = Reconciled { dropped: 1, failed: 10, ..Reconciled::default() };
+    assert_eq!(world.reconcile(600).await, first);
+    assert_eq!(world.invocations().len(), 1);
+    assert_eq!(world.sqs.lock().unwrap().receives().iter().sum::<u32>(), 10);
+    world.sqs.lock().unwrap().refuses_all = false;
+    world.sqs.lock().unwrap().now += VISIBILITY;
+    let second = Reconciled { passed_on: 200, emptied: true, ..Reconciled::default() };
+    assert_eq!(world.reconcile(600).await, second);
+    assert_eq!(world.sqs.lock().unwrap().ids(), [""; 0]);
+}
+
+/// With `TelemetryConcurrency` below the number of loops, Lambda throttles some of them. The others empty the queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_that_lambda_throttles_ends_and_the_others_go_on() {
+    for concurrency in [1, 3] {
+        let world = World::new().await;
+        for number in 0..300 {
+            world.put(&queue(Consumer::Telemetry), &format!("m-{number}"), "{}", 1);
+        }
+        world.sqs.lock().unwrap().concurrency = concurrency;
+        world.sqs.lock().unwrap().takes = Duration::from_millis(100);
+        let first = world.reconcile(600).await;
+        let throttled = world.sqs.lock().unwrap().throttled;
+        // At most one batch of each loop but one is throttled. How many are, depends on when they begin.
+        assert!((1..8).contains(&throttled), "{throttled} of {concurrency}");
+        let expected = Reconciled { passed_on: 300 - 10 * throttled, failed: 10 * throttled, ..Reconciled::default() };
+        assert_eq!(first, expected, "{concurrency}");
+        let received_once = vec![1; 10 * throttled];
+        assert_eq!(world.sqs.lock().unwrap().receives(), received_once, "{concurrency}");
+        world.sqs.lock().unwrap().now += VISIBILITY;
+        world.sqs.lock().unwrap().concurrency = usize::MAX;
+        let second = Reconciled { passed_on: 10 * throttled, emptied: true, ..Reconciled::default() };
+        assert_eq!(world.reconcile(600).await, second, "{concurrency}");
     }
 }
 
