@@ -36,7 +36,7 @@ use sqs::Sqs;
 
 /// The part of a run's time that is reserved for the messages in progress. A batch takes longest if it is passed on: a
 /// receive (10 s), an invocation and the deletions (10 s).
-const RESERVE: Duration = RemoteFunction::LONGEST_TRIGGER.saturating_add(Duration::from_secs(20));
+pub const RESERVE: Duration = RemoteFunction::LONGEST_TRIGGER.saturating_add(Duration::from_secs(20));
 /// The number of loops that read a queue at the same time. Each has at most ten messages in progress.
 const LOOPS: usize = 8;
 /// The maximum number of characters of a dropped message in the log.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine, Reconciled};
+use dlq_reconciler::{DeadLetterQueues, DlqReconciler, Quarantine, RESERVE, Reconciled};
 use domain::charging::station::StationStatus;
 use domain::charging::station::StationStatusChanged;
 use domain::dead_letter::{Consumer, QuarantinedLetter};
@@ -606,6 +606,12 @@ fn a_run_outlives_an_invocation_and_a_letter_stays_invisible_for_a_run() {
     assert!(longest > timeout("TelemetryHandlerFunction"));
     let run = timeout("DlqReconcilerFunction");
     assert!((longest + 1..VISIBILITY).contains(&run), "{run}");
+    // Most of a run is left for the messages.
+    assert!(run - RESERVE.as_secs() >= 200, "{run}");
+    let (_, reconciler) = functions.iter().find(|(name, _)| *name == "DlqReconcilerFunction").unwrap();
+    let schedule = reconciler["Events"]["EveryFiveMinutes"]["Properties"]["Schedule"].as_str().unwrap();
+    let minutes: u64 = schedule.strip_prefix("rate(").unwrap().strip_suffix(" minutes)").unwrap().parse().unwrap();
+    assert!(VISIBILITY < minutes * 60, "{schedule}");
     let mut read = 0;
     for (id, queue) in resources("AWS::SQS::Queue") {
         assert_eq!(queue["MessageRetentionPeriod"], 14 * 24 * 60 * 60, "{id}");
