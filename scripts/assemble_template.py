@@ -99,6 +99,7 @@ def assemble(texts):
     unrolled = {section: unroll(template[section], mappings) for section in TEMPLATE if section in template}
     check_columns(template, unrolled)
     check_output_keys(unrolled)
+    check_loop_names(unrolled, {*mappings, *unrolled.get("Resources", {})})
     return unrolled
 
 
@@ -222,6 +223,18 @@ def check_output_keys(part, identifiers=()):
         if missing := [identifier for identifier in identifiers if f"${{{identifier}}}" not in key]:
             raise TemplateError(f"{key}: the output key of a loop must contain ${{{missing[0]}}}")
         check_output_keys(value)
+
+
+def check_loop_names(part, taken):
+    """Refuses a loop that has the name of a mapping or of a resource."""
+    if isinstance(part, list):
+        for item in part:
+            check_loop_names(item, taken)
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            if key.startswith(LOOP) and (name := key.removeprefix(LOOP)) in taken:
+                raise TemplateError(f"{key}: {name} is also a mapping or a resource: give the loop a name of its own")
+            check_loop_names(value, taken)
 
 
 def join(members, more, where):

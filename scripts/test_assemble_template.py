@@ -174,10 +174,10 @@ class Loops(Refusals):
 
     def test_an_output_key_without_an_identifier_around_it_is_refused(self):
         self.refused_in_a_loop("Same: the output key of a loop must contain ${Queue}", """
-  Fn::ForEach::Queues: [Queue, !FindInMap [Queues, All, Name], { Same: {} }]
+  Fn::ForEach::EachQueue: [Queue, !FindInMap [Queues, All, Name], { Same: {} }]
 """)
         self.refused_in_a_loop("${Read}Read: the output key of a loop must contain ${Queue}", """
-  Fn::ForEach::Queues:
+  Fn::ForEach::EachQueue:
     - Queue
     - !FindInMap [Queues, All, Name]
     - ${Queue}Queue: {}
@@ -186,7 +186,7 @@ class Loops(Refusals):
 
     def test_a_loop_in_a_resource_needs_its_own_identifier_alone(self):
         made = resources("""
-  Fn::ForEach::Queues:
+  Fn::ForEach::EachQueue:
     - Queue
     - !FindInMap [Queues, All, Reads]
     - ${Queue}Queue:
@@ -196,12 +196,18 @@ class Loops(Refusals):
 
     def test_a_loop_over_no_list_is_refused(self):
         for collection in ("!Ref Names", "!FindInMap [Queues, A, Name]", "A", "[!Ref Name]"):
-            self.refused_in_a_loop("Fn::ForEach::Queues: ", f"""
-  Fn::ForEach::Queues: [Queue, {collection}, {{ "${{Queue}}Queue": {{}} }}]
+            self.refused_in_a_loop("Fn::ForEach::EachQueue: ", f"""
+  Fn::ForEach::EachQueue: [Queue, {collection}, {{ "${{Queue}}Queue": {{}} }}]
+""")
+
+    def test_a_loop_with_the_name_of_a_mapping_or_resource_is_refused(self):
+        for name in ("Queues", "Reader"):
+            self.refused_in_a_loop(f"Fn::ForEach::{name}: {name} is also", f"""
+  Fn::ForEach::{name}: [Queue, !FindInMap [Queues, All, Name], {{ "${{Queue}}Queue": {{}} }}]
 """)
 
     def test_a_loop_of_another_form_is_refused(self):
-        self.refused_in_a_loop("Fn::ForEach::Queues: must be", "  Fn::ForEach::Queues: [Queue, [A]]\n")
+        self.refused_in_a_loop("Fn::ForEach::EachQueue: must be", "  Fn::ForEach::EachQueue: [Queue, [A]]\n")
 
     def test_forms_that_are_not_implemented_are_refused(self):
         for value in (
@@ -209,12 +215,12 @@ class Loops(Refusals):
             '!Sub ["${Queue}", {}]', '{ "&{Queue}": 1 }',
         ):
             self.refused_in_a_loop("Queue", f"""
-  Fn::ForEach::Queues: [Queue, [A, B], {{ "${{Queue}}Queue": {{ Value: {value} }} }}]
+  Fn::ForEach::EachQueue: [Queue, [A, B], {{ "${{Queue}}Queue": {{ Value: {value} }} }}]
 """)
 
     def test_forms_that_are_implemented_are_substituted(self):
         made = resources("""
-  Fn::ForEach::Queues:
+  Fn::ForEach::EachQueue:
     - Queue
     - !FindInMap [Queues, All, Name]
     - ${Queue}Queue:
