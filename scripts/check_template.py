@@ -10,6 +10,7 @@ import re
 import sys
 
 from assemble_template import INFRASTRUCTURE, TemplateError, assemble, expand, parts, texts
+from resources import actions, branches, functions, listed, of_type, statements, target, text
 
 RECONCILER = "DlqReconcilerFunction"
 # The dead-letter queue for messages that the reconciler itself failed to process, and for its failed runs.
@@ -95,34 +96,6 @@ def lengths(paths):
             yield f"{path.relative_to(INFRASTRUCTURE)}: has {lines} lines, more than {MOST_LINES}: divide it"
 
 
-def of_type(resources, kind):
-    return {name: resource["Properties"] for name, resource in resources.items() if resource["Type"] == kind}
-
-
-def functions(resources):
-    return of_type(resources, "AWS::Serverless::Function")
-
-
-def target(value):
-    """Returns the logical id that a `Ref` or `GetAtt` names."""
-    if isinstance(value, dict):
-        value = value.get("Ref") or value.get("Fn::GetAtt")
-    return value[0] if isinstance(value, list) else str(value).split(".")[0]
-
-
-def statements(resources, role):
-    policies = resources[role]["Properties"]["Policies"]
-    return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
-
-
-def actions(resources, role):
-    found = set()
-    for statement in statements(resources, role):
-        action = statement["Action"]
-        found.update([action] if isinstance(action, str) else action)
-    return found
-
-
 def triggers(resources):
     """Each asynchronous trigger of a function has the rights it needs, bounded attempts and a dead-letter queue.
 
@@ -165,17 +138,6 @@ def triggers(resources):
         for rule_target in rule["Targets"]:
             if not (rule_target.get("DeadLetterConfig") and rule_target.get("RetryPolicy")):
                 yield f"{name}: target {rule_target['Id']} has no retry policy with a dead-letter queue"
-
-
-def branches(value):
-    """Returns the possible values of a property: both sides of an `If`, or the value itself."""
-    if isinstance(value, dict) and "Fn::If" in value:
-        return value["Fn::If"][1:]
-    return [value]
-
-
-def listed(value):
-    return [value] if isinstance(value, str) else value
 
 
 def consumers(resources, actions):
@@ -417,23 +379,13 @@ def dashboards(resources):
                 yield f"the dashboard has a metric of {value}, which does not exist"
 
 
-def text(value):
-    """Returns the text that an intrinsic function makes, with its references as `${…}`."""
-    if isinstance(value, str):
-        return value
-    (function, argument), = value.items()
-    if function == "Fn::Join":
-        return argument[0].join(text(part) for part in argument[1])
-    return argument if function == "Fn::Sub" else f"${{{argument}}}"
-
-
 def polled_queues(template):
     """At most four queues are polled by event source mappings, with every parameter at its default."""
     polled = [
         f"{name}.{event}"
         for name, function in functions(template["Resources"]).items()
         for event, trigger in function.get("Events", {}).items()
-        if trigger["Type"] == "SQS" and chosen(template, trigger["Properties"].get("Enabled", True)) is True
+        if trigger["Type"] == "SQS" and is_true(chosen(template, trigger["Properties"].get("Enabled", True)))
     ]
     if len(polled) > MOST_POLLED_QUEUES:
         yield f"{len(polled)} queues are polled, more than {MOST_POLLED_QUEUES}: {sorted(polled)}"
@@ -447,6 +399,11 @@ def chosen(template, value):
     if isinstance(value, dict) and value.get("Ref") in template["Parameters"]:
         return template["Parameters"][value["Ref"]]["Default"]
     return value
+
+
+def is_true(value):
+    """Returns whether CloudFormation takes a value for true. It does not tell the text "true" from the truth value."""
+    return str(value).lower() == "true"
 
 
 def holds(template, condition):
