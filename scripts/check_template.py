@@ -11,6 +11,7 @@ import sys
 
 from assemble_template import INFRASTRUCTURE, TemplateError, assemble, expand, parts, texts
 from resources import actions, branches, functions, listed, of_type, statements, target, text
+from wiring import iot_wiring, own_dead_letters, queue_policies, rows_of_a_file
 
 RECONCILER = "DlqReconcilerFunction"
 # The dead-letter queue for messages that the reconciler itself failed to process, and for its failed runs.
@@ -54,6 +55,8 @@ LONGEST_VALUES = {
     "AWS::AccountId": "1" * 12,
     "AWS::Region": "ap-southeast-1",
 }
+# The throttle of a route without a token.
+MOST_OPEN_REQUESTS = {"ThrottlingRateLimit": 10, "ThrottlingBurstLimit": 20}
 # What SAM makes of an event of a function: a mapping, or a rule and a permission.
 RESOURCES_OF_AN_EVENT = {"SQS": 1, "DynamoDB": 1, "Schedule": 2}
 MANY_RESOURCES = 450
@@ -61,26 +64,48 @@ MOST_RESOURCES = 500  # CloudFormation's limit of a stack
 MOST_LINES = 600
 
 
+# Of each alarm: the statistic, the period in seconds, the number M of breaching periods among the last N, the comparison
+# with the threshold, and what missing data means. A failure that ends by itself must not raise one, and one that lasts must (docs/adr/0042-ten-alarms.md).
+ABOVE, BELOW = "GreaterThanThreshold", "LessThanThreshold"
+ALARMS = {
+    "http-5xx": ("Sum", 60, 3, 15, ABOVE, 0, "notBreaching"),
+    "internal-failures": ("Sum", 60, 3, 15, ABOVE, 0, "notBreaching"),
+    "dead-letters": ("Sum", 300, 1, 1, ABOVE, 0, "notBreaching"),
+    "quarantine": ("Sum", 300, 1, 1, ABOVE, 0, "notBreaching"),
+    "reconciler-dlq-depth": ("Maximum", 60, 1, 1, ABOVE, 0, "notBreaching"),
+    "event-relay-age": ("Maximum", 60, 3, 10, ABOVE, 120_000, "notBreaching"),
+    "billing-age": ("Maximum", 60, 3, 5, ABOVE, 120, "notBreaching"),
+    "telemetry-age": ("Average", 60, 3, 5, ABOVE, {"Fn::If": ["BatchedIngestion", 60, 60_000]}, "notBreaching"),
+    "audit-defects": ("Sum", 300, 1, 1, ABOVE, 0, "notBreaching"),
+    # No data means that no run has completed.
+    "ocm-sync-missing": ("Sum", 86400, 1, 1, BELOW, 1, "breaching"),
+}
+
+
 def main():
     try:
         template = expand(assemble(texts()))
     except TemplateError as error:
         sys.exit(f"infrastructure/{error}")
-    resources = template["Resources"]
-    checks = (
-        triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, alarms, dashboards, loops,
-    )
-    checks += (tables, retained, trusts, rules_that_send, indexes, names, names_of_the_account)
-    failures = [failure for check in checks for failure in check(resources)]
-    failures.extend(polled_queues(template))
-    failures.extend(lengths(parts()))
+    failures = [*failures_of(template), *rows_of_a_file(texts()), *lengths(parts())]
     for failure in failures:
         print(f"infrastructure: {failure}", file=sys.stderr)
-    count = deployed(resources)
+    count = deployed(template["Resources"])
     if count > MANY_RESOURCES:
         print(f"infrastructure: warning: {count} resources, of {MOST_RESOURCES} that a stack may have", file=sys.stderr)
     print(f"template: {count} resources, {len(failures)} failures")
     sys.exit(1 if failures else 0)
+
+
+def failures_of(template):
+    """Returns what is wrong with a template whose loops are expanded."""
+    resources = template["Resources"]
+    checks = (
+        triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, alarms, dashboards, loops,
+    )
+    checks += (tables, retained, trusts, indexes, names, names_of_the_account)
+    checks += (queue_policies, own_dead_letters, iot_wiring)
+    return [failure for check in checks for failure in check(resources)] + list(polled_queues(template))
 
 
 def deployed(resources):
@@ -206,7 +231,7 @@ def routes(resources):
 
 
 def throttles(resources):
-    """Each route without a token has its own throttle, on a stage that is created after the route."""
+    """Each route without a token has its own small throttle, on a stage that is created after the route."""
     open_routes = {
         name: route["RouteKey"]
         for name, route in of_type(resources, "AWS::ApiGatewayV2::Route").items()
@@ -216,9 +241,11 @@ def throttles(resources):
         settings = resources[stage]["Properties"].get("RouteSettings", {})
         after = listed(resources[stage].get("DependsOn", []))
         for name, key in open_routes.items():
-            if not settings.get(key, {}).get("ThrottlingRateLimit"):
-                yield f"{stage}: {key} needs no token and has no throttle of its own"
-            elif name not in after:
+            for limit, most in MOST_OPEN_REQUESTS.items():
+                value = settings.get(key, {}).get(limit)
+                if not isinstance(value, int) or not 0 < value <= most:
+                    yield f"{stage}: {key} needs no token, so its {limit} must be a number of at most {most}"
+            if name not in after:
                 yield f"{stage}: must depend on {name}, because it contains settings for that route"
 
 
@@ -232,6 +259,12 @@ def dead_letters(resources):
     kinds = {event["Type"] for event in reconciler["Events"].values()}
     if kinds != {"Schedule"}:
         yield f"{RECONCILER}: runs by {sorted(kinds)}, but must run on a schedule alone: mappings poll for ever"
+    for name, event in reconciler["Events"].items():
+        if seconds_of(event["Properties"]["Schedule"]) <= reconciler["Timeout"]:
+            yield f"{RECONCILER}.{name}: a run may still be in progress when the next begins"
+    for name, config in of_type(resources, "AWS::Lambda::EventInvokeConfig").items():
+        if target(config["FunctionName"]) == RECONCILER and config["MaximumRetryAttempts"] != 0:
+            yield f"{name}: repeats a failed run, beside the next one"
     told = json.dumps(reconciler["Environment"]["Variables"]["DEAD_LETTER_QUEUES"]["Fn::Sub"])
     permitted = {
         target(resource)
@@ -254,6 +287,9 @@ def dead_letters(resources):
             yield f"{name}: its messages do not go to {END_OF_THE_LINE} after 3 to 5 receives by {RECONCILER}"
         if queue["VisibilityTimeout"] <= reconciler["Timeout"]:
             yield f"{name}: its visibility timeout is shorter than a run of {RECONCILER}"
+        for event in reconciler["Events"].values():
+            if queue["VisibilityTimeout"] >= seconds_of(event["Properties"]["Schedule"]):
+                yield f"{name}: a letter that a run of {RECONCILER} gets first is not there for the next one"
     watched = {
         target(dimension["Value"])
         for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
@@ -262,6 +298,12 @@ def dead_letters(resources):
     }
     if END_OF_THE_LINE not in watched:
         yield f"{END_OF_THE_LINE}: no alarm on its depth"
+
+
+def seconds_of(schedule):
+    """Returns the time between two runs of a schedule `rate(5 minutes)`."""
+    number, unit = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", schedule).groups()
+    return int(number) * {"minute": 60, "hour": 3600, "day": 86400}[unit]
 
 
 def queues(resources):
@@ -349,13 +391,23 @@ def logs(resources):
 
 
 def alarms(resources):
-    """There are at most ten alarms, whatever the parameters are, and each notifies the operators."""
+    """There are at most ten alarms, whatever the parameters are. Each is that of ALARMS, and notifies the operators."""
     found = of_type(resources, "AWS::CloudWatch::Alarm")
     if len(found) > MOST_ALARMS:
         yield f"{len(found)} alarms, more than {MOST_ALARMS}: {sorted(found)}"
     for name, alarm in found.items():
         if [target(action) for action in alarm.get("AlarmActions", [])] != ["OperatorsTopic"]:
             yield f"{name}: does not notify the operators"
+        periods = alarm.get("EvaluationPeriods")
+        settings = (
+            alarm.get("Statistic"), alarm.get("Period"), alarm.get("DatapointsToAlarm", periods), periods,
+            alarm.get("ComparisonOperator"), alarm.get("Threshold"), alarm.get("TreatMissingData"),
+        )
+        short = text(alarm["AlarmName"]).removeprefix("ev-").removesuffix("-${Environment}")
+        if settings != ALARMS.get(short):
+            yield f"{name}: is {settings}, but ALARMS has {ALARMS.get(short)}"
+    if len(found) != len(ALARMS):
+        yield f"{len(found)} alarms, but ALARMS has {len(ALARMS)}"
 
 
 def dashboards(resources):
@@ -433,13 +485,22 @@ def loops(resources):
 
 
 def tables(resources):
-    """Each table is encrypted with the key that DynamoDB owns, which costs nothing.
+    """Each table can be restored to any second, and is protected in prod.
 
-    An SSESpecification would take the account's AWS managed key, whose use KMS charges.
+    It is encrypted with the key that DynamoDB owns, which costs nothing: an SSESpecification would take the account's
+    AWS managed key, whose use KMS charges. Tables go with their stack, as the users do, but a table that CloudFormation
+    replaces remains: docs/adr/0039-rollbacks-and-deletions.md.
     """
     for name, table in of_type(resources, "AWS::DynamoDB::Table").items():
         if "SSESpecification" in table:
             yield f"{name}: has an SSESpecification"
+        if table.get("PointInTimeRecoverySpecification") != {"PointInTimeRecoveryEnabled": True}:
+            yield f"{name}: has no point-in-time recovery"
+        if table.get("DeletionProtectionEnabled") != {"Fn::If": ["IsProtected", True, False]}:
+            yield f"{name}: is not protected from deletion in prod"
+    for name, pool in of_type(resources, "AWS::Cognito::UserPool").items():
+        if pool.get("DeletionProtection") != {"Fn::If": ["IsProtected", "ACTIVE", "INACTIVE"]}:
+            yield f"{name}: is not protected from deletion in prod"
 
 
 def retained(resources):
@@ -452,6 +513,8 @@ def retained(resources):
         remains = resource["Type"] in ("AWS::S3::Bucket", "AWS::S3::BucketPolicy")
         if remains and policies != ("RetainExceptOnCreate", "Retain"):
             yield f"{name}: DeletionPolicy and UpdateReplacePolicy must be RetainExceptOnCreate and Retain"
+        if resource["Type"] in ("AWS::DynamoDB::Table", "AWS::Cognito::UserPool") and policies != ("Delete", "Retain"):
+            yield f"{name}: DeletionPolicy and UpdateReplacePolicy must be Delete and Retain"
         if policies[0] == "Retain":
             yield f"{name}: would remain after a failed creation: its DeletionPolicy must be RetainExceptOnCreate"
 
@@ -463,16 +526,6 @@ def trusts(resources):
             account = statement.get("Condition", {}).get("StringEquals", {}).get("aws:SourceAccount")
             if statement["Principal"] == {"Service": "iot.amazonaws.com"} and account != {"Ref": "AWS::AccountId"}:
                 yield f"{name}: its trust policy has no condition on aws:SourceAccount"
-
-
-def rules_that_send(resources):
-    """The policy of a queue names the rules that may send to it, by the condition that AWS documents for rules."""
-    for name, policy in of_type(resources, "AWS::SQS::QueuePolicy").items():
-        for statement in policy["PolicyDocument"]["Statement"]:
-            conditions = statement.get("Condition", {})
-            sources = [conditions.get(kind, {}).get("aws:SourceArn") for kind in ("ArnEquals", "ArnLike")]
-            if statement["Principal"] == {"Service": "events.amazonaws.com"} and not any(sources):
-                yield f"{name}: has no condition on aws:SourceArn"
 
 
 def indexes(resources):

@@ -1,8 +1,162 @@
-"""Tests of check_template.py: python -m unittest discover scripts"""
+"""Tests of check_template.py and wiring.py: python -m unittest discover scripts"""
 
+import copy
 import unittest
 
-from check_template import polled_queues
+from assemble_template import assemble, expand, texts
+from check_template import ALARMS, failures_of, polled_queues
+from resources import of_type
+from wiring import rows_of_a_file
+
+TEMPLATE = expand(assemble(texts()))
+ABSENT = object()
+
+
+def arn(name):
+    return {"Fn::GetAtt": [name, "Arn"]}
+
+
+def changed(path, value):
+    """Returns the template in which the value at a path is another, or absent."""
+    template = copy.deepcopy(TEMPLATE)
+    *way, last = path
+    part = template["Resources"]
+    for step in way:
+        part = part[step]
+    if value is ABSENT:
+        del part[last]
+    else:
+        part[last] = value
+    return template
+
+
+def property_of(name, *path):
+    return (name, "Properties", *path)
+
+
+def statement(name, sid):
+    """Returns the path of a statement of a role."""
+    found = TEMPLATE["Resources"][name]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    index = next(index for index, each in enumerate(found) if each.get("Sid") == sid)
+    return property_of(name, "Policies", 0, "PolicyDocument", "Statement", index)
+
+
+BILLING_POLICY = property_of("BillingQueuePolicy", "PolicyDocument", "Statement", 0)
+SCHEDULES_POLICY = property_of("ScheduleDeadLetterQueuesPolicy", "PolicyDocument", "Statement", 0)
+SOURCE = "aws:SourceArn"
+EVERY_FIVE_MINUTES = property_of("DlqReconcilerFunction", "Events", "EveryFiveMinutes", "Properties")
+POIS_STREAM = property_of("EventRelayFunction", "Events", "PoisStream", "Properties")
+THROTTLE = property_of("HttpApiStage", "RouteSettings", "GET /health")
+PAYLOAD = property_of("TelemetryRule", "TopicRulePayload")
+BATCHED, DIRECT = (*PAYLOAD, "Actions", "Fn::If", 1), (*PAYLOAD, "Actions", "Fn::If", 2)
+RULES = "arn:${AWS::Partition}:iot:${AWS::Region}:${AWS::AccountId}:rule/"
+# What is changed, to what, and a part of the failure that must follow.
+MUTATIONS = [
+    # Queue policies.
+    ((*BILLING_POLICY, "Condition", "ArnEquals", SOURCE), arn("NotificationRule"), "does not name the rule that sends"),
+    ((*BILLING_POLICY, "Condition"), ABSENT, "does not name the rule that sends to BillingQueue"),
+    ((*BILLING_POLICY, "Condition"), {"ArnLike": {SOURCE: "*"}}, "does not name the rule that sends to BillingQueue"),
+    ((*BILLING_POLICY, "Resource", 0), arn("NotificationQueue"), "but names other queues"),
+    ((*BILLING_POLICY, "Action"), "sqs:*", "must allow sqs:SendMessage alone"),
+    ((*BILLING_POLICY, "Principal"), "*", "lets others send than the event bus"),
+    (property_of("NotificationQueuePolicy", "Queues", 0), {"Ref": "BillingQueue"}, "BillingQueue: has two policies"),
+    (property_of("BillingQueuePolicy", "Queues"), [{"Ref": "BillingQueue"}], "does not let the rule send"),
+    (property_of("BillingQueuePolicy", "Queues", 1), {"Ref": "ShardQueue"}, "opens ShardQueue, to which no rule sends"),
+    ((*SCHEDULES_POLICY, "Condition", "ArnLike", SOURCE), "*", "does not name the rule that sends to AuditDeadLetter"),
+    ((*SCHEDULES_POLICY, "Condition", "ArnLike", SOURCE), arn("BillingRule"), "does not name the rule that sends to"),
+    # Roles send to the own dead-letter queue of their function.
+    ((*statement("TelemetryHandlerRole", "FailedMessages"), "Resource", 0), arn("RelayDeadLetterQueue"),
+     "TelemetryHandlerFunction: its role may not send to TelemetryDeadLetterQueue"),
+    ((*statement("TelemetryMonitorRole", "FailedLooks"), "Action"), "sqs:ReceiveMessage", "Function: its role may not"),
+    ((*statement("DlqReconcilerRole", "FailedRuns"), "Effect"), "Deny", "DlqReconcilerFunction: its role may not send"),
+    # What fails goes to the queue of the same row.
+    (property_of("AuditInvokeConfig", "DestinationConfig", "OnFailure", "Destination"), arn("OcmSyncDeadLetterQueue"),
+     "AuditInvokeConfig: sends failed invocations to OcmSync"),
+    (property_of("BillingQueue", "RedrivePolicy", "deadLetterTargetArn"), arn("NotificationDeadLetterQueue"),
+     "BillingQueue: its messages go to Notification"),
+    (property_of("BillingRule", "Targets", 0, "DeadLetterConfig", "Arn"), arn("NotificationDeadLetterQueue"),
+     "BillingRule: sends to BillingQueue, but what fails to Notification"),
+    (property_of("BillingRule", "Targets", 0, "Arn"), arn("NotificationQueue"), "BillingRule: sends to"),
+    (property_of("OcmSyncFunction", "Events", "Sweep", "Properties", "DeadLetterConfig", "Arn"),
+     arn("AuditDeadLetterQueue"), "OcmSyncFunction.Sweep: sends what fails to Audit"),
+    ((*POIS_STREAM, "DestinationConfig", "OnFailure", "Destination"), arn("AuditDeadLetterQueue"),
+     "EventRelayFunction: its role may not send to Audit"),
+    # The IoT rule.
+    (property_of("TelemetryRulePermission", "SourceArn"), {"Fn::Sub": RULES + "*"}, "names this rule"),
+    (property_of("TelemetryRulePermission", "SourceArn"), {"Fn::Sub": RULES + "ev_other"}, "names no IoT rule"),
+    (property_of("TelemetryRulePermission", "SourceAccount"), ABSENT, "its SourceAccount is not this account"),
+    (property_of("TelemetryRule", "RuleName"), {"Fn::Sub": "ev_other_${Environment}"}, "names this rule"),
+    ((*statement("TelemetryRuleRole", "HandOver"), "Resource"), [arn("TelemetryDeadLetterQueue")],
+     "TelemetryRule: its role TelemetryRuleRole may not send to TelemetryQueue"),
+    ((*BATCHED, 0, "Sqs", "RoleArn"), arn("ProvisioningRole"), "its role ProvisioningRole may not send"),
+    ((*BATCHED, 0, "Sqs", "QueueUrl"), {"Ref": "BillingQueue"}, "is not the dead-letter queue of BillingQueue"),
+    ((*DIRECT, 0, "Lambda", "FunctionArn"), arn("TelemetryMonitorFunction"), "no permission for TelemetryMonitor"),
+    ((*PAYLOAD, "ErrorAction", "Sqs", "QueueUrl"), {"Ref": "RelayDeadLetterQueue"}, "Queue is not where"),
+    # Runs of dlq_reconciler.
+    ((*EVERY_FIVE_MINUTES, "Schedule"), "rate(4 minutes)", "may still be in progress when the next begins"),
+    (property_of("DlqReconcilerFunction", "Timeout"), 300, "may still be in progress when the next begins"),
+    (property_of("BillingDeadLetterQueue", "VisibilityTimeout"), 280, "its visibility timeout is shorter than a run"),
+    (property_of("BillingDeadLetterQueue", "VisibilityTimeout"), 300, "is not there for the next one"),
+    (property_of("ReconcilerInvokeConfig", "MaximumRetryAttempts"), 1, "repeats a failed run"),
+    # Open routes.
+    ((*THROTTLE, "ThrottlingRateLimit"), 1000, "its ThrottlingRateLimit must be a number of at most 10"),
+    ((*THROTTLE, "ThrottlingRateLimit"), {"Ref": "ThrottleRate"}, "its ThrottlingRateLimit must be a number"),
+    ((*THROTTLE, "ThrottlingBurstLimit"), ABSENT, "its ThrottlingBurstLimit must be a number of at most 20"),
+    (property_of("HttpApiStage", "RouteSettings"), ABSENT, "its ThrottlingRateLimit must be a number"),
+]
+# Tables and users.
+for TABLE in sorted(of_type(TEMPLATE["Resources"], "AWS::DynamoDB::Table")):
+    MUTATIONS += [
+        (property_of(TABLE, "PointInTimeRecoverySpecification"), ABSENT, f"{TABLE}: has no point-in-time recovery"),
+        (property_of(TABLE, "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled"), False, "has no"),
+        (property_of(TABLE, "DeletionProtectionEnabled"), False, f"{TABLE}: is not protected"),
+        ((TABLE, "DeletionPolicy"), ABSENT, f"{TABLE}: DeletionPolicy and UpdateReplacePolicy must be"),
+        ((TABLE, "DeletionPolicy"), "Retain", f"{TABLE}: DeletionPolicy and UpdateReplacePolicy must be"),
+        ((TABLE, "UpdateReplacePolicy"), "Delete", f"{TABLE}: DeletionPolicy and UpdateReplacePolicy must be"),
+    ]
+MUTATIONS += [
+    (("UserPool", "UpdateReplacePolicy"), ABSENT, "UserPool: DeletionPolicy and UpdateReplacePolicy must be"),
+    (property_of("UserPool", "DeletionProtection"), ABSENT, "UserPool: is not protected"),
+    (("QuarantineBucketPolicy", "DeletionPolicy"), "Delete", "must be RetainExceptOnCreate and Retain"),
+]
+# Alarms.
+for ALARM in sorted(of_type(TEMPLATE["Resources"], "AWS::CloudWatch::Alarm")):
+    MUTATIONS += [
+        (property_of(ALARM, setting), value, f"{ALARM}: is (")
+        for setting, value in (
+            ("Statistic", "SampleCount"), ("Period", 10), ("EvaluationPeriods", 30), ("DatapointsToAlarm", 2),
+            ("Threshold", 7), ("ComparisonOperator", "LessThanOrEqualToThreshold"), ("TreatMissingData", "missing"),
+            ("TreatMissingData", ABSENT),
+        )
+    ]
+MUTATIONS += [
+    (("BillingQueueAgeAlarm",), ABSENT, f"9 alarms, but ALARMS has {len(ALARMS)}"),
+    (property_of("BillingQueueAgeAlarm", "AlarmActions"), ABSENT, "does not notify the operators"),
+]
+
+
+class Mutations(unittest.TestCase):
+    def test_the_template_has_no_failure(self):
+        self.assertEqual(failures_of(TEMPLATE), [])
+
+    def test_each_mutation_is_caught(self):
+        for path, value, expected in MUTATIONS:
+            with self.subTest(path=path, value="absent" if value is ABSENT else value):
+                failures = failures_of(changed(path, value))
+                self.assertTrue(any(expected in failure for failure in failures), failures)
+
+
+class Rows(unittest.TestCase):
+    def test_a_dead_letter_queue_in_another_file_is_a_failure(self):
+        mappings = "Mappings:\n  {}: {{ A: {} }}\n".format
+        letters = "Mappings: { DeadLetterQueues: { A: { Name: a } } }"
+        for text in (mappings("Queues", "{ Name: a }"), mappings("Functions", "{ FailedInvocations: [A] }")):
+            self.assertEqual(len(list(rows_of_a_file({"a.yaml": text, "b.yaml": letters}))), 1, text)
+            both = f"{text}  DeadLetterQueues: {{ A: {{ Name: a }} }}\n"
+            self.assertEqual(list(rows_of_a_file({"a.yaml": both})), [])
+
+    def test_each_file_has_the_dead_letter_queues_of_its_rows(self):
+        self.assertEqual(list(rows_of_a_file(texts())), [])
 
 
 class PolledQueues(unittest.TestCase):
