@@ -11,6 +11,8 @@ from deployment import parameters
 from deployment.failure import Failure
 
 NAME = re.compile(r"[a-z][a-z0-9]{1,9}")
+# The name is part of the host name of the hosted sign-in pages. Cognito refuses host names that contain these words.
+REFUSED_BY_COGNITO = ("aws", "amazon", "cognito")
 DEFAULT_SECTION = "default"
 
 
@@ -27,6 +29,11 @@ def check_name(environment: str) -> None:
         raise Failure(
             f"ENV={environment!r} is no environment: ENV=dev and ENV=prod are. Any other has a name of 2 to 10"
             " lowercase letters and digits that begins with a letter"
+        )
+    if any(word in environment for word in REFUSED_BY_COGNITO):
+        raise Failure(
+            f"ENV={environment}: Cognito refuses host names that contain aws, amazon or cognito, and the name of the"
+            " environment is part of that of the hosted sign-in pages. Choose another name"
         )
 
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import tomlkit
 from deployment import environments
 from deployment.environments import Settings
 from deployment.failure import Failure
-from deployment.package import INFRASTRUCTURE
+from deployment.package import INFRASTRUCTURE, read_template
 
 CONFIG = """
 version = 0.1
@@ -34,6 +35,23 @@ def config(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["dev", "prod", "qa", "team2", "a123456789"])
 def test_a_short_name_is_an_environment(name: str) -> None:
     environments.check_name(name)
+
+
+@pytest.mark.parametrize("name", ["aws", "myawsenv", "amazon1", "cognito2"])
+def test_a_name_that_cognito_refuses_is_refused(name: str) -> None:
+    with pytest.raises(Failure, match=f"ENV={name}: Cognito refuses host names that contain aws, amazon or cognito"):
+        environments.check_name(name)
+
+
+def test_the_template_takes_the_same_names() -> None:
+    pattern = read_template(INFRASTRUCTURE / "template.yaml")["Parameters"]["Environment"]["AllowedPattern"]
+    for name in ("dev", "a123456789", "a", "2nd", "a1234567890", "myawsenv", "amazon1", "cognito2"):
+        try:
+            environments.check_name(name)
+            allowed = True
+        except Failure:
+            allowed = False
+        assert (re.fullmatch(pattern, name) is not None) == allowed, name
 
 
 @pytest.mark.parametrize("name", ["", "a", "Dev", "2nd", "my-team", "a1234567890", "dev\n", "/etc/ksh.kshrc"])
