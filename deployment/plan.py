@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
@@ -16,6 +16,9 @@ from deployment.stacks import Stack, Step
 
 # With a lower limit, a burst of telemetry can take all executions, and Lambda throttles billing.
 ENOUGH_CONCURRENCY = 100
+# Lambda refuses a reservation that leaves less to all other functions of the account.
+UNRESERVED_CONCURRENCY = 100
+TELEMETRY_CONCURRENCY = "TelemetryConcurrency"
 # The IoT rule of an environment is ev_telemetry_ENV.
 TELEMETRY_RULE = "ev_telemetry_"
 SWAP_STATIONS = "SwapStations"
@@ -38,6 +41,8 @@ class Plan:
     session: boto3.Session
     stack: Stack
     step: Step
+    # The values of all parameters after the deployment.
+    effective: dict[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Returns the lines that describe the plan to the user."""
@@ -83,12 +88,48 @@ def make(environment: str, architecture: str, given: str) -> Plan:
     account = identity["Account"]
     stack = stacks.find(session.client("cloudformation"), environments.stack_name(environment))
     step = stacks.next_step(stack, environment)
+    deployed = stack.parameters if step is Step.UPDATE else {}
+    effective = parameters.effective(composed, deployed, declared)
+    parameters.check_values(effective, declared)
+    parameters.check_rules(effective, template.get("Rules", {}))
+    check_reservation(session.client("lambda"), effective, deployed)
     if step is not Step.UPDATE:
         stacks.check_buckets(session.client("s3"), retained_buckets(template, environment, account, where))
     package = Package(architecture)
     return Plan(
-        environment, identity["Arn"], account, settings.section, composed, hidden, package, session, stack, step
+        environment,
+        identity["Arn"],
+        account,
+        settings.section,
+        composed,
+        hidden,
+        package,
+        session,
+        stack,
+        step,
+        effective,
     )
+
+
+def check_reservation(functions: Any, effective: Mapping[str, str], deployed: Mapping[str, str]) -> None:
+    """Refuses a reservation of executions that Lambda would refuse: it leaves too few to all other functions."""
+    wanted, reserved = (int(float(values.get(TELEMETRY_CONCURRENCY, "0"))) for values in (effective, deployed))
+    if wanted <= reserved:
+        return
+    try:
+        limits = functions.get_account_settings()["AccountLimit"]
+    except ClientError:
+        return  # The warnings say that the limit cannot be read.
+    unreserved = limits.get("UnreservedConcurrentExecutions", limits.get("ConcurrentExecutions"))
+    if unreserved is None:
+        return
+    most = max(0, unreserved + reserved - UNRESERVED_CONCURRENCY)
+    if wanted > most:
+        raise Failure(
+            f"{TELEMETRY_CONCURRENCY}={wanted} is more than the {most} executions that can be reserved:"
+            f" {unreserved + reserved} of the account are not reserved otherwise, and Lambda keeps"
+            f" {UNRESERVED_CONCURRENCY} of them unreserved"
+        )
 
 
 def show(plan: Plan) -> None:

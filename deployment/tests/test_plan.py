@@ -67,6 +67,41 @@ def test_an_account_that_runs_few_functions_at_once_is_warned_of() -> None:
     assert "at most 10 executions at once" in warning
 
 
+class Lambda:
+    """Stands in for the client of boto3."""
+
+    def __init__(self, **limits: int) -> None:
+        self.limits = limits
+
+    def get_account_settings(self) -> Any:
+        if not self.limits:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetAccountSettings")
+        return {"AccountLimit": self.limits}
+
+
+def test_a_reservation_leaves_a_hundred_executions() -> None:
+    def check(functions: Lambda, wanted: str, reserved: str = "0") -> None:
+        plans.check_reservation(
+            functions, {"TelemetryConcurrency": wanted}, {"TelemetryConcurrency": reserved} if reserved != "0" else {}
+        )
+
+    account = Lambda(ConcurrentExecutions=1000, UnreservedConcurrentExecutions=150)
+    check(account, "0")
+    check(account, "50")
+    with pytest.raises(Failure, match="TelemetryConcurrency=51 is more than the 50 executions that can be reserved"):
+        check(account, "51")
+    # What the stack has reserved already is free for its new reservation.
+    check(account, "60", "10")
+    with pytest.raises(Failure, match="more than the 60"):
+        check(account, "61", "10")
+    check(Lambda(ConcurrentExecutions=10, UnreservedConcurrentExecutions=10), "2", "2")
+    with pytest.raises(Failure, match="more than the 0 executions"):
+        check(Lambda(ConcurrentExecutions=10, UnreservedConcurrentExecutions=10), "2")
+    with pytest.raises(Failure, match="more than the 900"):
+        check(Lambda(ConcurrentExecutions=1000), "901")
+    check(Lambda(), "900")
+
+
 class Iot:
     """Stands in for the client of boto3. Each page has one rule."""
 
