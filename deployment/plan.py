@@ -153,9 +153,21 @@ def warnings(plan: Plan) -> list[str]:
         found += concurrency_warnings(limits.get("ConcurrentExecutions"))
     except ClientError as error:
         found.append(f"the limit of concurrent executions of Lambda cannot be read: {error}")
+    found += protection_warnings(plan)
     if plan.takes_telemetry():
         found += telemetry_warnings(plan.session.client("iot"), plan.environment)
     return found
+
+
+def protection_warnings(plan: Plan) -> list[str]:
+    """Warns of tables that anybody can delete in prod. Only the creation of prod needs them unprotected."""
+    unprotected = plan.effective.get("DeletionProtection") == "false"
+    if not (plan.environment == "prod" and plan.step is Step.UPDATE and unprotected):
+        return []
+    return [
+        "tables and users of prod will not be protected from deletion. After the first deployment, deploy with"
+        " DeletionProtection=true"
+    ]
 
 
 def concurrency_warnings(limit: Any) -> list[str]:

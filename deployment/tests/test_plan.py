@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,20 @@ def test_an_environment_takes_telemetry_unless_it_is_told_not_to() -> None:
     told = plan(Step.UPDATE, SwapStations="true")
     told.parameters["SwapStations"] = "false"
     assert not told.takes_telemetry()
+
+
+def test_a_prod_without_protection_is_warned_of_when_it_is_updated() -> None:
+    def warned(step: Step, value: str, environment: str = "prod") -> bool:
+        protected = replace(plan(step), environment=environment, effective={"DeletionProtection": value})
+        return any("DeletionProtection=true" in warning for warning in plans.protection_warnings(protected))
+
+    assert warned(Step.UPDATE, "false")
+    assert not warned(Step.UPDATE, "auto")
+    assert not warned(Step.UPDATE, "true")
+    assert not warned(Step.UPDATE, "false", "qa")
+    # A creation that fails can only be rolled back without protection.
+    assert not warned(Step.CREATE, "false")
+    assert not warned(Step.REPEAT_CREATION, "false")
 
 
 @pytest.mark.parametrize(
