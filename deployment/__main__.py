@@ -72,7 +72,7 @@ def deploy(plan: Plan, *, ask: bool) -> None:
     if done.returncode != 0:
         raise Failure(
             "sam deploy failed, see above. A stack whose update failed is as it was before. If the first creation"
-            f" failed, repeat `make deploy ENV={plan.environment}`, which deletes what is left of it"
+            f" failed, repeat `{plan.command()}`, which deletes what is left of it"
         )
 
 

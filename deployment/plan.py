@@ -1,6 +1,7 @@
 """The plan of a deployment. `make` checks everything that can be checked before the build."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Plan:
     step: Step
     # The values of all parameters after the deployment.
     effective: dict[str, str] = field(default_factory=dict)
+    # The parameters of the command line.
+    given: dict[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Returns the lines that describe the plan to the user."""
@@ -64,6 +67,14 @@ class Plan:
         deployed = self.stack.parameters if self.step is Step.UPDATE else {}
         return self.parameters.get(SWAP_STATIONS, deployed.get(SWAP_STATIONS)) != "false"
 
+    def command(self) -> str:
+        """Returns the command that repeats the deployment. Values that nobody may read are left out."""
+        words = " ".join(
+            f"{name}={'…' if name in self.hidden else shlex.quote(value)}" for name, value in self.given.items()
+        )
+        repeated = f"make deploy ENV={self.environment} ARCH={self.package.architecture}"
+        return f"{repeated} PARAMETERS={shlex.quote(words)}" if words else repeated
+
     def value(self, name: str) -> str:
         """Returns the new value of a parameter. If the deployed value differs, adds the deployed value."""
         if name in self.hidden:
@@ -77,7 +88,8 @@ def make(environment: str, architecture: str, given: str) -> Plan:
     """Makes the plan. Raises a `Failure` if the deployment cannot work."""
     environments.check_name(environment)
     settings = environments.settings(INFRASTRUCTURE / "samconfig.toml", environment)
-    composed = parameters.compose(environment, architecture, settings.parameters, parameters.parse(given))
+    parsed = parameters.parse(given)
+    composed = parameters.compose(environment, architecture, settings.parameters, parsed)
     template = read_template(INFRASTRUCTURE / "template.yaml")
     declared = template["Parameters"]
     parameters.check_names(composed, declared)
@@ -108,6 +120,7 @@ def make(environment: str, architecture: str, given: str) -> Plan:
         stack,
         step,
         effective,
+        parsed,
     )
 
 

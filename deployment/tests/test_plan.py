@@ -1,3 +1,5 @@
+import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from deployment import __main__ as command
+from deployment import parameters
 from deployment import plan as plans
 from deployment.failure import Failure
 from deployment.package import Package
@@ -171,6 +174,25 @@ def test_without_a_terminal_nobody_agrees(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("builtins.input", closed)
     with pytest.raises(Failure, match="YES=1 agrees in advance"):
         command.agreed()
+
+
+def test_the_command_that_repeats_a_deployment_has_everything_that_was_given() -> None:
+    assert plan(Step.CREATE).command() == "make deploy ENV=prod ARCH=arm64"
+    given = replace(plan(Step.CREATE), given={"OcmSchedule": "rate(3 hours)", "ThrottleRate": "5", "Mail": ""})
+    text = given.command()
+    assert text.startswith("make deploy ENV=prod ARCH=arm64 PARAMETERS=")
+    _, _, _, _, words = shlex.split(text)
+    assert parameters.parse(words.removeprefix("PARAMETERS=")) == given.given
+    secret = replace(plan(Step.CREATE), given={"PaymentKey": "secret"})
+    assert secret.command() == "make deploy ENV=prod ARCH=arm64 PARAMETERS='PaymentKey=…'"
+
+
+def test_the_advice_after_a_failed_deployment_has_the_whole_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Package, "complete", lambda _: None)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1))
+    failed = replace(plan(Step.CREATE), given={"DeletionProtection": "false"})
+    with pytest.raises(Failure, match="`make deploy ENV=prod ARCH=arm64 PARAMETERS=DeletionProtection=false`"):
+        command.deploy(failed, ask=False)
 
 
 def test_sam_gets_everything_that_samconfig_does_not_say() -> None:
