@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cfnlint.decode  # type: ignore[import-untyped]
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER  # type: ignore[import-untyped]
 
 from deployment.failure import Failure
 
@@ -85,6 +86,24 @@ def read_template(template: Path) -> dict[str, Any]:
         raise Failure(f"{template.relative_to(ROOT)} cannot be read: {problems}")
     result: dict[str, Any] = content
     return result
+
+
+def missing_types(template: Mapping[str, Any], region: str) -> list[str]:
+    """Returns the types of resources that do not exist in a region, as far as cfn-lint knows."""
+    known = set(PROVIDER_SCHEMA_MANAGER.get_resource_types(region))
+    # SAM makes resources of other types of these.
+    return sorted(each for each in types(template["Resources"]) - known if not each.startswith("AWS::Serverless::"))
+
+
+def types(part: Any) -> set[str]:
+    """Returns the types of the resources in a part of a template, also of those in loops."""
+    if isinstance(part, list):
+        return set().union(*map(types, part))
+    if not isinstance(part, Mapping):
+        return set()
+    if isinstance(kind := part.get("Type"), str) and kind.startswith("AWS::"):
+        return {kind}
+    return set().union(*map(types, part.values()))
 
 
 def retained_buckets(template: Mapping[str, Any], environment: str, account: str, region: str) -> list[str]:

@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from deployment import environments, parameters, stacks
 from deployment.failure import Failure
-from deployment.package import INFRASTRUCTURE, Package, read_template, retained_buckets
+from deployment.package import INFRASTRUCTURE, Package, missing_types, read_template, retained_buckets
 from deployment.stacks import Stack, Step
 
 # With a lower limit, a burst of telemetry can take all executions, and Lambda throttles billing.
@@ -46,6 +46,8 @@ class Plan:
     effective: dict[str, str] = field(default_factory=dict)
     # The parameters of the command line.
     given: dict[str, str] = field(default_factory=dict)
+    # The types of resources of the template that the region does not have.
+    missing: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Returns the lines that describe the plan to the user."""
@@ -121,6 +123,7 @@ def make(environment: str, architecture: str, given: str) -> Plan:
         step,
         effective,
         parsed,
+        tuple(missing_types(template, where)),
     )
 
 
@@ -160,7 +163,7 @@ def region(variables: Mapping[str, str]) -> str:
 
 
 def warnings(plan: Plan) -> list[str]:
-    found = []
+    found = region_warnings(plan.missing, str(plan.session.region_name))
     try:
         limits = plan.session.client("lambda").get_account_settings()["AccountLimit"]
         found += concurrency_warnings(limits.get("ConcurrentExecutions"))
@@ -170,6 +173,16 @@ def warnings(plan: Plan) -> list[str]:
     if plan.takes_telemetry():
         found += telemetry_warnings(plan.session.client("iot"), plan.environment)
     return found
+
+
+def region_warnings(missing: Sequence[str], where: str) -> list[str]:
+    """Warns of a region in which CloudFormation refuses the template, even if no such resource is made."""
+    if not missing:
+        return []
+    return [
+        f"as far as cfn-lint knows, {where} has no {', '.join(missing)}. CloudFormation then refuses the template, and"
+        ' nothing is changed: see "Regions" in docs/operations.md'
+    ]
 
 
 def protection_warnings(plan: Plan) -> list[str]:

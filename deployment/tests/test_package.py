@@ -97,6 +97,19 @@ Resources:
     assert names == ["ev-archive-qa-123456789012-eu-west-1"]
 
 
+def test_the_types_that_a_region_does_not_have_are_known() -> None:
+    budget, queue = {"Type": "AWS::Budgets::Budget"}, {"Type": "AWS::SQS::Queue"}
+    loop = ["Name", ["A"], {"${Name}Template": {"Type": "AWS::IoT::ProvisioningTemplate"}}]
+    function = {"Type": "AWS::Serverless::Function", "Properties": {"Type": "AWS::Nothing::Else"}}
+    template = {"Resources": {"B": budget, "Q": queue, "F": function, "Fn::ForEach::Templates": loop}}
+    assert package.missing_types(template, "eu-central-1") == []
+    assert package.missing_types(template, "mx-central-1") == ["AWS::Budgets::Budget", "AWS::IoT::ProvisioningTemplate"]
+
+
+def test_the_template_can_be_deployed_to_the_region_of_the_examples() -> None:
+    assert package.missing_types(package.read_template(package.INFRASTRUCTURE / "template.yaml"), "eu-central-1") == []
+
+
 def test_a_template_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package, "ROOT", tmp_path)
     file = tmp_path / "template.yaml"

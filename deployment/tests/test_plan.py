@@ -71,6 +71,12 @@ def test_an_account_that_runs_few_functions_at_once_is_warned_of() -> None:
     assert "at most 10 executions at once" in warning
 
 
+def test_a_region_without_a_type_of_the_template_is_warned_of() -> None:
+    assert plans.region_warnings((), "eu-west-1") == []
+    (warning,) = plans.region_warnings(("AWS::Budgets::Budget",), "mx-central-1")
+    assert "mx-central-1 has no AWS::Budgets::Budget" in warning
+
+
 class Lambda:
     """Stands in for the client of boto3."""
 
