@@ -141,10 +141,12 @@ def remedy(resource: Resource) -> str:
         "AWS::Cognito::UserPool": (
             f"aws cognito-idp update-user-pool --user-pool-id {name} --deletion-protection INACTIVE"
         ),
-        # The policy is attached to the certificates of stations.
+        # It is attached to the certificates of stations, which need the policy of the next stack.
         "AWS::IoT::Policy": (
-            f"for target in $(aws iot list-targets-for-policy --policy-name {name} --query 'targets[]' --output text);"
+            f"aws iot list-targets-for-policy --policy-name {name} --query 'targets[]' --output text"
+            f" | tr '\\t' '\\n' >> {name}.targets; for target in $(sort -u {name}.targets);"
             f" do aws iot detach-policy --policy-name {name} --target $target; done"
+            '  # keep the file: see "Delete, and deploy again" in docs/operations.md'
         ),
     }.get(resource.kind, "")
 

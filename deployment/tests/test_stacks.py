@@ -123,6 +123,12 @@ def test_what_cannot_be_deleted_is_named_with_its_remedy() -> None:
     ]
 
 
+def test_the_targets_of_a_policy_are_saved_before_they_are_detached() -> None:
+    _, remedy = stacks.listed([Resource("AWS::IoT::Policy", "ev-swap-station-dev", "attached")]).splitlines()
+    saved, detached = remedy.index("tr '\\t' '\\n' >> ev-swap-station-dev.targets"), remedy.index("iot detach-policy")
+    assert saved < detached
+
+
 def test_a_resource_without_a_known_remedy_is_named_too() -> None:
     assert stacks.listed([Resource("AWS::SNS::Topic", "ev-users", "")]) == "  AWS::SNS::Topic ev-users"
 
