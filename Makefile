@@ -116,7 +116,7 @@ $(TOOLS)/deny-$(DENY_VERSION):
 	env -u CARGO_BUILD_TARGET cargo install --quiet --locked --root $@ cargo-deny@$(DENY_VERSION)
 
 lint-template: template
-	cfn-lint infrastructure/template.yaml
+	cfn-lint infrastructure/template.yaml docs/deploy-role.yaml
 	$(BIN)/python -m unittest discover --quiet scripts
 	$(BIN)/python scripts/check_template.py
 	AWS_DEFAULT_REGION=eu-central-1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
