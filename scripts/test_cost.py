@@ -8,7 +8,8 @@ import unittest
 from pathlib import Path
 
 import yaml
-from cost.__main__ import DATA, ROOT, parse
+from assemble_template import assemble, expand, texts
+from cost.__main__ import DATA, ROOT, Cost, parse
 from cost.idle import idle, metrics_in_use
 from cost.inventory import polled_queues, refusals, schedules, standing
 from cost.metrics import Series, Sources, dashboards, unknown
@@ -519,6 +520,23 @@ class Page(unittest.TestCase):
         before = copy.deepcopy(document)
         idle_of(document)
         self.assertEqual(document, before)
+
+
+class Limits(unittest.TestCase):
+    def document(self):
+        return expand(assemble(texts()))
+
+    def test_every_environment_is_within_the_limits(self):
+        self.assertEqual(list(Cost(self.document(), {}).limits()), [])
+
+    def test_an_environment_above_the_limits_is_named(self):
+        document = self.document()
+        for number in range(20):
+            document["Resources"][f"Alarm{number}"] = alarm() | {"Condition": "IsProd"}
+        failures = list(Cost(document, {}).limits())
+        self.assertTrue(failures and all(failure.startswith("prod: idle cost with") for failure in failures), failures)
+        self.assertEqual(list(Cost(document, {"Environment": "dev"}).limits()), [])
+        self.assertEqual(list(Cost(document, {"Environment": "prod"}).limits()), failures)
 
 
 if __name__ == "__main__":

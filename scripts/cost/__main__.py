@@ -4,6 +4,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ class Cost:
 
     def idle_with(self, parameters: dict[str, str]) -> Idle:
         return idle(Template(self._document, parameters), self.units, self.prices, self._sources)
+
+    def limits(self) -> Iterator[str]:
+        """Yields the limits that the idle cost of an environment exceeds: of the given one, or of all."""
+        given = self._parameters.get("Environment")
+        for name in (given,) if given else ENVIRONMENTS:
+            for failure in self.idle_with(self._parameters | {"Environment": name}).failures(self.prices):
+                yield f"{name}: {failure}"
 
     def month(self, size: dict[str, Any]) -> Month:
         parameters = self._parameters | size.get("parameters", {})
@@ -139,7 +147,7 @@ def report(cost: Cost, *, check: bool, page: Path | None) -> list[str]:
     """Prints the tables and writes the page, or checks the limits and the page. Returns what is wrong."""
     failures = cost.problems()
     parts = cost.parts()
-    limits = list(cost.idle.failures(cost.prices))
+    limits = list(cost.limits())
     filled = None
     if page is not None:
         text = page.read_text()
