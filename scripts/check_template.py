@@ -139,6 +139,8 @@ def triggers(resources):
                     yield f"{name}.{event}: its queue has no dead-letter queue after 3 to 5 receives"
                 if "ReportBatchItemFailures" not in properties.get("FunctionResponseTypes", []):
                     yield f"{name}.{event}: failed messages would be deleted"
+                if "ReservedConcurrentExecutions" in function and "ScalingConfig" not in properties:
+                    yield f"{name}.{event}: would be throttled, and each throttle is a receive"
             elif kind == "DynamoDB":
                 if not properties.get("DestinationConfig", {}).get("OnFailure"):
                     yield f"{name}.{event}: no destination for failed batches"

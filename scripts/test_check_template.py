@@ -98,6 +98,9 @@ MUTATIONS = [
     (property_of("BillingDeadLetterQueue", "VisibilityTimeout"), 280, "its visibility timeout is shorter than a run"),
     (property_of("BillingDeadLetterQueue", "VisibilityTimeout"), 300, "is not there for the next one"),
     (property_of("ReconcilerInvokeConfig", "MaximumRetryAttempts"), 1, "repeats a failed run"),
+    # Limits of queues.
+    (property_of("TelemetryHandlerFunction", "Events", "Messages", "Properties", "ScalingConfig"), ABSENT,
+     "TelemetryHandlerFunction.Messages: would be throttled"),
     # Open routes.
     ((*THROTTLE, "ThrottlingRateLimit"), 1000, "its ThrottlingRateLimit must be a number of at most 10"),
     ((*THROTTLE, "ThrottlingRateLimit"), {"Ref": "ThrottleRate"}, "its ThrottlingRateLimit must be a number"),
