@@ -137,11 +137,28 @@ id!(
     "creditNoteId"
 );
 
+id!(
+    /// Id of a vehicle of a user.
+    VehicleId,
+    "vehicleId"
+);
+id!(
+    /// Id of a machine client.
+    ClientId,
+    "clientId"
+);
+
 impl UserId {
     /// Returns the user id of the platform itself.
     #[must_use]
     pub fn system() -> Self {
         Self("system".to_owned())
+    }
+
+    /// Returns the shard (0 to `shards` - 1) in which this user is listed.
+    #[must_use]
+    pub fn shard(&self, shards: u32) -> u32 {
+        shard(self.as_str(), shards)
     }
 }
 

@@ -1,52 +1,37 @@
-//! Users, as far as charging needs them: whether they may start a session.
+//! Accounts: users with their vehicles and charging tokens, and the machine clients that act for programs.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+mod client;
+mod events;
+mod status;
+mod token;
+mod user;
+mod vehicle;
 
-use crate::actor::Role;
+pub use client::{CLIENT_DOMAIN, Client};
+pub use events::{UserBlocked, UserDeleted, UserRegistered, UserUnblocked};
+pub use status::UserStatus;
+pub use token::{MAX_TOKENS, Token, TokenId, TokenType};
+pub use user::{Language, NewUser, User, normalised_email};
+pub use vehicle::{MAX_VEHICLES, NewVehicle, RegistrationNumber, Vehicle};
+
 use crate::error::DomainError;
 use crate::id::UserId;
-use crate::machine::State;
 
-/// Whether a user may charge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum UserStatus {
-    /// The user may start sessions.
-    #[default]
-    Active,
-    /// The user may not start sessions until an ADMIN lifts the block.
-    Blocked,
-}
-
-impl State for UserStatus {
-    const WHAT: &'static str = "user";
-    const ALL: &'static [Self] = &[Self::Active, Self::Blocked];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Active => "ACTIVE",
-            Self::Blocked => "BLOCKED",
+/// Checks that `user`, who has `count` of them, may have one more `what`.
+fn may_have_one_more(
+    what: &str,
+    (count, most): (u32, u32),
+    status: UserStatus,
+    user: &UserId,
+) -> Result<(), DomainError> {
+    match status {
+        UserStatus::Deleted => Err(DomainError::not_found("user", user)),
+        UserStatus::Deleting => {
+            Err(DomainError::conflict(format!("user {user} is being deleted and gets no {what} any more")))
         }
-    }
-
-    fn transitions(self) -> &'static [(Self, &'static [Role])] {
-        match self {
-            Self::Active => &[(Self::Blocked, &[Role::Admin])],
-            Self::Blocked => &[(Self::Active, &[Role::Admin])],
+        UserStatus::Unconfirmed | UserStatus::Active | UserStatus::Blocked if count >= most => {
+            Err(DomainError::conflict(format!("user {user} has {count} {what}s, and may have {most} at most")))
         }
-    }
-}
-
-impl UserStatus {
-    /// Checks that `user`, who has this status, may start a session.
-    ///
-    /// # Errors
-    /// `Forbidden` if the user is blocked.
-    pub fn may_charge(self, user: &UserId) -> Result<(), DomainError> {
-        match self {
-            Self::Active => Ok(()),
-            Self::Blocked => Err(DomainError::Forbidden(format!("user {user} is blocked and may not start a session"))),
-        }
+        UserStatus::Unconfirmed | UserStatus::Active | UserStatus::Blocked => Ok(()),
     }
 }

@@ -86,11 +86,28 @@ fn sessions() {
 
 #[test]
 fn users() {
-    use UserStatus::{Active, Blocked};
-    check(&[(Active, Blocked, &[Admin]), (Blocked, Active, &[Admin])]);
+    use UserStatus::{Active, Blocked, Deleted, Deleting, Unconfirmed};
+    let staff: &[Role] = &[TechSupport, Admin, System];
+    check(&[
+        (Unconfirmed, Active, &[System]),
+        (Unconfirmed, Blocked, staff),
+        (Unconfirmed, Deleting, ALL),
+        (Active, Blocked, staff),
+        (Active, Deleting, ALL),
+        (Blocked, Active, staff),
+        (Blocked, Deleting, ALL),
+        (Deleting, Unconfirmed, &[System]),
+        (Deleting, Active, &[System]),
+        (Deleting, Blocked, &[System]),
+        (Deleting, Deleting, ALL),
+        (Deleting, Deleted, &[System]),
+    ]);
     let user = domain::id::UserId::new("u-1").unwrap();
-    assert!(Active.may_charge(&user).is_ok());
-    assert!(matches!(Blocked.may_charge(&user), Err(DomainError::Forbidden(_))));
+    for status in UserStatus::ALL {
+        let may = status.may_charge(&user);
+        assert_eq!(may.is_ok(), matches!(status, Unconfirmed | Active), "{status:?}: {may:?}");
+        assert!(matches!(may, Ok(()) | Err(DomainError::Forbidden(_))), "{status:?}: {may:?}");
+    }
 }
 
 #[test]
