@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::Instant;
+use crate::accounts::{UserBlocked, UserDeleted, UserRegistered, UserUnblocked};
 use crate::billing::{
     BillingFailed, CreditNoteIssued, InvoiceGenerated, PaymentCompleted, PaymentFailed, PaymentOutcome,
 };
@@ -63,6 +64,14 @@ pub enum Event {
     TelemetryRejected(TelemetryRejected),
     /// The mirror of OpenChargeMap was brought up to date.
     OcmSyncCompleted(OcmSyncCompleted),
+    /// A user was registered.
+    UserRegistered(UserRegistered),
+    /// A user was blocked.
+    UserBlocked(UserBlocked),
+    /// The block of a user was lifted.
+    UserUnblocked(UserUnblocked),
+    /// The personal data of a user was deleted.
+    UserDeleted(UserDeleted),
 }
 
 impl Event {
@@ -82,6 +91,10 @@ impl Event {
             Self::TelemetryStale(_) => "TELEMETRY_STALE",
             Self::TelemetryRejected(_) => "TELEMETRY_REJECTED",
             Self::OcmSyncCompleted(_) => "OCM_SYNC_COMPLETED",
+            Self::UserRegistered(_) => "USER_REGISTERED",
+            Self::UserBlocked(_) => "USER_BLOCKED",
+            Self::UserUnblocked(_) => "USER_UNBLOCKED",
+            Self::UserDeleted(_) => "USER_DELETED",
         }
     }
 
@@ -98,6 +111,9 @@ impl Event {
             | Self::BillingFailed(_) => "evoke.billing",
             Self::TelemetryStale(_) | Self::TelemetryRejected(_) => "evoke.telemetry",
             Self::OcmSyncCompleted(_) => "evoke.ocm",
+            Self::UserRegistered(_) | Self::UserBlocked(_) | Self::UserUnblocked(_) | Self::UserDeleted(_) => {
+                "evoke.accounts"
+            }
         }
     }
 
@@ -129,7 +145,11 @@ event_from!(
     BillingFailed,
     TelemetryStale,
     TelemetryRejected,
-    OcmSyncCompleted
+    OcmSyncCompleted,
+    UserRegistered,
+    UserBlocked,
+    UserUnblocked,
+    UserDeleted
 );
 
 impl From<SessionEnded> for Event {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use domain::accounts::{UserBlocked, UserDeleted, UserRegistered, UserUnblocked};
 use domain::billing::{BillingFailed, CreditNoteIssued, InvoiceGenerated, PaymentCompleted, PaymentFailed};
 use domain::billing::{InvoiceStatus, PaymentRefusal};
 use domain::charging::session::{EndReason, SessionStatus};
@@ -51,6 +52,7 @@ fn examples() -> Vec<Envelope> {
         .chain(billing())
         .chain(telemetry())
         .chain([synchronised()])
+        .chain(accounts())
         .flat_map(|event| seal("ITEM#1/METADATA", 1, at("2026-02-22T10:51:00Z"), "correlation-1", [event]))
         .collect()
 }
@@ -177,6 +179,16 @@ fn synchronised() -> Event {
         removed: 0,
         failed: 2,
     })
+}
+
+fn accounts() -> [Event; 4] {
+    let at = at("2026-02-22T10:51:00Z");
+    [
+        UserRegistered { user_id: user_id(), registered_at: at, has_vehicle: true }.into(),
+        UserBlocked { user_id: user_id(), blocked_at: at, end_sessions: false }.into(),
+        UserUnblocked { user_id: user_id(), unblocked_at: at }.into(),
+        UserDeleted { user_id: user_id(), deleted_at: at }.into(),
+    ]
 }
 
 fn assert_file(name: &str, content: &Value) {

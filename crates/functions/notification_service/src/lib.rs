@@ -213,7 +213,11 @@ fn notification_for(envelope: &Envelope) -> Option<(Recipient, LogEntry)> {
         Event::StationStatusChanged(_)
         | Event::SessionStarted(_)
         | Event::PaymentCompleted(_)
-        | Event::OcmSyncCompleted(_) => return None,
+        | Event::OcmSyncCompleted(_)
+        | Event::UserRegistered(_)
+        | Event::UserBlocked(_)
+        | Event::UserUnblocked(_)
+        | Event::UserDeleted(_) => return None,
     };
     let entry = LogEntry {
         id: derive(&["notification", &envelope.event_id.to_string()]).into(),
