@@ -5,7 +5,8 @@
 //! A test of `testkit` checks that the template declares exactly these indexes.
 
 use domain::Instant;
-use domain::id::{CreditNoteId, InvoiceId, LogId, PortId, SessionId, StationId, SwapStationId, UserId};
+use domain::accounts::{RegistrationNumber, TokenId};
+use domain::id::{CreditNoteId, InvoiceId, LogId, PortId, SessionId, StationId, SwapStationId, UserId, VehicleId};
 use uuid::Uuid;
 
 use crate::dynamodb::time;
@@ -30,6 +31,10 @@ pub const BALANCE: &str = "BALANCE";
 pub const ENTRIES: &str = "ENTRY#";
 /// Prefix of the sort keys of the invoices that wait for a wallet's money. They sort oldest first.
 pub const OPEN_INVOICES: &str = "OPEN#";
+/// Prefix of the sort keys of a user's vehicles.
+pub const VEHICLES: &str = "VEHICLE#";
+/// Prefix of the sort keys of a user's charging tokens.
+pub const TOKENS: &str = "TOKEN#";
 /// Attribute with the events of a write (outbox). The filters of the streams name it.
 pub const OUTBOX: &str = "outbox";
 
@@ -42,6 +47,8 @@ pub const FLEET: &str = "FLEET";
 /// Key, in the telemetry table, of the unfinished round through the fleet. It contains `#`, so it cannot be the id of a
 /// station.
 pub const FLEET_ROUND: &str = "ROUND#FLEET";
+/// The single partition of [`users::CLIENTS`]. There are few machine clients.
+pub const CLIENTS: &str = "CLIENT";
 /// Partition of the progress of the OpenChargeMap mirror.
 pub const POI_STATE: &str = "SYNC";
 
@@ -82,6 +89,21 @@ pub mod sessions {
     pub const ACTIVE: Index = Index { name: "active-index", partition: "activeShard", sort: "activeKey" };
     /// Every index of the table.
     pub const ALL: [Index; 4] = [BY_USER, BY_STATION, BY_STATUS, ACTIVE];
+}
+
+/// The indexes of the users table.
+pub mod users {
+    use super::{Index, PK};
+
+    /// Users by their e-mail address. The index is sparse.
+    pub const BY_EMAIL: Index = Index { name: "email-index", partition: "email", sort: PK };
+    /// Users in a status, by the time of their registration. The partitions are sharded. Machine clients are not in the
+    /// index.
+    pub const BY_STATUS: Index = Index { name: "status-index", partition: "statusShard", sort: "registeredAt" };
+    /// Machine clients, by the time of their registration. The index is sparse.
+    pub const CLIENTS: Index = Index { name: "client-index", partition: "clientShard", sort: "registeredAt" };
+    /// Every index of the table.
+    pub const ALL: [Index; 3] = [BY_EMAIL, BY_STATUS, CLIENTS];
 }
 
 /// The indexes of the error-logs table. Their partitions are sharded.
@@ -150,10 +172,28 @@ pub fn session(id: &SessionId) -> String {
     format!("SESSION#{id}")
 }
 
-/// Returns the partition of a user.
+/// Returns the partition of a user with the user's vehicles and charging tokens.
 #[must_use]
 pub fn user(id: &UserId) -> String {
     format!("USER#{id}")
+}
+
+/// Returns the sort key of a vehicle.
+#[must_use]
+pub fn vehicle(id: &VehicleId) -> String {
+    format!("{VEHICLES}{id}")
+}
+
+/// Returns the sort key of a charging token. It is also the partition of the item that makes the token unique.
+#[must_use]
+pub fn token(id: &TokenId) -> String {
+    format!("{TOKENS}{}", id.normalised())
+}
+
+/// Returns the partition of the item that makes a registration number unique.
+#[must_use]
+pub fn registration(number: &RegistrationNumber) -> String {
+    format!("REGISTRATION#{}", number.normalised())
 }
 
 /// Returns the partition of a log entry.

@@ -15,7 +15,7 @@ mod notifications;
 mod poi;
 mod telemetry;
 
-pub use accounts::UserStore;
+pub use accounts::{UserFilter, UserStore};
 pub use aws_error::AwsError;
 pub use billing::{BillingStore, InvoiceFilter, LoadedInvoice, TopUp};
 pub use charging::{

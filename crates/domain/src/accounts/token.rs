@@ -76,6 +76,12 @@ impl TokenId {
     pub fn normalised(&self) -> String {
         self.0.to_ascii_uppercase()
     }
+
+    /// Returns the error for a token that is registered already. It does not say whose token it is.
+    #[must_use]
+    pub fn taken(&self) -> DomainError {
+        DomainError::conflict(format!("token {self} is registered already"))
+    }
 }
 
 impl PartialEq for TokenId {

@@ -107,6 +107,12 @@ impl RegistrationNumber {
     pub fn normalised(&self) -> &str {
         &self.normalised
     }
+
+    /// Returns the error for a vehicle whose number another vehicle has. It does not say whose vehicle that is.
+    #[must_use]
+    pub fn taken(&self) -> DomainError {
+        DomainError::conflict(format!("registration number {self} belongs to another vehicle"))
+    }
 }
 
 impl PartialEq for RegistrationNumber {

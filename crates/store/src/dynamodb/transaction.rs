@@ -69,6 +69,21 @@ impl Transaction {
         Ok(())
     }
 
+    /// Replaces an item as a whole, on condition that the item has this version.
+    pub(crate) fn replace(&mut self, table: &str, item: Item, version: u64) -> Result<(), StoreError> {
+        self.labels.push(describe(&item));
+        let put = Put::builder()
+            .table_name(table)
+            .set_item(Some(item))
+            .condition_expression("#v = :v")
+            .expression_attribute_names("#v", "version")
+            .expression_attribute_values(":v", AttributeValue::N(version.to_string()))
+            .build()
+            .map_err(|error| StoreError::rejected(table, error))?;
+        self.items.push(TransactWriteItem::builder().put(put).build());
+        Ok(())
+    }
+
     /// Requires that there is no item with this key.
     pub(crate) fn require_absent(&mut self, table: &str, key: Item) -> Result<(), StoreError> {
         self.labels.push(describe(&key));
@@ -284,6 +299,19 @@ impl UpdateExpression {
     pub fn only_unless_above(mut self, attribute: &str, value: AttributeValue) -> Self {
         let (name, value) = (self.name(attribute), self.value(value));
         self.conditions.push(format!("(attribute_not_exists({name}) OR {name} <= {value})"));
+        self
+    }
+
+    /// Adds the condition that the attribute does not exist or has another value.
+    pub fn only_unless(mut self, attribute: &str, is: AttributeValue) -> Self {
+        let (name, value) = (self.name(attribute), self.value(is));
+        self.conditions.push(format!("(attribute_not_exists({name}) OR {name} <> {value})"));
+        self
+    }
+
+    pub fn only_with(mut self, attribute: &str) -> Self {
+        let condition = format!("attribute_exists({})", self.name(attribute));
+        self.conditions.push(condition);
         self
     }
 
