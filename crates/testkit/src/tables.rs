@@ -138,9 +138,10 @@ mod tests {
 
     #[test]
     fn the_indexes_of_the_template_are_those_that_the_store_names() {
-        let named: [(&str, &[keys::Index]); 6] = [
+        let named: [(&str, &[keys::Index]); 7] = [
             ("ev-stations", &keys::stations::ALL),
             ("ev-sessions", &keys::sessions::ALL),
+            ("ev-users", &keys::users::ALL),
             ("ev-error-logs", &keys::error_logs::ALL),
             ("ev-billing", &keys::billing::ALL),
             ("ev-telemetry", &keys::telemetry::ALL),

@@ -58,7 +58,8 @@ async fn deployed_tables_are_those_of_the_template() {
             described.stream_specification().is_some_and(aws_sdk_dynamodb::types::StreamSpecification::stream_enabled);
         assert_eq!(
             streams,
-            ["StationsTable", "SessionsTable", "BillingTable", "TelemetryTable", "PoisTable"].contains(&output),
+            ["StationsTable", "SessionsTable", "BillingTable", "TelemetryTable", "PoisTable", "UsersTable"]
+                .contains(&output),
             "{name}"
         );
         let times = [("BillingTable", "expiresAt"), ("TelemetryTable", "expires_at")];
