@@ -269,7 +269,7 @@ impl UserStore {
     /// Adds a charging token of a user.
     ///
     /// # Errors
-    /// [`StoreError::Domain`]: not found if the user has no row or was deleted; conflict if the user is being deleted or
+    /// [`StoreError::Domain`]: not found if the user has no row or was deleted; conflict if the user is being deleted,
     /// has as many tokens as allowed, or if the token is registered already.
     pub async fn add_token(&self, user: &UserId, token: &Token) -> Result<(), StoreError> {
         let attempt = || async {

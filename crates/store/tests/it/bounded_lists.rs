@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use common::{charging_by, context, faulty, faulty_db, first, insert_log, list_logs, log, now, poi, put_session, walk};
+use domain::accounts::UserStatus;
 use domain::charging::station::StationStatus;
 use domain::geo::Location;
 use domain::id::{StationId, UserId};
@@ -12,8 +14,8 @@ use domain::poi::PoiFilter;
 use futures::{StreamExt, TryStreamExt, stream};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use store::{ErrorLogFilter, InvoiceFilter, PoiStore, SessionFilter, StationFilter};
-use testkit::{EmbeddedDynamoDb, seeded};
+use store::{ErrorLogFilter, InvoiceFilter, PoiStore, SessionFilter, StationFilter, UserFilter, keys};
+use testkit::{EmbeddedDynamoDb, machine_client, registered, seeded};
 
 use crate::common::{self, charging_by, faulty, faulty_db, first, insert_log, list_logs, log, poi, put_session, walk};
 
@@ -190,6 +192,12 @@ async fn a_row_that_cannot_be_decoded_is_left_out_of_its_list() {
         .await;
     put("ev-billing", &[("PK", "WALLET#u-1"), ("SK", "ENTRY#000000000001")]).await;
     put("ev-telemetry", &[("station_id", "bad"), ("fleet", "FLEET")]).await;
+    for user in [registered("u-1", now()), machine_client("u-2", now())] {
+        dynamodb.users().insert(&user, None, &context()).await.unwrap();
+    }
+    let shard = keys::sharded("ACTIVE", UserId::new("bad").unwrap().shard(keys::SHARDS));
+    let user = [("PK", "USER#bad"), ("SK", "METADATA"), ("statusShard", shard.as_str()), ("clientShard", "CLIENT")];
+    put("ev-users", &[&user[..], &[("registeredAt", "2026-03-03"), ("role", "NOBODY")]].concat()).await;
 
     let (charging, user) = (dynamodb.charging(), UserId::new("u-1").unwrap());
     for filter in [SessionFilter::User(user.clone()), SessionFilter::Station(StationId::new("s-1").unwrap())] {
@@ -210,4 +218,7 @@ async fn a_row_that_cannot_be_decoded_is_left_out_of_its_list() {
     assert_eq!(billing.wallets(&first(10)).await.unwrap().items.len(), 0);
     assert_eq!(billing.ledger(&user, &first(10)).await.unwrap().items.len(), 0);
     assert_eq!(dynamodb.telemetry().list(&first(10)).await.unwrap().items.len(), 0);
+    let users = dynamodb.users();
+    assert_eq!(users.list(&UserFilter::Status(UserStatus::Active), &first(10)).await.unwrap().items.len(), 1);
+    assert_eq!(users.clients(&first(10)).await.unwrap().items.len(), 1);
 }

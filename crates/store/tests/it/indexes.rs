@@ -6,7 +6,7 @@ use domain::id::{SwapStationId, UserId};
 use domain::notifications::{Level, LogStatus};
 use domain::telemetry::{Message, Reading, SwapStationStatus};
 use serde_json::json;
-use testkit::{EmbeddedDynamoDb, ended, tables};
+use testkit::{EmbeddedDynamoDb, ended, machine_client, registered, tables};
 
 use crate::common::{context, insert_log, log, now, poi, put_session, station};
 
@@ -16,6 +16,9 @@ async fn world() -> EmbeddedDynamoDb {
     let at = (52.5, 13.4);
     dynamodb.charging().stations.insert(&station("s-1", at, StationStatus::Active), &[]).await.unwrap();
     put_session(&dynamodb.charging(), "x-1", "u-1", "s-1", 0).await;
+    for user in [registered("u-1", now()), machine_client("u-2", now())] {
+        dynamodb.users().insert(&user, None, &context()).await.unwrap();
+    }
     insert_log(&dynamodb.error_logs(), &log(1, Level::Error, "a", LogStatus::Open)).await.unwrap();
     dynamodb.pois().put(&poi(1, at, None, 1)).await.unwrap();
     let invoice = Invoice::for_session(&ended("x-1", "u-1", 1000), now()).unwrap().unwrap();

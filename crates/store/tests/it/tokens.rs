@@ -4,6 +4,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
+use common::{context, insert_log, list_logs, log, now, poi, put_session, station};
+use domain::accounts::UserStatus;
 use domain::billing::{EntryKind, LedgerEntry, Wallet};
 use domain::charging::session::SessionStatus;
 use domain::charging::station::StationStatus;
@@ -16,8 +18,10 @@ use domain::telemetry::{Message, Reading, SwapStationStatus};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use store::{ErrorLogFilter, InvoiceFilter, Page, PageRequest, SessionFilter, StationFilter, StoreError, TopUp};
-use testkit::EmbeddedDynamoDb;
+use store::{
+    ErrorLogFilter, InvoiceFilter, Page, PageRequest, SessionFilter, StationFilter, StoreError, TopUp, UserFilter,
+};
+use testkit::{EmbeddedDynamoDb, machine_client, registered};
 
 use crate::common::{context, insert_log, list_logs, log, now, poi, put_session, station};
 
@@ -63,6 +67,10 @@ async fn world() -> EmbeddedDynamoDb {
             timestamp: now(),
         };
         dynamodb.telemetry().record(&Message::new(reading, &json!({ "n": n })), now()).await.unwrap();
+        let second = now() + TimeDelta::seconds(n.into());
+        for user in [registered(&format!("u-{n}"), second), machine_client(&format!("m-{n}"), second)] {
+            dynamodb.users().insert(&user, None, &context()).await.unwrap();
+        }
     }
     dynamodb
 }
@@ -147,6 +155,17 @@ fn lists(dynamodb: &EmbeddedDynamoDb) -> Vec<List<'_>> {
     lists
 }
 
+/// The lists of users.
+fn lists_of_users(dynamodb: &EmbeddedDynamoDb) -> Vec<List<'_>> {
+    let active = move |request: PageRequest| {
+        async move { dynamodb.users().list(&UserFilter::Status(UserStatus::Active), &request).await.map(page) }.boxed()
+    };
+    let clients = move |request: PageRequest| async move { dynamodb.users().clients(&request).await.map(page) }.boxed();
+    let active: List<'_> = ("users in a state", Box::new(active));
+    let clients: List<'_> = ("machine clients", Box::new(clients));
+    vec![active, clients]
+}
+
 /// Every value to which a part of a token could be changed.
 fn wrong_values() -> Vec<Value> {
     vec![
@@ -204,7 +223,7 @@ fn forgeries(value: &Value) -> Vec<Value> {
 async fn a_forged_token_is_a_validation_error_of_every_list() {
     let dynamodb = world().await;
     let mut tried = 0;
-    for (name, list) in lists(&dynamodb) {
+    for (name, list) in lists(&dynamodb).into_iter().chain(lists_of_users(&dynamodb)) {
         let (found, token) = list(PageRequest { limit: 1, next_token: None }).await.unwrap();
         let token = token.unwrap_or_else(|| panic!("{name} has {found} items"));
         let next = list(PageRequest { limit: 1, next_token: Some(token.clone()) }).await.unwrap();
