@@ -8,12 +8,12 @@ mod random;
 use domain::Instant;
 use domain::accounts::UserStatus::{self, Active, Blocked, Deleted, Deleting, Unconfirmed};
 use domain::accounts::{
-    Language, MAX_TOKENS, MAX_VEHICLES, NewUser, NewVehicle, RegistrationNumber, Token, User, Vehicle,
+    Client, Language, MAX_TOKENS, MAX_VEHICLES, NewUser, NewVehicle, RegistrationNumber, Token, User, Vehicle,
 };
 use domain::actor::Actor;
 use domain::actor::Role::{self, Admin, System, TechSupport};
 use domain::error::DomainError;
-use domain::id::{UserId, VehicleId};
+use domain::id::{ClientId, UserId, VehicleId};
 use domain::machine::State;
 use proptest::prelude::*;
 use random::seeded;
@@ -189,14 +189,27 @@ fn a_deleted_user_has_no_personal_data() {
 fn a_role_counts_until_the_groups_have_it() {
     let mut user = user_in(Active);
     assert_eq!(user.email.as_deref(), Some("ada@example.com"));
-    assert!(!user.follow_groups(Role::User), "nothing changes");
-    assert!(user.follow_groups(Admin));
+    assert!(!user.signed_in(Role::User), "nothing changes");
+    assert!(user.signed_in(Admin));
     user.set_role(TechSupport, &actor(Admin)).unwrap();
-    assert!(!user.follow_groups(Admin), "the groups do not have the new role yet");
+    assert!(!user.signed_in(Admin), "the groups do not have the new role yet");
     user.role_written();
     assert_eq!((user.role, user.role_pending, user.version), (TechSupport, false, 5));
     assert!(matches!(user.set_role(System, &actor(Admin)), Err(DomainError::Validation(_))));
-    assert!(!user_in(Deleted).follow_groups(Admin));
+    assert!(!user_in(Deleted).signed_in(Admin));
+    let client = Client { id: ClientId::new("c-1").unwrap(), name: "Gate".to_owned(), scopes: Vec::new() };
+    assert!(!User { client: Some(client), ..user_in(Active) }.signed_in(Admin), "a client has no group");
+}
+
+#[test]
+fn the_first_sign_in_confirms_and_is_one_change() {
+    let mut user = user_in(Unconfirmed);
+    assert!(user.signed_in(Admin));
+    assert_eq!((user.status, user.role, user.version), (Active, Admin, 2));
+    for status in [Blocked, Deleting, Deleted] {
+        let mut user = user_in(status);
+        assert!(!user.signed_in(Role::User) && user == user_in(status), "{status:?}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub enum Language {
     En,
 }
 
-/// A user of the network.
+/// A user of the network. Each command raises the version by one, and is written before the next command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct User {
     /// Id of the user: the `sub` of the tokens.
@@ -188,15 +188,24 @@ impl User {
         self.version += 1;
     }
 
-    /// Takes over the role that the groups of the user pool give, and returns whether the user changed. A role that was
-    /// given by [`Self::set_role`] and is not in the user pool yet stays.
-    pub fn follow_groups(&mut self, role: Role) -> bool {
-        let follows = !self.role_pending && self.role != role && self.status != UserStatus::Deleted;
-        if follows {
-            self.role = role;
-            self.version += 1;
+    /// Takes over what the user pool says of a user who signs in: the account is confirmed, and the groups give this
+    /// role. Returns whether the user changed.
+    ///
+    /// The role stays if it was given by [`Self::set_role`] and is not in the user pool yet, and that of a machine
+    /// client stays, too.
+    pub fn signed_in(&mut self, role: Role) -> bool {
+        let is_confirmed = self.status == UserStatus::Unconfirmed;
+        let stays = self.role_pending || self.client.is_some() || self.status == UserStatus::Deleted;
+        let changes_role = !stays && self.role != role;
+        if is_confirmed {
+            self.status = UserStatus::Active;
         }
-        follows
+        if changes_role {
+            self.role = role;
+        }
+        let changed = is_confirmed || changes_role;
+        self.version += u64::from(changed);
+        changed
     }
 
     /// Changes the name or the language. `None` leaves the value unchanged.
