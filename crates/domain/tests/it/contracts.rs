@@ -263,6 +263,22 @@ fn details_are_flat_and_unknown_fields_are_ignored() {
 }
 
 #[test]
+fn events_of_users_have_no_personal_data() {
+    let envelope = ["eventId", "eventType", "schemaVersion", "occurredAt", "correlationId"];
+    let harmless = ["userId", "registeredAt", "hasVehicle", "blockedAt", "endSessions", "unblockedAt", "deletedAt"];
+    let of_users = examples().into_iter().filter(|example| example.event.source() == "evoke.accounts");
+    let mut found = 0;
+    for example in of_users {
+        let json = serde_json::to_value(&example).unwrap();
+        for field in json.as_object().unwrap().keys() {
+            assert!(envelope.contains(&field.as_str()) || harmless.contains(&field.as_str()), "{field} in {json}");
+        }
+        found += 1;
+    }
+    assert_eq!(found, 4);
+}
+
+#[test]
 fn event_ids_are_derived_from_item_version_and_index() {
     let event = || examples().remove(0).event;
     let ids = |item: &str, version: u64| -> Vec<_> {
