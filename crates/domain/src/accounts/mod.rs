@@ -2,6 +2,7 @@
 
 mod client;
 mod events;
+mod scope;
 mod status;
 mod token;
 mod user;
@@ -9,6 +10,7 @@ mod vehicle;
 
 pub use client::{CLIENT_DOMAIN, Client};
 pub use events::{UserBlocked, UserDeleted, UserRegistered, UserUnblocked};
+pub use scope::{Access, Area, Scope};
 pub use status::UserStatus;
 pub use token::{MAX_TOKENS, Token, TokenId, TokenType};
 pub use user::{Language, NewUser, User, normalised_email};
