@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use domain::accounts::Scope;
 use futures::future::BoxFuture;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
@@ -40,6 +41,8 @@ pub struct Operation {
     pub route: Option<Route>,
     /// The HTTP status of a successful answer.
     pub status: u16,
+    /// Whether the route takes requests and refuses them as OAuth 2.0 (RFC 6749) demands of a token endpoint.
+    pub is_oauth: bool,
     /// Generates the JSON Schema of the arguments.
     pub arguments: fn(&mut SchemaGenerator) -> Schema,
     /// Generates the JSON Schema of the answer.
@@ -53,8 +56,16 @@ pub struct Route {
     pub key: &'static str,
     /// The value of the argument `to` that selects this action, if several actions share the route.
     pub to: Option<&'static str>,
-    /// Whether the route can be called without a token.
-    pub open: bool,
+    /// The scope that a token needs for the route. API Gateway checks it. A route without a scope needs no token.
+    pub scope: Option<Scope>,
+}
+
+impl Route {
+    /// Returns whether the route can be called without a token.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.scope.is_none()
+    }
 }
 
 impl<F> Action<F> {
@@ -73,6 +84,7 @@ impl<F> Action<F> {
             about: "",
             route: None,
             status: 200,
+            is_oauth: false,
             arguments: schema::<C>,
             answer: schema::<A>,
         };
@@ -93,24 +105,36 @@ impl<F> Action<F> {
         self
     }
 
-    /// Sets a route that belongs to this action alone.
+    /// Sets a route that belongs to this action alone, and the scope that it requires.
     #[must_use]
-    pub const fn at(mut self, key: &'static str) -> Self {
-        self.operation.route = Some(Route { key, to: None, open: false });
+    pub const fn at(mut self, key: &'static str, scope: Scope) -> Self {
+        self.operation.route = Some(Route { key, to: None, scope: Some(scope) });
         self
     }
 
-    /// Sets a route that the action shares with others. The argument `to` selects one of them.
+    /// Sets a route that the action shares with others, and the scope that it requires. The argument `to` selects one of
+    /// the actions.
     #[must_use]
-    pub const fn at_transition(mut self, key: &'static str, to: &'static str) -> Self {
-        self.operation.route = Some(Route { key, to: Some(to), open: false });
+    pub const fn at_transition(mut self, key: &'static str, to: &'static str, scope: Scope) -> Self {
+        self.operation.route = Some(Route { key, to: Some(to), scope: Some(scope) });
         self
     }
 
     /// Sets a route that can be called without a token.
     #[must_use]
     pub const fn open_at(mut self, key: &'static str) -> Self {
-        self.operation.route = Some(Route { key, to: None, open: true });
+        self.operation.route = Some(Route { key, to: None, scope: None });
+        self
+    }
+
+    /// Makes the route a token endpoint of OAuth 2.0 (RFC 6749).
+    ///
+    /// The body may be a form or JSON. A client may authenticate itself by HTTP Basic, which gives the arguments
+    /// `client_id` and `client_secret`. A failure is answered as `{"error": …, "error_description": …}` instead of as a
+    /// problem document. Direct invocations are not affected.
+    #[must_use]
+    pub const fn oauth(mut self) -> Self {
+        self.operation.is_oauth = true;
         self
     }
 

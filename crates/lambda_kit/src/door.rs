@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::function::Function;
 use crate::request::{Answer, Context, Request, Trigger};
-use crate::{Failure, Payload, direct, http_api, measure};
+use crate::{Failure, Payload, direct, http_api, measure, oauth};
 
 /// The wall clock. No other code reads it: everything behind the [`Door`] takes the time as an argument.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +32,8 @@ impl Clock {
 
 /// The entry point of a function.
 ///
-/// There are three ways in: a direct invocation, an HTTP request and a trigger (queue, stream, event or device
-/// message). The door detects which of them an invocation uses, and answers in the format of that way.
+/// There are three ways in: a direct invocation, an HTTP request and a trigger (queue, stream, event, device message or
+/// event of a user pool). The door detects which of them an invocation uses, and answers in the format of that way.
 #[derive(Debug)]
 pub struct Door<F> {
     function: F,
@@ -91,14 +91,20 @@ impl<F: Function> Door<F> {
         let event: Result<ApiGatewayV2httpRequest, Failure> = parse(payload);
         let id = event.as_ref().ok().and_then(http_api::correlation_id);
         let context = self.context(lambda, id);
+        let is_oauth = event.as_ref().is_ok_and(|event| http_api::is_oauth(event, F::ACTIONS));
         let request = event.and_then(|event| http_api::request(&event, F::ACTIONS, context.clone()));
+        let grant = request.as_ref().ok().and_then(oauth::grant);
         let result = match request {
             Ok(request) => self.answer(request).await,
             Err(failure) => Err(failure),
         };
         let result = result.map_err(|failure| log(failure, &context));
-        serde_json::to_value(http_api::response(result, &context.correlation_id))
-            .map_err(|error| log(Failure::internal(error), &context).into_diagnostic())
+        let response = if is_oauth {
+            oauth::response(result, grant.as_deref(), &context.correlation_id)
+        } else {
+            http_api::response(result, &context.correlation_id)
+        };
+        serde_json::to_value(response).map_err(|error| log(Failure::internal(error), &context).into_diagnostic())
     }
 
     async fn answer(&self, request: Request) -> Result<Answer, Failure> {
@@ -136,6 +142,9 @@ fn trigger(payload: &Value) -> Result<Option<Trigger>, Failure> {
         Some("aws:dynamodb") => Ok(Some(Trigger::Stream(parse(payload.clone())?))),
         Some(other) => Err(Failure::invalid("Records[0].eventSource", format!("{other:?} is no source of ours"))),
         None if payload["detail-type"].is_string() => Ok(Some(Trigger::Event(Box::new(parse(payload.clone())?)))),
+        None if payload["triggerSource"].is_string() && payload["userPoolId"].is_string() => {
+            Ok(Some(Trigger::UserPool(payload.clone())))
+        }
         None => Ok(None),
     }
 }

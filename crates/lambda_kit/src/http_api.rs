@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use domain::actor::{Actor, Role};
 use domain::error::DomainError;
 use domain::id::UserId;
@@ -12,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::action::Action;
 use crate::request::{Answer, Context, Request};
-use crate::{Failure, payload};
+use crate::{Failure, oauth, payload};
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -30,13 +32,18 @@ pub(crate) fn request<F>(
     actions: &[Action<F>],
     context: Context,
 ) -> Result<Request, Failure> {
+    if let Some(action) = oauth_action(event, actions) {
+        let arguments = oauth::arguments(event, action)?;
+        let action = action.operation.name.to_owned();
+        return Ok(Request { action, arguments: Value::Object(arguments), actor: actor(event)?, context });
+    }
     let mut arguments = body(event)?;
     let query = event.query_string_parameters.iter();
     let path = event.path_parameters.iter().map(|(name, text)| (name.as_str(), text.as_str()));
     let parameters: Vec<(&str, &str)> = query.chain(path).collect();
     let to = parameters.iter().rfind(|(name, _)| *name == "to").map(|(_, text)| *text);
     let to = to.or_else(|| arguments.get("to").and_then(Value::as_str));
-    let action = find(actions, event.route_key.as_deref().unwrap_or_default(), to)?;
+    let action = find(actions, route_key(event), to)?;
     for (name, text) in parameters {
         arguments.insert(name.to_owned(), action.parameter(name, text)?);
     }
@@ -46,6 +53,19 @@ pub(crate) fn request<F>(
     }
     let action = action.operation.name.to_owned();
     Ok(Request { action, arguments: Value::Object(arguments), actor: actor(event)?, context })
+}
+
+fn route_key(event: &ApiGatewayV2httpRequest) -> &str {
+    event.route_key.as_deref().unwrap_or_default()
+}
+
+/// Returns whether the route of the request is a token endpoint of OAuth 2.0.
+pub(crate) fn is_oauth<F>(event: &ApiGatewayV2httpRequest, actions: &[Action<F>]) -> bool {
+    oauth_action(event, actions).is_some()
+}
+
+fn oauth_action<'a, F>(event: &ApiGatewayV2httpRequest, actions: &'a [Action<F>]) -> Option<&'a Action<F>> {
+    actions.iter().find(|action| action.operation.is_oauth && action.is_at(route_key(event)))
 }
 
 /// Finds the action of a route. If several actions share the route, `to` selects one.
@@ -61,27 +81,33 @@ fn find<'a, F>(actions: &'a [Action<F>], key: &str, to: Option<&str>) -> Result<
 
 /// Parses the body as a JSON object; a missing body is an empty object. The fields `actor` and `action` are removed,
 /// because the token determines the actor and the route determines the action.
-fn body(event: &ApiGatewayV2httpRequest) -> Result<Map<String, Value>, Failure> {
-    let wrong = |message: String| Failure::invalid("body", message);
-    let text = event.body.as_deref().unwrap_or_default();
-    let bytes = if event.is_base64_encoded {
-        use base64::Engine as _;
-        base64::engine::general_purpose::STANDARD.decode(text).map_err(|error| wrong(error.to_string()))?
-    } else {
-        text.as_bytes().to_vec()
-    };
-    if bytes.iter().all(u8::is_ascii_whitespace) {
+pub(crate) fn body(event: &ApiGatewayV2httpRequest) -> Result<Map<String, Value>, Failure> {
+    let text = text(event)?;
+    if text.bytes().all(|byte| byte.is_ascii_whitespace()) {
         return Ok(Map::new());
     }
-    let text = std::str::from_utf8(&bytes).map_err(|error| wrong(format!("must be UTF-8: {error}")))?;
-    match payload::parse(text).map_err(|error| wrong(format!("must be JSON: {error}")))? {
+    match payload::parse(&text).map_err(|error| wrong_body(format!("must be JSON: {error}")))? {
         Value::Object(mut fields) => {
             fields.remove("actor");
             fields.remove("action");
             Ok(fields)
         }
-        _ => Err(wrong("must be a JSON object".to_owned())),
+        _ => Err(wrong_body("must be a JSON object")),
     }
+}
+
+/// Returns the body as text, which is empty if there is no body.
+pub(crate) fn text(event: &ApiGatewayV2httpRequest) -> Result<String, Failure> {
+    let text = event.body.as_deref().unwrap_or_default();
+    if !event.is_base64_encoded {
+        return Ok(text.to_owned());
+    }
+    let bytes = BASE64.decode(text).map_err(|error| wrong_body(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| wrong_body(format!("must be UTF-8: {}", error.utf8_error())))
+}
+
+pub(crate) fn wrong_body(message: impl Into<String>) -> Failure {
+    Failure::invalid("body", message)
 }
 
 /// Builds the actor from the claims of the token. A route without authorizer has no actor.
@@ -117,20 +143,36 @@ fn groups(claim: &str) -> impl Iterator<Item = &str> {
 
 /// Converts an answer or a failure to an HTTP response.
 pub(crate) fn response(result: Result<Answer, Failure>, correlation_id: &str) -> ApiGatewayV2httpResponse {
-    let (status, content_type, body, location) = match result {
-        Ok(answer) => (answer.status, "application/json", answer.body, answer.location),
+    match result {
+        Ok(answer) => success(answer, correlation_id),
         Err(failure) => {
-            (failure.code().status(), "application/problem+json", failure.into_problem(correlation_id), None)
+            let status = failure.code().status();
+            json(status, "application/problem+json", &failure.into_problem(correlation_id), correlation_id)
         }
-    };
+    }
+}
+
+/// Converts an answer to an HTTP response.
+pub(crate) fn success(answer: Answer, correlation_id: &str) -> ApiGatewayV2httpResponse {
+    let mut response = json(answer.status, "application/json", &answer.body, correlation_id);
+    if let Some(location) = answer.location.and_then(|location| HeaderValue::from_str(&location).ok()) {
+        response.headers.insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// Creates a response with a JSON body.
+pub(crate) fn json(
+    status: u16,
+    content_type: &'static str,
+    body: &Value,
+    correlation_id: &str,
+) -> ApiGatewayV2httpResponse {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::from_str(correlation_id) {
         headers.insert(CORRELATION_ID, id);
-    }
-    if let Some(location) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
-        headers.insert(header::LOCATION, location);
     }
     let mut response = ApiGatewayV2httpResponse::default();
     response.status_code = status.into();

@@ -15,6 +15,7 @@ mod failure;
 mod function;
 mod http_api;
 mod measure;
+mod oauth;
 mod payload;
 mod redelivery;
 mod remote_function;

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::time::Duration;
 
 use domain::Instant;
@@ -22,6 +23,8 @@ pub enum Trigger {
     Event(Box<EventBridgeEvent>),
     /// A device's message from a rule of IoT Core, which adds the station id from the MQTT topic.
     Iot(Value),
+    /// An event of a Cognito user pool, e.g. before it generates a token. The answer goes to the pool as it is.
+    UserPool(Value),
 }
 
 /// The context of an invocation.
@@ -52,7 +55,7 @@ impl Context {
 }
 
 /// A request by a caller: a direct invocation or an HTTP request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// The name of the requested action.
     pub action: String,
@@ -62,6 +65,15 @@ pub struct Request {
     pub actor: Option<Actor>,
     /// The context of the invocation.
     pub context: Context,
+}
+
+/// Leaves the arguments out, because they may contain a password.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Request");
+        debug.field("action", &self.action).field("actor", &self.actor).field("context", &self.context);
+        debug.finish_non_exhaustive()
+    }
 }
 
 impl Request {

@@ -12,6 +12,7 @@ use commands::{
     CreateCreditNote, HoldFunds, InvoiceRef, ListInvoices, ListLedger, ReleaseFunds, TopUpWallet, WalletRef,
 };
 use domain::Instant;
+use domain::accounts::{Area, Scope};
 use domain::actor::Role;
 use domain::billing::{
     CreditNote, Hold, HoldEnd, HoldRequest, Invoice, InvoiceStatus, LedgerEntry, PaymentRefusal, SettledInvoices,
@@ -53,36 +54,36 @@ impl Function for Billing {
         action!("getInvoice", InvoiceRef => InvoiceView, Self::get_invoice)
             .by("the user of the invoice; staff")
             .about("Returns an invoice with its lines and credit notes.")
-            .at("GET /invoices/{invoiceId}"),
+            .at("GET /invoices/{invoiceId}", Scope::read(Area::Billing)),
         action!("listInvoices", ListInvoices => ListOf<InvoiceView>, Self::list_invoices)
             .by("users for their own invoices; staff for any invoices")
             .about("Lists invoices, newest first. Staff must give `userId` or `status`.")
-            .at("GET /invoices"),
+            .at("GET /invoices", Scope::read(Area::Billing)),
         action!("payInvoice", InvoiceRef => InvoiceView, Self::pay_invoice)
             .by("the user of the invoice; staff")
             .about("Pays an OPEN invoice from the wallet. A PAID invoice is returned unchanged.")
-            .at("POST /invoices/{invoiceId}/payments"),
+            .at("POST /invoices/{invoiceId}/payments", Scope::write(Area::Billing)),
         action!("createCreditNote", CreateCreditNote => CreditNote, Self::create_credit_note)
             .by("ADMIN")
             .about("Credits `lines` of an invoice. Without `lines`, it credits all that is left of the invoice.")
-            .at("POST /invoices/{invoiceId}/credit-notes")
+            .at("POST /invoices/{invoiceId}/credit-notes", Scope::write(Area::Billing))
             .creates(),
         action!("getWallet", WalletRef => WalletView, Self::get_wallet)
             .by("users for their own wallet; staff for any wallet, by `userId`")
             .about("Returns a wallet: its balance, and the money in it that is held for prepaid sessions.")
-            .at("GET /wallet"),
+            .at("GET /wallet", Scope::read(Area::Billing)),
         action!("topUpWallet", TopUpWallet => WalletView, Self::top_up_wallet)
             .by("staff")
             .about(
                 "Adds money that a cash desk received to the wallet of `userId`. The money pays open invoices at once, \
                  oldest first.",
             )
-            .at("POST /wallet/top-ups")
+            .at("POST /wallet/top-ups", Scope::write(Area::Billing))
             .creates(),
         action!("listLedger", ListLedger => ListOf<EntryView>, Self::list_ledger)
             .by("users for their own wallet; staff for any wallet, by `userId`")
             .about("Lists the entries of a wallet's ledger, newest first.")
-            .at("GET /wallet/ledger"),
+            .at("GET /wallet/ledger", Scope::read(Area::Billing)),
         action!("holdFunds", HoldFunds => HoldView, Self::hold_funds)
             .by("SYSTEM")
             .about("Holds the money that a prepaid session may cost. The same arguments give the same hold."),

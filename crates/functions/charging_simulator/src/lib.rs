@@ -109,7 +109,7 @@ impl Function for ChargingSimulator {
                 })
                 .await
             }
-            Trigger::Stream(_) | Trigger::Iot(_) => {
+            Trigger::Stream(_) | Trigger::Iot(_) | Trigger::UserPool(_) => {
                 Err(Failure::invalid("payload", "must be a scheduled event or a batch of the shards' queue"))
             }
         }

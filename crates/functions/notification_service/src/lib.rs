@@ -9,6 +9,7 @@ mod topics;
 
 use commands::{ListLogs, LogRef, LogView, Notify};
 use domain::Instant;
+use domain::accounts::{Area, Scope};
 use domain::billing::{CreditNoteIssued, InvoiceGenerated, PaymentFailed};
 use domain::charging::session::SessionEnded;
 use domain::charging::session::SessionStatus;
@@ -50,15 +51,15 @@ impl Function for NotificationService {
         action!("listLogs", ListLogs => ListOf<LogView>, Self::list)
             .by("staff")
             .about("Lists log entries by `level`, `service` and `status` (default OPEN), newest first.")
-            .at("GET /error-logs"),
+            .at("GET /error-logs", Scope::read(Area::Operations)),
         action!("acknowledgeLog", LogRef => LogView, Self::acknowledge)
             .by("TECH_SUPPORT, ADMIN")
             .about("Marks a log entry as ACKNOWLEDGED.")
-            .at_transition("POST /error-logs/{id}/transitions", "ACKNOWLEDGED"),
+            .at_transition("POST /error-logs/{id}/transitions", "ACKNOWLEDGED", Scope::write(Area::Operations)),
         action!("resolveLog", LogRef => LogView, Self::resolve)
             .by("TECH_SUPPORT, ADMIN")
             .about("Marks a log entry as RESOLVED.")
-            .at_transition("POST /error-logs/{id}/transitions", "RESOLVED"),
+            .at_transition("POST /error-logs/{id}/transitions", "RESOLVED", Scope::write(Area::Operations)),
     ];
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {

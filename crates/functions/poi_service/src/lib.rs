@@ -4,6 +4,7 @@
 
 mod config;
 
+use domain::accounts::{Area, Scope};
 use domain::error::DomainError;
 use domain::geo::{Location, MAX_RADIUS_KM};
 use domain::poi::{Poi, PoiFilter, PoiSummary, reference};
@@ -144,15 +145,15 @@ impl Function for PoiService {
         action!("findPois", FindPois => FoundPois, Self::find)
             .by("anyone")
             .about("Finds the POIs of the OpenChargeMap mirror in a country or near a place, nearest first.")
-            .at("GET /pois"),
+            .at("GET /pois", Scope::read(Area::Stations)),
         action!("getPoi", GetPoi => Attributed, Self::get)
             .by("anyone")
             .about("Returns a POI of the OpenChargeMap mirror.")
-            .at("GET /pois/{ocmId}"),
+            .at("GET /pois/{ocmId}", Scope::read(Area::Stations)),
         action!("getReferenceData", GetReferenceData => ReferenceData, Self::reference_data)
             .by("anyone")
             .about("Returns one kind of OpenChargeMap reference data.")
-            .at("GET /pois/reference-data/{kind}"),
+            .at("GET /pois/reference-data/{kind}", Scope::read(Area::Stations)),
     ];
 }
 

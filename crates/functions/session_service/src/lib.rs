@@ -7,6 +7,7 @@ mod view;
 
 use chrono::Duration;
 use commands::{Basis, FailSession, ListSessions, Quote, SessionRef, StartSession};
+use domain::accounts::{Area, Scope};
 use domain::actor::Role;
 use domain::charging::session::{self, balance_allows_least_price};
 use domain::charging::site::{Changes, Site};
@@ -51,33 +52,33 @@ impl Function for SessionService {
         action!("startSession", StartSession => SessionView, Self::start)
             .by("users for themselves; staff for any user, by `userId`")
             .about("Starts a session at a FREE port. The same idempotency key gives the same session.")
-            .at("POST /sessions")
+            .at("POST /sessions", Scope::write(Area::Sessions))
             .creates(),
         action!("stopSession", SessionRef => SessionView, Self::stop)
             .by("the user of the session; staff")
             .about("Stops a session. The energy delivered up to now is billed.")
-            .at("PATCH /sessions/{sessionId}/stop"),
+            .at("PATCH /sessions/{sessionId}/stop", Scope::write(Area::Sessions)),
         action!("failSession", FailSession => SessionView, Self::fail)
             .by("TECH_SUPPORT, ADMIN, SYSTEM")
             .about("Fails a session and its port. A FAILED session is not billed."),
         action!("getSession", SessionRef => SessionView, Self::get)
             .by("the user of the session; staff")
             .about("Returns a session with its energy and cost.")
-            .at("GET /sessions/{sessionId}"),
+            .at("GET /sessions/{sessionId}", Scope::read(Area::Sessions)),
         action!("listSessions", ListSessions => ListOf<SessionView>, Self::list)
             .by("users for their own sessions; staff for any sessions")
             .about(
                 "Lists sessions, newest first. Staff must give `userId`, `stationId` or `status`. `changedFrom` and \
                  `changedTo` bound the time at which a session entered its status.",
             )
-            .at("GET /sessions"),
+            .at("GET /sessions", Scope::read(Area::Sessions)),
         action!("quote", Quote => QuoteView, Self::quote)
             .by("anyone")
             .about(
                 "Prices a hypothetical session by the tariff of a station, or by a tariff that the request gives. \
                  Exactly one of `stationId` and `tariff` is required; `timeZone` is for `tariff` only.",
             )
-            .at("POST /quotes"),
+            .at("POST /quotes", Scope::read(Area::Sessions)),
         action!("republishEnd", SessionRef => SessionView, Self::republish_end)
             .by("staff")
             .about("Publishes the `SESSION_ENDED` event of an ended session again."),

@@ -8,6 +8,7 @@ use commands::{
     AddPort, CreateStation, DeletedStation, FailPort, ListStations, PortRef, RemovedPort, StationRef,
     TransitionStation, UpdateStation,
 };
+use domain::accounts::{Area, Scope};
 use domain::charging::site::{Changes, Site};
 use domain::charging::station::{self, Port};
 use domain::error::DomainError;
@@ -30,12 +31,12 @@ impl Function for StationService {
         action!("createStation", CreateStation => StationView, Self::create)
             .by("ADMIN")
             .about("Creates a station with its ports. The station has the status NEW.")
-            .at("POST /stations")
+            .at("POST /stations", Scope::write(Area::Stations))
             .creates(),
         action!("getStation", StationRef => StationView, Self::get)
             .by("anyone")
             .about("Returns a station with its ports.")
-            .at("GET /stations/{stationId}"),
+            .at("GET /stations/{stationId}", Scope::read(Area::Stations)),
         action!("listStations", ListStations => ListOf<StationView>, Self::list)
             .by("anyone")
             .about(
@@ -43,23 +44,23 @@ impl Function for StationService {
                  stations within `radiusKm` (default 10) of that place. The nearest station comes first. A search \
                  near a place returns every status unless `status` is given.",
             )
-            .at("GET /stations"),
+            .at("GET /stations", Scope::read(Area::Stations)),
         action!("updateStation", UpdateStation => StationView, Self::update)
             .by("ADMIN")
             .about("Changes only the fields given. `powerKw` and `chargingModel` change only while no session runs.")
-            .at("PATCH /stations/{stationId}"),
+            .at("PATCH /stations/{stationId}", Scope::write(Area::Stations)),
         action!("deleteStation", StationRef => DeletedStation, Self::delete)
             .by("ADMIN")
             .about("Deletes a station at which no session runs.")
-            .at("DELETE /stations/{stationId}"),
+            .at("DELETE /stations/{stationId}", Scope::write(Area::Stations)),
         action!("transitionStation", TransitionStation => StationView, Self::transition)
             .by("ADMIN, TECH_SUPPORT")
             .about("Brings a station to the status `to`. Only ADMIN may commission a NEW station.")
-            .at("POST /stations/{stationId}/transitions"),
+            .at("POST /stations/{stationId}/transitions", Scope::write(Area::Stations)),
         action!("addPort", AddPort => PortView, Self::add_port)
             .by("ADMIN")
             .about("Adds a port to a station.")
-            .at("POST /stations/{stationId}/ports")
+            .at("POST /stations/{stationId}/ports", Scope::write(Area::Stations))
             .creates(),
         action!("removePort", PortRef => RemovedPort, Self::remove_port)
             .by("ADMIN")
@@ -67,11 +68,19 @@ impl Function for StationService {
         action!("failPort", FailPort => PortView, Self::fail_port)
             .by("TECH_SUPPORT, ADMIN, SYSTEM")
             .about("Brings a charging port to ERROR. The session at the port fails.")
-            .at_transition("POST /stations/{stationId}/ports/{portId}/transitions", "ERROR"),
+            .at_transition(
+                "POST /stations/{stationId}/ports/{portId}/transitions",
+                "ERROR",
+                Scope::write(Area::Stations),
+            ),
         action!("resetPort", PortRef => PortView, Self::reset_port)
             .by("TECH_SUPPORT, ADMIN")
             .about("Brings a port from ERROR back to FREE.")
-            .at_transition("POST /stations/{stationId}/ports/{portId}/transitions", "FREE"),
+            .at_transition(
+                "POST /stations/{stationId}/ports/{portId}/transitions",
+                "FREE",
+                Scope::write(Area::Stations),
+            ),
     ];
 }
 

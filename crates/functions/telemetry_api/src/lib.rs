@@ -6,6 +6,7 @@ use std::time::{Duration, Instant as Stopwatch};
 
 use chrono::NaiveDate;
 use domain::Instant;
+use domain::accounts::{Area, Scope};
 use domain::error::DomainError;
 use domain::id::SwapStationId;
 use domain::telemetry::{Reading, Silence};
@@ -103,15 +104,15 @@ impl Function for TelemetryApi {
                 "Lists the latest state of each battery-swap station. `stale` is true if the station has been silent \
                  for more than three intervals.",
             )
-            .at("GET /telemetry/stations"),
+            .at("GET /telemetry/stations", Scope::read(Area::Telemetry)),
         action!("getStation", GetStation => StateView, Self::get)
             .by("anyone")
             .about("Returns the latest state of a battery-swap station.")
-            .at("GET /telemetry/stations/{stationId}"),
+            .at("GET /telemetry/stations/{stationId}", Scope::read(Area::Telemetry)),
         action!("getHistory", GetHistory => History, Self::history)
             .by("anyone")
             .about("Returns the messages that a battery-swap station sent on a UTC day, in order of time.")
-            .at("GET /telemetry/stations/{stationId}/history"),
+            .at("GET /telemetry/stations/{stationId}/history", Scope::read(Area::Telemetry)),
     ];
 }
 

@@ -53,7 +53,7 @@ impl Function for TelemetryHandler {
                 let work = |messages: Arc<[SqsMessage]>| async move { self.ingest_batch(&messages, &context).await };
                 drive_batch(batch, &self.redelivery, work).await
             }
-            Trigger::Stream(_) | Trigger::Event(_) => Err(Failure::invalid(
+            Trigger::Stream(_) | Trigger::Event(_) | Trigger::UserPool(_) => Err(Failure::invalid(
                 "payload",
                 "must be a message of a battery-swap station, or a queue's batch of them",
             )),
