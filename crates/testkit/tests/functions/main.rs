@@ -13,10 +13,11 @@ mod health;
 mod http;
 mod metrics;
 mod notifications;
-mod ocm_server;
+mod oauth;
 mod openapi;
 mod poi;
 mod telemetry;
+mod triggers;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::accounts::Scope;
 use domain::error::{DomainError, FieldError};
 use lambda_kit::{Code, Failure, Operation};
 use schemars::SchemaGenerator;
@@ -12,6 +13,8 @@ use super::examples::Example;
 use super::operations::id;
 
 const SCHEMAS: &str = "#/components/schemas/";
+const SCHEME: &str = "cognito";
+const TOKEN_PATH: &str = "/auth/token";
 
 /// The document. `examples` has one for every routed action, by its id.
 pub fn document(operations: &[Operation], examples: &BTreeMap<String, Example>) -> Value {
@@ -48,23 +51,16 @@ pub fn document(operations: &[Operation], examples: &BTreeMap<String, Example>) 
         },
         "servers": [{ "url": "/", "description": "The output HttpApiUrl of the stack" }],
         "tags": tags,
-        "security": [{ "cognito": [] }],
         "paths": paths,
         "components": {
-            "securitySchemes": {
-                "cognito": {
-                    "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-                    "description": "An access token or id token of the stack's user pool. The groups ADMIN and \
-                        TECH_SUPPORT give a role; everybody else is a USER."
-                }
-            },
+            "securitySchemes": { SCHEME: security_scheme() },
             "headers": {
                 "CorrelationId": {
                     "description": "The id that logs and events of this request carry: the one that was sent, or a new one",
                     "schema": { "type": "string" }
                 }
             },
-            "responses": errors(),
+            "responses": errors(operations),
             "schemas": {}
         }
     });
@@ -157,8 +153,13 @@ impl Schemas {
                 "headers": success_headers(200),
                 "content": { "application/json": { "schema": responses["200"]["content"]["application/json"]["schema"] } }
             });
+        } else if first.is_oauth {
+            for status in OAUTH_ERRORS {
+                responses[status] = json!({ "$ref": "#/components/responses/OAuthError" });
+            }
         } else {
-            for (status, name) in ERRORS {
+            let is_open = first.route.is_some_and(|route| route.is_open());
+            for (status, name) in ERRORS.into_iter().filter(|(status, _)| !(is_open && *status == "401")) {
                 responses[status] = json!({ "$ref": format!("#/components/responses/{name}") });
             }
         }
@@ -172,14 +173,14 @@ impl Schemas {
         });
         if !bodies.is_empty() {
             let required = bodies.iter().any(|body| body.get("required").is_some());
-            value["requestBody"] = json!({
-                "required": required,
-                "content": { "application/json": { "schema": any_of(bodies), "examples": request_examples } }
-            });
+            let content = json!({ "schema": any_of(bodies), "examples": request_examples });
+            let mut contents = json!({ "application/json": content });
+            if first.is_oauth {
+                contents["application/x-www-form-urlencoded"] = content;
+            }
+            value["requestBody"] = json!({ "required": required, "content": contents });
         }
-        if first.route.is_some_and(|route| route.open) {
-            value["security"] = json!([]);
-        }
+        value["security"] = security(operations);
         value
     }
 
@@ -225,6 +226,35 @@ impl Schemas {
     }
 }
 
+/// What a route requires: its scope, or no token at all. API Gateway knows one scope for a route, whatever its actions.
+fn security(operations: &[&Operation]) -> Value {
+    let scopes: BTreeSet<Option<Scope>> =
+        operations.iter().filter_map(|operation| Some(operation.route?.scope)).collect();
+    assert_eq!(scopes.len(), 1, "the actions of {} require different scopes", operations[0].name);
+    let scopes: Vec<Value> = scopes.into_iter().flatten().map(|scope| json!({ SCHEME: [scope.in_token()] })).collect();
+    json!(scopes)
+}
+
+fn security_scheme() -> Value {
+    let scopes: Map<String, Value> = Scope::ALL
+        .into_iter()
+        .map(|scope| {
+            (scope.in_token(), json!(format!("{} in the area {}", scope.access().name(), scope.area().name())))
+        })
+        .collect();
+    let flow = json!({ "tokenUrl": TOKEN_PATH, "refreshUrl": TOKEN_PATH, "scopes": scopes });
+    json!({
+        "type": "oauth2",
+        "description": "An access token of the stack's user pool, as a bearer token. An id token is refused, because it \
+            has no scopes. A token has the scopes that the role of its user has, or those of its machine client. The \
+            groups ADMIN and TECH_SUPPORT give a role; everybody else is a USER.",
+        "flows": { "password": flow, "clientCredentials": flow }
+    })
+}
+
+/// The errors of a token endpoint, by status.
+const OAUTH_ERRORS: [&str; 5] = ["400", "401", "429", "500", "503"];
+
 /// The errors of every route, by status, with their names among the document's responses.
 const ERRORS: [(&str, &str); 8] = [
     ("400", "ValidationError"),
@@ -237,7 +267,7 @@ const ERRORS: [(&str, &str); 8] = [
     ("503", "UnavailableError"),
 ];
 
-fn errors() -> Value {
+fn errors(operations: &[Operation]) -> Value {
     let mut responses = Map::new();
     for code in Code::ALL {
         let failure = match code {
@@ -271,7 +301,34 @@ fn errors() -> Value {
             "content": { "application/json": gateway_message() }
         }),
     );
+    if operations.iter().any(|operation| operation.is_oauth) {
+        responses.insert("OAuthError".to_owned(), oauth_error());
+    }
     Value::Object(responses)
+}
+
+/// RFC 6749, section 5.2.
+fn oauth_error() -> Value {
+    let codes = [
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "invalid_scope",
+        "unsupported_grant_type",
+        "temporarily_unavailable",
+        "server_error",
+    ];
+    let error = json!({
+        "type": "object", "required": ["error"],
+        "properties": { "error": { "enum": codes }, "error_description": { "type": "string" } }
+    });
+    // API Gateway answers some statuses itself as well, in its own form.
+    let schema = json!({ "anyOf": [error, gateway_message()["schema"]] });
+    let example = json!({ "error": "invalid_grant", "error_description": "the address or the password is wrong" });
+    json!({
+        "description": "The token endpoint refuses the request in the form of RFC 6749.",
+        "content": { "application/json": { "schema": schema, "example": example } }
+    })
 }
 
 fn meaning(code: Code) -> &'static str {
