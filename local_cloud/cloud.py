@@ -109,6 +109,7 @@ def _start(state: State, port: int) -> Cloud:
     variables = environment.aws(cloud.endpoint) | {
         "AUTH": "true",  # enforce IAM, so that the policies in the template are tested
         "LAMBDA_EXECUTOR": "local",
+        "MINISTACK_COGNITO_PRETOKEN_STRICT": "1",  # no token if token_scopes refuses it, as on AWS
         "GATEWAY_PORT": str(cloud.port),
         "BIND_HOST": "127.0.0.1",
         "IOT_MTLS_PORT": str(cloud.mqtt_port),

@@ -13,6 +13,9 @@ A column that nothing looks up is refused, because it is a misspelt one.
 
 A loop that contains nothing but loops is unrolled: each of its values gets loops of its own. AWS wants the identifiers
 of all loops around an output key in that key, and the key of a nested loop would have to repeat the outer one's.
+
+A loop within a resource is written out as well, because AWS allows none in DependsOn, and documents no keys of a loop
+that are not alphanumeric. The keys that such a loop makes in DependsOn are the names of the resources.
 """
 
 import json
@@ -97,6 +100,9 @@ def assemble(texts):
     for rows in mappings.values():
         rows[ALL] = rows_by_column(rows)
     unrolled = {section: unroll(template[section], mappings) for section in TEMPLATE if section in template}
+    for name, resource in unrolled.get("Resources", {}).items():
+        if not name.startswith(LOOP):
+            unrolled["Resources"][name] = written_out(resource, mappings)
     check_columns(template, unrolled)
     check_output_keys(unrolled)
     check_loop_names(unrolled, {*mappings, *unrolled.get("Resources", {})})
@@ -311,6 +317,21 @@ def unroll(part, mappings):
                 continue
         join(unrolled, {key: unroll(value, mappings)}, key)
     return unrolled
+
+
+def written_out(part, mappings):
+    """Returns a resource, or a part of it, with its loops expanded."""
+    if isinstance(part, list):
+        return [written_out(item, mappings) for item in part]
+    if not isinstance(part, dict):
+        return part
+    written = {}
+    for key, value in part.items():
+        made = _expand({key: value}, mappings) if key.startswith(LOOP) else {key: written_out(value, mappings)}
+        join(written, made, key)
+    if isinstance(written.get("DependsOn"), dict):
+        written["DependsOn"] = list(written["DependsOn"])
+    return written
 
 
 def expand(template):

@@ -23,6 +23,8 @@ MOST_METRICS = 50  # of a dashboard
 MOST_POLLED_QUEUES = 4
 # The maximum attempts (-1: no limit) and the maximum age of records, s. DynamoDB streams keep records for a day.
 AS_LONG_AS_THE_STREAM = (-1, 86400)
+AUTHORIZER = "HttpApiAuthorizer"
+LONGEST_ACCESS_TOKEN = 15  # minutes: API Gateway takes a token until it expires
 ASYNCHRONOUS = {"SQS", "DynamoDB", "Schedule"}
 EVENT_SOURCE_RIGHTS = {
     "SQS": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
@@ -44,6 +46,7 @@ LONGEST_NAMES = {
     "AWS::Cognito::UserPool": ("UserPoolName", 128),
     "AWS::Cognito::UserPoolClient": ("ClientName", 128),
     "AWS::Cognito::UserPoolDomain": ("Domain", 63),
+    "AWS::Cognito::UserPoolResourceServer": ("Name", 256),
     "AWS::IoT::Policy": ("PolicyName", 128),
     "AWS::IoT::TopicRule": ("RuleName", 128),
     "AWS::IoT::ProvisioningTemplate": ("TemplateName", 36),
@@ -87,7 +90,14 @@ def main():
         template = expand(assemble(texts()))
     except TemplateError as error:
         sys.exit(f"infrastructure/{error}")
-    failures = [*failures_of(template), *rows_of_a_file(texts()), *lengths(parts())]
+    resources = template["Resources"]
+    checks = (
+        triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, alarms, dashboards, loops,
+    )
+    checks += (tables, retained, trusts, rules_that_send, indexes, names, names_of_the_account, tokens, pool_triggers)
+    failures = [failure for check in checks for failure in check(resources)]
+    failures.extend(polled_queues(template))
+    failures.extend(lengths(parts()))
     for failure in failures:
         print(f"infrastructure: {failure}", file=sys.stderr)
     count = deployed(template["Resources"])
@@ -215,21 +225,76 @@ def iot_rules(resources):
 
 
 def routes(resources):
-    """Each route leads to a function that API Gateway may invoke, and every route except health needs a token."""
+    """Each route leads to a function that API Gateway may invoke, and needs a token with one scope, or no token at all.
+
+    The actions of the functions say which routes are open: a test compares them with the template.
+    """
     integrations = of_type(resources, "AWS::ApiGatewayV2::Integration")
     permitted = {
         target(permission["FunctionName"])
         for permission in of_type(resources, "AWS::Lambda::Permission").values()
         if permission["Principal"] == "apigateway.amazonaws.com" and "SourceArn" in permission
     }
+    declared = set(scopes(resources))
     for name, route in of_type(resources, "AWS::ApiGatewayV2::Route").items():
         integration = re.search(r"(\w+Integration)", json.dumps(route["Target"]))[1]
         function = target(integrations[integration]["IntegrationUri"])
         if function not in permitted:
             yield f"{name}: API Gateway may not invoke {function}"
-        is_open = route["AuthorizationType"] == "NONE"
-        if is_open != (route["RouteKey"] == "GET /health"):
-            yield f"{name}: {route['RouteKey']} is {'open' if is_open else 'closed'}"
+        kind = route.get("AuthorizationType")
+        required = [text(scope) for scope in route.get("AuthorizationScopes", [])]
+        if kind not in ("JWT", "NONE"):
+            yield f"{name}: has the AuthorizationType {kind}, but must have JWT or NONE"
+        if kind == "JWT" and (len(required) != 1 or not declared.issuperset(required)):
+            yield f"{name}: requires {required}, but must require one scope of the resource server"
+        if kind == "JWT" and target(route.get("AuthorizerId")) != AUTHORIZER:
+            yield f"{name}: its tokens are not checked by {AUTHORIZER}"
+        if kind == "NONE" and (required or "AuthorizerId" in route):
+            yield f"{name}: needs no token, but names an authorizer or scopes"
+
+
+def scopes(resources):
+    """Returns the scopes that the resource servers declare, as a token has them."""
+    return [
+        f"{server['Identifier']}/{scope['ScopeName']}"
+        for server in of_type(resources, "AWS::Cognito::UserPoolResourceServer").values()
+        for scope in server["Scopes"]
+    ]
+
+
+def tokens(resources):
+    """Access tokens live for at most 15 minutes, can be revoked, and have only scopes that the pool's trigger adds.
+
+    If an app client allowed a scope of the API, Cognito would give it to each user whose application asks for it.
+    """
+    for name, client in of_type(resources, "AWS::Cognito::UserPoolClient").items():
+        life = client.get("AccessTokenValidity", 60), client.get("TokenValidityUnits", {}).get("AccessToken", "hours")
+        if life[1] != "minutes" or life[0] > LONGEST_ACCESS_TOKEN:
+            yield f"{name}: access tokens live for {life[0]} {life[1]}, longer than {LONGEST_ACCESS_TOKEN} minutes"
+        if client.get("EnableTokenRevocation") is not True:
+            yield f"{name}: its refresh tokens cannot be revoked"
+        allowed = json.dumps(client.get("AllowedOAuthScopes", []))
+        if given := [scope for scope in scopes(resources) if f'"{scope}"' in allowed]:
+            yield f"{name}: gives {', '.join(given)} to whoever asks"
+
+
+def pool_triggers(resources):
+    """Each trigger of a user pool may be invoked by this pool alone, and the one for tokens can add scopes."""
+    permissions = of_type(resources, "AWS::Lambda::Permission").values()
+    for name, pool in of_type(resources, "AWS::Cognito::UserPool").items():
+        triggers = pool.get("LambdaConfig", {})
+        tokens = triggers.get("PreTokenGenerationConfig", {})
+        if tokens.get("LambdaVersion") != "V2_0" or pool.get("UserPoolTier") not in ("ESSENTIALS", "PLUS"):
+            yield f"{name}: has no trigger that can add scopes: it needs the version V2_0 and the plan ESSENTIALS"
+        for trigger in triggers.values():
+            function = target(trigger.get("LambdaArn", trigger))
+            sources = [
+                target(permission.get("SourceArn"))
+                for permission in permissions
+                if permission["Principal"] == "cognito-idp.amazonaws.com" and target(permission["FunctionName"]) == function
+            ]
+            if sources != [name]:
+                yield f"{name}: {function} must be invocable by this pool alone"
 
 
 def throttles(resources):

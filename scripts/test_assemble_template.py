@@ -48,6 +48,7 @@ Mappings:
 Outputs:
   Name: { Value: !Sub "${Environment}-${!literal}" }
 """
+QUEUES = "{ Queues: { A: { Name: a, Reads: [A, B] }, B: { Name: b } } }"
 # Looks up the columns of resources().
 READER = """
   Reader:
@@ -61,8 +62,7 @@ def assembled(**contexts):
 
 def resources(text):
     """Returns the expanded resources of a root with these resources, beside a mapping of two queues."""
-    rows = "{ Queues: { A: { Name: a, Reads: [A, B] }, B: { Name: b } } }"
-    return expand(assemble({"root.yaml": f"Mappings: {rows}\nResources:\n{READER}{text}"}))["Resources"]
+    return expand(assemble({"root.yaml": f"Mappings: {QUEUES}\nResources:\n{READER}{text}"}))["Resources"]
 
 
 class Refusals(unittest.TestCase):
@@ -193,6 +193,40 @@ class Loops(Refusals):
         Fn::ForEach::Reads: [Read, !FindInMap [Queues, !Ref Queue, Reads], { "${Read}": !Ref Queue }]
 """)
         self.assertEqual(made["AQueue"], {"A": "A", "B": "A"})
+
+    def test_a_loop_in_a_resource_is_written_out(self):
+        stage = """
+  Stage:
+    DependsOn:
+      Fn::ForEach::Queues:
+        - Queue
+        - !FindInMap [Queues, All, Name]
+        - ${Queue}Queue: exists
+    Settings:
+      Other: !FindInMap [Queues, A, Name]
+      Fn::ForEach::Readers:
+        - Queue
+        - !FindInMap [Queues, All, Reads]
+        - Fn::ForEach::Names:
+            - Name
+            - [!FindInMap [Queues, !Ref Queue, Name]]
+            - GET /${Name}: { Rate: !FindInMap [Queues, !Ref Queue, Name], Of: !Sub "${Queue}Queue" }
+"""
+        template = assemble({"root.yaml": f"Mappings: {QUEUES}\nResources:\n{READER}{stage}"})
+        self.assertEqual(template["Resources"]["Stage"], {
+            "DependsOn": ["AQueue", "BQueue"],
+            "Settings": {"Other": {"Fn::FindInMap": ["Queues", "A", "Name"]}, "GET /a": {"Rate": "a", "Of": "AQueue"}},
+        })
+
+    def test_a_key_that_a_loop_in_a_resource_makes_twice_is_refused(self):
+        settings = """
+  Stage:
+    Fn::ForEach::Names:
+      - Name
+      - [a, a]
+      - ${Name}: 1
+"""
+        self.refused_in_a_loop("declared twice: a", settings)
 
     def test_a_loop_over_no_list_is_refused(self):
         for collection in ("!Ref Names", "!FindInMap [Queues, A, Name]", "A", "[!Ref Name]"):
