@@ -51,8 +51,10 @@ pub struct Stack {
 pub struct SignedUp {
     /// The user's name in the pool.
     pub name: String,
-    /// The user's id token.
+    /// The user's access token.
     pub token: String,
+    /// The user's id token, which the HTTP API refuses.
+    pub id_token: String,
 }
 
 impl Stack {
@@ -118,7 +120,8 @@ impl Stack {
         }
         let auth = cognito.initiate_auth().client_id(client).auth_flow(AuthFlowType::UserPasswordAuth);
         let auth = auth.auth_parameters("USERNAME", &name).auth_parameters("PASSWORD", password).send().await.unwrap();
-        SignedUp { name, token: auth.authentication_result.unwrap().id_token.unwrap() }
+        let tokens = auth.authentication_result.unwrap();
+        SignedUp { name, token: tokens.access_token.unwrap(), id_token: tokens.id_token.unwrap() }
     }
 
     /// Deletes a user that [`Stack::sign_up`] made.

@@ -116,6 +116,10 @@ fn actor(event: &ApiGatewayV2httpRequest) -> Result<Option<Actor>, Failure> {
     let Some(claims) = authorizer.and_then(|authorizer| authorizer.jwt.as_ref()).map(|jwt| &jwt.claims) else {
         return Ok(None);
     };
+    // The scope of a route keeps id tokens out. A route that was deployed without one would take them.
+    if claims.get("token_use").is_some_and(|kind| kind != "access") {
+        return Err(Failure::Forbidden("the API takes access tokens, and this is another kind of token".to_owned()));
+    }
     let sub = claims.get("sub").ok_or_else(|| Failure::invalid("authorization", "the token has no sub"))?;
     Ok(Some(Actor { user_id: UserId::new(sub.as_str())?, role: role(claims) }))
 }

@@ -1,5 +1,7 @@
 //! The HTTP API with Cognito tokens.
 
+use domain::accounts::Scope;
+use domain::actor::Role;
 use e2e::{Stack, minutes_after, now, text};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -47,34 +49,69 @@ async fn json_of(response: Response, status: u16) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
 }
 
-/// Returns the method and a path of each route of docs/openapi.json, except the check of the health.
-fn closed_routes() -> Vec<(Method, String)> {
-    let document: Value = serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
+/// A route of docs/openapi.json.
+struct DocumentedRoute {
+    method: Method,
+    path: String,
+    /// The scope that a token needs, as it is written in the token.
+    scope: String,
+}
+
+/// Returns each route of docs/openapi.json that needs a token.
+fn closed_routes() -> Vec<DocumentedRoute> {
+    let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
     let mut routes = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
-        for method in operations.as_object().unwrap().keys() {
-            let method: Method = method.to_uppercase().parse().unwrap();
-            routes.push((method, path.replace(['{', '}'], "")));
+        for (method, operation) in operations.as_object().unwrap() {
+            let Some(security) = operation["security"].as_array().unwrap().first() else { continue };
+            let scope = security["cognito"][0].as_str().unwrap().to_owned();
+            let (method, path) = (method.to_uppercase().parse().unwrap(), path.replace(['{', '}'], ""));
+            routes.push(DocumentedRoute { method, path, scope });
         }
     }
-    routes.retain(|(_, path)| path != "/health");
     routes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_except_health_needs_a_token() {
+async fn every_closed_route_needs_an_access_token() {
     let api = Api::open().await;
     let health = json_of(api.call(Method::GET, "/health", "", None).await, 200).await;
     assert_eq!(health["status"], "healthy", "{health}");
     assert_eq!(health["tables"].as_array().unwrap().len(), 7);
     let routes = closed_routes();
-    assert!(routes.len() > 25, "{routes:?}");
-    for (method, path) in routes {
+    assert!(routes.len() > 25);
+    let user = api.stack.sign_up(&["ADMIN"]).await;
+    for DocumentedRoute { method, path, .. } in routes {
         for token in ["", "not.a.token"] {
             let answer = api.call(method.clone(), &path, token, None).await;
             assert_eq!(answer.status(), 401, "{method} {path} with the token {token:?}");
         }
+        let answer = api.call(method.clone(), &path, &user.id_token, None).await;
+        assert_eq!(answer.status(), 403, "{method} {path} with an id token");
     }
+    api.stack.delete_user(&user.name).await;
+    api.close().await;
+}
+
+/// API Gateway refuses a token without the scope of the route, before the function is invoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_the_scopes_of_its_role() {
+    let mut api = Api::open().await;
+    let driver = api.sign_in(&["USER"]).await;
+    let has = |scope: Scope| Scope::of(Role::User).any(|of_user| of_user == scope);
+    let mut refused = 0;
+    for scope in Scope::ALL.into_iter().filter(|scope| !has(*scope)) {
+        for route in closed_routes().into_iter().filter(|route| route.scope == scope.in_token()) {
+            let answer = api.call(route.method.clone(), &route.path, &driver, None).await;
+            let body = json_of(answer, 403).await;
+            assert_eq!(body, json!({ "message": "Forbidden" }), "{} {}", route.method, route.path);
+            refused += 1;
+        }
+    }
+    assert!(refused > 5, "{refused}");
+    // For a route whose scope the user has, the function decides.
+    let body = json_of(api.call(Method::GET, "/stations/none", &driver, None).await, 404).await;
+    assert_eq!(text(&body, "code"), "NotFoundError");
     api.close().await;
 }
 
@@ -89,7 +126,9 @@ async fn three_roles_use_a_session_over_http() {
         "name": "HTTP", "address": "Road 1", "latitude": 48.1, "longitude": 11.5, "powerKw": 50, "pricePerKwh": 0.49,
         "currency": "EUR", "ports": [{ "portNumber": 1, "connectorType": "IEC_62196_T2_COMBO", "maxPowerKw": 50 }]
     });
-    let refused = json_of(api.call(Method::POST, "/stations", &driver, Some(station.clone())).await, 403).await;
+    // API Gateway refuses the driver, whose role lacks the scope. The function refuses the others who are not ADMIN.
+    json_of(api.call(Method::POST, "/stations", &driver, Some(station.clone())).await, 403).await;
+    let refused = json_of(api.call(Method::POST, "/stations", &tech, Some(station.clone())).await, 403).await;
     assert_eq!((text(&refused, "code"), text(&refused, "correlationId")), ("ForbiddenError", "e2e-correlation"));
     let created = api.call(Method::POST, "/stations", &admin, Some(station)).await;
     let location = created.headers()["location"].to_str().unwrap().to_owned();

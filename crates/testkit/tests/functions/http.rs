@@ -43,6 +43,18 @@ async fn a_role_requires_a_group_of_exactly_that_name() {
     }
 }
 
+/// API Gateway refuses an id token for its lack of scopes. The door refuses it as well.
+#[tokio::test]
+async fn a_token_must_be_an_access_token() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let door = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
+    for (kind, expected) in [("access", 200), ("id", 403), ("refresh", 403), ("", 403)] {
+        let mut event = http_event("GET /stations", &[], &[], "u-1", "[ADMIN]", "");
+        event["requestContext"]["authorizer"]["jwt"]["claims"]["token_use"] = json!(kind);
+        assert_eq!(invoke(&door, event).await.unwrap()["statusCode"], expected, "{kind}");
+    }
+}
+
 #[tokio::test]
 async fn http_requests_get_problem_documents() {
     let dynamodb = EmbeddedDynamoDb::start().await;
