@@ -334,7 +334,7 @@ fn oauth_error() -> Value {
 fn meaning(code: Code) -> &'static str {
     match code {
         Code::Validation => "The request is wrong. `errors` names every failing field.",
-        Code::Forbidden => "The role may not do this, or the resource belongs to somebody else.",
+        Code::Forbidden => "The token lacks the scope, the role may not do this, or the resource is somebody else's.",
         Code::NotFound => "There is no such resource.",
         Code::Conflict => "The request contradicts the present state.",
         Code::TooManyRequests => "There were too many requests.",
