@@ -151,9 +151,15 @@ type Decide = fn(&mut Site, &Actor) -> Result<Changes, DomainError>;
 #[test]
 fn every_command_keeps_a_natural_end_before_its_instant() {
     let admin = actor(Role::Admin);
-    let commands: [(&str, Decide, PortStatus, SessionStatus); 7] = [
+    let commands: [(&str, Decide, PortStatus, SessionStatus); 8] = [
         ("stop it", |site, by| site.stop(&id(1), by, after(60)), PortStatus::Free, SessionStatus::InProgress),
         ("stop the other", |site, by| site.stop(&id(2), by, after(60)), PortStatus::Free, SessionStatus::Interrupted),
+        (
+            "interrupt it",
+            |site, by| site.interrupt(&id(1), EndReason::UserBlocked, by, after(60)),
+            PortStatus::Free,
+            SessionStatus::InProgress,
+        ),
         (
             "fail it",
             |site, by| site.fail_session(&id(1), "test", by.role, after(60)),
@@ -196,10 +202,26 @@ fn every_command_keeps_a_natural_end_before_its_instant() {
 }
 
 #[test]
+fn an_interrupted_session_says_why() {
+    let system = actor(Role::System);
+    let stop: Decide = |site, by| site.stop(&id(1), by, after(60));
+    let interrupt: Decide = |site, by| site.interrupt(&id(1), EndReason::UserBlocked, by, after(60));
+    for (decide, reason) in [(stop, EndReason::StoppedByOperator), (interrupt, EndReason::UserBlocked)] {
+        let mut tables = two_cars(None);
+        let changes = decide(&mut tables.load(), &system).unwrap();
+        tables.commit(changes);
+        let session = tables.session(1);
+        assert_eq!((session.status, session.end_reason), (SessionStatus::Interrupted, Some(reason)));
+        assert_eq!(session.ended_at, Some(after(60)));
+    }
+}
+
+#[test]
 fn ending_a_session_meters_the_other_sessions_up_to_the_instant() {
     let admin = actor(Role::Admin);
-    let commands: [(&str, Decide); 3] = [
+    let commands: [(&str, Decide); 4] = [
         ("stop", |site, by| site.stop(&id(1), by, after(59))),
+        ("interrupt", |site, by| site.interrupt(&id(1), EndReason::UserBlocked, by, after(59))),
         ("fail the session", |site, by| site.fail_session(&id(1), "test", by.role, after(59))),
         ("fail the port", |site, by| site.fail_port(&port_id(1), "test", by.role, after(59))),
     ];
@@ -222,6 +244,7 @@ fn commands_that_roles_or_states_forbid_are_refused() {
     let conflict = |result: Result<Changes, DomainError>| matches!(result, Err(DomainError::Conflict(_)));
     let missing = |result: Result<Changes, DomainError>| matches!(result, Err(DomainError::NotFound(_)));
     assert!(forbidden(tables.load().stop(&id(1), &user, after(1))), "a session of another user");
+    assert!(forbidden(tables.load().interrupt(&id(1), EndReason::UserBlocked, &user, after(1))));
     assert!(forbidden(tables.load().fail_session(&id(1), "test", Role::User, after(1))));
     assert!(forbidden(tables.load().fail_port(&port_id(1), "test", Role::User, after(1))));
     assert!(forbidden(tables.load().transition(StationStatus::OutOfOrder, &user, after(1))));

@@ -101,6 +101,8 @@ pub enum EndReason {
     StoppedByUser,
     /// A person with role `TECH_SUPPORT` or ADMIN stopped the session.
     StoppedByOperator,
+    /// The user was blocked, and the block ended the running sessions of the user.
+    UserBlocked,
     /// The port failed.
     PortFailed,
     /// The station went out of order.
@@ -117,6 +119,7 @@ impl EndReason {
             Self::TargetReached | Self::BatteryFull | Self::EnergyLimit | Self::CostLimit => true,
             Self::StoppedByUser
             | Self::StoppedByOperator
+            | Self::UserBlocked
             | Self::PortFailed
             | Self::StationOutOfOrder
             | Self::Error => false,

@@ -128,8 +128,23 @@ impl Site {
     /// # Errors
     /// `Forbidden` if the actor is another user; `Conflict` if the session is not running here.
     pub fn stop(&mut self, id: &SessionId, actor: &Actor, now: Instant) -> Result<Changes, DomainError> {
-        self.running(id)?.may_stop(actor)?;
         let reason = if actor.role == Role::User { EndReason::StoppedByUser } else { EndReason::StoppedByOperator };
+        self.interrupt(id, reason, actor, now)
+    }
+
+    /// Interrupts a session for `reason`. The energy delivered up to `now` is billed. A session that had already reached
+    /// its natural end keeps the reason of that end.
+    ///
+    /// # Errors
+    /// `Forbidden` if the actor is another user; `Conflict` if the session is not running here.
+    pub fn interrupt(
+        &mut self,
+        id: &SessionId,
+        reason: EndReason,
+        actor: &Actor,
+        now: Instant,
+    ) -> Result<Changes, DomainError> {
+        self.running(id)?.may_stop(actor)?;
         let mut settlement = self.settle(now)?;
         if let Some(session) = self.end(id, SessionStatus::Interrupted, reason, &mut settlement) {
             self.release(&session);
