@@ -130,12 +130,12 @@ impl ListInvoices {
     /// user nor a status.
     pub fn filter(&self, actor: &Actor) -> Result<InvoiceFilter, DomainError> {
         match (&self.user_id, self.status) {
-            (Some(_), _) => actor.on_behalf_of(self.user_id.as_ref()).map(InvoiceFilter::User),
             (None, Some(status)) if actor.role.is_staff() => Ok(InvoiceFilter::Status(status)),
             (None, None) if actor.role.is_staff() => {
                 Err(DomainError::invalid("userId", "one of userId and status is required"))
             }
-            (None, _) => Ok(InvoiceFilter::User(actor.user_id.clone())),
+            (user, Some(InvoiceStatus::Open)) => actor.on_behalf_of(user.as_ref()).map(InvoiceFilter::OpenOf),
+            (user, _) => actor.on_behalf_of(user.as_ref()).map(InvoiceFilter::User),
         }
     }
 

@@ -57,8 +57,11 @@ impl Function for Billing {
             .at("GET /invoices/{invoiceId}", Scope::read(Area::Billing)),
         action!("listInvoices", ListInvoices => ListOf<InvoiceView>, Self::list_invoices)
             .by("users for their own invoices; staff for any invoices")
-            .about("Lists invoices, newest first. Staff must give `userId` or `status`.")
-            .at("GET /invoices", Scope::read(Area::Billing)),
+            .about(
+                "Lists invoices, newest first. Staff must give `userId` or `status`. The OPEN invoices of one user are \
+                 read consistently.",
+            )
+            .at("GET /invoices"),
         action!("payInvoice", InvoiceRef => InvoiceView, Self::pay_invoice)
             .by("the user of the invoice; staff")
             .about("Pays an OPEN invoice from the wallet. A PAID invoice is returned unchanged.")

@@ -1,6 +1,8 @@
 mod holds;
 mod rows;
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Instant;
 use domain::billing::{CreditNote, Hold, Invoice, InvoiceStatus, Issued, LedgerEntry, Wallet};
@@ -51,6 +53,8 @@ pub struct TopUp {
 pub enum InvoiceFilter {
     /// The invoices of a user.
     User(UserId),
+    /// The OPEN invoices of a user. They are read consistently, from the items by which top-ups find them.
+    OpenOf(UserId),
     /// The invoices in a status.
     Status(InvoiceStatus),
     /// The invoices in a status that were issued from the first instant to the second.
@@ -288,6 +292,7 @@ impl BillingStore {
     ) -> Result<Page<Invoice>, StoreError> {
         let list = format!("invoices {filter:?}");
         let (index, partition, range) = match filter {
+            InvoiceFilter::OpenOf(user) => return self.open_of(user, &list, page).await,
             InvoiceFilter::User(user) => (&BY_USER, user.to_string(), Range::All),
             InvoiceFilter::Status(of) => (&BY_STATUS, of.name().to_owned(), Range::All),
             InvoiceFilter::Issued(of, from, to) => {
@@ -297,13 +302,29 @@ impl BillingStore {
         let query = Query { index: Some(index), partition, range, newest_first: true, ..Query::default() };
         let decode_row = |item| decode::<InvoiceRow>("invoice", item);
         let page = self.table.list(&query, &list, page, decode_row, |row| keep(row.status)).await?;
-        Ok(Page { items: self.with_lines(page.items).await?, next_token: page.next_token })
+        Ok(Page { items: self.with_lines(page.items, false).await?, next_token: page.next_token })
     }
 
-    async fn with_lines(&self, rows: Vec<InvoiceRow>) -> Result<Vec<Invoice>, StoreError> {
+    async fn open_of(&self, user: &UserId, list: &str, page: &PageRequest) -> Result<Page<Invoice>, StoreError> {
+        let pk = keys::wallet(user);
+        let query = Query { newest_first: true, ..Self::partition(&pk, Some(keys::OPEN_INVOICES)) };
+        let decode_row = |item| decode::<OpenInvoiceRow>(&pk, item);
+        let page = self.table.list(&query, list, page, decode_row, |_| true).await?;
+        let wanted = page.items.iter().map(|open| key(&keys::invoice(&open.invoice_id), keys::METADATA)).collect();
+        let mut found: HashMap<String, InvoiceRow> = HashMap::new();
+        for item in self.table.batch_get_keys(wanted, true).await? {
+            found.extend(readable(decode::<InvoiceRow>("invoice", item)).map(|row| (row.pk.clone(), row)));
+        }
+        let rows = page.items.iter().filter_map(|open| found.remove(&keys::invoice(&open.invoice_id)));
+        // An invoice may have been paid after the query.
+        let rows = rows.filter(|row| row.status == InvoiceStatus::Open).collect();
+        Ok(Page { items: self.with_lines(rows, true).await?, next_token: page.next_token })
+    }
+
+    async fn with_lines(&self, rows: Vec<InvoiceRow>, consistent: bool) -> Result<Vec<Invoice>, StoreError> {
         let wanted = rows.iter().flat_map(|row| (1..=row.lines).map(|number| key(&row.pk, &keys::line(number))));
         let mut lines: Vec<LineRow> = Vec::new();
-        for item in self.table.batch_get_keys(wanted.collect(), false).await? {
+        for item in self.table.batch_get_keys(wanted.collect(), consistent).await? {
             lines.extend(readable(decode::<LineRow>("invoice line", item)));
         }
         lines.sort_by(|a, b| a.sk.cmp(&b.sk));

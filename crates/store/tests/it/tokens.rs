@@ -119,6 +119,7 @@ fn lists(dynamodb: &EmbeddedDynamoDb) -> Vec<List<'_>> {
     let issued = domain::billing::InvoiceStatus::Open;
     for (name, filter) in [
         ("invoices of a user", InvoiceFilter::User(user.clone())),
+        ("open invoices of a user", InvoiceFilter::OpenOf(user.clone())),
         ("invoices in a state", InvoiceFilter::Status(issued)),
         ("invoices of a time", InvoiceFilter::Issued(issued, now(), now() + TimeDelta::minutes(1))),
     ] {

@@ -382,6 +382,48 @@ async fn users_see_their_own_invoices_and_staff_see_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_open_invoices_of_a_user_are_listed_alone() {
+    let world = World::new().await;
+    world.top_up("u-1", "20.00", "k-1").await.unwrap();
+    for n in 0..7 {
+        world.deliver(&[ended(&format!("s-{n}"), "u-1", 10_000)]).await;
+    }
+    world.deliver(&[ended("t-1", "u-2", 10_000)]).await;
+    let list = async |by: Value, arguments: Value| world.act("listInvoices", by, arguments).await;
+    let of_user = json!({ "userId": "u-1", "status": "OPEN" });
+    for (by, arguments) in
+        [(actor("u-1"), json!({ "status": "OPEN" })), (actor("u-1"), of_user.clone()), (admin(), of_user.clone())]
+    {
+        let page = list(by, arguments).await.unwrap();
+        let items = page["items"].as_array().unwrap();
+        assert_eq!(items.len(), 3, "{page}");
+        for invoice in items {
+            assert_eq!((&invoice["status"], &invoice["userId"]), (&json!("OPEN"), &json!("u-1")));
+            assert_eq!(invoice["lines"][0]["netAmount"], "5.00");
+        }
+    }
+    assert_eq!(error_type(&list(actor("u-2"), of_user.clone()).await), "ForbiddenError");
+    // Page by page, newest first, each invoice once.
+    let (mut seen, mut token) = (Vec::new(), Value::Null);
+    loop {
+        let page =
+            list(admin(), json!({ "userId": "u-1", "status": "OPEN", "limit": 1, "nextToken": token })).await.unwrap();
+        for invoice in page["items"].as_array().unwrap() {
+            let issued: domain::Instant = invoice["issuedAt"].as_str().unwrap().parse().unwrap();
+            seen.push((issued, invoice["invoiceId"].to_string()));
+        }
+        token = page["nextToken"].clone();
+        if token.is_null() {
+            break;
+        }
+    }
+    assert!(seen.len() == 3 && seen.windows(2).all(|pair| pair[0] > pair[1]), "{seen:?}");
+    world.top_up("u-1", "15.00", "k-2").await.unwrap();
+    assert_eq!(list(admin(), of_user).await.unwrap()["items"], json!([]));
+    assert_eq!(list(admin(), json!({ "userId": "u-2", "status": "OPEN" })).await.unwrap()["count"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_cannot_be_billed_is_refused_with_the_reason_and_writes_nothing() {
     let world = World::new().await;
     let good = ended("s-1", "u-1", 10_000);
