@@ -13,7 +13,7 @@ use domain::id::{InvoiceId, SessionId};
 use futures::{StreamExt, TryStreamExt, stream};
 use lambda_kit::{Context, Redelivery};
 use serde_json::{Value, json};
-use store::{BillingStore, Db};
+use store::{BillingStore, Db, UserStore};
 
 use super::{Server, invocation_at, peak_mb, percentiles};
 use crate::stack::Stack;
@@ -93,7 +93,8 @@ pub async fn billing(invoices: u32) -> Result<()> {
 pub(super) fn function(db: Db) -> Result<Billing> {
     let sqs = aws_sdk_sqs::Client::new(&testkit::sdk_config(testkit::NOWHERE));
     let currency = "EUR".parse().map_err(anyhow::Error::msg)?;
-    Ok(Billing::new(BillingStore::new(db, "ev-billing"), currency, Redelivery::with_client(sqs, String::new())))
+    let (store, users) = (BillingStore::new(db.clone(), "ev-billing"), UserStore::new(db, "ev-users"));
+    Ok(Billing::new(store, users, currency, Redelivery::with_client(sqs, String::new())))
 }
 
 /// Puts money into the wallets of the users `u-0`, `u-1` and so on, enough for the invoice of one session each.

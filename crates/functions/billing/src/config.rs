@@ -8,6 +8,10 @@ pub struct Config {
     ///
     /// Environment variable `BILLING_TABLE`.
     pub billing_table: String,
+    /// The name of the table of users, e.g. `ev-users-dev`.
+    ///
+    /// Environment variable `USERS_TABLE`.
+    pub users_table: String,
     /// The currency of the network, an ISO 4217 code, e.g. `EUR`.
     ///
     /// Environment variable `CURRENCY`.
@@ -20,11 +24,12 @@ pub struct Config {
 }
 
 impl FromEnv for Config {
-    const VARIABLES: &'static [&'static str] = &["BILLING_TABLE", "CURRENCY", "QUEUE_URL"];
+    const VARIABLES: &'static [&'static str] = &["BILLING_TABLE", "USERS_TABLE", "CURRENCY", "QUEUE_URL"];
 
     fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
             billing_table: env.required("BILLING_TABLE")?,
+            users_table: env.required("USERS_TABLE")?,
             currency: env.parsed("CURRENCY")?,
             queue_url: env.required("QUEUE_URL")?,
         })

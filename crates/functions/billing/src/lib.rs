@@ -30,7 +30,7 @@ use lambda_kit::{
     retry_while_stale,
 };
 use serde_json::Value;
-use store::{BillingStore, EventContext, LoadedInvoice, TopUp};
+use store::{BillingStore, EventContext, LoadedInvoice, TopUp, UserStore};
 use uuid::Uuid;
 
 pub use config::Config;
@@ -43,6 +43,7 @@ const PARALLEL_MESSAGES: usize = 10;
 #[derive(Debug)]
 pub struct Billing {
     store: BillingStore,
+    users: UserStore,
     /// The currency of the network. A wallet has this currency until the first money is paid in.
     currency: Currency,
     redelivery: Redelivery,
@@ -79,7 +80,7 @@ impl Function for Billing {
             .by("staff")
             .about(
                 "Adds money that a cash desk received to the wallet of `userId`. The money pays open invoices at once, \
-                 oldest first.",
+                 oldest first. It is refused while the user is blocked or being deleted.",
             )
             .at("POST /wallet/top-ups", Scope::write(Area::Billing))
             .creates(),
@@ -105,10 +106,11 @@ impl Function for Billing {
 }
 
 impl Billing {
-    /// Creates the function. `currency` is the currency of the network; `redelivery` applies to the billing queue.
+    /// Creates the function. `users` says who is blocked; `currency` is the currency of the network; `redelivery`
+    /// applies to the billing queue.
     #[must_use]
-    pub fn new(store: BillingStore, currency: Currency, redelivery: Redelivery) -> Self {
-        Self { store, currency, redelivery }
+    pub fn new(store: BillingStore, users: UserStore, currency: Currency, redelivery: Redelivery) -> Self {
+        Self { store, users, currency, redelivery }
     }
 
     /// Issues the invoice for an ended session, unless it has been issued before.
@@ -218,10 +220,21 @@ impl Billing {
             let message = "this idempotency key made another top-up: use a new key for a new request";
             return Err(DomainError::conflict(message).into());
         }
+        self.may_pay_in(user).await?;
         let mut wallet = self.wallet_of(user, context.now).await?;
         let entry = wallet.top_up(command.amount, command.currency, id.to_string(), context.now)?;
         self.store.top_up(&wallet, &entry, &TopUp { id, fingerprint, sequence: entry.sequence }).await?;
         Ok(entry)
+    }
+
+    /// Checks that money may be paid in for a user, whoever pays it in.
+    async fn may_pay_in(&self, user: &UserId) -> Result<(), Failure> {
+        let status = self.users.status(user).await?;
+        if status.may_charge(user).is_ok() {
+            return Ok(());
+        }
+        let message = format!("user {user} is {}: no money may be paid into the wallet", status.name());
+        Err(DomainError::Forbidden(message).into())
     }
 
     /// Pays the open invoices of a user, oldest first, until the available money does not cover the next one.

@@ -64,7 +64,10 @@ fn billing_cases() -> Vec<Case> {
 #[tokio::test]
 async fn billing_refuses_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
-    let door = Door::new(Billing::new(dynamodb.billing(), "EUR".parse().unwrap(), no_redelivery()), Clock::SYSTEM);
+    let door = Door::new(
+        Billing::new(dynamodb.billing(), dynamodb.users(), "EUR".parse().unwrap(), no_redelivery()),
+        Clock::SYSTEM,
+    );
     let tried = attack(&door, billing_cases(), &[], &dynamodb).await;
     assert!(tried > 100, "{tried}");
     for (amount, currency, field) in [("0", "EUR", "amount"), ("0.001", "EUR", "amount"), ("1.5", "JPY", "amount")] {
@@ -104,7 +107,8 @@ async fn ends(dynamodb: &EmbeddedDynamoDb) -> Vec<String> {
 
 /// Records the examples of the invoices of the recorded sessions.
 pub async fn record(recorder: &mut Recorder, dynamodb: &EmbeddedDynamoDb) {
-    let billing = Billing::new(dynamodb.billing(), "EUR".parse().expect("a currency"), no_redelivery());
+    let currency = "EUR".parse().expect("a currency");
+    let billing = Billing::new(dynamodb.billing(), dynamodb.users(), currency, no_redelivery());
     let billing = Door::new(billing, CLOCK);
     invoke(&billing, sqs_event(&ends(dynamodb).await)).await.expect("a worked batch");
     set_time("10:15:00");

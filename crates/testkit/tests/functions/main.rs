@@ -51,7 +51,7 @@ fn functions() -> Vec<AnyFunction> {
             SessionService::new(dynamodb.charging(), dynamodb.users(), no_function())
         }),
         AnyFunction::of::<_, ::billing::Config>(|dynamodb| {
-            Billing::new(dynamodb.billing(), "EUR".parse().unwrap(), no_redelivery())
+            Billing::new(dynamodb.billing(), dynamodb.users(), "EUR".parse().unwrap(), no_redelivery())
         }),
         AnyFunction::of::<_, notification_service::Config>(|dynamodb| {
             NotificationService::new(dynamodb.error_logs(), topics(&nowhere()), no_redelivery())

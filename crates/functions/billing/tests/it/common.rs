@@ -22,7 +22,7 @@ impl World {
     pub async fn new() -> Self {
         let dynamodb = EmbeddedDynamoDb::start().await;
         let store = dynamodb.billing();
-        let billing = Billing::new(store.clone(), "EUR".parse().unwrap(), no_redelivery());
+        let billing = Billing::new(store.clone(), dynamodb.users(), "EUR".parse().unwrap(), no_redelivery());
         Self { billing: Arc::new(Door::new(billing, Clock::SYSTEM)), store, dynamodb }
     }
 

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
-use store::{BillingStore, Client, Db};
+use store::{BillingStore, Client, Db, UserStore};
 use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, invoke, no_redelivery, run_in_shares, sdk_config, sqs_event};
 
 use crate::common::{admin, ended, message};
@@ -134,8 +134,9 @@ impl Process {
     fn new(dynamodb: &EmbeddedDynamoDb) -> Self {
         let http = FaultyHttp::default();
         let sdk = sdk_config(&dynamodb.endpoint()).to_builder().http_client(http.clone()).build();
-        let store = BillingStore::new(Db::new(Client::new(&sdk)), "ev-billing");
-        let door = Door::new(Billing::new(store, "EUR".parse().unwrap(), no_redelivery()), Clock::SYSTEM);
+        let db = Db::new(Client::new(&sdk));
+        let (store, users) = (BillingStore::new(db.clone(), "ev-billing"), UserStore::new(db, "ev-users"));
+        let door = Door::new(Billing::new(store, users, "EUR".parse().unwrap(), no_redelivery()), Clock::SYSTEM);
         Self { http, door }
     }
 

@@ -424,6 +424,39 @@ async fn the_open_invoices_of_a_user_are_listed_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_pays_in_for_a_user_who_is_blocked_or_deleted() {
+    let world = World::new().await;
+    world.top_up("u-1", "4.00", "k-1").await.unwrap();
+    world.deliver(&[ended("s-1", "u-1", 10_000)]).await;
+    world.dynamodb.block_user("u-1").await;
+    let refused = world.top_up("u-1", "5.00", "k-2").await;
+    assert_eq!(error_type(&refused), "ForbiddenError");
+    assert_eq!(refused.unwrap_err().1, "user u-1 is BLOCKED: no money may be paid into the wallet");
+    assert_eq!(world.ledger("u-1").await.len(), 1);
+    // A repetition gets the answer of the top-up that was booked before the block.
+    assert_eq!(world.top_up("u-1", "4.00", "k-1").await.unwrap()["balance"], "4.00");
+    // Reading and paying go on.
+    assert_eq!(world.act("listInvoices", actor("u-1"), json!({ "status": "OPEN" })).await.unwrap()["count"], 1);
+    let pay = world.act("payInvoice", actor("u-1"), json!({ "invoiceId": invoice_id("s-1") })).await;
+    assert_eq!(error_type(&pay), "ConflictError", "the wallet has 4.00");
+    world.deliver(&[ended("s-2", "u-1", 4_000)]).await;
+    assert_eq!(
+        (&world.invoice("s-2").await["status"], world.balance("u-1").await),
+        (&json!("PAID"), "2.00".to_owned())
+    );
+    for (status, allowed) in [("DELETING", false), ("DELETED", false), ("UNCONFIRMED", true), ("ACTIVE", true)] {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let put = world.dynamodb.client().put_item().table_name("ev-users");
+        let put = put.item("PK", text(&format!("USER#{status}"))).item("SK", text("METADATA"));
+        put.item("status", text(status)).send().await.unwrap();
+        let outcome = world.top_up(status, "5.00", "k").await;
+        assert_eq!(outcome.is_ok(), allowed, "{status}: {outcome:?}");
+        assert!(allowed || error_type(&outcome) == "ForbiddenError", "{status}");
+        assert_eq!(world.balance(status).await, if allowed { "5.00" } else { "0.00" });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_cannot_be_billed_is_refused_with_the_reason_and_writes_nothing() {
     let world = World::new().await;
     let good = ended("s-1", "u-1", 10_000);

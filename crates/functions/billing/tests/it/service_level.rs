@@ -32,6 +32,7 @@ async fn the_binary_reports_the_age_and_lateness_of_each_event() {
     let log = tempfile::NamedTempFile::new().unwrap();
     let environment = [
         ("BILLING_TABLE", "ev-billing"),
+        ("USERS_TABLE", "ev-users"),
         ("CURRENCY", "EUR"),
         ("QUEUE_URL", "http://queue"),
         ("AWS_ENDPOINT_URL_DYNAMODB", &*dynamodb.endpoint()),
@@ -78,7 +79,8 @@ async fn failed_messages_are_delivered_again_with_growing_delays() {
     let redelivery = Redelivery::new(&sdk_config(&sqs.endpoint()), "http://queue".to_owned());
     // Nothing listens at the endpoint of the table.
     let nowhere = store::BillingStore::new(store::Db::new(EmbeddedDynamoDb::client_at(testkit::NOWHERE)), "ev-billing");
-    let door = Door::new(Billing::new(nowhere, "EUR".parse().unwrap(), redelivery), Clock::SYSTEM);
+    let billing = Billing::new(nowhere, world.dynamodb.users(), "EUR".parse().unwrap(), redelivery);
+    let door = Door::new(billing, Clock::SYSTEM);
     for receives in ["1", "2", "3", "4"] {
         let mut event = sqs_event(&[message(&ended("s-1", "u-1", 10_000)), "not JSON".to_owned()]);
         for record in event["Records"].as_array_mut().unwrap() {

@@ -36,7 +36,7 @@ impl World {
         let peer = RemoteFunction::new(&sdk_config(&lambda.endpoint()), "notification".to_owned());
         let nobody = RemoteFunction::new(&sdk_config(NOWHERE), "nobody".to_owned());
         let audit = BillingAudit::new(dynamodb.charging().sessions, dynamodb.billing(), peer, nobody);
-        let billing = Billing::new(dynamodb.billing(), "EUR".parse().unwrap(), no_redelivery());
+        let billing = Billing::new(dynamodb.billing(), dynamodb.users(), "EUR".parse().unwrap(), no_redelivery());
         Self {
             audit: Door::new(audit, Clock::SYSTEM),
             billing: Door::new(billing, Clock::SYSTEM),

@@ -43,7 +43,7 @@ impl World {
     pub async fn new() -> Self {
         let dynamodb = EmbeddedDynamoDb::start().await;
         let (session_store, simulator_store) = (dynamodb.charging(), dynamodb.charging());
-        let billing = Billing::new(dynamodb.billing(), "EUR".parse().unwrap(), no_redelivery());
+        let billing = Billing::new(dynamodb.billing(), dynamodb.users(), "EUR".parse().unwrap(), no_redelivery());
         let billing = Arc::new(Door::new(billing, CLOCK));
         let lambda = FakeLambda::start(billing.clone()).await;
         let peer = RemoteFunction::new(&sdk_config(&lambda.endpoint()), "billing".to_owned());
