@@ -22,6 +22,7 @@ RULES = {
     r"(ports\[\d+\]\.)?maxPowerKw": "must not be above the power of the station",
     r"pricePerKwh|currency|tariff": "the short form and the tariff exclude each other; the short form has two fields",
     r"stationId|tariff": "a quote is by exactly one of them",
+    r"vehicle|vehicleId": "a start is with exactly one of them",
     r"tariff\..*": "the bounds and restrictions of a tariff must not contradict each other",
     r"chargingModel\..*": "the points of a measured curve ascend",
     r"lines(\[\d+\].*)?": "must name lines of the invoice and credit no more than is left of them",

@@ -5,7 +5,7 @@ use domain::actor::Actor;
 use domain::charging::session::{Limits, Session, SessionStatus, Vehicle};
 use domain::charging::tariff::{Bill, Tariff, time_zone};
 use domain::error::{Checks, DomainError};
-use domain::id::{PortId, SessionId, StationId, UserId, derive};
+use domain::id::{PortId, SessionId, StationId, UserId, VehicleId, derive};
 use domain::money::amount_schema;
 use lambda_kit::PageArguments;
 use rust_decimal::Decimal;
@@ -29,8 +29,12 @@ pub struct StartSession {
     /// The user who pays for the session. The default is the actor; only staff may name another user.
     #[serde(default)]
     user_id: Option<UserId>,
-    /// The vehicle that charges.
-    pub vehicle: Vehicle,
+    /// The vehicle that charges. Give either `vehicle` or `vehicleId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vehicle: Option<Vehicle>,
+    /// The vehicle that charges, one of the saved vehicles of the user. Give either `vehicle` or `vehicleId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vehicle_id: Option<VehicleId>,
     /// The state of charge at the start, %. It must be below `targetPercent`.
     #[schemars(range(min = 0.0, max = 100.0))]
     charge_percent: f64,
@@ -117,6 +121,15 @@ pub struct Quote {
     pub start_at: Option<Instant>,
 }
 
+/// How a request names the vehicle that charges.
+#[derive(Clone, Copy, Debug)]
+pub enum NamedVehicle<'a> {
+    /// The request describes the vehicle.
+    Described(Vehicle),
+    /// The vehicle is saved in the account of the user.
+    Saved(&'a VehicleId),
+}
+
 /// What prices a hypothetical session.
 #[derive(Clone, Copy, Debug)]
 pub enum Basis<'a> {
@@ -155,18 +168,33 @@ impl StartSession {
         actor.on_behalf_of(self.user_id.as_ref())
     }
 
+    /// Returns how the request names the vehicle.
+    ///
+    /// # Errors
+    /// [`DomainError::Validation`] unless exactly one of `vehicle` and `vehicleId` is given.
+    pub fn vehicle(&self) -> Result<NamedVehicle<'_>, DomainError> {
+        match (self.vehicle, &self.vehicle_id) {
+            (Some(vehicle), None) => Ok(NamedVehicle::Described(vehicle)),
+            (None, Some(id)) => Ok(NamedVehicle::Saved(id)),
+            (Some(_), Some(_)) => {
+                Err(DomainError::invalid("vehicleId", "is given together with vehicle: give vehicle, or vehicleId"))
+            }
+            (None, None) => Err(DomainError::invalid("vehicle", "one of vehicle and vehicleId is required")),
+        }
+    }
+
     /// Returns a fingerprint of the request that does not depend on the order and notation of its JSON.
     pub fn fingerprint(&self) -> String {
         let canonical = serde_json::to_string(self).unwrap_or_default();
         derive(&["startSession", &canonical]).to_string()
     }
 
-    /// Converts the command to the request of the domain.
-    pub fn start(&self, id: SessionId, user_id: UserId, correlation_id: String) -> Start {
+    /// Converts the command to the request of the domain. `vehicle` is the vehicle that the command names.
+    pub fn start(&self, id: SessionId, user_id: UserId, vehicle: Vehicle, correlation_id: String) -> Start {
         Start {
             id,
             user_id,
-            vehicle: self.vehicle,
+            vehicle,
             charge_percent: self.charge_percent,
             target_percent: self.target_percent.unwrap_or(100.0),
             limits: self.limits.unwrap_or_default(),

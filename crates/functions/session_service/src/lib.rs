@@ -6,10 +6,9 @@ mod prepayment;
 mod view;
 
 use chrono::Duration;
-use commands::{Basis, FailSession, ListSessions, Quote, SessionRef, StartSession};
-use domain::accounts::{Area, Scope};
+use commands::{Basis, FailSession, ListSessions, NamedVehicle, Quote, SessionRef, StartSession};
 use domain::actor::Role;
-use domain::charging::session::{self, balance_allows_least_price};
+use domain::charging::session::{self, Vehicle, balance_allows_least_price};
 use domain::charging::site::{Changes, Site};
 use domain::charging::tariff::Bill;
 use domain::charging::tariff::{ChargingPeriod, PeriodState, price};
@@ -41,6 +40,7 @@ struct Asked<'a> {
     command: &'a StartSession,
     id: &'a SessionId,
     user: &'a UserId,
+    vehicle: NamedVehicle<'a>,
     role: Role,
     fingerprint: &'a str,
     prepayment: Prepayment,
@@ -51,8 +51,11 @@ impl Function for SessionService {
     const ACTIONS: &'static [Action<Self>] = &[
         action!("startSession", StartSession => SessionView, Self::start)
             .by("users for themselves; staff for any user, by `userId`")
-            .about("Starts a session at a FREE port. The same idempotency key gives the same session.")
-            .at("POST /sessions", Scope::write(Area::Sessions))
+            .about(
+                "Starts a session at a FREE port. The same idempotency key gives the same session. Exactly one of \
+                 `vehicle` and `vehicleId` is required.",
+            )
+            .at("POST /sessions")
             .creates(),
         action!("stopSession", SessionRef => SessionView, Self::stop)
             .by("the user of the session; staff")
@@ -95,13 +98,15 @@ impl SessionService {
     async fn start(&self, command: StartSession, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         let user = command.user(actor)?;
+        let vehicle = command.vehicle()?;
         let fingerprint = command.fingerprint();
         let id = match &command.idempotency_key {
             Some(key) => SessionId::for_key(&user, key),
             None => Uuid::now_v7().into(),
         };
         let (role, prepayment) = (actor.role, Prepayment::new());
-        let asked = Asked { command: &command, id: &id, user: &user, role, fingerprint: &fingerprint, prepayment };
+        let fingerprint = fingerprint.as_str();
+        let asked = Asked { command: &command, id: &id, user: &user, vehicle, role, fingerprint, prepayment };
         let started = retry_while_stale(|| self.start_or_repeat(&asked, &request.context)).await;
         if started.is_err() {
             self.give_up_prepayment(&asked, &request.context).await;
@@ -131,15 +136,17 @@ impl SessionService {
     }
 
     async fn try_start(&self, asked: &Asked<'_>, context: &Context) -> Result<LoadedSession, Failure> {
-        let Asked { command, id, user, role, ref prepayment, .. } = *asked;
-        let (status, site) = futures::try_join!(
+        let Asked { command, id, user, vehicle, role, ref prepayment, .. } = *asked;
+        let (status, vehicle, site) = futures::try_join!(
             self.users.status(user),
+            self.vehicle(user, vehicle),
             self.charging.load_site_for_start(&command.station_id, &command.port_id)
         )?;
         status.may_charge(user)?;
+        let vehicle = vehicle?;
         let mut site = site.ok_or_else(|| DomainError::not_found("station", &command.station_id))?;
         site.port(&command.port_id)?;
-        let mut start = command.start(id.clone(), user.clone(), context.correlation_id.clone());
+        let mut start = command.start(id.clone(), user.clone(), vehicle, context.correlation_id.clone());
         if start.limits.prepaid {
             // Apply all other rules first, so that no money is held for a session that they refuse.
             site.clone().start(start.clone(), &command.port_id, role, context.now)?;
@@ -158,6 +165,21 @@ impl SessionService {
         committed?;
         let started = changes.started.ok_or_else(|| Failure::internal("a start without a session"))?;
         Ok(LoadedSession { session: started.session, terms: started.terms })
+    }
+
+    /// Returns the vehicle that charges. The inner error says that the user has no such vehicle.
+    async fn vehicle(
+        &self,
+        user: &UserId,
+        named: NamedVehicle<'_>,
+    ) -> Result<Result<Vehicle, DomainError>, StoreError> {
+        let id = match named {
+            NamedVehicle::Described(vehicle) => return Ok(Ok(vehicle)),
+            NamedVehicle::Saved(id) => id,
+        };
+        let saved = self.users.vehicle(user, id).await?;
+        let missing = || DomainError::not_found(&format!("vehicle of user {user} named"), id);
+        Ok(saved.map(|saved| charging_vehicle(&saved)).ok_or_else(missing))
     }
 
     /// Releases the money that is held for a session whose start was refused.
@@ -301,6 +323,11 @@ fn repeated(earlier: LoadedSession, fingerprint: &str) -> Result<LoadedSession, 
         earlier.session.id
     ))
     .into())
+}
+
+/// Returns what charging needs to know of a saved vehicle.
+fn charging_vehicle(saved: &domain::accounts::Vehicle) -> Vehicle {
+    Vehicle { battery_capacity_kwh: saved.battery_capacity_kwh, max_power_kw: saved.max_power_kw }
 }
 
 /// The request as the domain defines it.

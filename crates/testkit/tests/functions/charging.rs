@@ -120,6 +120,16 @@ fn session_cases() -> Vec<Case> {
                 "limits": { "maxCost": "10" }
             }),
         ),
+        Case(
+            "startSession",
+            &[
+                ("stationId", true, Id),
+                ("portId", true, Id),
+                ("vehicleId", true, Id),
+                ("chargePercent", true, Number(0.0, 100.0)),
+            ],
+            json!({ "stationId": "none", "portId": "none", "vehicleId": "none", "chargePercent": 20 }),
+        ),
         Case("stopSession", &[("sessionId", true, Id)], session.clone()),
         Case("failSession", &[("sessionId", true, Id), ("reason", false, Text(500))], session.clone()),
         Case("republishEnd", &[("sessionId", true, Id)], session.clone()),
