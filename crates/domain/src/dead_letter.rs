@@ -29,6 +29,8 @@ pub enum Consumer {
     Billing,
     /// Events that were not notified to anyone.
     Notification,
+    /// Events of other contexts whose sessions were not ended.
+    ChargingInbox,
     /// Messages of battery-swap stations that were not archived.
     Telemetry,
     /// Positions of stream batches that were not relayed to the event bus, and events that the bus rejects permanently.
@@ -39,7 +41,8 @@ pub enum Consumer {
 
 impl Consumer {
     /// Every consumer.
-    pub const ALL: [Self; 5] = [Self::Billing, Self::Notification, Self::Telemetry, Self::Relay, Self::Schedule];
+    pub const ALL: [Self; 6] =
+        [Self::Billing, Self::Notification, Self::ChargingInbox, Self::Telemetry, Self::Relay, Self::Schedule];
 }
 
 /// The decision on a dead letter.
@@ -125,6 +128,7 @@ pub fn judge(consumer: Consumer, body: &str, replays: u32, max_replays: u32) -> 
     let message = match consumer {
         Consumer::Billing => session_end(body),
         Consumer::Notification => event(body).map(|_| body.to_owned()),
+        Consumer::ChargingInbox => ends_sessions(body),
         Consumer::Telemetry => telemetry(body),
         Consumer::Relay => return unpublished(body),
         Consumer::Schedule => return Verdict::Superseded,
@@ -196,6 +200,14 @@ fn session_end(body: &str) -> Result<String, String> {
     Invoice::for_session(ended, envelope.occurred_at).map(|_| body.to_owned()).map_err(|error| error.to_string())
 }
 
+/// Returns the letter if it is an event that ends sessions.
+fn ends_sessions(body: &str) -> Result<String, String> {
+    match event(body)?.event {
+        Event::UserBlocked(_) => Ok(body.to_owned()),
+        other => Err(format!("{} is not for charging", other.event_type())),
+    }
+}
+
 /// Returns the session of a message to billing, as far as it can be read from the message. A FAILED session is not
 /// billed: its end only releases the money held for it, and the time to live of the hold does that too.
 fn unbilled(consumer: Consumer, body: &str) -> Option<SessionId> {
@@ -209,7 +221,39 @@ fn unbilled(consumer: Consumer, body: &str) -> Option<SessionId> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_letter_of_the_charging_inbox_goes_back_only_if_it_ends_sessions() {
+        let message = |event: Value| {
+            let mut detail = json!({
+                "eventId": "0198f3a0-0000-7000-8000-000000000000", "schemaVersion": 1,
+                "occurredAt": "2026-03-03T10:00:00Z", "correlationId": "c"
+            });
+            if let (Some(detail), Some(event)) = (detail.as_object_mut(), event.as_object()) {
+                detail.extend(event.clone());
+            }
+            json!({ "detail-type": detail["eventType"], "detail": detail }).to_string()
+        };
+        let at = "2026-03-03T10:00:00Z";
+        let blocked = message(json!({
+            "eventType": "USER_BLOCKED", "userId": "u-1", "blockedAt": at, "endSessions": true
+        }));
+        assert_eq!(judge(Consumer::ChargingInbox, &blocked, 2, 3), Verdict::Retry { message: blocked.clone() });
+        let failed = message(json!({ "eventType": "PORT_FAILED", "stationId": "s-1", "portId": "p-1", "reason": "r" }));
+        for (body, replays, says) in [
+            (failed.as_str(), 0, "PORT_FAILED is not for charging"),
+            ("{\"detail\": 1}", 0, "no event of ours"),
+            (blocked.as_str(), 3, "went back to its queue 3 times"),
+        ] {
+            match judge(Consumer::ChargingInbox, body, replays, 3) {
+                Verdict::Poison { reason, unbilled: None } => assert!(reason.contains(says), "{reason}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+    }
 
     #[test]
     fn all_has_every_consumer() {

@@ -221,6 +221,7 @@ fn source_output(consumer: Consumer) -> Option<&'static str> {
     match consumer {
         Consumer::Billing => Some("BillingQueueUrl"),
         Consumer::Notification => Some("NotificationQueueUrl"),
+        Consumer::ChargingInbox => Some("ChargingInboxQueueUrl"),
         Consumer::Telemetry => Some("TelemetryQueueUrl"),
         Consumer::Relay | Consumer::Schedule => None,
     }

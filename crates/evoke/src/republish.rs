@@ -218,7 +218,7 @@ mod tests {
     use charging_simulator::ChargingSimulator;
     use clap::Parser;
     use lambda_kit::{Clock, Door, RemoteFunction};
-    use session_service::SessionService;
+    use session_service::{Inbox, SessionService};
     use station_service::StationService;
     use tempfile::TempDir;
     use testkit::{EmbeddedDynamoDb, FakeLambda, NOWHERE, invoke, sdk_config};
@@ -254,7 +254,8 @@ mod tests {
             let stations = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
             let simulator = Door::new(ChargingSimulator::new(dynamodb.charging(), None, 1000), Clock::SYSTEM);
             let nobody = RemoteFunction::new(&sdk_config(NOWHERE), "nobody".to_owned());
-            let service = SessionService::new(dynamodb.charging(), dynamodb.users(), nobody);
+            let inbox = Inbox::new(&sdk_config(NOWHERE), "inbox".to_owned());
+            let service = SessionService::new(dynamodb.charging(), dynamodb.users(), nobody, inbox);
             let service = Arc::new(Door::new(service, Clock::SYSTEM));
             let mut sessions = Vec::new();
             for number in 0..=SESSIONS {

@@ -19,10 +19,16 @@ pub struct Config {
     ///
     /// Environment variable `BILLING_FUNCTION`.
     pub billing_function: String,
+    /// The URL of the queue of events that end sessions, e.g.
+    /// `https://sqs.eu-central-1.amazonaws.com/123456789012/ev-charging-inbox-dev`.
+    ///
+    /// Environment variable `QUEUE_URL`.
+    pub queue_url: String,
 }
 
 impl FromEnv for Config {
-    const VARIABLES: &'static [&'static str] = &["STATIONS_TABLE", "SESSIONS_TABLE", "USERS_TABLE", "BILLING_FUNCTION"];
+    const VARIABLES: &'static [&'static str] =
+        &["STATIONS_TABLE", "SESSIONS_TABLE", "USERS_TABLE", "BILLING_FUNCTION", "QUEUE_URL"];
 
     fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
@@ -30,6 +36,7 @@ impl FromEnv for Config {
             sessions_table: env.required("SESSIONS_TABLE")?,
             users_table: env.required("USERS_TABLE")?,
             billing_function: env.required("BILLING_FUNCTION")?,
+            queue_url: env.required("QUEUE_URL")?,
         })
     }
 }

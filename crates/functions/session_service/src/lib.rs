@@ -1,31 +1,48 @@
-//! The `session_service` Lambda: starts, stops, fails, returns and quotes charging sessions.
+//! The `session_service` Lambda: starts, stops, fails, returns and quotes charging sessions, and ends those of blocked
+//! users.
 
 mod commands;
 mod config;
+mod inbox;
 mod prepayment;
 mod view;
 
+use std::collections::BTreeMap;
+
 use chrono::Duration;
 use commands::{Basis, FailSession, ListSessions, NamedVehicle, Quote, SessionRef, StartSession};
-use domain::actor::Role;
-use domain::charging::session::{self, Vehicle, balance_allows_least_price};
+use domain::accounts::UserBlocked;
+use domain::actor::{Actor, Role};
+use domain::charging::session::{self, EndReason, Session, Vehicle, balance_allows_least_price};
 use domain::charging::site::{Changes, Site};
 use domain::charging::tariff::Bill;
 use domain::charging::tariff::{ChargingPeriod, PeriodState, price};
 use domain::error::{Chain, DomainError};
+use domain::event::{Envelope, Event};
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
+use futures::{StreamExt, stream};
 use lambda_kit::{
-    Action, Answer, Context, Failure, Function, ListOf, RemoteFunction, Request, action, retry_while_stale,
+    Action, Answer, Context, Failure, Function, ListOf, RemoteFunction, Request, Trigger, action, drive_events,
+    retry_while_stale,
 };
 use rust_decimal::Decimal;
-use store::{ChargingStore, LoadedSession, LoadedStation, StoreError, UserStore};
+use serde_json::Value;
+use store::{ChargingStore, LoadedSession, LoadedStation, PageRequest, SessionFilter, StoreError, UserStore};
 use uuid::Uuid;
 
 pub use commands::QuoteView;
 pub use config::Config;
+pub use inbox::Inbox;
 use prepayment::Prepayment;
 pub use view::SessionView;
+
+/// How many messages of a batch are processed concurrently.
+const PARALLEL_MESSAGES: usize = 10;
+/// At how many stations the sessions of a user are ended concurrently.
+const PARALLEL_STATIONS: usize = 8;
+/// The number of sessions of a user on a page, while the running ones are looked for.
+const PAGE: usize = 100;
 
 /// The `session_service` function.
 #[derive(Debug)]
@@ -33,6 +50,7 @@ pub struct SessionService {
     charging: ChargingStore,
     users: UserStore,
     billing: RemoteFunction,
+    inbox: Inbox,
 }
 
 /// A validated request to start a session.
@@ -86,13 +104,21 @@ impl Function for SessionService {
             .by("staff")
             .about("Publishes the `SESSION_ENDED` event of an ended session again."),
     ];
+
+    async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
+        let Trigger::Sqs(batch) = trigger else {
+            return Err(Failure::invalid("Records", "must be a batch of the charging inbox"));
+        };
+        let receive = async |envelope: Envelope| self.receive(&envelope, &context).await;
+        drive_events(Self::NAME, batch, PARALLEL_MESSAGES, self.inbox.redelivery(), &context, receive).await
+    }
 }
 
 impl SessionService {
-    /// Creates the function. `billing` holds the money for prepaid sessions.
+    /// Creates the function. `billing` holds the money for prepaid sessions; `inbox` has the events that end sessions.
     #[must_use]
-    pub fn new(charging: ChargingStore, users: UserStore, billing: RemoteFunction) -> Self {
-        Self { charging, users, billing }
+    pub fn new(charging: ChargingStore, users: UserStore, billing: RemoteFunction, inbox: Inbox) -> Self {
+        Self { charging, users, billing, inbox }
     }
 
     async fn start(&self, command: StartSession, request: &Request) -> Result<Answer, Failure> {
@@ -246,6 +272,83 @@ impl SessionService {
         self.charging.commit(&changes, &context.event_context()).await?;
         let ended = changes.ended(&session.id).ok_or_else(|| Failure::internal("an end without a session"))?;
         Ok(LoadedSession { session: ended.clone(), terms })
+    }
+
+    /// Handles an event of the inbox.
+    async fn receive(&self, envelope: &Envelope, context: &Context) -> Result<(), Failure> {
+        let Event::UserBlocked(blocked) = &envelope.event else {
+            return Err(Failure::invalid("eventType", "must be USER_BLOCKED"));
+        };
+        if !blocked.end_sessions {
+            return Ok(());
+        }
+        // The events of the sessions carry the correlation id of the block, not that of this invocation.
+        let context = Context { correlation_id: envelope.correlation_id.clone(), ..context.clone() };
+        self.end_sessions_of(blocked, &context).await?;
+        // A start that read the user before the block may still be under way.
+        self.inbox.look_again(envelope, blocked.blocked_at, context.now).await
+    }
+
+    /// Interrupts the running sessions of a blocked user. If one cannot be ended, the others are ended nevertheless.
+    async fn end_sessions_of(&self, blocked: &UserBlocked, context: &Context) -> Result<(), Failure> {
+        let user = &blocked.user_id;
+        let of_user = SessionFilter::User(user.clone());
+        let mut page = PageRequest { limit: PAGE, next_token: None };
+        let mut outcome = Ok(());
+        loop {
+            let found = self.charging.sessions.list(&of_user, &page, |session| session.status.is_active()).await?;
+            let mut running = found.items;
+            if running.iter().any(|session| session.started_at > blocked.blocked_at) {
+                // The status must be read after the sessions: of a user who is still blocked then, every session that
+                // was found started before the block took effect.
+                let may_charge = self.users.status(user).await?.may_charge(user).is_ok();
+                running.retain(|session| !may_charge || session.started_at <= blocked.blocked_at);
+            }
+            outcome = outcome.and(self.interrupt_all(&running, context).await);
+            page.next_token = found.next_token;
+            if page.next_token.is_none() {
+                return outcome;
+            }
+        }
+    }
+
+    /// Interrupts sessions: at several stations concurrently, and one after the other at each of them, because these
+    /// change the same items.
+    async fn interrupt_all(&self, running: &[Session], context: &Context) -> Result<(), Failure> {
+        let mut by_station: BTreeMap<&StationId, Vec<&SessionId>> = BTreeMap::new();
+        for session in running {
+            by_station.entry(&session.station_id).or_default().push(&session.id);
+        }
+        let at_stations: Vec<_> =
+            by_station.into_values().map(|sessions| self.interrupt_each(sessions, context)).collect();
+        let outcomes: Vec<Result<(), Failure>> =
+            stream::iter(at_stations).buffer_unordered(PARALLEL_STATIONS).collect().await;
+        outcomes.into_iter().collect()
+    }
+
+    async fn interrupt_each(&self, sessions: Vec<&SessionId>, context: &Context) -> Result<(), Failure> {
+        let mut outcome = Ok(());
+        for id in sessions {
+            outcome = outcome.and(self.interrupt(id, context).await);
+        }
+        outcome
+    }
+
+    /// Interrupts a session because its user was blocked, unless it has ended.
+    async fn interrupt(&self, id: &SessionId, context: &Context) -> Result<(), Failure> {
+        let actor = Actor::system();
+        let interrupted = retry_while_stale(|| async {
+            let loaded = self.load(id).await?;
+            if !loaded.session.status.is_active() {
+                return Ok(());
+            }
+            let interrupt = |site: &mut Site| site.interrupt(id, EndReason::UserBlocked, &actor, context.now);
+            self.end(loaded, interrupt, context).await.map(|_| ())
+        });
+        interrupted.await.inspect_err(|failure| {
+            let cause = failure.cause();
+            tracing::warn!(session.id = %id, error = %failure, cause, "a session of a blocked user goes on");
+        })
     }
 
     async fn get(&self, SessionRef { session_id }: SessionRef, request: &Request) -> Result<Answer, Failure> {

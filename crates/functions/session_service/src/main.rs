@@ -1,7 +1,7 @@
 //! Entry point of the `session_service` Lambda.
 
 use lambda_kit::{BootError, RemoteFunction};
-use session_service::{Config, SessionService};
+use session_service::{Config, Inbox, SessionService};
 use store::{ChargingStore, UserStore};
 
 #[tokio::main]
@@ -10,7 +10,9 @@ async fn main() -> Result<(), BootError> {
         let charging = ChargingStore::new(store::Client::new(sdk), config.stations_table, config.sessions_table);
         let users = UserStore::new(charging.sessions.table().db().clone(), config.users_table);
         charging.sessions.table().warm().await;
-        Ok(SessionService::new(charging, users, RemoteFunction::new(sdk, config.billing_function)))
+        let billing = RemoteFunction::new(sdk, config.billing_function);
+        let inbox = Inbox::new(sdk, config.queue_url);
+        Ok(SessionService::new(charging, users, billing, inbox))
     })
     .await
 }

@@ -253,7 +253,8 @@ async fn no_function_takes_messages_that_are_no_json_objects() {
         }
         assert_nothing_written(&dynamodb, name).await;
     }
-    assert_eq!(readers, BTreeSet::from(["billing", "charging_simulator", "notification_service"]));
+    let expected = ["billing", "charging_simulator", "notification_service", "session_service"];
+    assert_eq!(readers, BTreeSet::from(expected));
 }
 
 #[tokio::test]

@@ -3,14 +3,20 @@
 use charging_simulator::ChargingSimulator;
 use lambda_kit::{Clock, Door};
 use serde_json::{Value, json};
-use session_service::SessionService;
+use session_service::{Inbox, SessionService};
 use station_service::StationService;
 use testkit::{EmbeddedDynamoDb, invoke, sqs_event};
 
 use crate::bad_input::Kind::{Array, Decimal, Enum, Id, Integer, Number, Object, Text, Time};
 use crate::bad_input::{Case, TINY, assert_refused, attack, edit, tiny_numbers};
-use crate::no_function;
 use crate::openapi::{ADMIN, CLOCK, DRIVER, Recorder, set_time};
+use crate::{no_function, nowhere};
+
+/// Creates `session_service` without billing and without its queue.
+pub fn session_service(dynamodb: &EmbeddedDynamoDb) -> SessionService {
+    let inbox = Inbox::new(&nowhere(), "inbox".to_owned());
+    SessionService::new(dynamodb.charging(), dynamodb.users(), no_function(), inbox)
+}
 
 pub fn station_cases() -> Vec<Case> {
     let port = json!({ "stationId": "none", "portId": "none" });
@@ -258,16 +264,30 @@ async fn station_service_refuses_input_that_only_the_domain_rules_reject() {
 #[tokio::test]
 async fn session_service_refuses_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
-    let sessions = SessionService::new(dynamodb.charging(), dynamodb.users(), no_function());
+    let sessions = session_service(&dynamodb);
     let door = Door::new(sessions, Clock::SYSTEM);
     let tried = attack(&door, session_cases(), &["quote"], &dynamodb).await;
     assert!(tried > 100, "{tried}");
 }
 
 #[tokio::test]
+async fn a_start_with_two_vehicles_is_refused() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let door = Door::new(session_service(&dynamodb), Clock::SYSTEM);
+    let mut start = session_cases().remove(0).2;
+    start["action"] = json!("startSession");
+    start["actor"] = json!({ "userId": "u-1", "role": "USER" });
+    start["vehicleId"] = json!("v-1");
+    let named = "vehicleId: is given together with vehicle";
+    assert_refused(&invoke(&door, start).await, named, "startSession with two vehicles");
+    let answer = invoke(&door, sqs_event(&["{}".to_owned(), "not JSON".to_owned()])).await.unwrap();
+    assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 2, "{answer}");
+}
+
+#[tokio::test]
 async fn quotes_that_only_the_domain_rules_reject_are_refused() {
     let dynamodb = EmbeddedDynamoDb::start().await;
-    let sessions = SessionService::new(dynamodb.charging(), dynamodb.users(), no_function());
+    let sessions = session_service(&dynamodb);
     let door = Door::new(sessions, Clock::SYSTEM);
     let tariff = |restrictions: Value| {
         let energy = json!({ "type": "ENERGY", "price": "1", "step_size": 1 });
@@ -319,7 +339,7 @@ async fn numbers_too_small_to_store_are_refused_or_taken_as_zero() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let admin = json!({ "userId": "a", "role": "ADMIN" });
     let stations = Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM);
-    let sessions = SessionService::new(dynamodb.charging(), dynamodb.users(), no_function());
+    let sessions = session_service(&dynamodb);
     let sessions = Door::new(sessions, Clock::SYSTEM);
     let mut create = station_cases().remove(0).2;
     create["action"] = json!("createStation");
@@ -408,7 +428,7 @@ pub async fn record(recorder: &mut Recorder, dynamodb: &EmbeddedDynamoDb) {
     let near: &[(&str, &str)] = &[("latitude", "52.52"), ("longitude", "13.41"), ("radiusKm", "5")];
     recorder.ask(&stations, ("station_service.listStations", "GET /stations", DRIVER), &[], near, Value::Null).await;
 
-    let sessions = Door::new(SessionService::new(dynamodb.charging(), dynamodb.users(), no_function()), CLOCK);
+    let sessions = Door::new(session_service(dynamodb), CLOCK);
     let quote = json!({ "stationId": "station-1", "energyKwh": 30, "minutes": 24, "startAt": "2026-03-03T10:00:00Z" });
     recorder.ask(&sessions, ("quote", "POST /quotes", DRIVER), &[], &[], quote).await;
     let start = |port: &str, key: &str| {

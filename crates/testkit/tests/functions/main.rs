@@ -35,7 +35,6 @@ use lambda_kit::{Clock, ConfigError, Door, Env, FromEnv, Function, Operation, Re
 use notification_service::{NotificationService, Topics};
 use ocm_sync::{ApiKey, OcmSync, Source};
 use poi_service::PoiService;
-use session_service::SessionService;
 use station_service::StationService;
 use store::{Archive, S3Client};
 use telemetry_api::TelemetryApi;
@@ -47,9 +46,7 @@ use testkit::{EmbeddedDynamoDb, NOWHERE, Outcome, invoke_raw, no_redelivery, sdk
 fn functions() -> Vec<AnyFunction> {
     vec![
         AnyFunction::of::<_, station_service::Config>(|dynamodb| StationService::new(dynamodb.charging())),
-        AnyFunction::of::<_, session_service::Config>(|dynamodb| {
-            SessionService::new(dynamodb.charging(), dynamodb.users(), no_function())
-        }),
+        AnyFunction::of::<_, session_service::Config>(charging::session_service),
         AnyFunction::of::<_, ::billing::Config>(|dynamodb| {
             Billing::new(dynamodb.billing(), dynamodb.users(), "EUR".parse().unwrap(), no_redelivery())
         }),

@@ -10,7 +10,7 @@ use domain::id::{InvoiceId, SessionId};
 use lambda_kit::{Clock, Door, RemoteFunction};
 use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};
-use session_service::SessionService;
+use session_service::{Inbox, SessionService};
 use station_service::StationService;
 use testkit::{EmbeddedDynamoDb, FakeAws, FakeLambda, NOWHERE, invoke, no_redelivery, sdk_config, sqs_event};
 
@@ -50,8 +50,9 @@ impl World {
     pub async fn sessions(&self, users: &[&str]) -> Vec<String> {
         let stations = Door::new(StationService::new(self.dynamodb.charging()), Clock::SYSTEM);
         let nobody = RemoteFunction::new(&sdk_config(NOWHERE), "nobody".to_owned());
-        let sessions =
-            Door::new(SessionService::new(self.dynamodb.charging(), self.dynamodb.users(), nobody), Clock::SYSTEM);
+        let inbox = Inbox::new(&sdk_config(NOWHERE), "inbox".to_owned());
+        let sessions = SessionService::new(self.dynamodb.charging(), self.dynamodb.users(), nobody, inbox);
+        let sessions = Door::new(sessions, Clock::SYSTEM);
         let simulator = Door::new(ChargingSimulator::new(self.dynamodb.charging(), None, 1000), Clock::SYSTEM);
         let mut ids = Vec::new();
         for user in users {

@@ -6,7 +6,7 @@ use charging_simulator::ChargingSimulator;
 use domain::Instant;
 use lambda_kit::{Clock, Context, Door, RemoteFunction};
 use serde_json::{Value, json};
-use session_service::SessionService;
+use session_service::{Inbox, SessionService};
 use station_service::StationService;
 use testkit::{EmbeddedDynamoDb, NOWHERE, invoke, sdk_config};
 
@@ -21,9 +21,11 @@ impl World {
         let dynamodb = EmbeddedDynamoDb::start().await;
         // No session is prepaid here, so billing is never called.
         let peer = RemoteFunction::new(&sdk_config(NOWHERE), "billing".to_owned());
+        let inbox = Inbox::new(&sdk_config(NOWHERE), "inbox".to_owned());
+        let sessions = SessionService::new(dynamodb.charging(), dynamodb.users(), peer, inbox);
         Self {
             stations: Door::new(StationService::new(dynamodb.charging()), Clock::SYSTEM),
-            sessions: Door::new(SessionService::new(dynamodb.charging(), dynamodb.users(), peer), Clock::SYSTEM),
+            sessions: Door::new(sessions, Clock::SYSTEM),
             dynamodb,
         }
     }

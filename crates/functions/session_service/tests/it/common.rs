@@ -9,10 +9,10 @@ use charging_simulator::ChargingSimulator;
 use domain::Instant;
 use lambda_kit::{Clock, Door, RemoteFunction};
 use serde_json::{Value, json};
-use session_service::SessionService;
+use session_service::{Inbox, SessionService};
 use station_service::StationService;
 use store::ChargingStore;
-use testkit::{EmbeddedDynamoDb, FakeLambda, Outcome, invoke, no_redelivery, sdk_config};
+use testkit::{EmbeddedDynamoDb, FakeLambda, NOWHERE, Outcome, invoke, no_redelivery, sdk_config};
 
 thread_local! {
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -47,11 +47,12 @@ impl World {
         let billing = Arc::new(Door::new(billing, CLOCK));
         let lambda = FakeLambda::start(billing.clone()).await;
         let peer = RemoteFunction::new(&sdk_config(&lambda.endpoint()), "billing".to_owned());
+        let sessions = SessionService::new(session_store.clone(), dynamodb.users(), peer, no_inbox());
         Self {
             billing,
             _lambda: lambda,
             stations: Door::new(StationService::new(dynamodb.charging()), CLOCK),
-            sessions: Door::new(SessionService::new(session_store.clone(), dynamodb.users(), peer), CLOCK),
+            sessions: Door::new(sessions, CLOCK),
             simulator: Door::new(ChargingSimulator::new(simulator_store.clone(), None, 100_000), CLOCK),
             session_store,
             simulator_store,
@@ -135,6 +136,11 @@ impl World {
             .flat_map(|outbox| serde_json::from_str::<Vec<Value>>(outbox).unwrap())
             .collect()
     }
+}
+
+/// An inbox that cannot be reached.
+pub fn no_inbox() -> Inbox {
+    Inbox::new(&sdk_config(NOWHERE), "inbox".to_owned())
 }
 
 pub fn admin() -> Value {

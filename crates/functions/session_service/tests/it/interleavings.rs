@@ -10,6 +10,7 @@ use std::rc::Rc;
 use aws_sdk_dynamodb::types::AttributeValue;
 use charging_simulator::ChargingSimulator;
 use chrono::TimeDelta;
+use common::{CLOCK, admin, no_inbox, set_now};
 use domain::Instant;
 use domain::id::{SessionId, UserId};
 use lambda_kit::{Door, RemoteFunction};
@@ -214,7 +215,8 @@ impl Site {
                 "tick" => invoke(&Door::new(ChargingSimulator::new(charging, None, 100_000), CLOCK), payload).await,
                 "startSession" | "stopSession" | "failSession" => {
                     let billing = RemoteFunction::new(&sdk_config(NOWHERE), "billing".to_owned());
-                    invoke(&Door::new(SessionService::new(charging, users, billing), CLOCK), payload).await
+                    let sessions = SessionService::new(charging, users, billing, no_inbox());
+                    invoke(&Door::new(sessions, CLOCK), payload).await
                 }
                 _ => invoke(&Door::new(StationService::new(charging), CLOCK), payload).await,
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::{World, admin, error_type, id, minutes_after, no_inbox};
 use lambda_kit::{Clock, Door, RemoteFunction};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -61,7 +62,7 @@ impl Faulty {
         let charging = ChargingStore::new(client.clone(), "ev-stations", "ev-sessions");
         let users = UserStore::new(Db::new(client), "ev-users");
         let billing = RemoteFunction::new(&sdk(&lambda.endpoint()), "billing".to_owned());
-        let sessions = Door::new(SessionService::new(charging, users, billing), Clock::SYSTEM);
+        let sessions = Door::new(SessionService::new(charging, users, billing, no_inbox()), Clock::SYSTEM);
         Self { http, sessions, _lambda: lambda }
     }
 
@@ -196,8 +197,8 @@ async fn without_billing_only_prepaid_starts_are_refused() {
     let world = World::new().await;
     world.station("s-1", 2).await;
     let billing = RemoteFunction::new(&sdk_config(NOWHERE), "billing".to_owned());
-    let sessions =
-        Door::new(SessionService::new(world.dynamodb.charging(), world.dynamodb.users(), billing), Clock::SYSTEM);
+    let sessions = SessionService::new(world.dynamodb.charging(), world.dynamodb.users(), billing, no_inbox());
+    let sessions = Door::new(sessions, Clock::SYSTEM);
     let refused = invoke(&sessions, start("s-1", "u-1", "key-1")).await;
     assert_eq!(error_type(&refused), "UnavailableError");
     assert!(world.dynamodb.items("ev-sessions").await.is_empty());

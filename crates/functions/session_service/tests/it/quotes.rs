@@ -1,5 +1,8 @@
 //! Quotes by the tariff of a station and by a tariff in the request.
 
+mod common;
+
+use common::{CLOCK, World, admin, no_inbox};
 use lambda_kit::{Door, RemoteFunction};
 use serde_json::{Value, json};
 use session_service::SessionService;
@@ -44,7 +47,7 @@ fn quote(basis: &Value, kwh: f64, minutes: u32, start_at: &str) -> Value {
 fn without_tables(world: &World) -> Door<SessionService> {
     let store = ChargingStore::new(world.dynamodb.client(), "no-stations", "no-sessions");
     let peer = RemoteFunction::new(&sdk_config(NOWHERE), "billing".to_owned());
-    Door::new(SessionService::new(store, world.dynamodb.users(), peer), CLOCK)
+    Door::new(SessionService::new(store, world.dynamodb.users(), peer, no_inbox()), CLOCK)
 }
 
 #[tokio::test]

@@ -1,0 +1,52 @@
+use aws_config::SdkConfig;
+use aws_sdk_sqs::Client;
+use chrono::TimeDelta;
+use domain::Instant;
+use domain::event::Envelope;
+use lambda_kit::{AwsError, Failure, Redelivery};
+use serde_json::json;
+
+/// The queue of the events that end sessions.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    client: Client,
+    url: String,
+    redelivery: Redelivery,
+}
+
+impl Inbox {
+    /// The time after which no start is still under way that read the tables before. It is longer than the timeout of
+    /// the function, which the template sets.
+    pub const LONGEST_START: TimeDelta = TimeDelta::seconds(20);
+
+    /// Creates the queue at `url`.
+    #[must_use]
+    pub fn new(sdk: &SdkConfig, url: String) -> Self {
+        Self { client: Client::new(sdk), redelivery: Redelivery::new(sdk, url.clone()), url }
+    }
+
+    /// Returns the schedule for delivering failed messages again.
+    #[must_use]
+    pub fn redelivery(&self) -> &Redelivery {
+        &self.redelivery
+    }
+
+    /// Sends an event to the queue once more, for the time at which no start is under way that was decided before
+    /// `happened`. After that time, it sends nothing.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when the queue does not accept the message.
+    pub async fn look_again(&self, envelope: &Envelope, happened: Instant, now: Instant) -> Result<(), Failure> {
+        let left = happened + Self::LONGEST_START - now;
+        if left <= TimeDelta::zero() {
+            return Ok(());
+        }
+        // The clock of the function that wrote the event may be ahead. SQS counts in whole seconds.
+        let seconds = left.min(Self::LONGEST_START).num_seconds() + 1;
+        let body = json!({ "detail-type": envelope.event.event_type(), "detail": envelope }).to_string();
+        let send = self.client.send_message().queue_url(&self.url).message_body(body);
+        let sent = send.delay_seconds(i32::try_from(seconds).unwrap_or(i32::MAX)).send().await;
+        sent.map_err(AwsError::from).map_err(Failure::unavailable)?;
+        Ok(())
+    }
+}
