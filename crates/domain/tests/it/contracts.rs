@@ -125,6 +125,7 @@ fn billing() -> [Event; 5] {
         user_id: user_id(),
         amount,
         currency,
+        balance: Some("35.30".parse().unwrap()),
     });
     let unpaid = Event::PaymentFailed(PaymentFailed {
         invoice_id: invoice_id.clone(),

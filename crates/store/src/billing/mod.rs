@@ -172,8 +172,8 @@ impl BillingStore {
         context: &EventContext,
     ) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
-        for (invoice, _) in paid {
-            self.change(&mut transaction, invoice, invoice.payment_event(None), context)?;
+        for (invoice, entry) in paid {
+            self.change(&mut transaction, invoice, invoice.payment_event(Ok(Some(entry))), context)?;
             self.no_longer_open(&mut transaction, invoice)?;
         }
         let entries: Vec<LedgerEntry> = paid.iter().map(|(_, entry)| entry.clone()).collect();

@@ -47,8 +47,12 @@ pub struct PaymentCompleted {
     /// Amount that was due and was paid, including VAT.
     #[schemars(schema_with = "amount_schema")]
     pub amount: Decimal,
-    /// Currency of the amount.
+    /// Currency of the amount and of the balance.
     pub currency: Currency,
+    /// Balance of the wallet after the payment. Absent if nothing was due, so that no money was moved.
+    #[schemars(schema_with = "amount_schema")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<Decimal>,
 }
 
 /// An invoice could not be paid.

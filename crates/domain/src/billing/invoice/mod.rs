@@ -161,7 +161,7 @@ impl Invoice {
         let hold = wallet.knows_hold(&self.session_id).then(|| wallet.end_hold(&self.session_id, now)).flatten();
         if amount.is_zero() {
             self.paid(amount, None, now);
-            let (generated, payment) = (self.generated_event(), self.payment_event(None));
+            let (generated, payment) = (self.generated_event(), self.payment_event(Ok(None)));
             let freed = hold.as_ref().is_some_and(|end| end.freed);
             let wallet = freed.then(|| {
                 wallet.touch();
@@ -174,7 +174,7 @@ impl Invoice {
             Ok(entry) => self.paid(amount, Some(entry), now),
             Err(_) => wallet.touch(),
         }
-        let payment = self.payment_event(paid.as_ref().err().copied());
+        let payment = self.payment_event(paid.as_ref().map(Some).map_err(|refusal| *refusal));
         let generated = self.generated_event();
         Issued { invoice: self, wallet: Some(wallet), entry: paid.ok(), hold, generated, payment }
     }
@@ -219,13 +219,14 @@ impl Invoice {
         }
     }
 
-    /// Returns the event of the payment's outcome. `refusal` is the reason why the invoice could not be paid.
+    /// Returns the event of the payment's outcome. `paid` has the ledger entry of the debit, which is absent if nothing
+    /// was due, or the reason why the invoice could not be paid.
     #[must_use]
-    pub fn payment_event(&self, refusal: Option<PaymentRefusal>) -> PaymentOutcome {
+    pub fn payment_event(&self, paid: Result<Option<&LedgerEntry>, PaymentRefusal>) -> PaymentOutcome {
         let (invoice_id, session_id, user_id) = (self.id.clone(), self.session_id.clone(), self.user_id.clone());
         let currency = self.bill.currency;
-        match refusal {
-            Some(reason) => PaymentOutcome::Failed(PaymentFailed {
+        match paid {
+            Err(reason) => PaymentOutcome::Failed(PaymentFailed {
                 invoice_id,
                 session_id,
                 user_id,
@@ -233,12 +234,13 @@ impl Invoice {
                 currency,
                 reason,
             }),
-            None => PaymentOutcome::Completed(PaymentCompleted {
+            Ok(entry) => PaymentOutcome::Completed(PaymentCompleted {
                 invoice_id,
                 session_id,
                 user_id,
                 amount: self.payment.as_ref().map(|payment| payment.amount).unwrap_or_default(),
                 currency,
+                balance: entry.map(|entry| entry.balance_after),
             }),
         }
     }

@@ -1,4 +1,7 @@
 mod holds;
+mod low;
+
+pub use low::LowBalance;
 
 use std::fmt;
 
