@@ -19,7 +19,7 @@ mod template;
 mod turns;
 
 pub use aws::{FakeAws, NOWHERE, RecordedCall, no_redelivery, sdk_config};
-pub use builders::{ended, machine_client, registered, rfid, vehicle};
+pub use builders::{ended, low_below};
 pub use doors::{Outcome, http_event, invoke, invoke_raw, sqs_event, stream_event};
 pub use dynamodb::EmbeddedDynamoDb;
 pub use faults::{Fault, FaultyHttp};

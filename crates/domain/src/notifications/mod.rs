@@ -95,6 +95,9 @@ pub struct LogEntry {
     pub handled_at: Option<Instant>,
     /// Whether the entry has been published to its topic.
     pub published: bool,
+    /// Whether the e-mail about the entry has been dealt with: it was sent, it was refused for good, or nobody can get
+    /// it. False if there is no such e-mail.
+    pub mailed: bool,
     /// Number of the entry's last change.
     pub version: u64,
 }

@@ -1,5 +1,10 @@
 use chrono::TimeDelta;
+use domain::money::Currency;
 use lambda_kit::{ConfigError, Env, FromEnv};
+use rust_decimal::Decimal;
+
+/// The value of `MAIL_SENDER` without which no mails are sent.
+const NO_SENDER: &str = "none";
 
 /// The configuration of `notification_service`.
 #[derive(Clone, Debug)]
@@ -25,11 +30,41 @@ pub struct Config {
     ///
     /// Environment variable `QUEUE_URL`.
     pub queue_url: String,
+    /// The currency of the network, ISO 4217, e.g. `EUR`. It is the currency of `wallet_low`.
+    ///
+    /// Environment variable `CURRENCY`.
+    pub currency: Currency,
+    /// The balance below which a wallet is low, e.g. `10.00`. With `0`, no wallet is.
+    ///
+    /// Environment variable `WALLET_LOW_THRESHOLD`.
+    pub wallet_low: Decimal,
+    /// The e-mail address from which users get mails, e.g. `charging@example.com`. With `none`, they get none.
+    ///
+    /// Environment variable `MAIL_SENDER`.
+    pub mail_sender: Option<String>,
+    /// The configuration set of SES for mails, e.g. `ev-mails-dev`. It is used only if mails are sent.
+    ///
+    /// Environment variable `MAIL_CONFIGURATION_SET`.
+    pub mail_configuration_set: String,
+    /// The name of the table of users, e.g. `ev-users-dev`. It is read only if mails are sent.
+    ///
+    /// Environment variable `USERS_TABLE`.
+    pub users_table: String,
 }
 
 impl FromEnv for Config {
-    const VARIABLES: &'static [&'static str] =
-        &["ERROR_LOGS_TABLE", "ERROR_LOG_RETENTION_DAYS", "OPERATORS_TOPIC_ARN", "USERS_TOPIC_ARN", "QUEUE_URL"];
+    const VARIABLES: &'static [&'static str] = &[
+        "ERROR_LOGS_TABLE",
+        "ERROR_LOG_RETENTION_DAYS",
+        "OPERATORS_TOPIC_ARN",
+        "USERS_TOPIC_ARN",
+        "QUEUE_URL",
+        "CURRENCY",
+        "WALLET_LOW_THRESHOLD",
+        "MAIL_SENDER",
+        "MAIL_CONFIGURATION_SET",
+        "USERS_TABLE",
+    ];
 
     fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let days: u32 = env.parsed("ERROR_LOG_RETENTION_DAYS")?;
@@ -39,6 +74,24 @@ impl FromEnv for Config {
             operators_topic_arn: env.required("OPERATORS_TOPIC_ARN")?,
             users_topic_arn: env.required("USERS_TOPIC_ARN")?,
             queue_url: env.required("QUEUE_URL")?,
+            currency: env.parsed("CURRENCY")?,
+            wallet_low: env.parsed("WALLET_LOW_THRESHOLD")?,
+            mail_sender: sender(env)?,
+            mail_configuration_set: env.required("MAIL_CONFIGURATION_SET")?,
+            users_table: env.required("USERS_TABLE")?,
         })
     }
+}
+
+fn sender(env: &Env) -> Result<Option<String>, ConfigError> {
+    let name = "MAIL_SENDER";
+    let sender = env.required(name)?;
+    if sender == NO_SENDER {
+        return Ok(None);
+    }
+    if !sender.contains('@') {
+        let source = format!("must be an e-mail address, or {NO_SENDER}").into();
+        return Err(ConfigError::Invalid { name, value: Some(sender), source });
+    }
+    Ok(Some(sender))
 }

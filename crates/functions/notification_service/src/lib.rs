@@ -1,44 +1,66 @@
 //! The `notification_service` Lambda: the error log and notifications.
 //!
 //! A notification is written to the log first, under an id that is derived from what it reports, and then published to
-//! its topic. A second report of the same thing finds the entry and publishes nothing.
+//! its topic and mailed to its user. A second report of the same thing finds the entry, which says what has been done
+//! already, and does only the rest.
 
 mod commands;
 mod config;
+mod mail;
 mod topics;
 
 use commands::{ListLogs, LogRef, LogView, Notify};
 use domain::Instant;
-use domain::accounts::{Area, Scope};
-use domain::billing::{CreditNoteIssued, InvoiceGenerated, PaymentFailed};
+use domain::billing::{CreditNoteIssued, InvoiceGenerated, LowBalance, PaymentCompleted, PaymentFailed};
 use domain::charging::session::SessionEnded;
 use domain::charging::session::SessionStatus;
 use domain::charging::station::StationStatus;
 use domain::error::DomainError;
 use domain::event::{Envelope, Event};
-use domain::id::{LogId, derive};
+use domain::id::{LogId, UserId, derive};
 use domain::machine::State;
 use domain::notifications::{Level, LogEntry, LogStatus};
 use domain::telemetry::TelemetryStale;
 use lambda_kit::{
     Action, Answer, Context, Failure, Function, ListOf, Redelivery, Request, Trigger, action, drive_events,
 };
+use mail::{Letter, Outcome};
+use rust_decimal::Decimal;
 use serde_json::Value;
 use store::{ErrorLogStore, StoreError};
 use uuid::Uuid;
 
 pub use config::Config;
+pub use mail::Mails;
 pub use topics::{Audience, Recipient, Topics};
 
 /// How many messages of a batch are processed concurrently.
 const PARALLEL_MESSAGES: usize = 10;
+/// The attribute `kind` of what staff and functions notify by the action `notify`.
+const NOTICE: &str = "NOTICE";
+/// The attribute `kind` of a wallet that a payment has made low.
+const WALLET_LOW: &str = "WALLET_LOW";
+/// The attribute `kind` of the report that SES refuses mails.
+const MAIL_REFUSED: &str = "MAIL_REFUSED";
 
 /// The `notification_service` function.
 #[derive(Debug)]
 pub struct NotificationService {
     logs: ErrorLogStore,
     topics: Topics,
+    /// When a wallet is low.
+    low: LowBalance,
+    /// Sends mails; `None` if users get none.
+    mails: Option<Mails>,
     redelivery: Redelivery,
+}
+
+/// The notification about an event.
+struct Notification {
+    to: Recipient,
+    /// What it is about, for the filters of subscriptions.
+    kind: &'static str,
+    entry: LogEntry,
 }
 
 impl Function for NotificationService {
@@ -66,19 +88,22 @@ impl Function for NotificationService {
         let Trigger::Sqs(batch) = trigger else {
             return Err(Failure::invalid("Records", "must be a batch of the notification queue"));
         };
-        let tell = async |envelope: Envelope| match notification_for(&envelope) {
-            Some((to, entry)) => self.report(&to, entry, context.now).await.map(|_| ()),
-            None => Ok(()),
-        };
+        let tell = async |envelope: Envelope| self.tell(&envelope, context.now).await;
         drive_events(Self::NAME, batch, PARALLEL_MESSAGES, &self.redelivery, &context, tell).await
     }
 }
 
 impl NotificationService {
-    /// Creates the function. `redelivery` applies to the notification queue.
+    /// Creates the function. Without `mails`, users get none. `redelivery` applies to the notification queue.
     #[must_use]
-    pub fn new(logs: ErrorLogStore, topics: Topics, redelivery: Redelivery) -> Self {
-        Self { logs, topics, redelivery }
+    pub fn new(
+        logs: ErrorLogStore,
+        topics: Topics,
+        low: LowBalance,
+        mails: Option<Mails>,
+        redelivery: Redelivery,
+    ) -> Self {
+        Self { logs, topics, low, mails, redelivery }
     }
 
     async fn notify(&self, command: Notify, request: &Request) -> Result<Answer, Failure> {
@@ -88,18 +113,10 @@ impl NotificationService {
             Some(key) => derive(&["notify", &command.service, key]),
             None => Uuid::now_v7(),
         };
+        let correlation_id = Some(request.context.correlation_id.clone());
         let entry = LogEntry {
-            id: id.into(),
-            occurred_at: request.context.now,
-            level: command.level,
-            service: command.service,
-            message: command.message,
-            status: LogStatus::Open,
-            correlation_id: Some(request.context.correlation_id.clone()),
-            handled_by: None,
-            handled_at: None,
-            published: false,
-            version: 1,
+            correlation_id,
+            ..open_entry(id, request.context.now, command.level, command.service, command.message)
         };
         // A repetition of an event has the same time. A repeated request has a different time each time, so that only
         // `insert_once` finds the earlier entry.
@@ -107,7 +124,7 @@ impl NotificationService {
             Some(_) => self.logs.insert_once(&entry, request.context.now).await,
             None => self.logs.insert(&entry, request.context.now).await,
         };
-        let entry = self.publish_once(&to, entry, inserted).await?;
+        let entry = self.publish_once(&to, NOTICE, entry, inserted).await?;
         Answer::created(format!("/error-logs/{}", entry.id), LogView::new(&entry))
     }
 
@@ -137,21 +154,28 @@ impl NotificationService {
         Ok(self.logs.load(id).await?.ok_or_else(|| DomainError::not_found("log entry", id))?)
     }
 
-    /// Logs and publishes an entry once. An entry that has been published before is returned as it is.
+    /// Notifies those whom an event concerns, once: in the log, on a topic and by mail.
     ///
-    /// A crash between the two steps leaves an entry that is not published; the next delivery publishes it.
-    async fn report(&self, to: &Recipient, entry: LogEntry, now: Instant) -> Result<LogEntry, Failure> {
+    /// A crash between two of these steps leaves an entry that lacks their marks; the next delivery does the rest.
+    async fn tell(&self, envelope: &Envelope, now: Instant) -> Result<(), Failure> {
+        let Some(Notification { to, kind, entry }) = notification_for(envelope, &self.low) else { return Ok(()) };
         let inserted = self.logs.insert(&entry, now).await;
-        self.publish_once(to, entry, inserted).await
+        let entry = self.publish_once(&to, kind, entry, inserted).await?;
+        let (Some(mails), Recipient::User(user)) = (&self.mails, &to) else { return Ok(()) };
+        match Letter::about(&envelope.event, &self.low) {
+            Some(letter) if !entry.mailed => self.mail_once(mails, user, &letter, entry, now).await,
+            _ => Ok(()),
+        }
     }
 
     async fn publish_once(
         &self,
         to: &Recipient,
+        kind: &str,
         entry: LogEntry,
         inserted: Result<(), StoreError>,
     ) -> Result<LogEntry, Failure> {
-        let mut entry = match inserted {
+        let entry = match inserted {
             Ok(()) => entry,
             Err(error) if error.is_stale() => self.load(&entry.id).await?,
             Err(error) => return Err(error.into()),
@@ -159,17 +183,66 @@ impl NotificationService {
         if entry.published {
             return Ok(entry);
         }
-        self.topics.publish(to, &entry).await?;
-        entry.published = true;
+        self.topics.publish(to, kind, &entry).await?;
+        self.mark(LogEntry { published: true, ..entry }).await
+    }
+
+    /// Mails a letter. SES takes no key by which it could recognise a repetition, so a crash before the mark is written
+    /// makes the next delivery send the mail again.
+    async fn mail_once(
+        &self,
+        mails: &Mails,
+        user: &UserId,
+        letter: &Letter,
+        entry: LogEntry,
+        now: Instant,
+    ) -> Result<(), Failure> {
+        if let Outcome::Refused(code) = mails.send(user, letter).await? {
+            tracing::warn!(user.id = user.as_str(), log.id = entry.id.as_str(), code, "SES refuses a mail for good");
+            self.report_refusal(user, &code, now).await?;
+        }
+        self.mark(LogEntry { mailed: true, ..entry }).await.map(|_| ())
+    }
+
+    /// Tells the operators that SES refuses a mail. It may refuse all of them, so the operators are told once a day for
+    /// each reason.
+    async fn report_refusal(&self, user: &UserId, code: &str, now: Instant) -> Result<(), Failure> {
+        let id = derive(&["mail refused", code, &now.date_naive().to_string()]);
+        let message = format!("SES refuses mails ({code}), first a mail to user {user}");
+        let entry = open_entry(id, now, Level::Warning, Self::NAME.to_owned(), message);
+        let inserted = self.logs.insert_once(&entry, now).await;
+        self.publish_once(&Recipient::Operators, MAIL_REFUSED, entry, inserted).await.map(|_| ())
+    }
+
+    /// Writes the marks of an entry. The marks of an entry that has changed since it was read are not written.
+    async fn mark(&self, mut entry: LogEntry) -> Result<LogEntry, Failure> {
         entry.version += 1;
         match self.logs.save(&entry).await {
-            // Another invocation published the entry concurrently, or somebody has already acknowledged it.
+            // Another invocation published or mailed the entry concurrently, or somebody has already acknowledged it.
             Err(error) if error.is_stale() => self.load(&entry.id).await,
             saved => {
                 saved?;
                 Ok(entry)
             }
         }
+    }
+}
+
+/// Creates an entry of the log that needs action, and that nobody was told of yet.
+fn open_entry(id: Uuid, occurred_at: Instant, level: Level, service: String, message: String) -> LogEntry {
+    LogEntry {
+        id: id.into(),
+        occurred_at,
+        level,
+        service,
+        message,
+        status: LogStatus::Open,
+        correlation_id: None,
+        handled_by: None,
+        handled_at: None,
+        published: false,
+        mailed: false,
+        version: 1,
     }
 }
 
@@ -181,7 +254,7 @@ fn staff_only(request: &Request) -> Result<(), Failure> {
 }
 
 /// Builds the notification about an event. Returns `None` for events about which nobody is notified.
-fn notification_for(envelope: &Envelope) -> Option<(Recipient, LogEntry)> {
+fn notification_for(envelope: &Envelope, low: &LowBalance) -> Option<Notification> {
     let (to, level, message) = match &envelope.event {
         Event::PortFailed(failed) => {
             let session = failed.session_id.as_ref().map_or_else(String::new, |id| format!(", with session {id}"));
@@ -195,6 +268,10 @@ fn notification_for(envelope: &Envelope) -> Option<(Recipient, LogEntry)> {
         Event::SessionEnded(ended) => (Recipient::User(ended.user_id.clone()), Level::Info, farewell(ended)),
         Event::InvoiceGenerated(invoice) => (Recipient::User(invoice.user_id.clone()), Level::Info, invoiced(invoice)),
         Event::PaymentFailed(payment) => (Recipient::User(payment.user_id.clone()), Level::Info, unpaid(payment)),
+        Event::PaymentCompleted(payment) => {
+            let balance = low.reached_by(payment)?;
+            (Recipient::User(payment.user_id.clone()), Level::Info, wallet_low(payment, balance))
+        }
         Event::CreditNoteIssued(note) => (Recipient::User(note.user_id.clone()), Level::Info, credited(note)),
         Event::BillingFailed(failed) => {
             let message = format!("session {} cannot be billed: {}", failed.session_id, failed.reason);
@@ -211,30 +288,20 @@ fn notification_for(envelope: &Envelope) -> Option<(Recipient, LogEntry)> {
             );
             (Recipient::Operators, Level::Warning, message)
         }
-        Event::StationStatusChanged(_)
-        | Event::SessionStarted(_)
-        | Event::PaymentCompleted(_)
-        | Event::OcmSyncCompleted(_)
-        | Event::UserRegistered(_)
-        | Event::UserBlocked(_)
-        | Event::UserUnblocked(_)
-        | Event::UserDeleted(_) => return None,
+        Event::StationStatusChanged(_) | Event::SessionStarted(_) | Event::OcmSyncCompleted(_) => return None,
     };
+    let kind = match &envelope.event {
+        Event::PaymentCompleted(_) => WALLET_LOW,
+        event => event.event_type(),
+    };
+    let id = derive(&["notification", &envelope.event_id.to_string()]);
     let entry = LogEntry {
-        id: derive(&["notification", &envelope.event_id.to_string()]).into(),
-        occurred_at: envelope.occurred_at,
-        level,
-        service: envelope.event.source().to_owned(),
-        message,
         // Entries of the level INFO need no action.
         status: if level == Level::Info { LogStatus::Resolved } else { LogStatus::Open },
         correlation_id: Some(envelope.correlation_id.clone()),
-        handled_by: None,
-        handled_at: None,
-        published: false,
-        version: 1,
+        ..open_entry(id, envelope.occurred_at, level, envelope.event.source().to_owned(), message)
     };
-    Some((to, entry))
+    Some(Notification { to, kind, entry })
 }
 
 fn silence(stale: &TelemetryStale) -> String {
@@ -278,6 +345,13 @@ fn unpaid(payment: &PaymentFailed) -> String {
     format!(
         "invoice {} of user {} waits for {} {}: {}",
         payment.invoice_id, payment.user_id, payment.amount, payment.currency, payment.reason
+    )
+}
+
+fn wallet_low(payment: &PaymentCompleted, balance: Decimal) -> String {
+    format!(
+        "the wallet of user {} is low: {balance} {} after the payment of invoice {}",
+        payment.user_id, payment.currency, payment.invoice_id
     )
 }
 

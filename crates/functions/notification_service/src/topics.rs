@@ -46,12 +46,12 @@ impl Topics {
 
     /// Publishes a log entry to its recipient.
     ///
-    /// Subscriptions can filter by the attributes `level`, `service` and `audience`, and by `userId` if the
+    /// Subscriptions can filter by the attributes `kind`, `level`, `service` and `audience`, and by `userId` if the
     /// notification is for one user.
     ///
     /// # Errors
     /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when SNS does not accept the message.
-    pub async fn publish(&self, to: &Recipient, entry: &LogEntry) -> Result<(), Failure> {
+    pub async fn publish(&self, to: &Recipient, kind: &str, entry: &LogEntry) -> Result<(), Failure> {
         let (topic, audience, user) = match to {
             Recipient::Operators => (&self.operators, "OPERATORS", None),
             Recipient::AllUsers => (&self.users, "USERS", None),
@@ -67,6 +67,7 @@ impl Topics {
             .message_attributes("audience", attribute(audience)?)
             .subject(format!("Evoke {level}: {}", entry.service))
             .message(&entry.message)
+            .message_attributes("kind", attribute(kind)?)
             .message_attributes("level", attribute(level)?)
             .message_attributes("service", attribute(&entry.service)?)
             .message_attributes("logId", attribute(entry.id.as_str())?)

@@ -52,6 +52,8 @@ struct LogRow {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::option")]
     handled_at: Option<Instant>,
     published: bool,
+    #[serde(default)]
+    mailed: bool,
     version: u64,
     /// Partition key of an index, like the two attributes below; used for nothing else. They are sharded because every
     /// session end causes two or three entries of one level and service.
@@ -219,6 +221,7 @@ impl LogRow {
             handled_by: entry.handled_by.clone(),
             handled_at: entry.handled_at,
             published: entry.published,
+            mailed: entry.mailed,
             version: entry.version,
             expires_at,
         }
@@ -236,6 +239,7 @@ impl LogRow {
             handled_by: self.handled_by,
             handled_at: self.handled_at,
             published: self.published,
+            mailed: self.mailed,
             version: self.version,
         }
     }

@@ -50,6 +50,7 @@ pub fn log(number: u32, level: Level, service: &str, status: LogStatus) -> LogEn
         handled_by: None,
         handled_at: None,
         published: false,
+        mailed: false,
         version: 1,
     }
 }

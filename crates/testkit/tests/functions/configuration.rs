@@ -15,16 +15,18 @@ const SET_BY_AWS: [&str; 1] = ["AWS_LAMBDA_FUNCTION_NAME"];
 /// The variables that the crate `lambda_runtime` reads itself.
 const READ_BY_THE_RUNTIME: [&str; 1] = ["AWS_LAMBDA_LOG_LEVEL"];
 /// The variables whose values are parsed. The values of the others are names, which may be any text.
-const PARSED: [&str; 9] = [
+const PARSED: [&str; 11] = [
     "CURRENCY",
     "DEAD_LETTER_QUEUES",
     "ERROR_LOG_RETENTION_DAYS",
+    "MAIL_SENDER",
     "MAX_REPLAYS",
     "OCM_PAGE_SIZE",
     "REJECTED_MESSAGES_LIMIT",
     "SIMULATOR_INLINE_SESSIONS",
     "SIMULATOR_SHARDS",
     "TELEMETRY_INTERVAL_SECONDS",
+    "WALLET_LOW_THRESHOLD",
 ];
 
 /// Returns the variables that a part of the template sets.
@@ -51,6 +53,7 @@ fn valid(name: &str) -> &'static str {
     match name {
         "CURRENCY" => "EUR",
         "DEAD_LETTER_QUEUES" => "{}",
+        "MAIL_SENDER" => "none",
         _ => "7",
     }
 }

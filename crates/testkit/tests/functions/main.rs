@@ -40,7 +40,7 @@ use store::{Archive, S3Client};
 use telemetry_api::TelemetryApi;
 use telemetry_handler::TelemetryHandler;
 use telemetry_monitor::TelemetryMonitor;
-use testkit::{EmbeddedDynamoDb, NOWHERE, Outcome, invoke_raw, no_redelivery, sdk_config};
+use testkit::{EmbeddedDynamoDb, NOWHERE, Outcome, invoke_raw, low_below, no_redelivery, sdk_config};
 
 /// All functions, in the order of docs/API.md. Each is created with the embedded DynamoDB, and reaches nothing else.
 fn functions() -> Vec<AnyFunction> {
@@ -51,7 +51,7 @@ fn functions() -> Vec<AnyFunction> {
             Billing::new(dynamodb.billing(), dynamodb.users(), "EUR".parse().unwrap(), no_redelivery())
         }),
         AnyFunction::of::<_, notification_service::Config>(|dynamodb| {
-            NotificationService::new(dynamodb.error_logs(), topics(&nowhere()), no_redelivery())
+            NotificationService::new(dynamodb.error_logs(), topics(&nowhere()), low_below("0"), None, no_redelivery())
         }),
         AnyFunction::of::<_, telemetry_api::Config>(|dynamodb| {
             TelemetryApi::new(dynamodb.telemetry(), no_archive(), silence())

@@ -4,7 +4,7 @@ use domain::notifications::{Level, LogEntry, LogStatus};
 use lambda_kit::{Clock, Door};
 use notification_service::NotificationService;
 use serde_json::{Value, json};
-use testkit::{EmbeddedDynamoDb, FakeAws, invoke, no_redelivery, sdk_config, sqs_event};
+use testkit::{EmbeddedDynamoDb, FakeAws, invoke, low_below, no_redelivery, sdk_config, sqs_event};
 
 use crate::bad_input::Kind::{Enum, Id, Integer, Text};
 use crate::bad_input::{Case, attack};
@@ -46,7 +46,10 @@ async fn notification_service_refuses_invalid_input() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let sns = FakeAws::start(|_, _| (500, String::new())).await;
     let topics = topics(&sdk_config(&sns.endpoint()));
-    let door = Door::new(NotificationService::new(dynamodb.error_logs(), topics, no_redelivery()), Clock::SYSTEM);
+    let door = Door::new(
+        NotificationService::new(dynamodb.error_logs(), topics, low_below("0"), None, no_redelivery()),
+        Clock::SYSTEM,
+    );
     let tried = attack(&door, notification_cases(), &[], &dynamodb).await;
     assert!(tried > 50, "{tried}");
     assert!(sns.calls().is_empty(), "nothing was published");
@@ -58,7 +61,8 @@ async fn notification_service_refuses_invalid_input() {
 
 /// Records the examples of an error log with one entry.
 pub async fn record(recorder: &mut Recorder, dynamodb: &EmbeddedDynamoDb) {
-    let logs = NotificationService::new(dynamodb.error_logs(), topics(&nowhere()), no_redelivery());
+    let logs =
+        NotificationService::new(dynamodb.error_logs(), topics(&nowhere()), low_below("0"), None, no_redelivery());
     let logs = Door::new(logs, CLOCK);
     let id = "5f0c3b8e-54a6-5d0e-9a44-0c1f7f4f5b11";
     let entry = LogEntry {
@@ -72,6 +76,7 @@ pub async fn record(recorder: &mut Recorder, dynamodb: &EmbeddedDynamoDb) {
         handled_by: None,
         handled_at: None,
         published: true,
+        mailed: false,
         version: 1,
     };
     dynamodb.error_logs().insert(&entry, now()).await.expect("a written entry");

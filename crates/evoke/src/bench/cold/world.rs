@@ -27,13 +27,15 @@ const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2
     <MessageId>m</MessageId></PublishResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>\
     </PublishResponse>";
 /// The variables that are the same in every world, for all functions together. A function reads those it knows.
-const FIXED: [(&str, &str); 17] = [
+const FIXED: [(&str, &str); 20] = [
     ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
     ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
     ("BILLING_FUNCTION", "ev-billing"),
     ("CURRENCY", "EUR"),
     ("ERROR_LOG_RETENTION_DAYS", "90"),
     ("EVENT_BUS", "ev-bus"),
+    ("MAIL_CONFIGURATION_SET", "ev-mails"),
+    ("MAIL_SENDER", "none"),
     ("MAX_REPLAYS", "3"),
     ("NOTIFICATION_FUNCTION", "ev-notification-service"),
     ("OCM_API_KEY_PARAMETER", KEY_PARAMETER),
@@ -45,6 +47,7 @@ const FIXED: [(&str, &str); 17] = [
     ("SIMULATOR_SHARDS", "16"),
     ("TELEMETRY_INTERVAL_SECONDS", "5"),
     ("USERS_TOPIC_ARN", "arn:aws:sns:eu-central-1:123456789012:ev-users"),
+    ("WALLET_LOW_THRESHOLD", "0"),
 ];
 
 /// The services around one function and its peer.

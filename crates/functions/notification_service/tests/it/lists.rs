@@ -7,7 +7,7 @@ use domain::notifications::{Level, LogEntry, LogStatus};
 use lambda_kit::{Clock, Door};
 use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};
-use testkit::{EmbeddedDynamoDb, NOWHERE, invoke, no_redelivery, sdk_config};
+use testkit::{EmbeddedDynamoDb, NOWHERE, invoke, low_below, no_redelivery, sdk_config};
 
 /// Builds one of a hundred entries of two levels, two services and two times.
 fn entry(number: u32) -> LogEntry {
@@ -23,6 +23,7 @@ fn entry(number: u32) -> LogEntry {
         handled_by: None,
         handled_at: None,
         published: true,
+        mailed: false,
         version: 1,
     }
 }
@@ -59,7 +60,7 @@ async fn filtered_lists_return_each_entry_once_and_newest_first() {
     }
     let topics = Topics::new(aws_sdk_sns::Client::new(&sdk_config(NOWHERE)), "o".to_owned(), "u".to_owned());
     let door = Door::new(
-        NotificationService::new(store, topics, no_redelivery()),
+        NotificationService::new(store, topics, low_below("0"), None, no_redelivery()),
         Clock(|| "2026-02-23T10:00:00Z".parse().unwrap()),
     );
     let check = async |filter: Value, wanted: &dyn Fn(&LogEntry) -> bool| {

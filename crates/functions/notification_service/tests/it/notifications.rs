@@ -11,7 +11,7 @@ use domain::id::{PortId, StationId};
 use lambda_kit::{Clock, Door};
 use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};
-use testkit::{EmbeddedDynamoDb, FakeAws, invoke, no_redelivery, sdk_config, sqs_event};
+use testkit::{EmbeddedDynamoDb, FakeAws, invoke, low_below, no_redelivery, sdk_config, sqs_event};
 
 const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
     <MessageId>m</MessageId></PublishResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></PublishResponse>";
@@ -23,7 +23,7 @@ fn door(dynamodb: &EmbeddedDynamoDb, sns: &FakeAws) -> Door<NotificationService>
 fn door_at(dynamodb: &EmbeddedDynamoDb, sns: &FakeAws, clock: Clock) -> Door<NotificationService> {
     let sdk = sdk_config(&sns.endpoint());
     let topics = Topics::new(aws_sdk_sns::Client::new(&sdk), "operators".to_owned(), "users".to_owned());
-    Door::new(NotificationService::new(dynamodb.error_logs(), topics, no_redelivery()), clock)
+    Door::new(NotificationService::new(dynamodb.error_logs(), topics, low_below("0"), None, no_redelivery()), clock)
 }
 
 /// Builds the messages of a queue with these events, as a rule of the event bus sends them.

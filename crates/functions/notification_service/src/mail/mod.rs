@@ -1,0 +1,135 @@
+//! E-mails to users, sent by Amazon SES.
+//!
+//! [`Letter`] decides which events are worth a mail, `texts` has what the mails say in each language, and `format`
+//! writes amounts and times as the reader's language does. Only this module knows the address and the name of a user.
+//! Neither may leave it other than to SES: nothing here logs an error of SES with its message, because the message may
+//! contain the address.
+
+mod format;
+mod letter;
+mod reader;
+mod texts;
+
+use aws_sdk_sesv2::Client;
+use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sesv2::operation::RequestId;
+use aws_sdk_sesv2::operation::send_email::SendEmailError;
+use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message};
+use domain::id::UserId;
+use lambda_kit::Failure;
+use store::UserStore;
+
+pub use letter::Letter;
+use reader::Reader;
+
+/// The charset of all mails.
+const CHARSET: &str = "UTF-8";
+
+/// The sender of mails, and the users to whom they go.
+#[derive(Clone, Debug)]
+pub struct Mails {
+    client: Client,
+    sender: String,
+    configuration_set: String,
+    users: UserStore,
+}
+
+/// What became of a mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// SES has accepted the mail.
+    Sent,
+    /// The user cannot get mails: there is no such user, or the user has no confirmed address.
+    NoReader,
+    /// SES refuses the mail for good, e.g. because of the address. This is the error code of SES.
+    Refused(String),
+}
+
+/// An error of SES without its message, which may contain the address of a user.
+#[derive(Debug, thiserror::Error)]
+#[error("SES did not take a mail: {error}{}{}", with("code", .code.as_deref()), with("request id", .request_id.as_deref()))]
+struct NotTaken {
+    /// What kind of error it is, e.g. `service error` or `dispatch failure`.
+    error: String,
+    code: Option<String>,
+    request_id: Option<String>,
+}
+
+fn with(what: &str, value: Option<&str>) -> String {
+    value.map(|value| format!(", {what} {value}")).unwrap_or_default()
+}
+
+impl Mails {
+    /// Creates the sender of mails. `sender` is an address that SES has verified.
+    #[must_use]
+    pub fn new(client: Client, sender: String, configuration_set: String, users: UserStore) -> Self {
+        Self { client, sender, configuration_set, users }
+    }
+
+    /// Mails a letter to a user, in the language of the user.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when the user cannot be read, or when SES does not take the
+    /// mail and another attempt may succeed.
+    pub(crate) async fn send(&self, user: &UserId, letter: &Letter) -> Result<Outcome, Failure> {
+        let Some(reader) = self.users.load(user).await?.and_then(Reader::of) else { return Ok(Outcome::NoReader) };
+        let mail = letter.write(&reader);
+        let body = Body::builder().text(content(mail.text)?).html(content(mail.html)?).build();
+        let message = Message::builder().subject(content(mail.subject)?).body(body).build();
+        let sent = self
+            .client
+            .send_email()
+            .from_email_address(&self.sender)
+            .destination(Destination::builder().to_addresses(reader.address).build())
+            .content(EmailContent::builder().simple(message).build())
+            .configuration_set_name(&self.configuration_set)
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(Outcome::Sent),
+            Err(error) => refusal(&error),
+        }
+    }
+}
+
+/// Returns the outcome of a mail that SES refuses for good.
+///
+/// # Errors
+/// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when another attempt may succeed: SES is busy, cannot be
+/// reached, or must first be set up or resumed by the operators.
+fn refusal(error: &SdkError<SendEmailError>) -> Result<Outcome, Failure> {
+    let code = error.code().map(str::to_owned);
+    match error.as_service_error() {
+        Some(SendEmailError::MessageRejected(_) | SendEmailError::BadRequestException(_)) => {
+            Ok(Outcome::Refused(code.unwrap_or_else(|| "MessageRejected".to_owned())))
+        }
+        _ => {
+            let request_id = error.request_id().map(str::to_owned);
+            Err(Failure::unavailable(NotTaken { error: error.to_string(), code, request_id }))
+        }
+    }
+}
+
+fn content(text: String) -> Result<Content, Failure> {
+    Content::builder().data(text).charset(CHARSET).build().map_err(Failure::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::error::Chain;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_ses_is_logged_without_its_message() {
+        let not_taken = NotTaken {
+            error: "service error".to_owned(),
+            code: Some("TooManyRequestsException".to_owned()),
+            request_id: Some("R-1".to_owned()),
+        };
+        let text = "SES did not take a mail: service error, code TooManyRequestsException, request id R-1";
+        assert_eq!(Chain(&not_taken).to_string(), text);
+        let lost = NotTaken { error: "dispatch failure".to_owned(), code: None, request_id: None };
+        assert_eq!(lost.to_string(), "SES did not take a mail: dispatch failure");
+    }
+}
