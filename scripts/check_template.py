@@ -38,6 +38,7 @@ LONGEST_NAMES = {
     "AWS::DynamoDB::Table": ("TableName", 255),
     "AWS::S3::Bucket": ("BucketName", 63),
     "AWS::SQS::Queue": ("QueueName", 80),
+    "AWS::SES::ConfigurationSet": ("Name", 64),
     "AWS::SNS::Topic": ("TopicName", 256),
     "AWS::CloudWatch::Alarm": ("AlarmName", 255),
     "AWS::CloudWatch::Dashboard": ("DashboardName", 255),
