@@ -166,8 +166,8 @@ impl Parts {
         };
         let rows: Vec<String> = self.rows.iter().map(row).collect();
         format!(
-            "<!DOCTYPE html>\n<html lang=\"{language}\">\n<head><meta charset=\"utf-8\"><title>{}</title></head>\n<body>\n\
-             {}<table cellpadding=\"4\">\n{}</table>\n{}</body>\n</html>\n",
+            "<!DOCTYPE html>\n<html lang=\"{language}\">\n<head><meta charset=\"utf-8\"><title>{}</title></head>\n\
+             <body>\n{}<table cellpadding=\"4\">\n{}</table>\n{}</body>\n</html>\n",
             escaped(&self.subject),
             paragraphs(&self.before),
             rows.concat(),

@@ -47,16 +47,15 @@ pub enum Outcome {
 
 /// An error of SES without its message, which may contain the address of a user.
 #[derive(Debug, thiserror::Error)]
-#[error("SES did not take a mail: {error}{}{}", with("code", .code.as_deref()), with("request id", .request_id.as_deref()))]
-struct NotTaken {
-    /// What kind of error it is, e.g. `service error` or `dispatch failure`.
-    error: String,
-    code: Option<String>,
-    request_id: Option<String>,
-}
+#[error("SES did not take a mail: {0}")]
+struct NotTaken(String);
 
-fn with(what: &str, value: Option<&str>) -> String {
-    value.map(|value| format!(", {what} {value}")).unwrap_or_default()
+impl NotTaken {
+    fn new(error: &SdkError<SendEmailError>) -> Self {
+        let known = [("code", error.code()), ("request id", error.request_id())].into_iter();
+        let known: Vec<String> = known.filter_map(|(name, value)| Some(format!(", {name} {}", value?))).collect();
+        Self(format!("{error}{}", known.concat()))
+    }
 }
 
 impl Mails {
@@ -98,15 +97,11 @@ impl Mails {
 /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when another attempt may succeed: SES is busy, cannot be
 /// reached, or must first be set up or resumed by the operators.
 fn refusal(error: &SdkError<SendEmailError>) -> Result<Outcome, Failure> {
-    let code = error.code().map(str::to_owned);
     match error.as_service_error() {
         Some(SendEmailError::MessageRejected(_) | SendEmailError::BadRequestException(_)) => {
-            Ok(Outcome::Refused(code.unwrap_or_else(|| "MessageRejected".to_owned())))
+            Ok(Outcome::Refused(error.code().unwrap_or("MessageRejected").to_owned()))
         }
-        _ => {
-            let request_id = error.request_id().map(str::to_owned);
-            Err(Failure::unavailable(NotTaken { error: error.to_string(), code, request_id }))
-        }
+        _ => Err(Failure::unavailable(NotTaken::new(error))),
     }
 }
 
@@ -116,20 +111,23 @@ fn content(text: String) -> Result<Content, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_sesv2::config::http::HttpResponse;
+    use aws_sdk_sesv2::error::ErrorMetadata;
     use domain::error::Chain;
 
     use super::*;
 
     #[test]
     fn an_error_of_ses_is_logged_without_its_message() {
-        let not_taken = NotTaken {
-            error: "service error".to_owned(),
-            code: Some("TooManyRequestsException".to_owned()),
-            request_id: Some("R-1".to_owned()),
-        };
-        let text = "SES did not take a mail: service error, code TooManyRequestsException, request id R-1";
-        assert_eq!(Chain(&not_taken).to_string(), text);
-        let lost = NotTaken { error: "dispatch failure".to_owned(), code: None, request_id: None };
-        assert_eq!(lost.to_string(), "SES did not take a mail: dispatch failure");
+        let metadata = ErrorMetadata::builder().code("AccessDenied").message("to ada@example.org").build();
+        let answer = HttpResponse::new(403_u16.try_into().unwrap(), "the body".into());
+        let refused = SdkError::service_error(SendEmailError::generic(metadata), answer);
+        let failure = refusal(&refused).unwrap_err();
+        let text = "SES did not take a mail: service error, code AccessDenied";
+        assert_eq!(failure.cause().as_deref(), Some(text));
+        assert!(!format!("{failure:?}").contains("ada@example.org"), "{failure:?}");
+        let late: SdkError<SendEmailError> = SdkError::timeout_error("4 s are over");
+        let text = "SES did not take a mail: request has timed out";
+        assert_eq!(Chain(&NotTaken::new(&late)).to_string(), text);
     }
 }

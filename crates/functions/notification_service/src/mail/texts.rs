@@ -67,10 +67,10 @@ const DURATION: Row = row(text("Duration", "Dauer"), "{duration}");
 const ENERGY: Row = row(text("Energy", "Energie"), "{energy} kWh");
 
 const TOP_UP: Text = text(
-    "You can top up your wallet in the app or at our cash desk. The money then pays open invoices by itself, the oldest \
-     first.",
-    "Sie können Ihr Guthaben in der App oder an unserer Kasse aufladen. Offene Rechnungen werden dann von selbst bezahlt, \
-     die älteste zuerst.",
+    "You can top up your wallet in the app or at our cash desk. The money then pays open invoices by itself, the \
+     oldest first.",
+    "Sie können Ihr Guthaben in der App oder an unserer Kasse aufladen. Offene Rechnungen werden dann von selbst \
+     bezahlt, die älteste zuerst.",
 );
 
 pub const SESSION_COMPLETE: Texts = Texts {
@@ -112,8 +112,8 @@ pub const INVOICE_OPEN: Texts = Texts {
 pub const INVOICE_IN_ANOTHER_CURRENCY: Texts = Texts {
     opening: text(
         "Your wallet cannot pay an invoice, because the invoice is in another currency and amounts are not converted.",
-        "Ihr Guthaben kann eine Rechnung nicht bezahlen, denn sie lautet auf eine andere Währung, und Beträge werden nicht \
-         umgerechnet.",
+        "Ihr Guthaben kann eine Rechnung nicht bezahlen, denn sie lautet auf eine andere Währung, und Beträge werden \
+         nicht umgerechnet.",
     ),
     closing: text(
         "Please contact our customer service to pay it in another way.",

@@ -259,15 +259,17 @@ async fn a_notification_of_a_user_has_the_user_id_as_an_attribute() {
     let of = |name: &str, attributes: &[(String, String)]| {
         attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     };
-    let told: Vec<_> =
-        told.iter().map(|(topic, all)| (topic.as_str(), of("audience", all), of("userId", all))).collect();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(topic, all)| (topic.as_str(), of("audience", all), of("kind", all), of("userId", all)))
+        .collect();
     let some = |text: &str| Some(text.to_owned());
     let mut expected = [
-        ("operators", some("OPERATORS"), None),
-        ("users", some("USERS"), None),
-        ("users", some("USERS"), some("u-1")),
-        ("users", some("USERS"), some("u-2")),
-        ("users", some("USERS"), some("u-3")),
+        ("operators", some("OPERATORS"), some("PORT_FAILED"), None),
+        ("users", some("USERS"), some("NOTICE"), None),
+        ("users", some("USERS"), some("SESSION_ENDED"), some("u-1")),
+        ("users", some("USERS"), some("SESSION_ENDED"), some("u-2")),
+        ("users", some("USERS"), some("NOTICE"), some("u-3")),
     ];
     expected.sort();
     let mut told = told;
