@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from local_cloud import environment, processes
 from local_cloud.messages import Failure, say, short
-from local_cloud.paths import EVOKE, TOOLS, State
+from local_cloud.paths import EVOKE, MINISTACK_SERVER, State
 
 START_SECONDS = 60
 MINISTACK = "ministack"
@@ -116,7 +117,8 @@ def _start(state: State, port: int) -> Cloud:
         "S3_DATA_DIR": str(state.folder / "s3"),
     }
     pid = processes.start(
-        [TOOLS / "ministack"],
+        # -I keeps the modules of this package apart from those that MiniStack imports.
+        [sys.executable, "-I", MINISTACK_SERVER],
         log=_log(state, MINISTACK),
         folder=state.folder,
         environment=environment.clean(os.environ) | variables,

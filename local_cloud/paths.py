@@ -10,6 +10,7 @@ SAM_CONFIG = ROOT / "infrastructure" / "samconfig.toml"
 FUNCTIONS = ROOT / "crates" / "functions"
 LAMBDA = ROOT / "target" / "lambda"
 EVOKE = ROOT / "target" / "evoke"
+MINISTACK_SERVER = ROOT / "local_cloud" / "ministack_server.py"
 # The tools that requirements.txt installs are beside the interpreter.
 TOOLS = Path(sys.executable).parent
 

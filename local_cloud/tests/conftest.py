@@ -40,13 +40,18 @@ def script(path: Path, content: str) -> Path:
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    script(tools / "ministack", MINISTACK)
-    monkeypatch.setattr(cloud, "TOOLS", tools)
-    monkeypatch.setattr(cloud, "EVOKE", script(tools / "evoke", EVOKE))
+def real_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
+    """The folder of a cloud with the real MiniStack."""
+    monkeypatch.setattr(cloud, "EVOKE", script(tmp_path / "evoke", EVOKE))
     state = State(tmp_path / "state")
     state.folder.mkdir()
     yield state
     cloud.stop(state)
+
+
+@pytest.fixture
+def state(real_state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    monkeypatch.setattr(cloud, "MINISTACK_SERVER", script(tools / "ministack_server.py", MINISTACK))
+    return real_state

@@ -66,7 +66,7 @@ def test_a_port_that_is_taken_is_refused(state: State) -> None:
 
 
 def test_the_log_of_a_process_that_does_not_start_is_named(state: State, tmp_path: Path) -> None:
-    script(tmp_path / "tools" / "ministack", "raise SystemExit('no database')")
+    script(tmp_path / "tools" / "ministack_server.py", "raise SystemExit('no database')")
     with pytest.raises(Failure, match=r"ministack stopped while starting: see .*ministack\.log"):
         cloud.ensure_running(state, 0)
     assert (state.logs / "ministack.log").read_text() == "no database\n"

@@ -1,0 +1,64 @@
+"""MiniStack with the behaviour of Cognito that it lacks. The local cloud runs this file as a program.
+
+It replaces functions of the pinned version of MiniStack, and fails at the start if one of them is missing.
+
+- An e-mail address signs up once. MiniStack checks whether an address is taken and adds the user in two steps, so of
+  concurrent requests several may succeed.
+- If the trigger of the user pool refuses a token, the request fails with the error that AWS answers. MiniStack answers
+  an internal error, which clients repeat.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ministack import app  # type: ignore[import-untyped]
+from ministack.core.responses import error_response_json  # type: ignore[import-untyped]
+from ministack.services import cognito  # type: ignore[import-untyped]
+
+
+class TriggerRefused(Exception):
+    """The trigger of the user pool refused the token."""
+
+
+def extend() -> None:
+    lock = threading.Lock()
+    for name in ("_sign_up", "_admin_create_user"):
+        setattr(cognito, name, one_at_a_time(getattr(cognito, name), lock))
+    cognito._apply_pretoken_trigger = marking_refusals(cognito._apply_pretoken_trigger)
+    cognito._run_idp_handler = answering_refusals(cognito._run_idp_handler)
+
+
+def one_at_a_time(handler: Callable[..., Any], lock: threading.Lock) -> Callable[..., Any]:
+    def handle(*arguments: Any) -> Any:
+        with lock:
+            return handler(*arguments)
+
+    return handle
+
+
+def marking_refusals(apply: Callable[..., Any]) -> Callable[..., Any]:
+    def marked(*arguments: Any, **named: Any) -> Any:
+        try:
+            return apply(*arguments, **named)
+        except Exception as error:
+            raise TriggerRefused from error
+
+    return marked
+
+
+def answering_refusals(run: Callable[..., Any]) -> Callable[..., Any]:
+    def handle(*arguments: Any) -> Any:
+        try:
+            return run(*arguments)
+        except TriggerRefused:
+            return error_response_json(
+                "UserLambdaValidationException", "PreTokenGeneration failed with error refused.", 400
+            )
+
+    return handle
+
+
+if __name__ == "__main__":
+    extend()
+    app.main()
