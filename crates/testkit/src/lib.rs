@@ -17,6 +17,7 @@ mod tables;
 mod telemetry;
 mod template;
 mod turns;
+mod user_pool;
 
 pub use aws::{FakeAws, NOWHERE, RecordedCall, no_redelivery, sdk_config};
 pub use builders::{ended, low_below};
@@ -34,3 +35,4 @@ pub use tables::{Attribute, Key, Projection, Table, TableIndex, tables};
 pub use telemetry::{archived, lines, reading};
 pub use template::{resources, template};
 pub use turns::{Turn, Turns};
+pub use user_pool::LocalCognito;
