@@ -57,6 +57,7 @@ pub struct NewVehicle {
 /// A vehicle of a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "SavedVehicle")] // the OpenAPI document has the vehicle of a session, too
 pub struct Vehicle {
     /// Id of the vehicle.
     #[serde(rename = "vehicleId")]

@@ -1,0 +1,83 @@
+//! Machine clients: users that stand for programs.
+
+use domain::accounts::{Client, Language, NewUser, User, UserStatus};
+use domain::actor::Role;
+use domain::error::DomainError;
+use domain::id::ClientId;
+use lambda_kit::{Answer, Context, Failure, Request, retry_while_stale};
+use store::Page;
+use uuid::Uuid;
+
+use crate::AccountService;
+use crate::commands::{ClientRef, CreateClient, ListClients};
+use crate::customers::for_administrators;
+use crate::identity::Person;
+use crate::secret::{EmailAddress, Password};
+use crate::view::ClientView;
+
+impl AccountService {
+    /// Creates a machine client: the user of the user pool first, then its group, and the row with its scopes last.
+    ///
+    /// If a request dies in between, a user is left whose secret nobody has, and to whom `token_scopes` gives no token.
+    pub(crate) async fn create_client(&self, command: CreateClient, request: &Request) -> Result<Answer, Failure> {
+        for_administrators(request)?;
+        let (scopes, role) = command.scopes_and_role()?;
+        let id: ClientId = Uuid::now_v7().into();
+        let (address, secret) = (EmailAddress::of_client(&id), Password::random());
+        let user_id = self.pool.create(&address, None, &secret).await?;
+        if role != Role::User
+            && let Some(person) = self.pool.person(&user_id).await?
+        {
+            self.pool.set_role(&person, role).await?;
+        }
+        let new = NewUser {
+            id: user_id,
+            email: None,
+            name: None,
+            role,
+            language: Language::default(),
+            confirmed: true,
+            client: Some(Client { id: id.clone(), name: command.name, scopes }),
+        };
+        let user = User::register(new, request.context.now);
+        self.users.insert(&user, None, &request.context.event_context()).await?;
+        let by = request.actor()?.user_id.as_str();
+        tracing::info!(client.id = id.as_str(), actor.id = by, "a machine client was created");
+        let view = ClientView::new(&user).ok_or_else(|| Failure::internal("a client without a client"))?;
+        Answer::created(format!("/clients/{id}"), view.with_secret(&secret))
+    }
+
+    pub(crate) async fn list_clients(&self, command: ListClients, request: &Request) -> Result<Answer, Failure> {
+        for_administrators(request)?;
+        let page = self.users.clients(&command.page.into()).await?;
+        let items = page.items.iter().filter_map(ClientView::new).collect();
+        Answer::page(Page { items, next_token: page.next_token }, |client| client)
+    }
+
+    /// Ends a machine client: the row first, after which `token_scopes` gives no token, and the user of the user pool
+    /// last. A request that dies in between is repeated.
+    pub(crate) async fn revoke_client(&self, command: ClientRef, request: &Request) -> Result<Answer, Failure> {
+        for_administrators(request)?;
+        let unknown = || DomainError::not_found("client", &command.client_id);
+        let address = EmailAddress::of_client(&command.client_id);
+        let person = self.pool.person_with(&address).await?.ok_or_else(unknown)?;
+        retry_while_stale(|| self.erase_client(&person, request)).await?;
+        self.pool.delete(&person).await?;
+        let (id, by) = (command.client_id.as_str(), request.actor()?.user_id.as_str());
+        tracing::info!(client.id = id, actor.id = by, "a machine client was revoked");
+        Answer::ok(command)
+    }
+
+    async fn erase_client(&self, person: &Person, request: &Request) -> Result<(), Failure> {
+        let context: &Context = &request.context;
+        // Without a row, the request that created the client died.
+        let Some(mut user) = self.users.load(&person.user_id).await? else { return Ok(()) };
+        if user.status == UserStatus::Deleted {
+            return Ok(());
+        }
+        user.start_deletion(request.actor()?)?;
+        self.users.save(&user, Vec::new(), &context.event_context()).await?;
+        self.erase(user, context).await?;
+        Ok(())
+    }
+}

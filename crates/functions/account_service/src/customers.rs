@@ -1,0 +1,123 @@
+//! Customers, as the staff sees them: blocks and roles.
+
+use domain::accounts::{User, UserStatus};
+use domain::actor::Role;
+use domain::error::DomainError;
+use domain::id::UserId;
+use lambda_kit::{Answer, Context, Failure, Request, retry_while_stale};
+
+use crate::AccountService;
+use crate::commands::{BlockUser, CustomerRef, ListCustomers, SetRole, UnblockUser};
+use crate::view::AccountView;
+
+impl AccountService {
+    pub(crate) async fn get_customer(&self, command: CustomerRef, request: &Request) -> Result<Answer, Failure> {
+        staff_only(request)?;
+        let user = self.customer(&command.user_id, &request.context).await?;
+        Answer::ok(AccountView::for_staff(&user))
+    }
+
+    pub(crate) async fn list_customers(&self, command: ListCustomers, request: &Request) -> Result<Answer, Failure> {
+        staff_only(request)?;
+        let page = self.users.list(&command.filter()?, &command.page.into()).await?;
+        Answer::page(page, |user| AccountView::for_staff(&user))
+    }
+
+    pub(crate) async fn block_user(&self, command: BlockUser, request: &Request) -> Result<Answer, Failure> {
+        staff_only(request)?;
+        let actor = request.actor()?;
+        let context = &request.context;
+        let blocked = retry_while_stale(|| async {
+            // A user whom only a token makes one can be blocked, too.
+            let mut user = self.row_or_bare(&command.user_id, context).await?;
+            if user.status == UserStatus::Deleted || user.client.is_some() {
+                return Err(DomainError::not_found("user", &command.user_id).into());
+            }
+            if user.status != UserStatus::Blocked {
+                let end_sessions = command.end_sessions.unwrap_or_default();
+                let blocked = user.block(actor, end_sessions, command.reason.as_str(), context.now)?;
+                self.users.save(&user, vec![blocked.into()], &context.event_context()).await?;
+                return Ok((user, Ok(())));
+            }
+            let refusal = user.block(actor, false, "", context.now).map(|_| ());
+            Ok((user, refusal))
+        });
+        let (user, outcome) = blocked.await?;
+        // Tokens are refused through the row from now on. A repeated request signs the user out again, because the one
+        // that blocked the user may have died before.
+        self.sign_out(&user.id).await?;
+        outcome?;
+        tracing::info!(user.id = user.id.as_str(), actor.id = actor.user_id.as_str(), "a user was blocked");
+        Answer::ok(AccountView::for_staff(&user))
+    }
+
+    pub(crate) async fn unblock_user(&self, command: UnblockUser, request: &Request) -> Result<Answer, Failure> {
+        staff_only(request)?;
+        let actor = request.actor()?;
+        let now = request.context.now;
+        let unblocked = self.change(&command.user_id, &request.context, |user| {
+            user.unblock(actor, now).map(|event| vec![event.into()])
+        });
+        let user = unblocked.await?;
+        tracing::info!(user.id = user.id.as_str(), actor.id = actor.user_id.as_str(), "a user was unblocked");
+        Answer::ok(AccountView::for_staff(&user))
+    }
+
+    pub(crate) async fn set_role(&self, command: SetRole, request: &Request) -> Result<Answer, Failure> {
+        let actor = request.actor()?;
+        for_administrators(request)?;
+        let role: Role = command.role.into();
+        let marked = self.change(&command.user_id, &request.context, |user| {
+            user.set_role(role, actor)?;
+            Ok(Vec::new())
+        });
+        marked.await?;
+        let user = self.write_groups(&command.user_id, &request.context).await?;
+        tracing::info!(user.id = user.id.as_str(), actor.id = actor.user_id.as_str(), "a user has another role");
+        Answer::ok(AccountView::for_staff(&user))
+    }
+
+    /// Brings the groups of the user pool to the role of the row, and signs the user out.
+    ///
+    /// The mark is removed only if the row is still as it was read: if two roles are given at once, the request whose
+    /// groups came last does it again.
+    async fn write_groups(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
+        retry_while_stale(|| async {
+            let mut user = self.customer(id, context).await?;
+            if let Some(person) = self.pool.person(id).await? {
+                self.pool.set_role(&person, user.role).await?;
+                self.pool.sign_out(&person).await?;
+            }
+            user.role_written();
+            self.users.save(&user, Vec::new(), &context.event_context()).await?;
+            Ok(user)
+        })
+        .await
+    }
+
+    /// Ends all sign-ins of a user.
+    async fn sign_out(&self, id: &UserId) -> Result<(), Failure> {
+        if let Some(person) = self.pool.person(id).await? {
+            self.pool.sign_out(&person).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses role USER.
+pub fn staff_only(request: &Request) -> Result<(), Failure> {
+    if request.actor()?.role.is_staff() {
+        return Ok(());
+    }
+    Err(DomainError::Forbidden(format!("{} is for roles TECH_SUPPORT and ADMIN", request.action)).into())
+}
+
+/// Refuses all roles but ADMIN and SYSTEM.
+pub fn for_administrators(request: &Request) -> Result<(), Failure> {
+    match request.actor()?.role {
+        Role::Admin | Role::System => Ok(()),
+        Role::TechSupport | Role::User => {
+            Err(DomainError::Forbidden(format!("{} is for role ADMIN", request.action)).into())
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Users whose row and whose account in the user pool do not fit together, and how they are put right.
+//!
+//! A user exists in the user pool first. If the row is missing, because a request died in between or because the user
+//! signed up on the hosted pages, the next request that names the user writes the row, with `USER_REGISTERED`. The
+//! write is conditional, so that of many such requests, and of `token_scopes`, one writes.
+
+use domain::accounts::{Language, NewUser, User, UserStatus};
+use domain::actor::Role;
+use domain::error::DomainError;
+use domain::event::Event;
+use domain::id::UserId;
+use lambda_kit::{Context, Failure, retry_while_stale};
+
+use crate::AccountService;
+use crate::identity::Person;
+use crate::secret::EmailAddress;
+
+impl AccountService {
+    /// Returns the row of a user. A row that is missing is written from what the user pool says.
+    ///
+    /// `None` means that neither has the user, who may exist all the same: any valid token makes one a user.
+    pub(crate) async fn row(&self, id: &UserId, context: &Context) -> Result<Option<User>, Failure> {
+        retry_while_stale(|| async {
+            let row = self.users.load(id).await?;
+            if row.as_ref().is_some_and(is_complete) {
+                return Ok(row);
+            }
+            match self.pool.person(id).await? {
+                Some(person) => self.heal(row, &person, context).await,
+                None => Ok(row),
+            }
+        })
+        .await
+    }
+
+    /// Returns the row of a user, and writes one that says nothing for a user whom neither the table nor the user pool
+    /// has.
+    pub(crate) async fn row_or_bare(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
+        retry_while_stale(|| async {
+            if let Some(user) = self.row(id, context).await? {
+                return Ok(user);
+            }
+            let user = stranger(id);
+            self.users.insert(&user, None, &context.event_context()).await?;
+            Ok(user)
+        })
+        .await
+    }
+
+    /// Returns the row of a user who is not deleted.
+    pub(crate) async fn existing(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
+        let row = self.row(id, context).await?;
+        let user = row.filter(|user| user.status != UserStatus::Deleted);
+        Ok(user.ok_or_else(|| DomainError::not_found("user", id))?)
+    }
+
+    /// Returns a person who is not deleted: no machine client.
+    pub(crate) async fn customer(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
+        let user = self.existing(id, context).await?;
+        if user.client.is_some() {
+            return Err(DomainError::not_found("user", id).into());
+        }
+        Ok(user)
+    }
+
+    /// Puts right what a sign-up with this address has left, before it is refused because the address is taken.
+    pub(crate) async fn heal_address(&self, email: &EmailAddress, context: &Context) -> Result<(), Failure> {
+        let Some(person) = self.pool.person_with(email).await? else { return Ok(()) };
+        if person.is_unconfirmed && !self.rules.email_confirmation {
+            self.pool.accept(email).await?;
+        }
+        self.row(&person.user_id, context).await?;
+        Ok(())
+    }
+
+    /// Records that a user who signed in has confirmed the address.
+    pub(crate) async fn confirmed(&self, id: &UserId, context: &Context) -> Result<Option<User>, Failure> {
+        retry_while_stale(|| async {
+            let Some(mut user) = self.row(id, context).await? else { return Ok(None) };
+            if user.status == UserStatus::Unconfirmed {
+                user.confirm()?;
+                self.users.save(&user, Vec::new(), &context.event_context()).await?;
+            }
+            Ok(Some(user))
+        })
+        .await
+    }
+
+    /// Changes a customer as `decide` says.
+    pub(crate) async fn change(
+        &self,
+        id: &UserId,
+        context: &Context,
+        decide: impl Fn(&mut User) -> Result<Vec<Event>, DomainError> + Sync,
+    ) -> Result<User, Failure> {
+        let decide = &decide;
+        retry_while_stale(|| async move {
+            let mut user = self.customer(id, context).await?;
+            let events = decide(&mut user)?;
+            self.users.save(&user, events, &context.event_context()).await?;
+            Ok(user)
+        })
+        .await
+    }
+
+    /// Writes what is missing of the row of a person.
+    async fn heal(&self, row: Option<User>, person: &Person, context: &Context) -> Result<Option<User>, Failure> {
+        // The row of a machine client has its scopes, which the user pool does not know. Without them it is no client.
+        if person.is_a_client() {
+            return Ok(row);
+        }
+        let new = NewUser {
+            id: person.user_id.clone(),
+            email: person.email.as_ref().map(|email| email.expose().to_owned()),
+            name: person.name.as_ref().map(|name| name.expose().to_owned()),
+            role: self.pool.role(person).await?,
+            language: Language::default(),
+            confirmed: !(person.is_unconfirmed && self.rules.email_confirmation),
+            client: None,
+        };
+        let events = context.event_context();
+        let Some(mut user) = row else {
+            let user = User::register(new, context.now);
+            self.users.insert(&user, None, &events).await?;
+            return Ok(Some(user));
+        };
+        if let Some(registered) = user.complete(new, context.now) {
+            self.users.save(&user, vec![registered.into()], &events).await?;
+        }
+        Ok(Some(user))
+    }
+}
+
+/// Returns a user of whom nothing is known but the id.
+pub fn stranger(id: &UserId) -> User {
+    User {
+        id: id.clone(),
+        email: None,
+        name: None,
+        role: Role::User,
+        role_pending: false,
+        status: UserStatus::Active,
+        status_before_deletion: None,
+        blocked_reason: None,
+        language: Language::default(),
+        registered_at: None,
+        deleted_at: None,
+        client: None,
+        version: 1,
+    }
+}
+
+/// Returns whether a row has what a registration writes. A row that an operator wrote by hand may lack it.
+fn is_complete(user: &User) -> bool {
+    user.registered_at.is_some() || user.status == UserStatus::Deleted
+}

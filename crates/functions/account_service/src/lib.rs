@@ -1,0 +1,233 @@
+//! The `account_service` Lambda: sign-up and sign-in, accounts, vehicles, charging tokens, customers, roles, blocks and
+//! machine clients.
+//!
+//! The user pool of Cognito is the only issuer of tokens, and has the passwords. The table of users has the rest. A
+//! command that writes both writes them in an order after which a crash leaves nothing that a later request does not
+//! put right: `healing` says how.
+
+mod account;
+mod claims;
+mod clients;
+mod commands;
+mod config;
+mod customers;
+mod deletion;
+mod healing;
+mod identity;
+mod possessions;
+mod secret;
+mod sign_in;
+mod sign_up;
+mod view;
+
+use commands::{
+    AddToken, AddVehicle, AddressOf, BlockUser, ChangePassword, ClientRef, Confirm, CreateClient, CreateCustomer,
+    CustomerRef, ExportAccount, ListClients, ListCustomers, Login, Logout, NoArguments, OwnerRef, Register,
+    ResetPassword, SetRole, TokenRef, TokenRequest, UnblockUser, UpdateAccount, VehicleRef,
+};
+use domain::accounts::{Area, Scope, Token, Vehicle};
+use domain::event::{Envelope, Event};
+use lambda_kit::{Action, Context, Failure, Function, ListOf, RemoteFunction, Trigger, action};
+use serde_json::{Value, json};
+use store::UserStore;
+use view::{
+    AccountView, ClientView, ConfirmedView, DeletedView, ExportView, LoggedOutView, MailedView, PasswordView,
+    RegisteredView, SignedInView, TokenView,
+};
+
+pub use config::Config;
+pub use identity::{NO_SIGN_IN, UserPool};
+
+const READ: Scope = Scope::read(Area::Accounts);
+const WRITE: Scope = Scope::write(Area::Accounts);
+const TRANSITIONS: &str = "POST /customers/{userId}/transitions";
+
+/// The `account_service` function.
+#[derive(Debug)]
+pub struct AccountService {
+    users: UserStore,
+    pool: UserPool,
+    sessions: RemoteFunction,
+    billing: RemoteFunction,
+    rules: SignInRules,
+}
+
+/// What an environment demands of those who sign up and sign in.
+#[derive(Clone, Copy, Debug)]
+pub struct SignInRules {
+    /// Whether a new user must confirm the e-mail address by a code.
+    pub email_confirmation: bool,
+    /// Whether people may sign in by sending their password to this function.
+    pub password_sign_in: bool,
+}
+
+impl Function for AccountService {
+    const NAME: &'static str = "account_service";
+    const ACTIONS: &'static [Action<Self>] = &[
+        action!("register", Register => RegisteredView, Self::register)
+            .by("anyone")
+            .about(
+                "Creates an account. If the environment confirms addresses, a code is mailed and the account is \
+                 UNCONFIRMED; otherwise it is ACTIVE at once.",
+            )
+            .open_at("POST /auth/register")
+            .creates(),
+        action!("confirm", Confirm => ConfirmedView, Self::confirm)
+            .by("anyone")
+            .about("Confirms the e-mail address of a new account by the code that was mailed to it.")
+            .open_at("POST /auth/confirm"),
+        action!("resendCode", AddressOf => MailedView, Self::resend_code)
+            .by("anyone")
+            .about("Mails another code to a new account. The answer is the same for every address.")
+            .open_at("POST /auth/code"),
+        action!("login", Login => SignedInView, Self::login)
+            .by("anyone")
+            .about("Signs a person in by a password. The answer to a wrong password and to an unknown address is one.")
+            .open_at("POST /auth/login"),
+        action!("token", TokenRequest => TokenView, Self::token)
+            .by("anyone")
+            .about(
+                "Issues tokens as OAuth 2.0 (RFC 6749) says, for a password, a refresh token or a machine client. \
+                 `scope` may name what the token must have; it does not narrow the token.",
+            )
+            .open_at("POST /auth/token")
+            .oauth(),
+        action!("forgotPassword", AddressOf => MailedView, Self::forgot_password)
+            .by("anyone")
+            .about("Mails a code for a new password. The answer is the same for every address.")
+            .open_at("POST /auth/password/forgot"),
+        action!("resetPassword", ResetPassword => PasswordView, Self::reset_password)
+            .by("anyone")
+            .about("Sets a new password by the code that was mailed, and ends all sign-ins of the user.")
+            .open_at("POST /auth/password/reset"),
+        action!("changePassword", ChangePassword => PasswordView, Self::change_password)
+            .by("users for themselves")
+            .about("Changes the password. With `everywhere`, all sign-ins of the user end.")
+            .at("POST /auth/password", WRITE),
+        action!("logout", Logout => LoggedOutView, Self::logout)
+            .by("users for themselves")
+            .about(
+                "Ends the sign-in of `refreshToken`, or without it all sign-ins of the user. An access token stays \
+                 valid until it expires.",
+            )
+            .at("POST /auth/logout", WRITE),
+        action!("getAccount", NoArguments => AccountView, Self::get_account)
+            .by("users for themselves")
+            .about("Returns the account of the actor.")
+            .at("GET /account", READ),
+        action!("updateAccount", UpdateAccount => AccountView, Self::update_account)
+            .by("users for themselves")
+            .about("Changes only the fields given.")
+            .at("PATCH /account", WRITE),
+        action!("deleteAccount", NoArguments => DeletedView, Self::delete_account)
+            .by("users for themselves")
+            .about(
+                "Deletes the personal data of the actor. Refused while a session runs or an invoice is OPEN. Invoices \
+                 remain under the bare id of the user.",
+            )
+            .at("DELETE /account", WRITE),
+        action!("exportAccount", ExportAccount => ExportView, Self::export_account)
+            .by("users for themselves")
+            .about("Returns everything that is stored of the actor. `more` has the arguments of the next request.")
+            .at("GET /account/export", READ),
+        action!("addVehicle", AddVehicle => Vehicle, Self::add_vehicle)
+            .by("users for themselves; staff for any user")
+            .about("Saves a vehicle of a user. A registration number belongs to one user.")
+            .at("POST /customers/{userId}/vehicles", WRITE)
+            .creates(),
+        action!("listVehicles", OwnerRef => ListOf<Vehicle>, Self::list_vehicles)
+            .by("users for themselves; staff for any user")
+            .about("Lists the vehicles of a user, 50 at most.")
+            .at("GET /customers/{userId}/vehicles", READ),
+        action!("removeVehicle", VehicleRef => Vehicle, Self::remove_vehicle)
+            .by("users for themselves; staff for any user")
+            .about("Removes a vehicle, and returns it as it was.")
+            .at("DELETE /customers/{userId}/vehicles/{vehicleId}", WRITE),
+        action!("addToken", AddToken => Token, Self::add_token)
+            .by("users for themselves; staff for any user")
+            .about("Saves a charging token of a user, such as an RFID card. A token belongs to one user.")
+            .at("POST /customers/{userId}/tokens", WRITE)
+            .creates(),
+        action!("listTokens", OwnerRef => ListOf<Token>, Self::list_tokens)
+            .by("users for themselves; staff for any user")
+            .about("Lists the charging tokens of a user, 50 at most.")
+            .at("GET /customers/{userId}/tokens", READ),
+        action!("removeToken", TokenRef => Token, Self::remove_token)
+            .by("users for themselves; staff for any user")
+            .about("Removes a charging token, and returns it as it was.")
+            .at("DELETE /customers/{userId}/tokens/{tokenId}", WRITE),
+        action!("createCustomer", CreateCustomer => AccountView, Self::create_customer)
+            .by("staff")
+            .about("Creates an account for a customer. The customer chooses the password by forgotPassword.")
+            .at("POST /customers", WRITE)
+            .creates(),
+        action!("getCustomer", CustomerRef => AccountView, Self::get_customer)
+            .by("staff")
+            .about("Returns the account of a customer.")
+            .at("GET /customers/{userId}", READ),
+        action!("listCustomers", ListCustomers => ListOf<AccountView>, Self::list_customers)
+            .by("staff")
+            .about("Lists customers by `email`, `registrationNumber` or `status` (default ACTIVE), newest first.")
+            .at("GET /customers", READ),
+        action!("blockUser", BlockUser => AccountView, Self::block_user)
+            .by("staff")
+            .about(
+                "Blocks a customer, who can then neither sign in nor start sessions. With `endSessions`, running \
+                 sessions end.",
+            )
+            .at_transition(TRANSITIONS, "BLOCKED", WRITE),
+        action!("unblockUser", UnblockUser => AccountView, Self::unblock_user)
+            .by("staff")
+            .about("Lifts the block of a customer.")
+            .at_transition(TRANSITIONS, "ACTIVE", WRITE),
+        action!("setRole", SetRole => AccountView, Self::set_role)
+            .by("ADMIN")
+            .about("Gives a user a role, and ends all sign-ins of the user.")
+            .at("PUT /customers/{userId}/role", WRITE),
+        action!("createClient", CreateClient => ClientView, Self::create_client)
+            .by("ADMIN")
+            .about("Creates a machine client. The answer has its secret, which is never shown again.")
+            .at("POST /clients", WRITE)
+            .creates(),
+        action!("listClients", ListClients => ListOf<ClientView>, Self::list_clients)
+            .by("ADMIN")
+            .about("Lists the machine clients, newest first.")
+            .at("GET /clients", READ),
+        action!("revokeClient", ClientRef => ClientRef, Self::revoke_client)
+            .by("ADMIN")
+            .about("Ends a machine client. Its tokens stay valid until they expire, 15 minutes at most.")
+            .at("DELETE /clients/{clientId}", WRITE),
+    ];
+
+    /// Handles `USER_DELETED`: it deletes the user in the user pool, if the deletion did not get that far.
+    async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
+        let wrong = |message: String| Failure::invalid("detail", message);
+        let Trigger::Event(event) = trigger else {
+            return Err(Failure::invalid("payload", "must be an event of the bus"));
+        };
+        let envelope: Envelope = serde_json::from_value(event.detail).map_err(|error| wrong(error.to_string()))?;
+        let Event::UserDeleted(deleted) = envelope.event else {
+            return Err(wrong("must be the event USER_DELETED".to_owned()));
+        };
+        let is_gone = self.forget_identity(&deleted.user_id).await?;
+        if !is_gone {
+            let id = deleted.user_id.as_str();
+            tracing::info!(user.id = id, correlation.id = context.correlation_id, "a deletion was completed");
+        }
+        Ok(json!({ "userId": deleted.user_id, "deleted": !is_gone }))
+    }
+}
+
+impl AccountService {
+    /// Creates the function. `sessions` and `billing` tell what a user owes before a deletion, and what an export has.
+    #[must_use]
+    pub fn new(
+        users: UserStore,
+        pool: UserPool,
+        sessions: RemoteFunction,
+        billing: RemoteFunction,
+        rules: SignInRules,
+    ) -> Self {
+        Self { users, pool, sessions, billing, rules }
+    }
+}

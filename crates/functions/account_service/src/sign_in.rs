@@ -1,0 +1,240 @@
+//! Sign-in, tokens and passwords.
+
+use domain::accounts::{User, UserStatus};
+use domain::error::DomainError;
+use domain::id::ClientId;
+use lambda_kit::{Answer, Context, Failure, Request};
+
+use crate::AccountService;
+use crate::claims::{Claims, scopes};
+use crate::commands::{AddressOf, ChangePassword, GrantType, Login, Logout, ResetPassword, TokenRequest};
+use crate::identity::{NO_SIGN_IN, Refusal, Tokens};
+use crate::secret::{EmailAddress, Password};
+use crate::sign_up::{address_of_a_person, said_of_nobody};
+use crate::view::{LoggedOutView, MailedView, PasswordView, SignedInView, TokenView};
+
+/// What an unknown machine client and one with a wrong secret are told.
+const WRONG_CLIENT: &str = "the client or its secret is wrong";
+
+impl AccountService {
+    pub(crate) async fn login(&self, command: Login, request: &Request) -> Result<Answer, Failure> {
+        self.takes_passwords()?;
+        let (tokens, claims) = self.sign_in(&command.email, &command.password, &request.context).await?;
+        Answer::ok(SignedInView::new(tokens, claims.user_id))
+    }
+
+    pub(crate) async fn token(&self, command: TokenRequest, request: &Request) -> Result<Answer, Failure> {
+        let asked = scopes(command.scope.as_deref())?;
+        let context = &request.context;
+        let (mut tokens, claims) = match command.grant_type {
+            GrantType::Password => {
+                self.is_the_app(&command)?;
+                self.takes_passwords()?;
+                let username = command.username.as_ref().ok_or_else(|| missing("username"))?;
+                let password = command.password.as_ref().ok_or_else(|| missing("password"))?;
+                self.sign_in(&EmailAddress::from(username.expose().to_owned()), password, context).await?
+            }
+            GrantType::RefreshToken => {
+                self.is_the_app(&command)?;
+                let token = command.refresh_token.as_ref().ok_or_else(|| missing("refresh_token"))?;
+                let tokens = self.pool.refresh(token).await.map_err(|refusal| match refusal {
+                    Refusal::WrongCredentials | Refusal::Invalid | Refusal::UnknownUser => {
+                        Failure::Forbidden("the refresh token is wrong, has expired or was revoked".to_owned())
+                    }
+                    refusal => refusal.into(),
+                })?;
+                self.admit(tokens, context).await?
+            }
+            GrantType::ClientCredentials => self.sign_client_in(&command, context).await?,
+        };
+        if let Err(error) = claims.must_have(&asked) {
+            self.discard(&tokens).await;
+            return Err(error.into());
+        }
+        // RFC 6749, section 4.4.3: a client that has its secret needs no refresh token.
+        if command.grant_type == GrantType::ClientCredentials {
+            tokens.refresh = None;
+        }
+        Answer::ok(TokenView::new(tokens, &claims))
+    }
+
+    pub(crate) async fn forgot_password(&self, command: AddressOf, _: &Request) -> Result<Answer, Failure> {
+        let email = address_of_a_person(&command.email)?;
+        said_of_nobody(self.pool.forgot_password(&email).await)?;
+        let message = "If there is an account with this address, a code for a new password is on its way.";
+        Answer::ok(MailedView { message: message.to_owned() })
+    }
+
+    pub(crate) async fn reset_password(&self, command: ResetPassword, _: &Request) -> Result<Answer, Failure> {
+        let email = address_of_a_person(&command.email)?;
+        command.new_password.check_choice("newPassword")?;
+        let reset = self.pool.reset_password(&email, &command.code, &command.new_password).await;
+        reset.map_err(|refusal| match refusal {
+            Refusal::WeakPassword => Failure::invalid("newPassword", Password::rules()),
+            Refusal::TooManyRequests => refusal.into(),
+            refusal if refusal.is_ours() => refusal.into(),
+            // Whether there is such an account is not said.
+            _ => Failure::from(Refusal::WrongCode),
+        })?;
+        if let Some(person) = self.pool.person_with(&email).await? {
+            self.pool.sign_out(&person).await?;
+        }
+        Answer::ok(PasswordView { signed_out_everywhere: true })
+    }
+
+    pub(crate) async fn change_password(&self, command: ChangePassword, request: &Request) -> Result<Answer, Failure> {
+        let actor = request.actor()?;
+        command.new_password.check_choice("newPassword")?;
+        let person = self.pool.person(&actor.user_id).await?;
+        let person = person.ok_or_else(|| DomainError::not_found("user", &actor.user_id))?;
+        if person.is_a_client() {
+            return Err(DomainError::Forbidden("a machine client has no password: create another client".into()).into());
+        }
+        let proof = self.pool.sign_in(person.username(), &command.current_password).await;
+        let proof = proof.map_err(|refusal| match refusal {
+            Refusal::WrongCredentials | Refusal::UnknownUser => {
+                Failure::Forbidden("the current password is wrong".to_owned())
+            }
+            refusal => refusal.into(),
+        })?;
+        self.pool.set_password(&person, &command.new_password).await.map_err(|refusal| match refusal {
+            Refusal::WeakPassword | Refusal::Invalid => Failure::invalid("newPassword", Password::rules()),
+            refusal => refusal.into(),
+        })?;
+        let everywhere = command.everywhere.unwrap_or_default();
+        if everywhere {
+            self.pool.sign_out(&person).await?;
+        } else {
+            self.discard(&proof).await;
+        }
+        Answer::ok(PasswordView { signed_out_everywhere: everywhere })
+    }
+
+    pub(crate) async fn logout(&self, command: Logout, request: &Request) -> Result<Answer, Failure> {
+        let user_id = request.actor()?.user_id.clone();
+        let everywhere = command.everywhere.unwrap_or(command.refresh_token.is_none());
+        match (&command.refresh_token, everywhere) {
+            (Some(token), false) => self.pool.revoke(token).await.map_err(|refusal| match refusal {
+                Refusal::WrongCredentials | Refusal::Invalid => {
+                    Failure::invalid("refreshToken", "is no refresh token of this user pool")
+                }
+                refusal => refusal.into(),
+            })?,
+            (None, false) => {
+                let message = "is required if everywhere is false: it says which sign-in ends";
+                return Err(Failure::invalid("refreshToken", message));
+            }
+            (_, true) => {
+                if let Some(person) = self.pool.person(&user_id).await? {
+                    self.pool.sign_out(&person).await?;
+                }
+            }
+        }
+        Answer::ok(LoggedOutView { user_id, everywhere })
+    }
+
+    /// Signs a person in, and returns the tokens with the claims of the access token.
+    async fn sign_in(
+        &self,
+        email: &EmailAddress,
+        password: &Password,
+        context: &Context,
+    ) -> Result<(Tokens, Claims), Failure> {
+        let email = email.normalised();
+        if email.is_of_a_client() {
+            return Err(Refusal::WrongCredentials.into());
+        }
+        let mut signed_in = self.pool.sign_in(email.expose(), password).await;
+        // A sign-up may have died before it confirmed the user.
+        if matches!(signed_in, Err(Refusal::NotConfirmed)) && !self.rules.email_confirmation {
+            self.pool.accept(&email).await?;
+            signed_in = self.pool.sign_in(email.expose(), password).await;
+        }
+        match signed_in {
+            Ok(tokens) => self.admit(tokens, context).await,
+            // To Cognito, a value that it does not take is a fault of the request. Here it is a wrong password.
+            Err(Refusal::Invalid) => Err(Refusal::WrongCredentials.into()),
+            Err(refusal @ Refusal::Unavailable(_)) => Err(self.explained(refusal, &email).await),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Signs a machine client in by its secret.
+    async fn sign_client_in(&self, command: &TokenRequest, context: &Context) -> Result<(Tokens, Claims), Failure> {
+        let wrong = || Failure::Forbidden(WRONG_CLIENT.to_owned());
+        let client = command.client_id.as_ref().ok_or_else(|| missing("client_id"))?;
+        let secret = command.client_secret.as_ref().ok_or_else(|| missing("client_secret"))?;
+        let address = EmailAddress::of_client(&ClientId::new(client.as_str()).map_err(|_| wrong())?);
+        let tokens = match self.pool.sign_in(address.expose(), secret).await {
+            Ok(tokens) => tokens,
+            Err(refusal) if refusal.is_ours() => return Err(refusal.into()),
+            Err(refusal @ (Refusal::TooManyAttempts | Refusal::TooManyRequests)) => return Err(refusal.into()),
+            Err(_) => return Err(wrong()),
+        };
+        let claims = Claims::of(&tokens.access)?;
+        let user = self.row(&claims.user_id, context).await?;
+        if user.is_none_or(|user| user.client.is_none() || user.status != UserStatus::Active) {
+            self.discard(&tokens).await;
+            return Err(wrong());
+        }
+        Ok((tokens, claims))
+    }
+
+    /// Lets a user in whom the user pool has signed in, unless the row says otherwise. `token_scopes` has looked at the
+    /// row as well, but a block may have come in between.
+    async fn admit(&self, tokens: Tokens, context: &Context) -> Result<(Tokens, Claims), Failure> {
+        let claims = Claims::of(&tokens.access)?;
+        let refusal = match self.confirmed(&claims.user_id, context).await?.map(|user| user.status) {
+            Some(UserStatus::Blocked) => is_blocked(),
+            Some(UserStatus::Deleted) => Refusal::WrongCredentials.into(),
+            _ => return Ok((tokens, claims)),
+        };
+        self.discard(&tokens).await;
+        Err(refusal)
+    }
+
+    /// Says why a sign-in failed: the user pool cannot always say that `token_scopes` refused a blocked user.
+    async fn explained(&self, refusal: Refusal, email: &EmailAddress) -> Failure {
+        let blocked = |user: Option<User>| user.is_some_and(|user| user.status == UserStatus::Blocked);
+        let is_blocked_user = match self.pool.person_with(email).await {
+            Ok(Some(person)) => self.users.load(&person.user_id).await.is_ok_and(blocked),
+            _ => false,
+        };
+        if is_blocked_user { is_blocked() } else { refusal.into() }
+    }
+
+    /// Revokes tokens that nobody gets. If that fails, they expire without having been used.
+    async fn discard(&self, tokens: &Tokens) {
+        let Some(token) = &tokens.refresh else { return };
+        if let Err(refusal) = self.pool.revoke(token).await {
+            tracing::warn!(cause = Failure::from(refusal).cause(), "a refresh token that nobody has was not revoked");
+        }
+    }
+
+    fn takes_passwords(&self) -> Result<(), Failure> {
+        if self.rules.password_sign_in {
+            return Ok(());
+        }
+        let message = "this environment takes no passwords here: sign in on the hosted pages";
+        Err(Failure::Forbidden(message.to_owned()))
+    }
+
+    /// Checks that the client that a person's application names is the application.
+    fn is_the_app(&self, command: &TokenRequest) -> Result<(), Failure> {
+        let is_app = command.client_id.as_ref().is_none_or(|client| client == self.pool.app_client());
+        if is_app && command.client_secret.is_none() {
+            return Ok(());
+        }
+        // RFC 6749 calls this invalid_client, which the door answers to a failure about the header Authorization.
+        let message = "the client must be the application, which has no secret, or be left out";
+        Err(Failure::invalid("authorization", message))
+    }
+}
+
+fn missing(field: &str) -> Failure {
+    Failure::invalid(field, "is required")
+}
+
+fn is_blocked() -> Failure {
+    Failure::Forbidden(format!("this account is blocked and {NO_SIGN_IN}"))
+}

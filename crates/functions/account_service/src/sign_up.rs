@@ -1,0 +1,204 @@
+//! Sign-up, and the confirmation of addresses.
+
+use domain::accounts::{Language, NewUser, NewVehicle, User, UserStatus, Vehicle};
+use domain::actor::Role;
+use domain::error::DomainError;
+use domain::id::UserId;
+use lambda_kit::{Answer, Context, Failure, Request};
+use store::StoreError;
+use uuid::Uuid;
+
+use crate::AccountService;
+use crate::commands::{AddressOf, Confirm, CreateCustomer, Register};
+use crate::customers::staff_only;
+use crate::identity::Refusal;
+use crate::secret::{EmailAddress, Password, PersonName};
+use crate::view::{AccountView, ConfirmedView, MailedView, RegisteredView};
+
+impl AccountService {
+    pub(crate) async fn register(&self, command: Register, request: &Request) -> Result<Answer, Failure> {
+        let context = &request.context;
+        let email = address_of_a_person(&command.email)?;
+        command.password.check_choice("password")?;
+        let vehicle = self.vehicle(command.vehicle).await?;
+        let user_id = match self.pool.sign_up(&email, &command.name, &command.password).await {
+            Ok(user_id) => user_id,
+            Err(Refusal::AddressTaken) => return Err(self.taken(&email, context).await),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        self.claim(&email, &user_id).await?;
+        if !self.rules.email_confirmation {
+            self.pool.accept(&email).await?;
+        }
+        let new = NewUser {
+            id: user_id,
+            email: Some(email.expose().to_owned()),
+            name: Some(command.name.expose().to_owned()),
+            role: Role::User,
+            language: command.language.unwrap_or_default(),
+            confirmed: !self.rules.email_confirmation,
+            client: None,
+        };
+        let user = self.write(&User::register(new, context.now), vehicle.as_ref(), context).await?;
+        let view = RegisteredView {
+            user_id: user.id,
+            email: email.expose().to_owned(),
+            name: command.name.expose().to_owned(),
+            status: user.status,
+        };
+        Answer::created("/account".to_owned(), view)
+    }
+
+    pub(crate) async fn create_customer(&self, command: CreateCustomer, request: &Request) -> Result<Answer, Failure> {
+        staff_only(request)?;
+        let context = &request.context;
+        let email = address_of_a_person(&command.email)?;
+        let vehicle = self.vehicle(command.vehicle).await?;
+        let user_id = match self.create_person(&email, &command.name).await {
+            Ok(user_id) => user_id,
+            Err(Refusal::AddressTaken) => return Err(self.taken(&email, context).await),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let new = NewUser {
+            id: user_id,
+            email: Some(email.expose().to_owned()),
+            name: Some(command.name.expose().to_owned()),
+            role: Role::User,
+            language: command.language.unwrap_or_default(),
+            // The staff vouches for the address, and the user pool counts it as verified.
+            confirmed: true,
+            client: None,
+        };
+        let user = self.write(&User::register(new, context.now), vehicle.as_ref(), context).await?;
+        Answer::created(format!("/customers/{}", user.id), AccountView::for_staff(&user))
+    }
+
+    /// Creates a person with a password that nobody knows, so that the person can set one by forgotPassword. Cognito
+    /// refuses that to a person who still has a temporary password.
+    async fn create_person(&self, email: &EmailAddress, name: &PersonName) -> Result<UserId, Refusal> {
+        let password = Password::random();
+        let refusal = match self.pool.create(email, Some(name), &password).await {
+            Err(Refusal::AddressTaken) => Refusal::AddressTaken,
+            result => return result,
+        };
+        // An earlier request may have died between the two calls that create a person.
+        if let Some(person) = self.pool.person_with(email).await?
+            && person.has_temporary_password
+        {
+            self.pool.set_password(&person, &password).await?;
+        }
+        Err(refusal)
+    }
+
+    pub(crate) async fn confirm(&self, command: Confirm, request: &Request) -> Result<Answer, Failure> {
+        let email = address_of_a_person(&command.email)?;
+        match self.pool.confirm(&email, &command.code).await {
+            // The answer to an earlier request may have been lost, or its row not written.
+            Ok(()) | Err(Refusal::AlreadyConfirmed) => {}
+            // Whether there is such an account is not said.
+            Err(Refusal::UnknownUser | Refusal::WrongCredentials) => return Err(Refusal::WrongCode.into()),
+            Err(refusal) => return Err(refusal.into()),
+        }
+        if let Some(person) = self.pool.person_with(&email).await? {
+            self.confirmed(&person.user_id, &request.context).await?;
+        }
+        Answer::ok(ConfirmedView { email: email.expose().to_owned(), status: UserStatus::Active })
+    }
+
+    pub(crate) async fn resend_code(&self, command: AddressOf, _: &Request) -> Result<Answer, Failure> {
+        let email = address_of_a_person(&command.email)?;
+        said_of_nobody(self.pool.resend_code(&email).await)?;
+        let message = "If there is an account that waits for its code, the code is on its way.";
+        Answer::ok(MailedView { message: message.to_owned() })
+    }
+
+    /// Returns the vehicle of a sign-up. The address is not taken yet when a registration number is refused.
+    async fn vehicle(&self, new: Option<NewVehicle>) -> Result<Option<Vehicle>, Failure> {
+        let Some(new) = new else { return Ok(None) };
+        let vehicle = Vehicle::new(Uuid::now_v7().into(), new)?;
+        if let Some(number) = &vehicle.registration_number
+            && self.users.by_registration_number(number).await?.is_some()
+        {
+            return Err(number.taken().into());
+        }
+        Ok(Some(vehicle))
+    }
+
+    /// Makes sure that the address belongs to this user. If two sign-ups with one address pass each other, the one to
+    /// which the user pool gives the address stays.
+    async fn claim(&self, email: &EmailAddress, user: &UserId) -> Result<(), Failure> {
+        match self.pool.person_with(email).await? {
+            Some(owner) if owner.user_id != *user => {
+                self.withdraw(user).await?;
+                Err(Refusal::AddressTaken.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the row of a new user, with the vehicle.
+    async fn write(&self, user: &User, vehicle: Option<&Vehicle>, context: &Context) -> Result<User, Failure> {
+        let events = context.event_context();
+        match self.users.insert(user, vehicle, &events).await {
+            Ok(()) => return Ok(user.clone()),
+            // Another request has healed this user in the meantime.
+            Err(error) if error.is_stale() => {}
+            // Somebody else has taken the registration number in the meantime.
+            Err(StoreError::Domain(refusal)) => {
+                self.withdraw(&user.id).await?;
+                return Err(refusal.into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.row(&user.id, context).await?;
+        if let Some(vehicle) = vehicle {
+            self.users.add_vehicle(&user.id, vehicle).await?;
+        }
+        let language = (user.language != Language::default()).then_some(user.language);
+        self.confirmed_as(user, language, context).await
+    }
+
+    /// Brings the row that another request wrote for this user to what the sign-up says.
+    async fn confirmed_as(&self, user: &User, language: Option<Language>, context: &Context) -> Result<User, Failure> {
+        self.change(&user.id, context, |row| {
+            if row.status == UserStatus::Unconfirmed && user.status == UserStatus::Active {
+                row.confirm()?;
+            }
+            row.update(user.name.clone(), language)?;
+            Ok(Vec::new())
+        })
+        .await
+    }
+
+    /// Deletes the account of a sign-up that cannot be completed.
+    async fn withdraw(&self, user: &UserId) -> Result<(), Failure> {
+        if let Some(person) = self.pool.person(user).await? {
+            self.pool.delete(&person).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the refusal of an address that is taken. The account that has it is healed first.
+    async fn taken(&self, email: &EmailAddress, context: &Context) -> Failure {
+        match self.heal_address(email, context).await {
+            Ok(()) => Refusal::AddressTaken.into(),
+            Err(failure) => failure,
+        }
+    }
+}
+
+/// Checks that an address is not one of a machine client, and returns it as it is stored.
+pub fn address_of_a_person(email: &EmailAddress) -> Result<EmailAddress, DomainError> {
+    if email.is_of_a_client() {
+        return Err(DomainError::invalid("email", "must be the address of a person"));
+    }
+    Ok(email.normalised())
+}
+
+/// Passes on only what has nothing to do with the account: the answer must not say whether there is one.
+pub fn said_of_nobody(result: Result<(), Refusal>) -> Result<(), Refusal> {
+    match result {
+        Err(refusal) if refusal.is_ours() || matches!(refusal, Refusal::TooManyRequests) => Err(refusal),
+        _ => Ok(()),
+    }
+}
