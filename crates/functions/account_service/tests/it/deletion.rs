@@ -1,0 +1,125 @@
+use serde_json::{Value, json};
+use testkit::invoke;
+
+use crate::world::{AT_ONCE, PASSWORD, World, admin, error_type, support, text, user, vehicle};
+
+#[tokio::test]
+async fn a_deleted_account_leaves_the_bare_id() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    world.act("addVehicle", user(&id), json!({ "vehicle": vehicle("M-EV 42E") })).await.unwrap();
+    world.act("addToken", user(&id), json!({ "tokenId": "T", "type": "RFID" })).await.unwrap();
+    world.owed.lock().unwrap().sessions =
+        (0..250).map(|number| json!({ "sessionId": format!("s-{number}"), "status": "COMPLETED" })).collect();
+    world.owed.lock().unwrap().invoices = vec![json!({ "invoiceId": "i-1", "status": "PAID" })];
+    let deleted = world.act("deleteAccount", user(&id), json!({})).await.unwrap();
+    assert_eq!((&deleted["userId"], &deleted["status"]), (&json!(id), &json!("DELETED")));
+    assert_eq!(world.act("deleteAccount", user(&id), json!({})).await.unwrap(), deleted, "twice");
+    assert_eq!(world.written("USER_DELETED", &id), 1);
+
+    let items = world.dynamodb.items("ev-users").await;
+    assert_eq!(items.len(), 1);
+    let everything = format!("{items:?}");
+    assert!(!everything.contains("Ada") && !everything.contains("ada@"), "{everything}");
+    assert_eq!((text(&items[0], "status"), world.cognito.users().await), ("DELETED", 0));
+    // A token that still lives changes nothing, and the address is free again.
+    for (action, more) in [
+        ("getAccount", json!({})),
+        ("updateAccount", json!({ "name": "Eve" })),
+        ("exportAccount", json!({})),
+        ("addVehicle", json!({ "vehicle": vehicle("B 1") })),
+        ("addToken", json!({ "tokenId": "T", "type": "RFID" })),
+        ("changePassword", json!({ "currentPassword": PASSWORD, "newPassword": "Battery-Staple-7" })),
+    ] {
+        assert_eq!(error_type(&world.act(action, user(&id), more).await), "NotFoundError", "{action}");
+    }
+    for action in ["blockUser", "unblockUser", "setRole", "getCustomer"] {
+        let more = json!({ "userId": id, "reason": "r", "role": "ADMIN" });
+        assert_eq!(error_type(&world.act(action, admin(), more).await), "NotFoundError", "{action}");
+    }
+    assert_eq!(error_type(&world.login("ada@example.com", PASSWORD).await), "ForbiddenError");
+    assert_eq!(world.dynamodb.items("ev-users").await.len(), 1);
+    assert_ne!(world.register("ada@example.com").await, id);
+    world.act("addVehicle", user("u-1"), json!({ "vehicle": vehicle("M-EV 42E") })).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_owes_something_stays() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    let delete = || world.act("deleteAccount", user(&id), json!({}));
+    let mut sessions: Vec<Value> =
+        (0..150).map(|number| json!({ "sessionId": format!("s-{number}"), "status": "FAILED" })).collect();
+    sessions[140]["status"] = json!("IN_PROGRESS");
+    world.owed.lock().unwrap().sessions = sessions;
+    let (kind, message) = delete().await.unwrap_err();
+    assert!(kind == "ConflictError" && message.contains("s-140"), "{kind}: {message}");
+    assert_eq!(world.status(&id).await, "ACTIVE");
+
+    world.owed.lock().unwrap().sessions.clear();
+    world.owed.lock().unwrap().invoices = vec![json!({ "invoiceId": "i-1", "status": "OPEN" })];
+    let (kind, message) = delete().await.unwrap_err();
+    assert!(kind == "ConflictError" && message.contains("i-1"), "{kind}: {message}");
+    let block = json!({ "userId": id, "reason": "r" });
+    world.act("blockUser", support(), block).await.unwrap();
+    assert_eq!(error_type(&delete().await), "ConflictError");
+    assert_eq!(world.status(&id).await, "BLOCKED", "a refused deletion lifts no block");
+
+    world.owed.lock().unwrap().broken = true;
+    assert_eq!(error_type(&delete().await), "UnavailableError");
+    assert_eq!(world.status(&id).await, "BLOCKED");
+    *world.owed.lock().unwrap() = crate::world::Owed::default();
+    delete().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_export_has_everything_page_by_page() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    world.act("addVehicle", user(&id), json!({ "vehicle": vehicle("M-EV 42E") })).await.unwrap();
+    world.act("addToken", user(&id), json!({ "tokenId": "T", "type": "RFID" })).await.unwrap();
+    world.owed.lock().unwrap().sessions = (0..230).map(|number| json!({ "sessionId": number })).collect();
+    world.owed.lock().unwrap().invoices = (0..101).map(|number| json!({ "invoiceId": number })).collect();
+    world.owed.lock().unwrap().ledger = vec![json!({ "sequence": 1 })];
+    let (mut asked, mut pages) = (json!({}), Vec::new());
+    loop {
+        let page = world.act("exportAccount", user(&id), asked).await.unwrap();
+        asked = page["more"].clone();
+        pages.push(page);
+        if asked.is_null() {
+            break;
+        }
+    }
+    let counts = |list: &str| -> Vec<usize> { pages.iter().map(|page| page[list].as_array().unwrap().len()).collect() };
+    assert_eq!(counts("sessions"), [100, 100, 30]);
+    assert_eq!(counts("invoices"), [100, 1, 0]);
+    assert_eq!(counts("ledger"), [1, 0, 0]);
+    assert_eq!(pages[0]["profile"]["email"], "ada@example.com");
+    assert_eq!((counts("vehicles")[0], counts("tokens")[0]), (1, 1));
+}
+
+/// The event of a deletion deletes the user in the user pool, if the request did not get that far.
+#[tokio::test]
+async fn the_event_of_a_deletion_completes_it() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    let event = |kind: &str, more: Value| {
+        let mut detail = json!({
+            "eventType": kind, "eventId": "0198e2f4-0000-7000-8000-000000000000", "schemaVersion": 1,
+            "occurredAt": "2026-03-03T10:00:00Z", "correlationId": "c", "userId": id
+        });
+        detail.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        json!({
+            "version": "0", "id": "e", "detail-type": kind, "source": "evoke.accounts", "account": "123456789012",
+            "time": "2026-03-03T10:00:00Z", "region": "eu-central-1", "resources": [], "detail": detail
+        })
+    };
+    let deleted = event("USER_DELETED", json!({ "deletedAt": "2026-03-03T10:00:00Z" }));
+    for was_there in [true, false] {
+        let answer = invoke(&world.accounts, deleted.clone()).await.unwrap();
+        assert_eq!(answer, json!({ "userId": id, "deleted": was_there }));
+        assert_eq!(world.cognito.users().await, 0);
+    }
+    let other = event("USER_UNBLOCKED", json!({ "unblockedAt": "2026-03-03T10:00:00Z" }));
+    assert_eq!(error_type(&invoke(&world.accounts, other).await), "ValidationError");
+}

@@ -1,0 +1,196 @@
+//! Each call of a command crashes, or loses its answer. The next request puts right what is left, once.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use testkit::{Fault, LocalCognito, Outcome};
+
+use crate::customers::groups;
+use crate::world::{AT_ONCE, CONFIRMING, PASSWORD, World, admin, error_type, sign_up, support, text, user, vehicle};
+
+const FAULTS: [Fault; 3] = [Fault::CrashBefore, Fault::CrashAfter, Fault::LostAnswer];
+
+/// Runs a command with one fault. Returns false if the command has no such call.
+async fn disturbed(world: &World, (call, fault): (u32, Fault), work: impl Future<Output = Outcome>) -> bool {
+    world.http.plan(BTreeMap::from([(call, fault)]));
+    let _ = world.http.survive(work).await;
+    let was_reached = world.http.calls() > call;
+    world.http.plan(BTreeMap::new());
+    was_reached
+}
+
+/// Returns the address of a person for one fault.
+fn address(call: u32, fault: Fault) -> String {
+    format!("{fault:?}-{call}@example.com").to_lowercase()
+}
+
+/// Returns the id of the user of the pool with this address, if there is one.
+async fn known(world: &World, email: &str) -> Option<String> {
+    let get = world.cognito.client().admin_get_user().user_pool_id(&world.cognito.pool).username(email);
+    get.send().await.ok().map(|user| user.username)
+}
+
+#[tokio::test]
+async fn a_sign_up_is_completed_by_the_next_request() {
+    for rules in [CONFIRMING, AT_ONCE] {
+        let world = World::new(rules).await;
+        let mut calls = 0;
+        for fault in FAULTS {
+            for call in 0.. {
+                let email = address(call, fault);
+                let mut command = sign_up(&email);
+                command["vehicle"] = vehicle(&format!("{fault:?}{call}"));
+                if !disturbed(&world, (call, fault), world.act("register", Value::Null, command.clone())).await {
+                    break;
+                }
+                calls += 1;
+                let again = world.act("register", Value::Null, command).await;
+                assert!(again.is_ok() || error_type(&again) == "ConflictError", "{fault:?} at {call}: {again:?}");
+                if rules.email_confirmation {
+                    let code = json!({ "email": email, "code": LocalCognito::CONFIRMATION_CODE });
+                    world.act("confirm", Value::Null, code).await.unwrap();
+                }
+                world.login(&email, PASSWORD).await.unwrap();
+                let id = known(&world, &email).await.unwrap();
+                assert_eq!(world.status(&id).await, "ACTIVE", "{fault:?} at {call}");
+                assert_eq!(world.written("USER_REGISTERED", &id), 1, "{fault:?} at {call}");
+            }
+        }
+        assert!(calls >= 3 * 4, "{calls}");
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_completes_a_sign_up_that_nobody_repeats() {
+    let world = World::new(AT_ONCE).await;
+    for fault in FAULTS {
+        for call in 0.. {
+            let email = address(call, fault);
+            if !disturbed(&world, (call, fault), world.act("register", Value::Null, sign_up(&email))).await {
+                break;
+            }
+            let Some(id) = known(&world, &email).await else { continue };
+            world.login(&email, PASSWORD).await.unwrap();
+            world.login(&email, PASSWORD).await.unwrap();
+            assert_eq!(world.status(&id).await, "ACTIVE", "{fault:?} at {call}");
+            assert_eq!(world.written("USER_REGISTERED", &id), 1, "{fault:?} at {call}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_confirmation_is_completed_by_the_next_request() {
+    let world = World::new(CONFIRMING).await;
+    for fault in FAULTS {
+        for call in 0.. {
+            let email = address(call, fault);
+            let id = world.register(&email).await;
+            let code = json!({ "email": email, "code": LocalCognito::CONFIRMATION_CODE });
+            if !disturbed(&world, (call, fault), world.act("confirm", Value::Null, code.clone())).await {
+                assert!(call >= 3, "{call}");
+                break;
+            }
+            world.act("confirm", Value::Null, code).await.unwrap();
+            assert_eq!(world.status(&id).await, "ACTIVE", "{fault:?} at {call}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_role_is_completed_by_the_next_request() {
+    let world = World::new(AT_ONCE).await;
+    for fault in FAULTS {
+        for call in 0.. {
+            let id = world.register(&address(call, fault)).await;
+            let command = json!({ "userId": id, "role": "TECH_SUPPORT" });
+            if !disturbed(&world, (call, fault), world.act("setRole", admin(), command.clone())).await {
+                assert!(call >= 6, "{call}");
+                break;
+            }
+            // Until then, the mark says that the groups may be those of an earlier role.
+            let row = world.row(&id).await.unwrap();
+            let is_done = groups(&world, &id).await == ["TECH_SUPPORT"];
+            let is_marked = row.contains_key("rolePending");
+            assert!(is_marked || is_done || text(&row, "role") == "USER", "{fault:?} at {call}");
+            assert_eq!(world.act("setRole", admin(), command).await.unwrap()["role"], "TECH_SUPPORT");
+            assert_eq!(groups(&world, &id).await, ["TECH_SUPPORT"], "{fault:?} at {call}");
+            assert!(!world.row(&id).await.unwrap().contains_key("rolePending"), "{fault:?} at {call}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_block_is_completed_by_the_next_request() {
+    let world = World::new(AT_ONCE).await;
+    for fault in FAULTS {
+        for call in 0.. {
+            let email = address(call, fault);
+            let id = world.register(&email).await;
+            let session = world.login(&email, PASSWORD).await.unwrap();
+            let command = json!({ "userId": id, "reason": "r" });
+            if !disturbed(&world, (call, fault), world.act("blockUser", support(), command.clone())).await {
+                assert!(call >= 4, "{call}");
+                break;
+            }
+            let again = world.act("blockUser", support(), command).await;
+            assert!(again.is_ok() || error_type(&again) == "ConflictError", "{fault:?} at {call}: {again:?}");
+            assert_eq!(world.status(&id).await, "BLOCKED", "{fault:?} at {call}");
+            assert_eq!(world.outbox(&id).await, ["USER_BLOCKED"], "{fault:?} at {call}");
+            assert_eq!(error_type(&world.refresh(&session["refreshToken"]).await), "ForbiddenError");
+            assert_eq!(error_type(&world.login(&email, PASSWORD).await), "ForbiddenError");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_is_completed_by_the_next_request() {
+    let world = World::new(AT_ONCE).await;
+    for fault in FAULTS {
+        for call in 0.. {
+            let email = address(call, fault);
+            let id = world.register(&email).await;
+            let number = format!("{fault:?}{call}");
+            world.act("addVehicle", user(&id), json!({ "vehicle": vehicle(&number) })).await.unwrap();
+            world.act("addToken", user(&id), json!({ "tokenId": number, "type": "RFID" })).await.unwrap();
+            if !disturbed(&world, (call, fault), world.act("deleteAccount", user(&id), json!({}))).await {
+                assert!(call >= 7, "{call}");
+                break;
+            }
+            let deleted = world.act("deleteAccount", user(&id), json!({})).await.unwrap();
+            assert_eq!(deleted["status"], "DELETED", "{fault:?} at {call}");
+            assert_eq!(known(&world, &email).await, None, "{fault:?} at {call}");
+            assert_eq!(world.written("USER_DELETED", &id), 1, "{fault:?} at {call}");
+            let items = world.dynamodb.items("ev-users").await;
+            let of_user = items.iter().filter(|item| format!("{item:?}").contains(&id)).count();
+            assert_eq!(of_user, 1, "{fault:?} at {call}");
+        }
+    }
+}
+
+/// A machine client whose creation dies is of no use to anybody, and another one can be created.
+#[tokio::test]
+async fn a_client_is_created_whole_or_useless() {
+    let world = World::new(AT_ONCE).await;
+    for fault in FAULTS {
+        for call in 0.. {
+            let command = json!({ "name": "Gate", "scopes": ["operations:read"] });
+            if !disturbed(&world, (call, fault), world.act("createClient", admin(), command.clone())).await {
+                assert!(call >= 5, "{call}");
+                break;
+            }
+            let client = world.act("createClient", admin(), command).await.unwrap();
+            let grant = json!({
+                "grant_type": "client_credentials", "client_id": client["clientId"],
+                "client_secret": client["clientSecret"]
+            });
+            world.act("token", Value::Null, grant).await.unwrap();
+        }
+    }
+    // Each client that is listed has a row with its scopes, and can be revoked.
+    let listed = world.act("listClients", admin(), json!({ "limit": 100 })).await.unwrap();
+    for client in listed["items"].as_array().unwrap() {
+        assert_eq!(client["scopes"], json!(["operations:read"]));
+        world.act("revokeClient", admin(), json!({ "clientId": client["clientId"] })).await.unwrap();
+    }
+    assert_eq!(world.act("listClients", admin(), json!({})).await.unwrap()["count"], 0);
+}
