@@ -113,7 +113,7 @@ fn assert_complete<F: Function>(cases: &[Case]) {
             .filter(|case| case.0 == operation.name)
             .flat_map(|Case(_, fields, _)| fields.iter().map(|(field, ..)| *field))
             .collect();
-        if fields.is_empty() {
+        if !cases.iter().any(|case| case.0 == operation.name) {
             missing.push(operation.name.to_owned());
         }
         let mut generator = SchemaSettings::draft2020_12().into_generator();
@@ -161,9 +161,11 @@ pub async fn attack<F: Function>(
         for (field, _, kind) in &top {
             edit(&mut request, field, Some(kind.wrong().remove(0)));
         }
-        let outcome = invoke(door, request).await;
-        for (field, ..) in &top {
-            assert_refused(&outcome, field, &format!("{action} with everything wrong"));
+        if !top.is_empty() {
+            let outcome = invoke(door, request).await;
+            for (field, ..) in &top {
+                assert_refused(&outcome, field, &format!("{action} with everything wrong"));
+            }
         }
         let wrong_actors = [
             json!("admin"),

@@ -15,13 +15,15 @@ const SET_BY_AWS: [&str; 1] = ["AWS_LAMBDA_FUNCTION_NAME"];
 /// The variables that the crate `lambda_runtime` reads itself.
 const READ_BY_THE_RUNTIME: [&str; 1] = ["AWS_LAMBDA_LOG_LEVEL"];
 /// The variables whose values are parsed. The values of the others are names, which may be any text.
-const PARSED: [&str; 11] = [
+const PARSED: [&str; 13] = [
     "CURRENCY",
     "DEAD_LETTER_QUEUES",
+    "EMAIL_CONFIRMATION",
     "ERROR_LOG_RETENTION_DAYS",
     "MAIL_SENDER",
     "MAX_REPLAYS",
     "OCM_PAGE_SIZE",
+    "PASSWORD_SIGN_IN",
     "REJECTED_MESSAGES_LIMIT",
     "SIMULATOR_INLINE_SESSIONS",
     "SIMULATOR_SHARDS",
@@ -53,6 +55,7 @@ fn valid(name: &str) -> &'static str {
     match name {
         "CURRENCY" => "EUR",
         "DEAD_LETTER_QUEUES" => "{}",
+        "EMAIL_CONFIRMATION" | "PASSWORD_SIGN_IN" => "true",
         "MAIL_SENDER" => "none",
         _ => "7",
     }

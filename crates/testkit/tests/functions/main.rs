@@ -5,6 +5,7 @@
 //! simulated OpenChargeMap are here too, so that the crate's tests are linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod accounts;
 mod bad_input;
 mod billing;
 mod charging;
@@ -41,6 +42,7 @@ use telemetry_api::TelemetryApi;
 use telemetry_handler::TelemetryHandler;
 use telemetry_monitor::TelemetryMonitor;
 use testkit::{EmbeddedDynamoDb, NOWHERE, Outcome, invoke_raw, low_below, no_redelivery, sdk_config};
+use token_scopes::TokenScopes;
 
 /// All functions, in the order of docs/API.md. Each is created with the embedded DynamoDB, and reaches nothing else.
 fn functions() -> Vec<AnyFunction> {
@@ -53,6 +55,7 @@ fn functions() -> Vec<AnyFunction> {
         AnyFunction::of::<_, notification_service::Config>(|dynamodb| {
             NotificationService::new(dynamodb.error_logs(), topics(&nowhere()), low_below("0"), None, no_redelivery())
         }),
+        AnyFunction::of::<_, account_service::Config>(|dynamodb| accounts::service(dynamodb, &nowhere())),
         AnyFunction::of::<_, telemetry_api::Config>(|dynamodb| {
             TelemetryApi::new(dynamodb.telemetry(), no_archive(), silence())
         }),
@@ -75,6 +78,7 @@ fn functions() -> Vec<AnyFunction> {
         AnyFunction::of::<_, billing_audit::Config>(|dynamodb| {
             BillingAudit::new(dynamodb.charging().sessions, dynamodb.billing(), no_function(), no_function())
         }),
+        AnyFunction::of::<_, token_scopes::Config>(|dynamodb| TokenScopes::new(dynamodb.users())),
         AnyFunction::of::<_, event_relay::Config>(|_| {
             let (bus, sqs) = (aws_sdk_eventbridge::Client::new(&nowhere()), aws_sdk_sqs::Client::new(&nowhere()));
             EventRelay::new(bus, "bus".to_owned(), sqs, "queue".to_owned())

@@ -27,11 +27,12 @@ const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2
     <MessageId>m</MessageId></PublishResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>\
     </PublishResponse>";
 /// The variables that are the same in every world, for all functions together. A function reads those it knows.
-const FIXED: [(&str, &str); 20] = [
+const FIXED: [(&str, &str); 25] = [
     ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
     ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
     ("BILLING_FUNCTION", "ev-billing"),
     ("CURRENCY", "EUR"),
+    ("EMAIL_CONFIRMATION", "true"),
     ("ERROR_LOG_RETENTION_DAYS", "90"),
     ("EVENT_BUS", "ev-bus"),
     ("MAIL_CONFIGURATION_SET", "ev-mails"),
@@ -41,11 +42,15 @@ const FIXED: [(&str, &str); 20] = [
     ("OCM_API_KEY_PARAMETER", KEY_PARAMETER),
     ("OCM_PAGE_SIZE", "5000"),
     ("OPERATORS_TOPIC_ARN", "arn:aws:sns:eu-central-1:123456789012:ev-operators"),
+    ("PASSWORD_SIGN_IN", "true"),
     ("QUARANTINE_BUCKET", telemetry::BUCKET),
     ("REJECTED_MESSAGES_LIMIT", "10"),
+    ("SESSION_FUNCTION", "ev-session-service"),
     ("SIMULATOR_INLINE_SESSIONS", "2000"),
     ("SIMULATOR_SHARDS", "16"),
     ("TELEMETRY_INTERVAL_SECONDS", "5"),
+    ("USER_POOL_CLIENT_ID", "client"),
+    ("USER_POOL_ID", "eu-central-1_example"),
     ("USERS_TOPIC_ARN", "arn:aws:sns:eu-central-1:123456789012:ev-users"),
     ("WALLET_LOW_THRESHOLD", "0"),
 ];

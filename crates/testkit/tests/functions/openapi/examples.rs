@@ -9,7 +9,7 @@ use lambda_kit::{Clock, Door, Function};
 use serde_json::{Value, json};
 use testkit::{EmbeddedDynamoDb, http_event, invoke};
 
-use crate::{billing, charging, health, notifications, poi, telemetry};
+use crate::{accounts, billing, charging, health, notifications, poi, telemetry};
 
 thread_local! {
     static NOW: Cell<Instant> = const { Cell::new(Instant::MIN_UTC) };
@@ -97,5 +97,6 @@ pub async fn record() -> BTreeMap<String, Example> {
     telemetry::record(&mut recorder, &dynamodb).await;
     poi::record(&mut recorder, &dynamodb).await;
     health::record(&mut recorder, &dynamodb).await;
+    accounts::record(&mut recorder, &dynamodb).await;
     recorder.examples
 }
