@@ -375,7 +375,7 @@ def seconds_of(schedule):
 
 
 def queues(resources):
-    """The policy of a queue allows the rules and schedules that send to it.
+    """The policy of a queue allows the rules and schedules that send to it. A function lets its rule invoke it.
 
     The visibility timeout of a queue is at least six times the timeout of its consumer.
     """
@@ -386,7 +386,12 @@ def queues(resources):
     }
     for name, rule in of_type(resources, "AWS::Events::Rule").items():
         for rule_target in rule["Targets"]:
-            for queue in (rule_target["Arn"], rule_target["DeadLetterConfig"]["Arn"]):
+            sent = [rule_target["DeadLetterConfig"]["Arn"]]
+            if target(rule_target["Arn"]) in functions(resources):
+                yield from invocations(resources, name, target(rule_target["Arn"]))
+            else:
+                sent.append(rule_target["Arn"])
+            for queue in sent:
                 if target(queue) not in opened:
                     yield f"{name}: {target(queue)} does not let the rule send"
     for name, function in functions(resources).items():
@@ -398,6 +403,21 @@ def queues(resources):
                     yield f"{name}: its queue's visibility timeout is below six times its own"
             if trigger["Type"] == "Schedule" and target(properties["DeadLetterConfig"]["Arn"]) not in opened:
                 yield f"{name}: its schedule may not send to its dead-letter queue"
+
+
+def invocations(resources, rule, function):
+    """A rule may invoke a function, and an invocation that fails for good goes to a dead-letter queue."""
+    permissions = of_type(resources, "AWS::Lambda::Permission").values()
+    if not any(
+        permission["Principal"] == "events.amazonaws.com"
+        and target(permission["FunctionName"]) == function
+        and target(permission.get("SourceArn")) == rule
+        for permission in permissions
+    ):
+        yield f"{rule}: may not invoke {function}"
+    configs = of_type(resources, "AWS::Lambda::EventInvokeConfig").values()
+    if not any(target(config["FunctionName"]) == function and config.get("DestinationConfig") for config in configs):
+        yield f"{rule}: no destination for failed invocations of {function}"
 
 
 def deliveries(resources):

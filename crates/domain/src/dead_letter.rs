@@ -37,12 +37,21 @@ pub enum Consumer {
     Relay,
     /// Scheduled runs or parts of them. The next run does the work that they did not do.
     Schedule,
+    /// Deleted users who are still in the user pool.
+    Deletion,
 }
 
 impl Consumer {
     /// Every consumer.
-    pub const ALL: [Self; 6] =
-        [Self::Billing, Self::Notification, Self::ChargingInbox, Self::Telemetry, Self::Relay, Self::Schedule];
+    pub const ALL: [Self; 7] = [
+        Self::Billing,
+        Self::Notification,
+        Self::ChargingInbox,
+        Self::Telemetry,
+        Self::Relay,
+        Self::Schedule,
+        Self::Deletion,
+    ];
 }
 
 /// The decision on a dead letter.
@@ -132,6 +141,10 @@ pub fn judge(consumer: Consumer, body: &str, replays: u32, max_replays: u32) -> 
         Consumer::Telemetry => telemetry(body),
         Consumer::Relay => return unpublished(body),
         Consumer::Schedule => return Verdict::Superseded,
+        Consumer::Deletion => {
+            let reason = "a deleted user is still in the user pool: delete the user there".to_owned();
+            return Verdict::Poison { reason, unbilled: None };
+        }
     };
     let message = match message {
         Ok(message) => message,

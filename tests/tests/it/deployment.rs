@@ -169,6 +169,7 @@ mod local_cloud_alone {
             // The reconciler records sessions that cannot be billed in the billing table. A condition on the leading
             // key keeps its role away from invoices and wallets; the local cloud does not evaluate that condition.
             "Billing" | "DlqReconciler" => Some("BillingTable"),
+            "AccountService" | "TokenScopes" => Some("UsersTable"),
             _ => None,
         };
         for function in functions(&stack) {

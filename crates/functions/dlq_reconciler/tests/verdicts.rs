@@ -22,7 +22,7 @@ const BUCKET: &str = "quarantine";
 /// The visibility timeout of the queues, s.
 const VISIBILITY: u64 = 290;
 /// The consumers that read no queue to which a letter could go back.
-const WITHOUT_QUEUE: [Consumer; 2] = [Consumer::Relay, Consumer::Schedule];
+const WITHOUT_QUEUE: [Consumer; 3] = [Consumer::Relay, Consumer::Schedule, Consumer::Deletion];
 
 /// Returns the name of a consumer's queue in these tests.
 fn queue(consumer: Consumer) -> String {
