@@ -8,6 +8,9 @@ It replaces functions of the pinned version of MiniStack, and fails at the start
   an internal error, which clients repeat.
 """
 
+import ast
+import contextlib
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -42,18 +45,31 @@ def marking_refusals(apply: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return apply(*arguments, **named)
         except Exception as error:
-            raise TriggerRefused from error
+            raise TriggerRefused(reason(str(error))) from error
 
     return marked
+
+
+def reason(error: str) -> str:
+    """Returns the errorMessage of the function, from MiniStack's text about the failed invocation."""
+    _, _, answer = error.partition("PreTokenGeneration error: ")
+    with contextlib.suppress(ValueError, SyntaxError):
+        parsed = ast.literal_eval(answer)
+        parsed = json.loads(parsed) if isinstance(parsed, str) else parsed
+        if isinstance(parsed, dict):
+            return str(parsed.get("errorMessage", error))
+    with contextlib.suppress(ValueError):
+        return str(json.loads(answer)["errorMessage"])
+    return error
 
 
 def answering_refusals(run: Callable[..., Any]) -> Callable[..., Any]:
     def handle(*arguments: Any) -> Any:
         try:
             return run(*arguments)
-        except TriggerRefused:
+        except TriggerRefused as error:
             return error_response_json(
-                "UserLambdaValidationException", "PreTokenGeneration failed with error refused.", 400
+                "UserLambdaValidationException", f"PreTokenGeneration failed with error {error}.", 400
             )
 
     return handle

@@ -1,8 +1,9 @@
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from botocore.exceptions import ClientError
 
-from local_cloud import cloud, environment
+from local_cloud import cloud, environment, ministack_server
 from local_cloud.paths import State
 
 
@@ -22,3 +23,14 @@ def test_an_address_signs_up_once(real_state: State) -> None:
     with ThreadPoolExecutor(25) as threads:
         for address in [f"ada-{number}@example.com" for number in range(20)]:
             assert sum(threads.map(sign_up, [address] * 25)) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "PreTokenGeneration error: {'errorType': 'ForbiddenError', 'errorMessage': 'the user is blocked'}",
+        'PreTokenGeneration error: {"errorType": "ForbiddenError", "errorMessage": "the user is blocked", "a": null}',
+    ],
+)
+def test_a_refused_token_says_why(error: str) -> None:
+    assert ministack_server.reason(error) == "the user is blocked"

@@ -23,10 +23,10 @@ pub struct Config {
     ///
     /// Environment variable `BILLING_FUNCTION`.
     pub billing_function: String,
-    /// Whether a new user must confirm the e-mail address by a code.
+    /// Whether a new user can sign in without confirming the e-mail address by a code.
     ///
-    /// Environment variable `EMAIL_CONFIRMATION`: `true` or `false`.
-    pub email_confirmation: bool,
+    /// Environment variable `AUTO_CONFIRM`: `true` or `false`.
+    pub auto_confirm: bool,
     /// Whether people may sign in by sending their password to this function. Machine clients always may.
     ///
     /// Environment variable `PASSWORD_SIGN_IN`: `true` or `false`.
@@ -40,7 +40,7 @@ impl FromEnv for Config {
         "USER_POOL_CLIENT_ID",
         "SESSION_FUNCTION",
         "BILLING_FUNCTION",
-        "EMAIL_CONFIRMATION",
+        "AUTO_CONFIRM",
         "PASSWORD_SIGN_IN",
     ];
 
@@ -51,7 +51,7 @@ impl FromEnv for Config {
             user_pool_client_id: env.required("USER_POOL_CLIENT_ID")?,
             session_function: env.required("SESSION_FUNCTION")?,
             billing_function: env.required("BILLING_FUNCTION")?,
-            email_confirmation: env.parsed("EMAIL_CONFIRMATION")?,
+            auto_confirm: env.parsed("AUTO_CONFIRM")?,
             password_sign_in: env.parsed("PASSWORD_SIGN_IN")?,
         })
     }

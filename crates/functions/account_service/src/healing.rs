@@ -66,7 +66,7 @@ impl AccountService {
     /// Puts right what a sign-up with this address has left, before it is refused because the address is taken.
     pub(crate) async fn heal_address(&self, email: &EmailAddress, context: &Context) -> Result<(), Failure> {
         let Some(person) = self.pool.person_with(email).await? else { return Ok(()) };
-        if person.is_unconfirmed && !self.rules.email_confirmation {
+        if person.is_unconfirmed && self.rules.auto_confirm {
             self.pool.accept(email).await?;
         }
         self.row(&person.user_id, context).await?;
@@ -115,7 +115,7 @@ impl AccountService {
             name: person.name.as_ref().map(|name| name.expose().to_owned()),
             role: self.pool.role(person).await?,
             language: Language::default(),
-            confirmed: !(person.is_unconfirmed && self.rules.email_confirmation),
+            confirmed: !person.is_unconfirmed || self.rules.auto_confirm,
             client: None,
         };
         let events = context.event_context();

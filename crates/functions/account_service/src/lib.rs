@@ -55,8 +55,8 @@ pub struct AccountService {
 /// What an environment demands of those who sign up and sign in.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInRules {
-    /// Whether a new user must confirm the e-mail address by a code.
-    pub email_confirmation: bool,
+    /// Whether a new user can sign in without confirming the e-mail address by a code.
+    pub auto_confirm: bool,
     /// Whether people may sign in by sending their password to this function.
     pub password_sign_in: bool,
 }

@@ -146,7 +146,7 @@ impl AccountService {
         }
         let mut signed_in = self.pool.sign_in(email.expose(), password).await;
         // A sign-up may have died before it confirmed the user.
-        if matches!(signed_in, Err(Refusal::NotConfirmed)) && !self.rules.email_confirmation {
+        if matches!(signed_in, Err(Refusal::NotConfirmed)) && self.rules.auto_confirm {
             self.pool.accept(&email).await?;
             signed_in = self.pool.sign_in(email.expose(), password).await;
         }

@@ -27,7 +27,7 @@ impl AccountService {
             Err(refusal) => return Err(refusal.into()),
         };
         self.claim(&email, &user_id).await?;
-        if !self.rules.email_confirmation {
+        if self.rules.auto_confirm {
             self.pool.accept(&email).await?;
         }
         let new = NewUser {
@@ -36,7 +36,7 @@ impl AccountService {
             name: Some(command.name.expose().to_owned()),
             role: Role::User,
             language: command.language.unwrap_or_default(),
-            confirmed: !self.rules.email_confirmation,
+            confirmed: self.rules.auto_confirm,
             client: None,
         };
         let user = self.write(&User::register(new, context.now), vehicle.as_ref(), context).await?;

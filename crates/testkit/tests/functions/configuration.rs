@@ -16,9 +16,9 @@ const SET_BY_AWS: [&str; 1] = ["AWS_LAMBDA_FUNCTION_NAME"];
 const READ_BY_THE_RUNTIME: [&str; 1] = ["AWS_LAMBDA_LOG_LEVEL"];
 /// The variables whose values are parsed. The values of the others are names, which may be any text.
 const PARSED: [&str; 13] = [
+    "AUTO_CONFIRM",
     "CURRENCY",
     "DEAD_LETTER_QUEUES",
-    "EMAIL_CONFIRMATION",
     "ERROR_LOG_RETENTION_DAYS",
     "MAIL_SENDER",
     "MAX_REPLAYS",
@@ -55,7 +55,7 @@ fn valid(name: &str) -> &'static str {
     match name {
         "CURRENCY" => "EUR",
         "DEAD_LETTER_QUEUES" => "{}",
-        "EMAIL_CONFIRMATION" | "PASSWORD_SIGN_IN" => "true",
+        "AUTO_CONFIRM" | "PASSWORD_SIGN_IN" => "true",
         "MAIL_SENDER" => "none",
         _ => "7",
     }

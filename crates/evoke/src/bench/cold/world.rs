@@ -32,7 +32,7 @@ const FIXED: [(&str, &str); 25] = [
     ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
     ("BILLING_FUNCTION", "ev-billing"),
     ("CURRENCY", "EUR"),
-    ("EMAIL_CONFIRMATION", "true"),
+    ("AUTO_CONFIRM", "false"),
     ("ERROR_LOG_RETENTION_DAYS", "90"),
     ("EVENT_BUS", "ev-bus"),
     ("MAIL_CONFIGURATION_SET", "ev-mails"),

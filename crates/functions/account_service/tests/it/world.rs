@@ -11,8 +11,8 @@ use store::{Client, Db, UserStore};
 use testkit::{EmbeddedDynamoDb, FakeAws, FaultyHttp, LocalCognito, Outcome, RecordedCall, invoke, sdk_config};
 
 pub const PASSWORD: &str = "Correct-Horse-9";
-pub const CONFIRMING: SignInRules = SignInRules { email_confirmation: true, password_sign_in: true };
-pub const AT_ONCE: SignInRules = SignInRules { email_confirmation: false, password_sign_in: true };
+pub const CONFIRMING: SignInRules = SignInRules { auto_confirm: false, password_sign_in: true };
+pub const AT_ONCE: SignInRules = SignInRules { auto_confirm: true, password_sign_in: true };
 
 /// What `session_service` and `billing` say of every user.
 #[derive(Default)]
