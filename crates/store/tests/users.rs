@@ -62,6 +62,19 @@ async fn with_users(ids: &[&str]) -> (EmbeddedDynamoDb, UserStore) {
     (dynamodb, users)
 }
 
+/// Returns what is known of a user at the registration.
+fn new_user(user: &str) -> NewUser {
+    NewUser {
+        id: id(user),
+        email: Some(format!("{user}@example.com")),
+        name: None,
+        role: Role::User,
+        language: Language::De,
+        confirmed: true,
+        client: None,
+    }
+}
+
 async fn load(users: &UserStore, user: &str) -> User {
     users.load(&id(user)).await.unwrap().unwrap()
 }
@@ -71,6 +84,12 @@ async fn item(dynamodb: &EmbeddedDynamoDb, user: &str) -> Item {
     let pk = text(&format!("USER#{user}"));
     let items = dynamodb.items(TABLE).await;
     items.into_iter().find(|item| item["PK"] == pk && item["SK"] == text("METADATA")).unwrap()
+}
+
+/// Returns the numbers of vehicles and tokens in the item of a user.
+fn counts(item: &Item) -> (Option<u32>, Option<u32>) {
+    let count = |name: &str| item.get(name).map(|count| count.as_n().unwrap().parse::<u32>().unwrap());
+    (count("vehicleCount"), count("tokenCount"))
 }
 
 /// Returns the events in the outbox of an item.
@@ -216,12 +235,131 @@ async fn a_user_has_fifty_vehicles_and_tokens_at_most_however_they_are_added() {
 }
 
 #[tokio::test]
+async fn a_user_without_a_row_has_vehicles_and_tokens_and_registers_later() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let (users, user) = (dynamodb.users(), id("u-1"));
+    users.add_token(&user, &rfid("t-1")).await.unwrap();
+    users.add_vehicle(&user, &vehicle("v-1", Some("BAB123"))).await.unwrap();
+    let row = item(&dynamodb, "u-1").await;
+    let attributes: BTreeSet<&str> = row.keys().map(String::as_str).collect();
+    assert_eq!(attributes, BTreeSet::from(["PK", "SK", "tokenCount", "vehicleCount"]));
+    assert_eq!(users.status(&user).await.unwrap(), UserStatus::Active);
+    let bare = load(&users, "u-1").await;
+    assert_eq!((bare.status, bare.registered_at, bare.version), (UserStatus::Active, None, 0));
+    assert_eq!(users.token(&TokenId::new("t-1").unwrap()).await.unwrap(), Some((user.clone(), rfid("t-1"))));
+    let active = UserFilter::Status(UserStatus::Active);
+    assert!(users.list(&active, &first(10)).await.unwrap().items.is_empty(), "there is nothing to list yet");
+    let taken = users.insert(&registered("u-1", now()), Some(&vehicle("v-2", Some("b-ab 123"))), &context()).await;
+    assert!(is_conflict(&taken), "the number is taken, even by the same user: {taken:?}");
+
+    let ada = registered("u-1", now());
+    users.insert(&ada, Some(&vehicle("v-2", None)), &context()).await.unwrap();
+    assert_eq!(load(&users, "u-1").await, ada);
+    let row = item(&dynamodb, "u-1").await;
+    assert_eq!(counts(&row), (Some(2), Some(1)));
+    assert_eq!(events(&row), [Event::from(ada.registered_event(true).unwrap())]);
+    assert!(is_stale(&users.insert(&ada, None, &context()).await), "registered once");
+    assert_eq!(users.list(&active, &first(10)).await.unwrap().items, [ada]);
+    assert_eq!((users.vehicles(&user).await.unwrap().len(), users.tokens(&user).await.unwrap().len()), (2, 1));
+    delete(&users, "u-1").await;
+    assert_tombstone(&dynamodb, "registered after the first token").await;
+}
+
+#[tokio::test]
+async fn an_item_that_only_counts_can_be_completed_and_deleted_too() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let (users, user) = (dynamodb.users(), id("u-1"));
+    users.add_token(&user, &rfid("t-1")).await.unwrap();
+    let mut read = load(&users, "u-1").await;
+    let event = read.complete(new_user("u-1"), now()).unwrap();
+    users.save(&read, vec![event.clone().into()], &context()).await.unwrap();
+    let row = item(&dynamodb, "u-1").await;
+    assert_eq!((counts(&row), events(&row)), ((None, Some(1)), vec![Event::from(event)]));
+    assert!(is_stale(&users.insert(&registered("u-1", now()), None, &context()).await), "registered once");
+    assert_eq!(load(&users, "u-1").await, read);
+    delete(&users, "u-1").await;
+    assert_tombstone(&dynamodb, "completed").await;
+
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let users = dynamodb.users();
+    users.add_token(&user, &rfid("t-1")).await.unwrap();
+    delete(&users, "u-1").await;
+    assert_tombstone(&dynamodb, "never registered").await;
+    assert!(is_not_found(&users.add_token(&user, &rfid("t-1")).await), "a deleted user stays deleted");
+}
+
+#[tokio::test]
+async fn fifty_vehicles_are_the_limit_of_a_user_without_a_row_and_of_a_registration() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let (users, user) = (dynamodb.users(), id("u-1"));
+    let vehicles: Vec<Vehicle> = (0..60).map(|index| vehicle(&format!("v-{index}"), None)).collect();
+    let added = join_all(vehicles.iter().map(|vehicle| users.add_vehicle(&user, vehicle))).await;
+    assert_eq!(added.iter().filter(|answer| answer.is_ok()).count(), MAX_VEHICLES as usize);
+    assert_eq!(added.iter().filter(|answer| is_conflict(answer)).count(), 10, "{added:?}");
+    let ada = registered("u-1", now());
+    assert!(is_conflict(&users.insert(&ada, Some(&vehicle("one-more", None)), &context()).await));
+    assert_eq!(load(&users, "u-1").await.registered_at, None);
+    users.insert(&ada, None, &context()).await.unwrap();
+    assert_eq!(counts(&item(&dynamodb, "u-1").await), (Some(MAX_VEHICLES), None));
+}
+
+/// Half of the fifty registrations bring a vehicle. The others are those that heal a user whose row is missing.
+#[tokio::test]
+async fn of_fifty_registrations_one_wins_while_fifty_tokens_are_added() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let (users, user) = (dynamodb.users(), id("u-1"));
+    let inserts = (0..50).map(|attempt| {
+        let ada = User { name: Some(format!("Ada {attempt}")), ..registered("u-1", now()) };
+        let users = users.clone();
+        async move {
+            let zoe = (attempt % 2 == 0).then(|| vehicle(&format!("v-{attempt}"), Some(&format!("B-A {attempt}"))));
+            users.insert(&ada, zoe.as_ref(), &context()).await.map(|()| (ada, zoe))
+        }
+    });
+    let tokens = (0..50).map(|index| {
+        let (users, user) = (users.clone(), user.clone());
+        async move { users.add_token(&user, &rfid(&format!("t-{index}"))).await }
+    });
+    let (inserted, added) = futures::future::join(join_all(inserts), join_all(tokens)).await;
+    assert!(added.iter().all(Result::is_ok), "{added:?}");
+    let (won, lost): (Vec<_>, Vec<_>) = inserted.into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 1);
+    assert!(lost.iter().all(is_stale), "{lost:?}");
+    let (ada, zoe) = won[0].as_ref().unwrap();
+    assert_eq!(load(&users, "u-1").await, *ada);
+    assert_eq!(counts(&item(&dynamodb, "u-1").await), (zoe.as_ref().map(|_| 1), Some(MAX_TOKENS)));
+    assert_eq!(users.vehicles(&user).await.unwrap(), zoe.iter().cloned().collect::<Vec<_>>());
+    assert_eq!(users.tokens(&user).await.unwrap().len(), MAX_TOKENS as usize);
+}
+
+/// A registration inserts the user, and at the same time another one completes the item that counts.
+#[tokio::test]
+async fn a_registration_and_a_completion_report_one_registration() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let users = dynamodb.users();
+    for round in 0..20 {
+        let name = format!("u-{round}");
+        users.add_token(&id(&name), &rfid(&format!("t-{round}"))).await.unwrap();
+        let ada = registered(&name, now());
+        let context = context();
+        let insert = users.insert(&ada, None, &context);
+        let complete = async {
+            let mut read = load(&users, &name).await;
+            match read.complete(new_user(&name), now()) {
+                Some(event) => users.save(&read, vec![event.into()], &context).await.map(|()| true),
+                None => Ok(false),
+            }
+        };
+        let (inserted, completed) = futures::future::join(insert, complete).await;
+        let wins = usize::from(inserted.is_ok()) + usize::from(matches!(completed, Ok(true)));
+        assert_eq!(wins, 1, "{inserted:?} {completed:?}");
+        assert!(matches!(&events(&item(&dynamodb, &name).await)[..], [Event::UserRegistered(_)]));
+    }
+}
+
+#[tokio::test]
 async fn vehicles_and_tokens_need_a_user_who_stays() {
     let (_dynamodb, users) = with_users(&["u-1"]).await;
-    let nobody = id("nobody");
-    assert!(is_not_found(&users.add_vehicle(&nobody, &vehicle("v-1", None)).await));
-    assert!(is_not_found(&users.add_token(&nobody, &rfid("t-1")).await));
-    assert_eq!(users.load(&nobody).await.unwrap(), None, "no row was made");
     let user = id("u-1");
     let mut leaving = load(&users, "u-1").await;
     leaving.start_deletion(&admin()).unwrap();
@@ -289,18 +427,13 @@ async fn a_row_that_only_says_blocked_is_a_blocked_user() {
     let bare =
         User { email: None, name: None, language: Language::En, registered_at: None, ..registered("u-1", now()) };
     assert_eq!(read, User { status: UserStatus::Blocked, version: 0, ..bare });
+    // A token does not change this.
+    users.add_token(&user, &rfid("t-1")).await.unwrap();
     assert!(is_stale(&users.insert(&registered("u-1", now()), None, &context()).await), "the block stays");
+    let first_vehicle = vehicle("v-1", None);
+    assert!(is_stale(&users.insert(&registered("u-1", now()), Some(&first_vehicle), &context()).await));
 
-    let new = NewUser {
-        id: user.clone(),
-        email: Some("u-1@example.com".to_owned()),
-        name: None,
-        role: Role::User,
-        language: Language::De,
-        confirmed: true,
-        client: None,
-    };
-    let event = read.complete(new, now()).unwrap();
+    let event = read.complete(new_user("u-1"), now()).unwrap();
     users.save(&read, vec![event.clone().into()], &context()).await.unwrap();
     assert_eq!(events(&item(&dynamodb, "u-1").await), [Event::from(event)]);
     assert_eq!(users.status(&user).await.unwrap(), UserStatus::Blocked);

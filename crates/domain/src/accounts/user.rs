@@ -40,13 +40,15 @@ pub struct User {
     pub blocked_reason: Option<String>,
     /// Language in which the user is addressed.
     pub language: Language,
-    /// When the user was registered. A row that an operator wrote by hand may not say it.
+    /// When the user was registered. A row that an operator wrote by hand may not say it, and an item that only counts
+    /// vehicles and tokens does not.
     pub registered_at: Option<Instant>,
     /// When the personal data was deleted.
     pub deleted_at: Option<Instant>,
     /// The machine client, if the user stands for a program.
     pub client: Option<Client>,
-    /// Number of the user's last change; 0 for a row that an operator wrote by hand.
+    /// Number of the user's last change; 0 for a row that an operator wrote by hand, and for an item that only counts
+    /// vehicles and tokens.
     pub version: u64,
 }
 
@@ -96,8 +98,9 @@ impl User {
         }
     }
 
-    /// Fills in what the row of a user lacks that an operator wrote by hand, and returns the event of the registration.
-    /// Returns `None`, and changes nothing, if the user is registered or was deleted.
+    /// Fills in what the row of a user lacks that an operator wrote by hand or that only counts vehicles and tokens, and
+    /// returns the event of the registration. A block stays. Returns `None`, and changes nothing, if the user is
+    /// registered or was deleted.
     pub fn complete(&mut self, new: NewUser, now: Instant) -> Option<UserRegistered> {
         if self.registered_at.is_some() || self.status == UserStatus::Deleted {
             return None;

@@ -32,7 +32,8 @@ const ERASED_TOGETHER: usize = 49;
 /// Users with their vehicles and charging tokens, in the users table.
 ///
 /// An item of its own makes a registration number or a token unique. The item of the user counts vehicles and tokens,
-/// so that concurrent requests cannot exceed the limits together.
+/// so that concurrent requests cannot exceed the limits together. A user without a row has vehicles and tokens too; the
+/// item then has nothing but the counts, and counts as no row.
 #[derive(Clone, Debug)]
 pub struct UserStore {
     table: Table,
@@ -89,11 +90,14 @@ impl UserStore {
         row.map(UserRow::into_user).transpose()
     }
 
-    /// Writes a new user with the event of the registration, and the user's first vehicle.
+    /// Writes a new user with the event of the registration, and the user's first vehicle. An item that only counts
+    /// vehicles and tokens keeps its counts.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] if the user already has a row;
-    /// [`StoreError::Domain`] (conflict) if the registration number of the vehicle is taken.
+    /// [`StoreError::ConditionFailed`] if the user already has a row, e.g. one in which an operator has written a block
+    /// by hand; [`User::complete`] registers such a user.
+    /// [`StoreError::Domain`] (conflict) if the user has as many vehicles as allowed or already has this vehicle, or if
+    /// the registration number is taken.
     pub async fn insert(
         &self,
         user: &User,
@@ -103,20 +107,22 @@ impl UserStore {
         let pk = keys::user(&user.id);
         let event = user.registered_event(vehicle.is_some());
         let outbox = outbox(&pk, keys::METADATA, user.version, event, context)?;
-        let mut item = encode(&pk, UserRow::new(user, outbox))?;
-        item.extend(vehicle.map(|_| (VEHICLE_COUNT.to_owned(), number(1))));
+        let row = whole(&pk, UserRow::new(user, outbox))?
+            .only_without(STATUS)
+            .only_without(VERSION)
+            .only_unless(BLOCKED, AttributeValue::Bool(true));
+        let row = if vehicle.is_some() { one_more(row, VEHICLE_COUNT, MAX_VEHICLES) } else { row };
         let mut transaction = Transaction::new();
-        transaction.insert(self.table.name(), item)?;
+        transaction.update(row.build(self.table.name(), user_key(&user.id))?);
         if let Some(vehicle) = vehicle {
             self.put_vehicle(&mut transaction, &user.id, vehicle)?;
         }
         let inserted = transaction.commit(self.table.db()).await;
         if inserted.as_ref().is_err_and(StoreError::is_stale)
-            && let Some(number) = vehicle.and_then(|vehicle| vehicle.registration_number.as_ref())
-            && self.load(&user.id).await?.is_none()
-            && self.by_registration_number(number).await?.is_some()
+            && let Some(vehicle) = vehicle
+            && !self.owner(&user.id).await?.unwrap_or_default().is_registered()
         {
-            return Err(number.taken().into());
+            self.may_add_vehicle(&user.id, vehicle).await?;
         }
         inserted
     }
@@ -133,10 +139,7 @@ impl UserStore {
         let outbox = outbox(&pk, keys::METADATA, user.version, events, context)?;
         let row = UserRow::new(user, outbox);
         let keeps_block = row.blocked == Some(true);
-        let mut item = encode(&pk, row)?;
-        item.remove(keys::PK);
-        item.remove(keys::SK);
-        let change = UpdateExpression::new().set_all(item, &rows::OPTIONAL).only_with(keys::PK);
+        let change = whole(&pk, row)?.only_with(keys::PK);
         let change = match user.version {
             0 | 1 => change.only_without(VERSION),
             version => change.only_version(version - 1),
@@ -187,8 +190,8 @@ impl UserStore {
     /// Adds a vehicle of a user.
     ///
     /// # Errors
-    /// [`StoreError::Domain`]: not found if the user has no row or was deleted; conflict if the user is being deleted,
-    /// has as many vehicles as allowed or already has this vehicle, or if the registration number is taken.
+    /// [`StoreError::Domain`]: not found if the user was deleted; conflict if the user is being deleted, has as many
+    /// vehicles as allowed or already has this vehicle, or if the registration number is taken.
     pub async fn add_vehicle(&self, user: &UserId, vehicle: &Vehicle) -> Result<(), StoreError> {
         let attempt = || async {
             let added = self.try_add_vehicle(user, vehicle).await;
@@ -208,7 +211,7 @@ impl UserStore {
 
     /// Returns the rule because of which a vehicle could not be added. Without such a rule, the cause is gone.
     async fn may_add_vehicle(&self, user: &UserId, vehicle: &Vehicle) -> Result<(), StoreError> {
-        let owner = self.owner(user).await?.ok_or_else(|| DomainError::not_found("user", user))?;
+        let owner = self.owner(user).await?.unwrap_or_default();
         Vehicle::may_be_added(user, owner.status(), owner.vehicle_count)?;
         if self.vehicle(user, &vehicle.id).await?.is_some() {
             return Err(DomainError::conflict(format!("vehicle {} exists already", vehicle.id)).into());
@@ -269,8 +272,8 @@ impl UserStore {
     /// Adds a charging token of a user.
     ///
     /// # Errors
-    /// [`StoreError::Domain`]: not found if the user has no row or was deleted; conflict if the user is being deleted,
-    /// has as many tokens as allowed, or if the token is registered already.
+    /// [`StoreError::Domain`]: not found if the user was deleted; conflict if the user is being deleted, has as many
+    /// tokens as allowed, or if the token is registered already.
     pub async fn add_token(&self, user: &UserId, token: &Token) -> Result<(), StoreError> {
         let attempt = || async {
             let added = self.try_add_token(user, token).await;
@@ -292,7 +295,7 @@ impl UserStore {
 
     /// Returns the rule because of which a token could not be added. Without such a rule, the cause is gone.
     async fn may_add_token(&self, user: &UserId, token: &Token) -> Result<(), StoreError> {
-        let owner = self.owner(user).await?.ok_or_else(|| DomainError::not_found("user", user))?;
+        let owner = self.owner(user).await?.unwrap_or_default();
         Token::may_be_added(user, owner.status(), owner.token_count)?;
         match self.token(&token.id).await? {
             Some(_) => Err(token.id.taken().into()),
@@ -412,12 +415,10 @@ impl UserStore {
     }
 
     /// Returns a transaction that counts one more vehicle or token of a user, on condition that there are less than
-    /// `most` and that the user stays.
+    /// `most` and that the user stays. The user may have no row.
     fn addition(&self, user: &UserId, attribute: &str, most: u32) -> Result<Transaction, StoreError> {
         let status = |status: UserStatus| AttributeValue::S(status.name().to_owned());
-        let count = counted(attribute, 1)
-            .only_with(keys::PK)
-            .only_unless_above(attribute, number(most.saturating_sub(1)))
+        let count = one_more(UpdateExpression::new().remove(keys::OUTBOX), attribute, most)
             .only_unless(STATUS, status(UserStatus::Deleting))
             .only_unless(STATUS, status(UserStatus::Deleted));
         let mut transaction = Transaction::new();
@@ -470,6 +471,19 @@ impl UserStore {
 
 fn user_key(id: &UserId) -> Item {
     key(&keys::user(id), keys::METADATA)
+}
+
+/// Returns the change that writes every attribute of a user's row. Both counts stay.
+fn whole(pk: &str, row: UserRow) -> Result<UpdateExpression, StoreError> {
+    let mut item = encode(pk, row)?;
+    item.remove(keys::PK);
+    item.remove(keys::SK);
+    Ok(UpdateExpression::new().set_all(item, &rows::OPTIONAL))
+}
+
+/// Adds one to the number of a user's vehicles or tokens, on condition that there are less than `most`.
+fn one_more(change: UpdateExpression, attribute: &str, most: u32) -> UpdateExpression {
+    change.add(attribute, 1).only_unless_above(attribute, number(most.saturating_sub(1)))
 }
 
 /// Returns a change of the number of a user's vehicles or tokens. The version of the user stays: a change of the user

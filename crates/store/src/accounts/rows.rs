@@ -70,7 +70,8 @@ pub struct UserRow {
     outbox: Option<String>,
 }
 
-/// What the item of a user says about whether the user may have one more vehicle or token.
+/// What the item of a user says about whether the user may have one more vehicle or token. The item of a user without a
+/// row has nothing but the counts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnerRow {
@@ -191,6 +192,11 @@ impl UserRow {
 }
 
 impl OwnerRow {
+    /// Returns whether the item is the row of a user or has a block, so that no user may be inserted.
+    pub fn is_registered(&self) -> bool {
+        self.status.is_some() || self.blocked == Some(true)
+    }
+
     pub fn status(&self) -> UserStatus {
         UserStatus::of_row(self.status, self.blocked)
     }
