@@ -216,7 +216,7 @@ fn session_end(body: &str) -> Result<String, String> {
 /// Returns the letter if it is an event that ends sessions.
 fn ends_sessions(body: &str) -> Result<String, String> {
     match event(body)?.event {
-        Event::UserBlocked(_) => Ok(body.to_owned()),
+        Event::UserBlocked(_) | Event::UserDeleted(_) => Ok(body.to_owned()),
         other => Err(format!("{} is not for charging", other.event_type())),
     }
 }
@@ -254,7 +254,10 @@ mod tests {
         let blocked = message(json!({
             "eventType": "USER_BLOCKED", "userId": "u-1", "blockedAt": at, "endSessions": true
         }));
-        assert_eq!(judge(Consumer::ChargingInbox, &blocked, 2, 3), Verdict::Retry { message: blocked.clone() });
+        let deleted = message(json!({ "eventType": "USER_DELETED", "userId": "u-1", "deletedAt": at }));
+        for valid in [&blocked, &deleted] {
+            assert_eq!(judge(Consumer::ChargingInbox, valid, 2, 3), Verdict::Retry { message: valid.clone() });
+        }
         let failed = message(json!({ "eventType": "PORT_FAILED", "stationId": "s-1", "portId": "p-1", "reason": "r" }));
         for (body, replays, says) in [
             (failed.as_str(), 0, "PORT_FAILED is not for charging"),

@@ -1,5 +1,5 @@
-//! The `session_service` Lambda: starts, stops, fails, returns and quotes charging sessions, and ends those of blocked
-//! users.
+//! The `session_service` Lambda: starts, stops, fails, returns and quotes charging sessions, and ends those of users who
+//! were blocked or deleted.
 
 mod commands;
 mod config;
@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 use chrono::Duration;
 use commands::{Basis, FailSession, ListSessions, NamedVehicle, Quote, SessionRef, StartSession};
-use domain::accounts::UserBlocked;
+use domain::Instant;
+use domain::accounts::{Area, Scope};
 use domain::actor::{Actor, Role};
 use domain::charging::session::{self, EndReason, Session, Vehicle, balance_allows_least_price};
 use domain::charging::site::{Changes, Site};
@@ -62,6 +63,14 @@ struct Asked<'a> {
     role: Role,
     fingerprint: &'a str,
     prepayment: Prepayment,
+}
+
+/// A change of a user that ends the sessions of the user.
+#[derive(Clone, Copy)]
+struct Withdrawal<'a> {
+    user: &'a UserId,
+    at: Instant,
+    reason: EndReason,
 }
 
 impl Function for SessionService {
@@ -276,35 +285,39 @@ impl SessionService {
 
     /// Handles an event of the inbox.
     async fn receive(&self, envelope: &Envelope, context: &Context) -> Result<(), Failure> {
-        let Event::UserBlocked(blocked) = &envelope.event else {
-            return Err(Failure::invalid("eventType", "must be USER_BLOCKED"));
+        let withdrawal = match &envelope.event {
+            Event::UserBlocked(blocked) if !blocked.end_sessions => return Ok(()),
+            Event::UserBlocked(blocked) => {
+                Withdrawal { user: &blocked.user_id, at: blocked.blocked_at, reason: EndReason::UserBlocked }
+            }
+            Event::UserDeleted(deleted) => {
+                Withdrawal { user: &deleted.user_id, at: deleted.deleted_at, reason: EndReason::UserDeleted }
+            }
+            _ => return Err(Failure::invalid("eventType", "must be USER_BLOCKED or USER_DELETED")),
         };
-        if !blocked.end_sessions {
-            return Ok(());
-        }
-        // The events of the sessions carry the correlation id of the block, not that of this invocation.
+        // The events of the sessions carry the correlation id of this event, not that of this invocation.
         let context = Context { correlation_id: envelope.correlation_id.clone(), ..context.clone() };
-        self.end_sessions_of(blocked, &context).await?;
-        // A start that read the user before the block may still be under way.
-        self.inbox.look_again(envelope, blocked.blocked_at, context.now).await
+        self.end_sessions(withdrawal, &context).await?;
+        // A start that read the user before the change may still be under way.
+        self.inbox.look_again(envelope, withdrawal.at, context.now).await
     }
 
-    /// Interrupts the running sessions of a blocked user. If one cannot be ended, the others are ended nevertheless.
-    async fn end_sessions_of(&self, blocked: &UserBlocked, context: &Context) -> Result<(), Failure> {
-        let user = &blocked.user_id;
+    /// Interrupts the running sessions of a user. If one cannot be ended, the others are ended nevertheless.
+    async fn end_sessions(&self, withdrawal: Withdrawal<'_>, context: &Context) -> Result<(), Failure> {
+        let Withdrawal { user, at, reason } = withdrawal;
         let of_user = SessionFilter::User(user.clone());
         let mut page = PageRequest { limit: PAGE, next_token: None };
         let mut outcome = Ok(());
         loop {
             let found = self.charging.sessions.list(&of_user, &page, |session| session.status.is_active()).await?;
             let mut running = found.items;
-            if running.iter().any(|session| session.started_at > blocked.blocked_at) {
-                // The status must be read after the sessions: of a user who is still blocked then, every session that
-                // was found started before the block took effect.
+            if running.iter().any(|session| session.started_at > at) {
+                // The status must be read after the sessions: of a user who still may not charge then, every session
+                // that was found started before the change took effect.
                 let may_charge = self.users.status(user).await?.may_charge(user).is_ok();
-                running.retain(|session| !may_charge || session.started_at <= blocked.blocked_at);
+                running.retain(|session| !may_charge || session.started_at <= at);
             }
-            outcome = outcome.and(self.interrupt_all(&running, context).await);
+            outcome = outcome.and(self.interrupt_all(&running, reason, context).await);
             page.next_token = found.next_token;
             if page.next_token.is_none() {
                 return outcome;
@@ -314,40 +327,45 @@ impl SessionService {
 
     /// Interrupts sessions: at several stations concurrently, and one after the other at each of them, because these
     /// change the same items.
-    async fn interrupt_all(&self, running: &[Session], context: &Context) -> Result<(), Failure> {
+    async fn interrupt_all(&self, running: &[Session], reason: EndReason, context: &Context) -> Result<(), Failure> {
         let mut by_station: BTreeMap<&StationId, Vec<&SessionId>> = BTreeMap::new();
         for session in running {
             by_station.entry(&session.station_id).or_default().push(&session.id);
         }
         let at_stations: Vec<_> =
-            by_station.into_values().map(|sessions| self.interrupt_each(sessions, context)).collect();
+            by_station.into_values().map(|sessions| self.interrupt_each(sessions, reason, context)).collect();
         let outcomes: Vec<Result<(), Failure>> =
             stream::iter(at_stations).buffer_unordered(PARALLEL_STATIONS).collect().await;
         outcomes.into_iter().collect()
     }
 
-    async fn interrupt_each(&self, sessions: Vec<&SessionId>, context: &Context) -> Result<(), Failure> {
+    async fn interrupt_each(
+        &self,
+        sessions: Vec<&SessionId>,
+        reason: EndReason,
+        context: &Context,
+    ) -> Result<(), Failure> {
         let mut outcome = Ok(());
         for id in sessions {
-            outcome = outcome.and(self.interrupt(id, context).await);
+            outcome = outcome.and(self.interrupt(id, reason, context).await);
         }
         outcome
     }
 
-    /// Interrupts a session because its user was blocked, unless it has ended.
-    async fn interrupt(&self, id: &SessionId, context: &Context) -> Result<(), Failure> {
+    /// Interrupts a session whose user may not charge any more, unless it has ended.
+    async fn interrupt(&self, id: &SessionId, reason: EndReason, context: &Context) -> Result<(), Failure> {
         let actor = Actor::system();
         let interrupted = retry_while_stale(|| async {
             let loaded = self.load(id).await?;
             if !loaded.session.status.is_active() {
                 return Ok(());
             }
-            let interrupt = |site: &mut Site| site.interrupt(id, EndReason::UserBlocked, &actor, context.now);
+            let interrupt = |site: &mut Site| site.interrupt(id, reason, &actor, context.now);
             self.end(loaded, interrupt, context).await.map(|_| ())
         });
         interrupted.await.inspect_err(|failure| {
             let cause = failure.cause();
-            tracing::warn!(session.id = %id, error = %failure, cause, "a session of a blocked user goes on");
+            tracing::warn!(session.id = %id, error = %failure, cause, "a session goes on whose user may not charge");
         })
     }
 

@@ -103,6 +103,8 @@ pub enum EndReason {
     StoppedByOperator,
     /// The user was blocked, and the block ended the running sessions of the user.
     UserBlocked,
+    /// The account of the user was deleted, or its deletion has begun.
+    UserDeleted,
     /// The port failed.
     PortFailed,
     /// The station went out of order.
@@ -120,6 +122,7 @@ impl EndReason {
             Self::StoppedByUser
             | Self::StoppedByOperator
             | Self::UserBlocked
+            | Self::UserDeleted
             | Self::PortFailed
             | Self::StationOutOfOrder
             | Self::Error => false,
