@@ -132,17 +132,34 @@ where
     F: Fn(Envelope) -> Fut,
     Fut: Future<Output = Result<(), Failure>>,
 {
-    let watch = Stopwatch::now();
+    let arrived = Stopwatch::now();
     let work = &work;
-    let handle = |message: SqsMessage| async move {
-        let envelope = event_in(&message)?;
-        let happened = envelope.occurred_at;
-        let result = work(envelope).await;
-        let age = (context.now - happened).to_std().unwrap_or_default() + watch.elapsed();
-        measure_delivery(function, age, result.is_ok());
-        result
-    };
+    let handle = |message: SqsMessage| async move { handle_event(function, &message, context, arrived, work).await };
     drive_sqs(event, concurrency, Some(redelivery), handle).await
+}
+
+/// Handles the event in one message of a batch, and measures it, as [`drive_events`] does. This is for a queue that
+/// receives other messages, too. `arrived` is when the batch arrived.
+///
+/// # Errors
+/// [`Code::Validation`](crate::Code::Validation) when the message is no event of ours. The failure of `work`.
+pub async fn handle_event<F, Fut>(
+    function: &'static str,
+    message: &SqsMessage,
+    context: &Context,
+    arrived: Stopwatch,
+    work: F,
+) -> Result<(), Failure>
+where
+    F: FnOnce(Envelope) -> Fut,
+    Fut: Future<Output = Result<(), Failure>>,
+{
+    let envelope = event_in(message)?;
+    let happened = envelope.occurred_at;
+    let result = work(envelope).await;
+    let age = (context.now - happened).to_std().unwrap_or_default() + arrived.elapsed();
+    measure_delivery(function, age, result.is_ok());
+    result
 }
 
 /// Records the service level. A delivery is late if it fails or ends after the objective.

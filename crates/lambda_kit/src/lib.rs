@@ -23,7 +23,7 @@ mod request;
 mod retry;
 
 pub use action::{Action, Handler, Operation, Route};
-pub use batch::{EVENT_AGE_OBJECTIVE, attempt, drive_batch, drive_events, drive_sqs};
+pub use batch::{EVENT_AGE_OBJECTIVE, attempt, drive_batch, drive_events, drive_sqs, handle_event};
 pub use bootstrap::{BootError, run};
 pub use command::{Command, validate};
 pub use config::{ConfigError, Env, FromEnv};

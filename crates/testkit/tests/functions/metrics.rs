@@ -67,8 +67,8 @@ fn written() -> BTreeSet<Metric> {
                 assert!(!is_by_function, "{function}: {name}");
                 metrics.insert((name, None));
             }
-            // `drive_events` writes the metrics of consumers.
-            if text.contains("drive_events(Self::NAME") {
+            // `drive_events` and `handle_event` write the metrics of consumers.
+            if ["drive_events(Self::NAME", "handle_event(Self::NAME"].iter().any(|call| text.contains(call)) {
                 metrics.extend(of_consumers.iter().map(|name| (name.clone(), Some(function.clone()))));
             }
         }
