@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Instant;
 use crate::billing::Invoice;
-use crate::charging::session::SessionStatus;
+use crate::charging::session::{SessionStatus, UserCheck};
 use crate::event::{Envelope, Event};
 use crate::id::SessionId;
 use crate::machine::State;
@@ -29,7 +29,7 @@ pub enum Consumer {
     Billing,
     /// Events that were not notified to anyone.
     Notification,
-    /// Events of other contexts whose sessions were not ended.
+    /// Events of other contexts, and checks of users, whose sessions were not ended.
     ChargingInbox,
     /// Messages of battery-swap stations that were not archived.
     Telemetry,
@@ -213,8 +213,11 @@ fn session_end(body: &str) -> Result<String, String> {
     Invoice::for_session(ended, envelope.occurred_at).map(|_| body.to_owned()).map_err(|error| error.to_string())
 }
 
-/// Returns the letter if it is an event that ends sessions.
+/// Returns the letter if it is an event that ends sessions, or the check of a user.
 fn ends_sessions(body: &str) -> Result<String, String> {
+    if UserCheck::in_message(body).is_some() {
+        return Ok(body.to_owned());
+    }
     match event(body)?.event {
         Event::UserBlocked(_) | Event::UserDeleted(_) => Ok(body.to_owned()),
         other => Err(format!("{} is not for charging", other.event_type())),
@@ -237,6 +240,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::id::UserId;
 
     #[test]
     fn a_letter_of_the_charging_inbox_goes_back_only_if_it_ends_sessions() {
@@ -255,13 +259,22 @@ mod tests {
             "eventType": "USER_BLOCKED", "userId": "u-1", "blockedAt": at, "endSessions": true
         }));
         let deleted = message(json!({ "eventType": "USER_DELETED", "userId": "u-1", "deletedAt": at }));
-        for valid in [&blocked, &deleted] {
+        let check = UserCheck {
+            user_id: UserId::new("u-1").unwrap(),
+            session_id: SessionId::new("x-1").unwrap(),
+            started_at: at.parse().unwrap(),
+            correlation_id: "c".to_owned(),
+        };
+        assert_eq!(UserCheck::in_message(&check.message()).as_ref(), Some(&check));
+        assert_eq!(UserCheck::in_message(&blocked), None);
+        for valid in [&blocked, &deleted, &check.message()] {
             assert_eq!(judge(Consumer::ChargingInbox, valid, 2, 3), Verdict::Retry { message: valid.clone() });
         }
         let failed = message(json!({ "eventType": "PORT_FAILED", "stationId": "s-1", "portId": "p-1", "reason": "r" }));
         for (body, replays, says) in [
             (failed.as_str(), 0, "PORT_FAILED is not for charging"),
             ("{\"detail\": 1}", 0, "no event of ours"),
+            ("{\"userCheck\": {\"userId\": \"a#b\"}}", 0, "no event of ours"),
             (blocked.as_str(), 3, "went back to its queue 3 times"),
         ] {
             match judge(Consumer::ChargingInbox, body, replays, 3) {

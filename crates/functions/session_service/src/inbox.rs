@@ -2,11 +2,12 @@ use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use chrono::TimeDelta;
 use domain::Instant;
+use domain::charging::session::UserCheck;
 use domain::event::Envelope;
 use lambda_kit::{AwsError, Failure, Redelivery};
 use serde_json::json;
 
-/// The queue of the events that end sessions.
+/// The queue of the events and of the checks that end sessions.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     client: Client,
@@ -41,9 +42,22 @@ impl Inbox {
         if left <= TimeDelta::zero() {
             return Ok(());
         }
-        // The clock of the function that wrote the event may be ahead. SQS counts in whole seconds.
-        let seconds = left.min(Self::LONGEST_START).num_seconds() + 1;
         let body = json!({ "detail-type": envelope.event.event_type(), "detail": envelope }).to_string();
+        // The clock of the function that wrote the event may be ahead.
+        self.send(body, left.min(Self::LONGEST_START)).await
+    }
+
+    /// Sends a check to the queue, for the time at which the start of the session is no longer under way.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when the queue does not accept the message.
+    pub async fn check_later(&self, check: &UserCheck) -> Result<(), Failure> {
+        self.send(check.message(), Self::LONGEST_START).await
+    }
+
+    async fn send(&self, body: String, delay: TimeDelta) -> Result<(), Failure> {
+        // SQS counts in whole seconds.
+        let seconds = delay.num_seconds() + 1;
         let send = self.client.send_message().queue_url(&self.url).message_body(body);
         let sent = send.delay_seconds(i32::try_from(seconds).unwrap_or(i32::MAX)).send().await;
         sent.map_err(AwsError::from).map_err(Failure::unavailable)?;

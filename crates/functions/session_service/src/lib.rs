@@ -1,20 +1,23 @@
-//! The `session_service` Lambda: starts, stops, fails, returns and quotes charging sessions, and ends those of users who
-//! were blocked or deleted.
+//! The `session_service` Lambda: starts, stops, fails, returns and quotes charging sessions, and ends those of users
+//! who were blocked or deleted.
 
 mod commands;
 mod config;
 mod inbox;
 mod prepayment;
+mod users;
 mod view;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant as Stopwatch;
 
 use chrono::Duration;
 use commands::{Basis, FailSession, ListSessions, NamedVehicle, Quote, SessionRef, StartSession};
 use domain::Instant;
-use domain::accounts::{Area, Scope};
+use domain::accounts::{Area, Scope, UserStatus};
 use domain::actor::{Actor, Role};
-use domain::charging::session::{self, EndReason, Session, Vehicle, balance_allows_least_price};
+use domain::charging::session::{self, EndReason, Session, UserCheck, Vehicle, balance_allows_least_price};
 use domain::charging::site::{Changes, Site};
 use domain::charging::tariff::Bill;
 use domain::charging::tariff::{ChargingPeriod, PeriodState, price};
@@ -23,9 +26,10 @@ use domain::event::{Envelope, Event};
 use domain::id::{SessionId, StationId, UserId};
 use domain::machine::State;
 use futures::{StreamExt, stream};
+use lambda_kit::events::SqsMessage;
 use lambda_kit::{
-    Action, Answer, Context, Failure, Function, ListOf, RemoteFunction, Request, Trigger, action, drive_events,
-    retry_while_stale,
+    Action, Answer, Context, Failure, Function, ListOf, RemoteFunction, Request, Trigger, action, drive_sqs,
+    handle_event, retry_while_stale,
 };
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -36,6 +40,7 @@ pub use commands::QuoteView;
 pub use config::Config;
 pub use inbox::Inbox;
 use prepayment::Prepayment;
+use users::{Standing, Users};
 pub use view::SessionView;
 
 /// How many messages of a batch are processed concurrently.
@@ -49,7 +54,7 @@ const PAGE: usize = 100;
 #[derive(Debug)]
 pub struct SessionService {
     charging: ChargingStore,
-    users: UserStore,
+    users: Users,
     billing: RemoteFunction,
     inbox: Inbox,
 }
@@ -63,6 +68,8 @@ struct Asked<'a> {
     role: Role,
     fingerprint: &'a str,
     prepayment: Prepayment,
+    /// Whether the inbox has a check of the user. Then another attempt at the start does not read the user any more.
+    check_queued: AtomicBool,
 }
 
 /// A change of a user that ends the sessions of the user.
@@ -118,16 +125,18 @@ impl Function for SessionService {
         let Trigger::Sqs(batch) = trigger else {
             return Err(Failure::invalid("Records", "must be a batch of the charging inbox"));
         };
-        let receive = async |envelope: Envelope| self.receive(&envelope, &context).await;
-        drive_events(Self::NAME, batch, PARALLEL_MESSAGES, self.inbox.redelivery(), &context, receive).await
+        let (context, arrived) = (&context, Stopwatch::now());
+        let deliver = |message: SqsMessage| async move { self.deliver(&message, arrived, context).await };
+        drive_sqs(batch, PARALLEL_MESSAGES, Some(self.inbox.redelivery()), deliver).await
     }
 }
 
 impl SessionService {
-    /// Creates the function. `billing` holds the money for prepaid sessions; `inbox` has the events that end sessions.
+    /// Creates the function. `billing` holds the money for prepaid sessions; `inbox` has the events and the checks that
+    /// end sessions.
     #[must_use]
     pub fn new(charging: ChargingStore, users: UserStore, billing: RemoteFunction, inbox: Inbox) -> Self {
-        Self { charging, users, billing, inbox }
+        Self { charging, users: Users::new(users), billing, inbox }
     }
 
     async fn start(&self, command: StartSession, request: &Request) -> Result<Answer, Failure> {
@@ -141,7 +150,16 @@ impl SessionService {
         };
         let (role, prepayment) = (actor.role, Prepayment::new());
         let fingerprint = fingerprint.as_str();
-        let asked = Asked { command: &command, id: &id, user: &user, vehicle, role, fingerprint, prepayment };
+        let asked = Asked {
+            command: &command,
+            id: &id,
+            user: &user,
+            vehicle,
+            role,
+            fingerprint,
+            prepayment,
+            check_queued: AtomicBool::new(false),
+        };
         let started = retry_while_stale(|| self.start_or_repeat(&asked, &request.context)).await;
         if started.is_err() {
             self.give_up_prepayment(&asked, &request.context).await;
@@ -172,12 +190,14 @@ impl SessionService {
 
     async fn try_start(&self, asked: &Asked<'_>, context: &Context) -> Result<LoadedSession, Failure> {
         let Asked { command, id, user, vehicle, role, ref prepayment, .. } = *asked;
-        let (status, vehicle, site) = futures::try_join!(
-            self.users.status(user),
+        let (standing, vehicle, site) = futures::try_join!(
+            self.standing(asked, context),
             self.vehicle(user, vehicle),
             self.charging.load_site_for_start(&command.station_id, &command.port_id)
         )?;
-        status.may_charge(user)?;
+        if let Standing::Read(status) = standing {
+            status.may_charge(user)?;
+        }
         let vehicle = vehicle?;
         let mut site = site.ok_or_else(|| DomainError::not_found("station", &command.station_id))?;
         site.port(&command.port_id)?;
@@ -193,6 +213,9 @@ impl SessionService {
         }
         let port = site.port(&command.port_id)?.clone();
         let changes = site.start(start, &command.port_id, role, context.now)?;
+        if standing == Standing::Remembered {
+            self.check_later(asked, context).await?;
+        }
         let committed = self.charging.commit(&changes, &context.event_context()).await;
         if matches!(committed, Err(StoreError::Unavailable { .. })) {
             prepayment.unanswered(port);
@@ -200,6 +223,31 @@ impl SessionService {
         committed?;
         let started = changes.started.ok_or_else(|| Failure::internal("a start without a session"))?;
         Ok(LoadedSession { session: started.session, terms: started.terms })
+    }
+
+    /// Returns what is known of the user.
+    async fn standing(&self, asked: &Asked<'_>, context: &Context) -> Result<Standing, StoreError> {
+        if asked.check_queued.load(Ordering::Relaxed) {
+            return Ok(Standing::Remembered);
+        }
+        self.users.standing(asked.user, context.now).await
+    }
+
+    /// Queues a check of a user who cannot be read now. Without the check the session must not start.
+    async fn check_later(&self, asked: &Asked<'_>, context: &Context) -> Result<(), Failure> {
+        if asked.check_queued.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let check = UserCheck {
+            user_id: asked.user.clone(),
+            session_id: asked.id.clone(),
+            started_at: context.now,
+            correlation_id: context.correlation_id.clone(),
+        };
+        self.inbox.check_later(&check).await?;
+        asked.check_queued.store(true, Ordering::Relaxed);
+        tracing::warn!(session.id = %asked.id, "a session starts whose user cannot be read now and is checked later");
+        Ok(())
     }
 
     /// Returns the vehicle that charges. The inner error says that the user has no such vehicle.
@@ -283,10 +331,35 @@ impl SessionService {
         Ok(LoadedSession { session: ended.clone(), terms })
     }
 
+    /// Handles a message of the inbox: a check or an event.
+    async fn deliver(&self, message: &SqsMessage, arrived: Stopwatch, context: &Context) -> Result<(), Failure> {
+        if let Some(check) = UserCheck::in_message(message.body.as_deref().unwrap_or_default()) {
+            return self.check(&check, context).await;
+        }
+        let receive = |envelope: Envelope| async move { self.receive(&envelope, context).await };
+        handle_event(Self::NAME, message, context, arrived, receive).await
+    }
+
+    /// Interrupts a session that started while its user could not be read, if the user may not charge.
+    async fn check(&self, check: &UserCheck, context: &Context) -> Result<(), Failure> {
+        let status = self.users.status(&check.user_id, context.now).await?;
+        if status.may_charge(&check.user_id).is_ok() {
+            return Ok(());
+        }
+        let reason = if status == UserStatus::Blocked { EndReason::UserBlocked } else { EndReason::UserDeleted };
+        // The start may have failed after the check was queued. A repetition of the request starts the session at
+        // another time: it has read the user, or has queued a check of its own.
+        let loaded = self.charging.sessions.load(&check.session_id).await?;
+        if loaded.is_none_or(|loaded| loaded.session.started_at != check.started_at) {
+            return Ok(());
+        }
+        let context = Context { correlation_id: check.correlation_id.clone(), ..context.clone() };
+        self.interrupt(&check.session_id, reason, &context).await
+    }
+
     /// Handles an event of the inbox.
     async fn receive(&self, envelope: &Envelope, context: &Context) -> Result<(), Failure> {
         let withdrawal = match &envelope.event {
-            Event::UserBlocked(blocked) if !blocked.end_sessions => return Ok(()),
             Event::UserBlocked(blocked) => {
                 Withdrawal { user: &blocked.user_id, at: blocked.blocked_at, reason: EndReason::UserBlocked }
             }
@@ -295,6 +368,10 @@ impl SessionService {
             }
             _ => return Err(Failure::invalid("eventType", "must be USER_BLOCKED or USER_DELETED")),
         };
+        self.users.forget(withdrawal.user);
+        if matches!(&envelope.event, Event::UserBlocked(blocked) if !blocked.end_sessions) {
+            return Ok(());
+        }
         // The events of the sessions carry the correlation id of this event, not that of this invocation.
         let context = Context { correlation_id: envelope.correlation_id.clone(), ..context.clone() };
         self.end_sessions(withdrawal, &context).await?;
@@ -314,7 +391,7 @@ impl SessionService {
             if running.iter().any(|session| session.started_at > at) {
                 // The status must be read after the sessions: of a user who still may not charge then, every session
                 // that was found started before the change took effect.
-                let may_charge = self.users.status(user).await?.may_charge(user).is_ok();
+                let may_charge = self.users.status(user, context.now).await?.may_charge(user).is_ok();
                 running.retain(|session| !may_charge || session.started_at <= at);
             }
             outcome = outcome.and(self.interrupt_all(&running, reason, context).await);

@@ -6,11 +6,13 @@ mod events;
 mod least_price;
 mod meter;
 mod running_meter;
+mod user_check;
 
 pub use advance::{TickOutcome, advance_station};
 pub use events::{EventPeriod, SessionEnded, SessionStarted};
 pub use least_price::balance_allows_least_price;
 pub use meter::{MAX_READINGS, MeterLog, Reading};
+pub use user_check::UserCheck;
 
 use chrono_tz::Tz;
 use rust_decimal::Decimal;

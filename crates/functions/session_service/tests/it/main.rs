@@ -15,3 +15,5 @@ mod prepaid;
 mod quotes;
 mod rules;
 mod site;
+mod unread_users;
+mod vehicles;

@@ -1,4 +1,4 @@
-//! `session_service` with its inbox, beside the charging context.
+//! `session_service` with its inbox and with faults of the users table, beside the charging context.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use lambda_kit::{Door, RemoteFunction};
 use serde_json::{Value, json};
 use session_service::{Inbox, SessionService};
 use store::{ChargingStore, Client, Db, UserStore};
-use testkit::{EmbeddedDynamoDb, FakeAws, FaultyHttp, NOWHERE, invoke, sdk_config, sqs_event};
+use testkit::{EmbeddedDynamoDb, FakeAws, Fault, FaultyHttp, NOWHERE, Outcome, invoke, sdk_config, sqs_event};
 
 use crate::common::{CLOCK, World, admin, id, no_inbox};
 
@@ -67,11 +67,13 @@ pub fn start_of(user: &str, station: &str, port: &str) -> Value {
     })
 }
 
-/// The charging context, and a `session_service` that has an inbox.
+/// The charging context, and a `session_service` that has an inbox and remembers users.
 pub struct Network {
     pub world: World,
     pub sessions: Door<SessionService>,
     sqs: FakeAws,
+    /// The faults of the users table. Only `sessions` sees them.
+    pub users: FaultyHttp,
 }
 
 impl Network {
@@ -88,8 +90,10 @@ impl Network {
         })
         .await;
         let inbox = Inbox::new(&sdk_config(&sqs.endpoint()), "http://queue".to_owned());
-        let sessions = SessionService::new(world.dynamodb.charging(), world.dynamodb.users(), nobody(), inbox);
-        Self { sessions: Door::new(sessions, CLOCK), world, sqs }
+        let (users, client) = faulty_client(&world.dynamodb);
+        let store = UserStore::new(Db::new(client), "ev-users");
+        let sessions = SessionService::new(world.dynamodb.charging(), store, nobody(), inbox);
+        Self { sessions: Door::new(sessions, CLOCK), world, sqs, users }
     }
 
     /// Returns a `session_service` on whose calls faults can happen, with the object that plans them.
@@ -98,6 +102,23 @@ impl Network {
         let charging = ChargingStore::new(client.clone(), "ev-stations", "ev-sessions");
         let users = UserStore::new(Db::new(client), "ev-users");
         (http, Door::new(SessionService::new(charging, users, nobody(), no_inbox()), CLOCK))
+    }
+
+    /// Makes the users table refuse every call of `sessions`, until [`Self::users_up`].
+    pub fn users_down(&self) {
+        self.users.plan((0..10_000).map(|call| (call, Fault::Throttle)).collect());
+    }
+
+    /// Ends all faults of the users table.
+    pub fn users_up(&self) {
+        self.users.plan([].into());
+    }
+
+    /// Starts a session with the service that has the inbox and remembers users.
+    pub async fn start(&self, user: &str, station: &str, port: &str, more: Value) -> Outcome {
+        let mut command = start_of(user, station, port);
+        command.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        invoke(&self.sessions, command).await
     }
 
     /// Delivers messages as the queue does. Returns the ids of those that are reported as failed.
