@@ -6,6 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::missing_panics_doc, clippy::missing_errors_doc)]
 
+mod http;
+mod person;
+mod tap;
+
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -13,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_cognitoidentityprovider::Client as Cognito;
-use aws_sdk_cognitoidentityprovider::types::AuthFlowType;
+use aws_sdk_cognitoidentityprovider::types::{AuthFlowType, MessageActionType};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_lambda::config::Credentials;
 use aws_sdk_lambda::primitives::Blob;
@@ -22,6 +26,10 @@ use fleet::Broker;
 use futures::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+pub use http::{Answer, FORM, form};
+pub use person::{MAIL_DOMAIN, PASSWORD_PREFIX, Person, new_address, new_password};
+pub use tap::Tap;
 
 /// The outcome of a direct invocation: its JSON, or the type and message of the error.
 pub type Outcome = Result<Value, (String, String)>;
@@ -43,10 +51,11 @@ pub struct Stack {
     /// Where the HTTP API answers this machine. On the local cloud, it is not the output `HttpApiUrl`, whose host name
     /// need not resolve.
     pub http_api_url: String,
+    http: reqwest::Client,
     lambda: aws_sdk_lambda::Client,
 }
 
-/// A user of the stack's user pool.
+/// A user of the stack's user pool, whom its administrator made.
 #[derive(Clone, Debug)]
 pub struct SignedUp {
     /// The user's name in the pool.
@@ -66,7 +75,7 @@ impl Stack {
             let config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
             let outputs = stack_outputs(&config, &stack).await;
             let http_api_url = outputs["HttpApiUrl"].clone();
-            return Self { outputs, http_api_url, lambda: aws_sdk_lambda::Client::new(&config), config };
+            return Self::new(outputs, http_api_url, config);
         }
         let file = variable("EVOKE_OUTPUTS").map_or_else(default_outputs, PathBuf::from);
         let text = std::fs::read_to_string(&file)
@@ -81,7 +90,12 @@ impl Stack {
             .credentials_provider(Credentials::new("test", "test", None, None, "e2e"))
             .load()
             .await;
-        Self { outputs, http_api_url, lambda: aws_sdk_lambda::Client::new(&config), config }
+        Self::new(outputs, http_api_url, config)
+    }
+
+    fn new(outputs: BTreeMap<String, String>, http_api_url: String, config: SdkConfig) -> Self {
+        let (http, lambda) = (reqwest::Client::new(), aws_sdk_lambda::Client::new(&config));
+        Self { outputs, config, http_api_url, http, lambda }
     }
 
     /// Opens the local stack, for a test that works only there.
@@ -106,20 +120,22 @@ impl Stack {
         self.outputs.get(key).unwrap_or_else(|| panic!("the stack has no output {key}"))
     }
 
-    /// Signs a new user of these groups up and in.
+    /// Creates a new user of these groups as the administrator of the user pool does, and signs the user in. Staff
+    /// comes to its role in this way; customers register (see [`Person`]).
     pub async fn sign_up(&self, groups: &[&str]) -> SignedUp {
         let cognito = Cognito::new(&self.config);
         let (pool, client) = (self.output("UserPoolId"), self.output("UserPoolClientId"));
-        let (name, password) = (format!("e2e-{}@example.com", Uuid::new_v4()), "Correct-Horse-7-Battery");
-        cognito.admin_create_user().user_pool_id(pool).username(&name).send().await.unwrap();
+        let (name, password) = (new_address(), new_password());
+        let create = cognito.admin_create_user().user_pool_id(pool).username(&name);
+        create.message_action(MessageActionType::Suppress).send().await.unwrap();
         let set = cognito.admin_set_user_password().user_pool_id(pool).username(&name);
-        set.password(password).permanent(true).send().await.unwrap();
+        set.password(&password).permanent(true).send().await.unwrap();
         for group in groups {
             let add = cognito.admin_add_user_to_group().user_pool_id(pool).username(&name);
             add.group_name(*group).send().await.unwrap();
         }
         let auth = cognito.initiate_auth().client_id(client).auth_flow(AuthFlowType::UserPasswordAuth);
-        let auth = auth.auth_parameters("USERNAME", &name).auth_parameters("PASSWORD", password).send().await.unwrap();
+        let auth = auth.auth_parameters("USERNAME", &name).auth_parameters("PASSWORD", &password).send().await.unwrap();
         let tokens = auth.authentication_result.unwrap();
         SignedUp { name, token: tokens.access_token.unwrap(), id_token: tokens.id_token.unwrap() }
     }

@@ -6,74 +6,9 @@ use std::time::Duration;
 
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
 use aws_sdk_lambda::types::{Environment, LastUpdateStatus};
-use e2e::{Outcome, RESERVED_SHARD, SHARDS, Stack, admin, eventually, minutes_after, text};
+use e2e::{Outcome, RESERVED_SHARD, SHARDS, Stack, Tap, admin, eventually, minutes_after, text};
 use futures::FutureExt;
 use serde_json::{Value, json};
-
-/// A queue behind a rule of the event bus that receives all session events of some stations. It is removed after the
-/// test.
-struct Tap {
-    sqs: aws_sdk_sqs::Client,
-    events: aws_sdk_eventbridge::Client,
-    bus: String,
-    name: String,
-    url: String,
-}
-
-impl Tap {
-    async fn open(stack: &Stack, stations: &[&str]) -> Self {
-        let (sqs, events) = (aws_sdk_sqs::Client::new(&stack.config), aws_sdk_eventbridge::Client::new(&stack.config));
-        let name = format!("e2e-{}", uuid::Uuid::new_v4());
-        let bus = stack.output("EventBusName").to_owned();
-        let url = sqs.create_queue().queue_name(&name).send().await.unwrap().queue_url.unwrap();
-        let attributes = sqs
-            .get_queue_attributes()
-            .queue_url(&url)
-            .attribute_names(aws_sdk_sqs::types::QueueAttributeName::QueueArn)
-            .send()
-            .await
-            .unwrap();
-        let arn = attributes.attributes.unwrap()[&aws_sdk_sqs::types::QueueAttributeName::QueueArn].clone();
-        let policy = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow",
-            "Principal": { "Service": "events.amazonaws.com" }, "Action": "sqs:SendMessage", "Resource": arn }] });
-        sqs.set_queue_attributes()
-            .queue_url(&url)
-            .attributes(aws_sdk_sqs::types::QueueAttributeName::Policy, policy.to_string())
-            .send()
-            .await
-            .unwrap();
-        let pattern = json!({ "source": ["evoke.sessions"], "detail": { "stationId": stations } });
-        events.put_rule().name(&name).event_bus_name(&bus).event_pattern(pattern.to_string()).send().await.unwrap();
-        let target = aws_sdk_eventbridge::types::Target::builder().id("tap").arn(arn).build().unwrap();
-        events.put_targets().rule(&name).event_bus_name(&bus).targets(target).send().await.unwrap();
-        Self { sqs, events, bus, name, url }
-    }
-
-    /// Reads the details of events until `enough` accepts them.
-    async fn read(&self, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let all = std::sync::Mutex::new(Vec::new());
-        eventually("events on the bus", || async {
-            let answer =
-                self.sqs.receive_message().queue_url(&self.url).max_number_of_messages(10).send().await.unwrap();
-            for message in answer.messages() {
-                let event: Value = serde_json::from_str(message.body().unwrap()).unwrap();
-                assert_eq!(event["detail-type"], event["detail"]["eventType"]);
-                all.lock().unwrap().push(event["detail"].clone());
-                let handle = message.receipt_handle().unwrap();
-                self.sqs.delete_message().queue_url(&self.url).receipt_handle(handle).send().await.unwrap();
-            }
-            let all = all.lock().unwrap();
-            enough(&all).then(|| all.clone())
-        })
-        .await
-    }
-
-    async fn close(self) {
-        self.events.remove_targets().rule(&self.name).event_bus_name(&self.bus).ids("tap").send().await.unwrap();
-        self.events.delete_rule().name(&self.name).event_bus_name(&self.bus).send().await.unwrap();
-        self.sqs.delete_queue().queue_url(&self.url).send().await.unwrap();
-    }
-}
 
 fn ends(events: &[Value]) -> usize {
     events.iter().filter(|event| event["eventType"] == "SESSION_ENDED").count()
@@ -103,7 +38,7 @@ async fn fifty<F: Future<Output = Outcome> + Send + 'static>(call: impl Fn(usize
 async fn a_session_from_start_to_finish_with_its_events_and_notification() {
     let stack = Stack::open().await;
     let station = stack.station(2).await;
-    let tap = Tap::open(&stack, &[&station]).await;
+    let tap = Tap::of_sessions(&stack, &[&station]).await;
     let session = stack.start(&station, 1, "u-1", json!({ "targetPercent": 80 })).await.unwrap();
     assert_eq!((text(&session, "status"), text(&session, "cost")), ("STARTED", "0.00"));
     let id = text(&session, "sessionId").to_owned();
@@ -157,7 +92,7 @@ async fn a_session_from_start_to_finish_with_its_events_and_notification() {
 async fn fifty_starts_on_one_port_or_with_one_key_give_one_session() {
     let stack = Stack::open().await;
     let station = stack.station(2).await;
-    let tap = Tap::open(&stack, &[&station]).await;
+    let tap = Tap::of_sessions(&stack, &[&station]).await;
     let outcomes = fifty(|n| {
         let (stack, station) = (stack.clone(), station.clone());
         async move { stack.start(&station, 1, &format!("u-{n}"), json!({})).await }
@@ -184,7 +119,7 @@ async fn fifty_starts_on_one_port_or_with_one_key_give_one_session() {
 async fn a_session_that_a_stop_and_ticks_try_to_end_at_once_ends_once() {
     let stack = Stack::open().await;
     let stations = [stack.station(1).await, stack.station(1).await, stack.station(1).await];
-    let tap = Tap::open(&stack, &stations.each_ref().map(String::as_str)).await;
+    let tap = Tap::of_sessions(&stack, &stations.each_ref().map(String::as_str)).await;
     for station in &stations {
         let session = stack.start(station, 1, "u-1", json!({ "targetPercent": 30 })).await.unwrap();
         stack.tick(station, minutes_after(&session, 1)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use domain::accounts::Scope;
 use domain::actor::Role;
-use e2e::{Stack, minutes_after, now, text};
+use e2e::{Person, Stack, minutes_after, now, text};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -10,11 +10,12 @@ struct Api {
     stack: Stack,
     http: reqwest::Client,
     users: Vec<String>,
+    people: Vec<Person>,
 }
 
 impl Api {
     async fn open() -> Self {
-        Self { stack: Stack::open().await, http: reqwest::Client::new(), users: Vec::new() }
+        Self { stack: Stack::open().await, http: reqwest::Client::new(), users: Vec::new(), people: Vec::new() }
     }
 
     /// Creates a new user in these groups and returns its token.
@@ -22,6 +23,14 @@ impl Api {
         let user = self.stack.sign_up(groups).await;
         self.users.push(user.name);
         user.token
+    }
+
+    /// Registers a new person and returns the token.
+    async fn register(&mut self) -> String {
+        let person = Person::register(&self.stack).await;
+        let token = person.token.clone();
+        self.people.push(person);
+        token
     }
 
     async fn call(&self, method: Method, path: &str, token: &str, body: Option<Value>) -> Response {
@@ -38,6 +47,9 @@ impl Api {
     async fn close(self) {
         for user in &self.users {
             self.stack.delete_user(user).await;
+        }
+        for person in &self.people {
+            self.stack.delete_account(&person.user_id).await;
         }
     }
 }
@@ -120,7 +132,7 @@ async fn three_roles_use_a_session_over_http() {
     let mut api = Api::open().await;
     let admin = api.sign_in(&["ADMIN"]).await;
     let tech = api.sign_in(&["TECH_SUPPORT", "USER"]).await;
-    let driver = api.sign_in(&["USER"]).await;
+    let driver = api.register().await;
     let stranger = api.sign_in(&[]).await;
     let station = json!({
         "name": "HTTP", "address": "Road 1", "latitude": 48.1, "longitude": 11.5, "powerKw": 50, "pricePerKwh": 0.49,
@@ -220,7 +232,7 @@ async fn money(api: &Api, invoice: &serde_json::Value, [driver, stranger, admin]
 #[tokio::test(flavor = "multi_thread")]
 async fn telemetry_routes_work_over_http() {
     let mut api = Api::open().await;
-    let driver = api.sign_in(&["USER"]).await;
+    let driver = api.register().await;
     let station = format!("http-{}", uuid::Uuid::new_v4());
     let now = now();
     let seen = [now - chrono::TimeDelta::seconds(9), now - chrono::TimeDelta::seconds(4)];
@@ -262,7 +274,7 @@ async fn telemetry_routes_work_over_http() {
 #[tokio::test(flavor = "multi_thread")]
 async fn poi_routes_work_over_http() {
     let mut api = Api::open().await;
-    let driver = api.sign_in(&["USER"]).await;
+    let driver = api.register().await;
     let search = "/pois?latitude=52.52&longitude=13.4&radiusKm=5&minPowerKw=50&connectionTypeId=33&limit=5";
     let found = json_of(api.call(Method::GET, search, &driver, None).await, 200).await;
     assert_eq!(text(&found["attribution"], "licence"), "CC BY-SA 4.0", "{found}");
