@@ -214,6 +214,24 @@ mod local_cloud_alone {
         assert_eq!(versioned.status.unwrap().as_str(), "Enabled");
     }
 
+    /// Only `account_service` may administer the user pool. Neither the trigger of the user pool nor any other function
+    /// may even look users up.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn only_account_service_administers_the_user_pool() {
+        let stack = Stack::local().await;
+        for function in functions(&stack) {
+            let credentials = SharedCredentialsProvider::new(role_of(&stack, function).await);
+            let config = stack.config.clone().into_builder().credentials_provider(credentials).build();
+            let find = aws_sdk_cognitoidentityprovider::Client::new(&config).admin_get_user();
+            let find = find.user_pool_id(stack.output("UserPoolId")).username("nobody@example.com");
+            let error = find.send().await.unwrap_err().into_service_error();
+            let code = aws_sdk_cognitoidentityprovider::error::ProvideErrorMetadata::code(&error);
+            let allowed = function == "AccountService";
+            let expected = if allowed { "UserNotFoundException" } else { "AccessDeniedException" };
+            assert_eq!(code, Some(expected), "{function} looking up a user");
+        }
+    }
+
     /// Only `ocm_sync` may read the API key of OpenChargeMap and write the mirror.
     #[tokio::test(flavor = "multi_thread")]
     async fn only_ocm_sync_writes_the_mirror_and_reads_the_api_key() {
@@ -455,6 +473,8 @@ async fn deployed_functions_refuse_invalid_input() {
         ("TelemetryHandler", json!("not an object")),
         ("OcmSync", json!({ "full": "yes" })),
         ("PoiService", json!({ "action": "findPois", "latitude": 91, "longitude": 0 })),
+        ("AccountService", json!({ "action": "register", "email": "ada", "password": 1 })),
+        ("TokenScopes", json!({ "triggerSource": "PreSignUp_SignUp", "userPoolId": "pool", "userName": "u" })),
     ] {
         let (kind, message) = stack.invoke(function, payload.clone()).await.unwrap_err();
         assert_eq!(kind, "ValidationError", "{function} {payload}: {message}");

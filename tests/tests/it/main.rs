@@ -1,6 +1,7 @@
 //! The tests of a deployed stack. They are one binary, so that the crate's tests are linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod accounts;
 mod alarms;
 mod billing;
 mod charging;
