@@ -14,6 +14,8 @@ from local_cloud.messages import Failure, say, short
 from local_cloud.paths import EVOKE, FUNCTIONS, LAMBDA, ROOT, SAM_CONFIG, TEMPLATE, TOOLS, State
 
 STACK = "evoke"
+# Where the hosted sign-in pages return to: the development server of a web application. Without it, there are no pages.
+CALLBACK = "http://localhost:5173/callback"
 # The lines of a failed deployment's log that are shown.
 SHOWN_LINES = 15
 
@@ -50,9 +52,9 @@ def deploy(state: State, cloud: Cloud, more_parameters: str) -> None:
 
 
 def parameters_for(cloud: Cloud, more: str) -> str:
-    """Returns the parameters of the template. If a name occurs several times, its last value counts."""
-    own = f"Environment=dev Architecture={architecture()} OcmEnabled=true OcmBaseUrl={cloud.ocm_url}"
-    return f"{own} {more}".strip()
+    """Returns the parameters of the template, of which the last of the same name counts."""
+    own = f"Environment=dev Architecture={architecture()} SignInCallbackUrls={CALLBACK}"
+    return f"{own} OcmEnabled=true OcmBaseUrl={cloud.ocm_url} {more}".strip()
 
 
 def architecture() -> str:

@@ -40,8 +40,11 @@ def write(state: State, cloud: Cloud, stack: str) -> None:
 def compose(state: State, cloud: Cloud, stack: str, of_the_stack: Mapping[str, str]) -> dict[str, Any]:
     """Returns the outputs of the stack by key, with the addresses of the local cloud."""
     api = of_the_stack["HttpApiId"]
+    # MiniStack serves the hosted sign-in pages itself, and not under the host name that they have on AWS.
+    pages = {"SignInUrl": cloud.endpoint} if "SignInUrl" in of_the_stack else {}
     return {
         **of_the_stack,
+        **pages,
         "endpoint": cloud.endpoint,
         "region": environment.REGION,
         "stackName": stack,

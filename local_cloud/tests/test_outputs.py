@@ -30,6 +30,13 @@ def test_the_outputs_say_where_the_cloud_answers(tmp_path: Path) -> None:
     }
 
 
+def test_the_sign_in_pages_are_those_of_the_cloud_if_there_are_any(tmp_path: Path) -> None:
+    of_the_stack = {"HttpApiId": "0a1b2c3d", "SignInUrl": "https://pages.auth.eu-central-1.amazoncognito.com"}
+    assert outputs.compose(State(tmp_path), CLOUD, "evoke", of_the_stack)["SignInUrl"] == CLOUD.endpoint
+    del of_the_stack["SignInUrl"]
+    assert "SignInUrl" not in outputs.compose(State(tmp_path), CLOUD, "evoke", of_the_stack)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> State:
     """A folder whose name a shell must not split."""
