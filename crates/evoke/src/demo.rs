@@ -1,4 +1,7 @@
 //! `evoke demo`: simulates an hour of charging on the deployed stack.
+//!
+//! The drivers register, sign in and use the HTTP API with their own tokens, as the application of a driver does. The
+//! staff (stations, the cash desk, repairs) invokes functions directly.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -11,10 +14,12 @@ use comfy_table::{CellAlignment, Table};
 use domain::id::{InvoiceId, SessionId};
 use futures::future::try_join_all;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::api::{Account, Api};
 use crate::stack::Stack;
-use crate::story::{DRIVERS, Driver, FAILURE, LATE_PAYER, LATE_TOP_UP, SITES, STOP, Site};
+use crate::story::{DRIVERS, Driver, FAILURE, LATE_PAYER, LATE_TOP_UP, SITES, STOP, STRANGER, Site};
 
 /// The length of the demo in simulated minutes.
 const MINUTES: u32 = 60;
@@ -24,9 +29,16 @@ const PRINT_EVERY: u32 = 15;
 const NOTIFICATIONS: Duration = Duration::from_secs(15);
 
 struct Play<'a> {
+    /// The stack, of which the staff invokes functions.
     stack: &'a Stack,
+    /// The HTTP API, which the drivers use.
+    api: Api<'a>,
     /// A suffix that distinguishes the stations and users of this run from those of earlier runs.
     run: String,
+    /// The password of all drivers of this run.
+    password: String,
+    /// The accounts of the drivers by their names in the story.
+    accounts: BTreeMap<&'static str, Account>,
     /// The session ids by user.
     sessions: BTreeMap<&'static str, String>,
     view: View,
@@ -36,9 +48,9 @@ pub async fn run(stack: &Stack, step: u32) -> Result<()> {
     let began = Instant::now();
     let health = stack.invoke("health_check", &json!({ "source": "demo" })).await?;
     println!("\nEvoke {}: {}\n", text(&health["version"]), text(&health["status"]));
-    let run = uuid::Uuid::new_v4().simple().to_string()[..6].to_owned();
-    let mut play = Play { stack, run, sessions: BTreeMap::new(), view: View::new() };
+    let mut play = Play::new(stack)?;
     try_join_all(SITES.iter().map(|site| play.open(site))).await?;
+    play.welcome().await?;
     try_join_all(DRIVERS.iter().map(|driver| play.top_up(driver.user, driver.wallet, "before"))).await?;
     let started = try_join_all(DRIVERS.iter().map(|driver| play.plug_in(driver))).await?;
     let start = started.iter().filter_map(|session| session["startedAt"].as_str()).max();
@@ -47,7 +59,7 @@ pub async fn run(stack: &Stack, step: u32) -> Result<()> {
         play.sessions.insert(driver.user, text(&session["sessionId"]).to_owned());
         play.view.add(driver);
     }
-    let mut happened = Vec::new();
+    let mut happened = vec![play.pry().await?];
     let mut minute = 0;
     while minute < MINUTES {
         minute = (minute + step).min(MINUTES);
@@ -64,6 +76,7 @@ pub async fn run(stack: &Stack, step: u32) -> Result<()> {
     play.print_notifications(&last).await?;
     play.settle_up(&last).await?;
     neighbours(stack).await?;
+    println!("\n  The drivers keep their accounts: sign in as {}, password {}", play.email(LATE_PAYER), play.password);
     println!(
         "\n{MINUTES} simulated minutes in {:.0} s. The stack stays up: make invoke F=session_service, make down.",
         began.elapsed().as_secs_f64()
@@ -98,6 +111,78 @@ async fn neighbours(stack: &Stack) -> Result<()> {
     Ok(())
 }
 
+impl<'a> Play<'a> {
+    fn new(stack: &'a Stack) -> Result<Self> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let (run, rest) = id.split_at(6);
+        Ok(Self {
+            stack,
+            api: Api::of(stack)?,
+            run: run.to_owned(),
+            // Cognito wants lower and upper case letters and digits.
+            password: format!("Evoke-1-{rest}"),
+            accounts: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            view: View::new(),
+        })
+    }
+}
+
+/// The accounts of the drivers, and what they have to themselves.
+impl Play<'_> {
+    /// Lets all drivers register with their vehicles and sign in.
+    async fn welcome(&mut self) -> Result<()> {
+        let confirmed = try_join_all(DRIVERS.iter().map(|driver| self.register(driver))).await?;
+        let accounts = try_join_all(DRIVERS.iter().map(|driver| self.sign_in(driver.user))).await?;
+        self.accounts = accounts.into_iter().collect();
+        println!("{} drivers have registered, each with a vehicle, and signed in", self.accounts.len());
+        if confirmed.contains(&true) {
+            println!("  the operator confirmed their addresses: in this environment, a code is mailed to new users");
+        }
+        println!();
+        Ok(())
+    }
+
+    async fn register(&self, driver: &Driver) -> Result<bool> {
+        let vehicle = json!({
+            "brand": driver.brand, "model": driver.vehicle, "batteryCapacity": driver.capacity_kwh,
+            "maxPowerKw": driver.max_kw, "registrationNumber": format!("B {} {}", driver.user, self.run).to_uppercase()
+        });
+        let person = json!({
+            "email": self.email(driver.user), "name": driver.user, "password": self.password, "vehicle": vehicle
+        });
+        self.api.register(&person).await
+    }
+
+    async fn sign_in(&self, user: &'static str) -> Result<(&'static str, Account)> {
+        Ok((user, self.api.log_in(&self.email(user), &self.password).await?))
+    }
+
+    /// Returns the e-mail address of a driver. Accounts persist, so each run has its own drivers.
+    fn email(&self, user: &str) -> String {
+        format!("{user}-{}@example.com", self.run)
+    }
+
+    fn account(&self, user: &str) -> Result<&Account> {
+        self.accounts.get(user).with_context(|| format!("{user} has not signed in"))
+    }
+
+    /// Returns the id of the vehicle with which a driver registered.
+    async fn vehicle(&self, account: &Account) -> Result<Value> {
+        let saved = self.api.get(account, &format!("/customers/{}/vehicles", account.user_id)).await?;
+        Ok(saved["items"][0]["vehicleId"].clone())
+    }
+
+    /// Lets a driver ask for the session of another driver, which must be refused.
+    async fn pry(&self) -> Result<String> {
+        let (who, whose) = STRANGER;
+        let path = self.session_path(whose);
+        let (status, refusal) = self.api.send(Method::GET, &path, Some(self.account(who)?), None).await?;
+        anyhow::ensure!(status == StatusCode::FORBIDDEN, "{who} may read the session of {whose}: {status}");
+        Ok(format!("minute  0: {who} asked for {whose}'s session and was refused: {}", text(&refusal["code"])))
+    }
+}
+
 impl Play<'_> {
     fn station_id(&self, site: &str) -> String {
         format!("demo-{}-{site}", self.run)
@@ -127,25 +212,30 @@ impl Play<'_> {
         }
         let top_up = json!({
             "action": "topUpWallet", "actor": { "userId": "desk-1", "role": "TECH_SUPPORT" },
-            "userId": self.driver(user)["userId"], "amount": amount, "currency": "EUR", "idempotencyKey": key
+            "userId": self.account(user)?.user_id, "amount": amount, "currency": "EUR", "idempotencyKey": key
         });
         self.stack.invoke("billing", &top_up).await.map(Some)
     }
 
-    /// Returns the actor for a driver. Wallets persist, so each run has its own users.
-    fn driver(&self, name: &str) -> Value {
-        json!({ "userId": format!("{name}-{}", self.run), "role": "USER" })
-    }
-
     async fn plug_in(&self, driver: &Driver) -> Result<Value> {
+        let account = self.account(driver.user)?;
+        let vehicle = self.vehicle(account).await?;
         let start = json!({
-            "action": "startSession", "actor": self.driver(driver.user), "stationId": self.station_id(driver.site),
-            "portId": format!("port-{}", driver.port),
-            "vehicle": { "batteryCapacityKwh": driver.capacity_kwh, "maxPowerKw": driver.max_kw },
+            "stationId": self.station_id(driver.site), "portId": format!("port-{}", driver.port), "vehicleId": vehicle,
             "chargePercent": driver.percent, "targetPercent": driver.target, "limits": (driver.limits)(),
             "idempotencyKey": format!("demo-{}", self.run)
         });
-        self.stack.invoke("session_service", &start).await
+        self.api.call(Method::POST, "/sessions", Some(account), Some(&start)).await
+    }
+
+    fn session_path(&self, user: &str) -> String {
+        format!("/sessions/{}", self.sessions[user])
+    }
+
+    async fn unplug(&self, user: &str) -> Result<()> {
+        let path = format!("{}/stop", self.session_path(user));
+        self.api.call(Method::PATCH, &path, Some(self.account(user)?), None).await?;
+        Ok(())
     }
 
     async fn tick(&self, at: DateTime<Utc>) -> Result<()> {
@@ -159,9 +249,7 @@ impl Play<'_> {
         let due = |at: u32| at <= minute && at + step > minute;
         let mut happened = Vec::new();
         if due(STOP.0) {
-            let unplug =
-                json!({ "action": "stopSession", "actor": self.driver(STOP.1), "sessionId": self.sessions[STOP.1] });
-            self.stack.invoke("session_service", &unplug).await?;
+            self.unplug(STOP.1).await?;
             happened.push(format!("minute {minute:>2}: {} unplugged early", STOP.1));
         }
         if due(FAILURE.0)
@@ -179,9 +267,7 @@ impl Play<'_> {
 
     async fn read(&self) -> Result<Vec<Value>> {
         try_join_all(DRIVERS.iter().map(|driver| async move {
-            let get =
-                json!({ "action": "getSession", "actor": self.driver(driver.user), "sessionId": self.sessions[driver.user] });
-            self.stack.invoke("session_service", &get).await
+            self.api.get(self.account(driver.user)?, &self.session_path(driver.user)).await
         }))
         .await
     }
@@ -192,11 +278,11 @@ impl Play<'_> {
     }
 
     async fn unplug_the_rest(&self) -> Result<Vec<Value>> {
-        let running = self.read().await?;
-        for session in running.iter().filter(|session| text(&session["status"]) == "IN_PROGRESS") {
-            let actor = json!({ "userId": session["userId"], "role": "USER" });
-            let stop = json!({ "action": "stopSession", "actor": actor, "sessionId": session["sessionId"] });
-            self.stack.invoke("session_service", &stop).await?;
+        let sessions = self.read().await?;
+        for (driver, session) in DRIVERS.iter().zip(&sessions) {
+            if text(&session["status"]) == "IN_PROGRESS" {
+                self.unplug(driver.user).await?;
+            }
         }
         self.read().await
     }
@@ -224,10 +310,19 @@ impl Play<'_> {
         let list = json!({ "action": "listLogs", "actor": admin(), "status": "OPEN" });
         let open = self.stack.invoke("notification_service", &list).await?;
         let open = open["items"].as_array().into_iter().flatten();
-        for entry in open.filter(|entry| text(&entry["message"]).contains(&self.run)) {
-            println!("  operators were notified: {}", text(&entry["message"]));
+        for message in open.filter_map(|entry| self.in_the_story(text(&entry["message"]))) {
+            println!("  operators were notified: {message}");
         }
         Ok(())
+    }
+
+    /// Returns a message with the names of the drivers in place of their ids; `None` if it is about another run.
+    fn in_the_story(&self, message: &str) -> Option<String> {
+        let mut named = message.to_owned();
+        for (name, account) in &self.accounts {
+            named = named.replace(&account.user_id, name);
+        }
+        (named != message || message.contains(&self.run)).then_some(named)
     }
 }
 
@@ -238,8 +333,9 @@ impl Play<'_> {
         table.load_style(UTF8_BORDERS_ONLY);
         table.set_header(["user", "cost", "invoice", "status", "lines, net", "wallet"]);
         for (driver, session) in DRIVERS.iter().zip(sessions) {
-            let invoice = self.invoice(session).await?;
-            let wallet = self.wallet(driver.user).await?;
+            let account = self.account(driver.user)?;
+            let invoice = self.invoice(account, session).await?;
+            let wallet = self.api.get(account, "/wallet").await?;
             let lines = invoice["lines"].as_array().into_iter().flatten();
             let lines: Vec<String> =
                 lines.map(|line| format!("{} {}", text(&line["dimension"]), text(&line["netAmount"]))).collect();
@@ -263,23 +359,18 @@ impl Play<'_> {
 
     /// Returns the invoice of a session, after the event bus has delivered its end to billing; null for a FAILED
     /// session.
-    async fn invoice(&self, session: &Value) -> Result<Value> {
+    async fn invoice(&self, account: &Account, session: &Value) -> Result<Value> {
         if text(&session["status"]) == "FAILED" {
             return Ok(Value::Null);
         }
         let id = InvoiceId::of(&SessionId::new(text(&session["sessionId"]))?);
-        let get = json!({ "action": "getInvoice", "actor": admin(), "invoiceId": id });
         let deadline = Instant::now() + NOTIFICATIONS;
         loop {
-            match self.stack.invoke("billing", &get).await {
+            match self.api.get(account, &format!("/invoices/{id}")).await {
                 Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(100)).await,
                 answer => return answer,
             }
         }
-    }
-
-    async fn wallet(&self, user: &str) -> Result<Value> {
-        self.stack.invoke("billing", &json!({ "action": "getWallet", "actor": self.driver(user) })).await
     }
 }
 

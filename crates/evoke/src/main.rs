@@ -1,6 +1,7 @@
 //! `evoke`, the operator's command line.
 #![allow(clippy::print_stdout)] // a command line prints its results
 
+mod api;
 mod bench;
 mod demo;
 mod dlq;

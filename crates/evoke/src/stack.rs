@@ -16,6 +16,8 @@ const FUNCTION_NAME: &str = "FunctionName";
 /// A deployed stack.
 pub struct Stack {
     outputs: BTreeMap<String, String>,
+    /// Where the HTTP API answers this machine, if that is not the output `HttpApiUrl`.
+    http_api_url: Option<String>,
     config: SdkConfig,
     lambda: Client,
 }
@@ -29,6 +31,8 @@ impl Stack {
         let text = std::fs::read_to_string(outputs)
             .with_context(|| format!("{} cannot be read: is the stack running? (make up)", outputs.display()))?;
         let written: BTreeMap<String, Value> = serde_json::from_str(&text).context("the outputs cannot be parsed")?;
+        let urls = written.get("urls");
+        let http_api_url = urls.and_then(|urls| urls["http"].as_str()).map(str::to_owned);
         let texts = written.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
         let outputs: BTreeMap<String, String> = texts.collect();
         let mut config = aws_config::defaults(BehaviorVersion::v2026_01_12());
@@ -41,7 +45,7 @@ impl Stack {
             config = config.region(Region::new(region.clone()));
         }
         let config = config.load().await;
-        Ok(Self { lambda: Client::new(&config), config, outputs })
+        Ok(Self { outputs, http_api_url, lambda: Client::new(&config), config })
     }
 
     /// Opens the stack of this name on AWS.
@@ -53,7 +57,7 @@ impl Stack {
         let stack = answer.stacks().first().with_context(|| format!("there is no stack {name}"))?;
         let pairs = stack.outputs().iter();
         let outputs = pairs.filter_map(|output| Some((output.output_key()?.into(), output.output_value()?.into())));
-        Ok(Self { outputs: outputs.collect(), lambda: Client::new(&config), config })
+        Ok(Self { outputs: outputs.collect(), http_api_url: None, lambda: Client::new(&config), config })
     }
 
     /// Returns the AWS configuration for the stack.
@@ -65,6 +69,12 @@ impl Stack {
     pub fn output(&self, key: &str) -> Result<&str> {
         let value = self.outputs.get(key).with_context(|| format!("the stack has no output {key}"))?;
         Ok(value)
+    }
+
+    /// Returns the URL of the HTTP API, without a slash at its end.
+    pub fn http_api_url(&self) -> Result<&str> {
+        // The host name in the output of the local stack need not resolve.
+        self.http_api_url.as_deref().map_or_else(|| self.output("HttpApiUrl"), Ok)
     }
 
     /// Returns all outputs by key.

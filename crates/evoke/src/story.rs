@@ -17,6 +17,7 @@ pub struct Site {
 /// A vehicle of the story.
 pub struct Driver {
     pub user: &'static str,
+    pub brand: &'static str,
     pub vehicle: &'static str,
     pub site: &'static str,
     pub port: u32,
@@ -91,6 +92,7 @@ pub const SITES: [Site; 3] = [
 pub const DRIVERS: [Driver; 8] = [
     Driver {
         user: "ada",
+        brand: "Volkswagen",
         vehicle: "ID.3",
         site: "hbf",
         port: 1,
@@ -103,6 +105,7 @@ pub const DRIVERS: [Driver; 8] = [
     },
     Driver {
         user: "bert",
+        brand: "Tesla",
         vehicle: "Model 3",
         site: "hbf",
         port: 2,
@@ -115,6 +118,7 @@ pub const DRIVERS: [Driver; 8] = [
     },
     Driver {
         user: "chen",
+        brand: "Nissan",
         vehicle: "Leaf",
         site: "hbf",
         port: 3,
@@ -127,6 +131,7 @@ pub const DRIVERS: [Driver; 8] = [
     },
     Driver {
         user: "dora",
+        brand: "Renault",
         vehicle: "Zoe",
         site: "mall",
         port: 1,
@@ -139,6 +144,7 @@ pub const DRIVERS: [Driver; 8] = [
     },
     Driver {
         user: "emre",
+        brand: "Peugeot",
         vehicle: "e-208",
         site: "mall",
         port: 2,
@@ -151,6 +157,7 @@ pub const DRIVERS: [Driver; 8] = [
     },
     Driver {
         user: "fay",
+        brand: "Renault",
         vehicle: "Twingo",
         site: "mall",
         port: 3,
@@ -163,6 +170,7 @@ pub const DRIVERS: [Driver; 8] = [
     },
     Driver {
         user: "goro",
+        brand: "Volkswagen",
         vehicle: "ID.4",
         site: "a10",
         port: 1,
@@ -175,6 +183,7 @@ pub const DRIVERS: [Driver; 8] = [
     },
     Driver {
         user: "hana",
+        brand: "Volkswagen",
         vehicle: "ID.4",
         site: "a10",
         port: 2,
@@ -187,6 +196,8 @@ pub const DRIVERS: [Driver; 8] = [
     },
 ];
 
+/// A driver who asks for the session of another one.
+pub const STRANGER: (&str, &str) = ("chen", "ada");
 /// The minute at which a driver unplugs early, and the driver.
 pub const STOP: (u32, &str) = (20, "bert");
 /// The minute at which a port fails, and the driver who charges there.
