@@ -156,6 +156,13 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         sessions: u32,
     },
+    /// Measure a sign-in and a request with its token on the deployed stack, and the units of a registration with the
+    /// embedded DynamoDB.
+    Login {
+        /// The number of sign-ins to measure, one after the other.
+        #[arg(long, default_value_t = 200)]
+        n: u32,
+    },
     /// Measure each deployed function with its sample payload: the first invocation, a cold start after `make up`, and
     /// the following ones.
     Invoke {
@@ -214,6 +221,7 @@ async fn main() -> Result<()> {
         Command::Bench { what: Bench::Invoice { sessions } } => {
             bench::invoice_latency(&target.open().await?, sessions).await
         }
+        Command::Bench { what: Bench::Login { n } } => bench::login(&target.open().await?, n).await,
         Command::Bench { what: Bench::Telemetry { messages, stations } } => bench::telemetry(messages, stations).await,
         Command::Bench { what: Bench::Tick { sessions, ticks, peers } } => bench::tick(&sessions, ticks, &peers).await,
         Command::Bench { what: Bench::Cold { options } } => bench::cold(&options).await,

@@ -1,6 +1,7 @@
 //! `evoke bench tick`: measures the simulator in this process, with the embedded DynamoDB in another process, and
 //! compares it with bare `UpdateItem` calls and with a peer in Python. The other benchmarks are in submodules.
 
+mod accounts;
 mod billing;
 mod cold;
 mod mirror;
@@ -8,6 +9,7 @@ mod process;
 mod python;
 mod telemetry;
 
+pub use accounts::login;
 pub use billing::{billing, invoice_latency};
 pub use cold::{Options as ColdOptions, cold};
 pub use mirror::mirror;
