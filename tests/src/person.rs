@@ -76,9 +76,9 @@ impl Person {
     pub async fn log_in(&mut self, stack: &Stack) -> Value {
         let tokens = self.try_log_in(stack).await.must_be(200);
         assert_eq!(text(&tokens, "userId"), self.user_id);
-        self.token = text(&tokens, "accessToken").to_owned();
-        self.id_token = text(&tokens, "idToken").to_owned();
-        self.refresh_token = text(&tokens, "refreshToken").to_owned();
+        text(&tokens, "accessToken").clone_into(&mut self.token);
+        text(&tokens, "idToken").clone_into(&mut self.id_token);
+        text(&tokens, "refreshToken").clone_into(&mut self.refresh_token);
         tokens
     }
 

@@ -131,7 +131,7 @@ async fn of_fifty_registrations_of_one_user_one_wins() {
     assert!(lost.iter().all(is_stale), "{lost:?}");
     let (user, vehicle) = won[0].as_ref().unwrap();
     assert_eq!(load(&users, "u-1").await, *user);
-    assert_eq!(users.vehicles(&id("u-1")).await.unwrap(), [vehicle.clone()]);
+    assert_eq!(users.vehicles(&id("u-1")).await.unwrap(), std::slice::from_ref(vehicle));
     assert_eq!(dynamodb.items(TABLE).await.len(), 3, "the user, the vehicle and its number");
     let event = user.registered_event(true).unwrap();
     assert_eq!(events(&item(&dynamodb, "u-1").await), [Event::from(event)]);
