@@ -1,9 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_lambda::config::SharedCredentialsProvider;
 use futures::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn};
 
@@ -45,7 +47,7 @@ pub async fn run<C: FromEnv, F: Function>(
     let env = Env::of_process();
     let config = C::from_env(&env)?;
     let metrics = measure::install(CommonConfig::from_env(&env)?)?;
-    let sdk = sdk_config().await;
+    let sdk = sdk_config(&env)?;
     // Boxed here and below: otherwise the layout of `main`'s future exceeds the compiler's depth limit.
     let function = Box::pin(init(config, &sdk)).await?;
     let door = Arc::new(Door::new(function, Clock::SYSTEM));
@@ -63,15 +65,22 @@ pub async fn run<C: FromEnv, F: Function>(
     Ok(lambda_runtime::run(service).await?)
 }
 
-async fn sdk_config() -> SdkConfig {
+/// Returns the configuration that all clients of the SDK share.
+///
+/// Lambda sets the region and the credentials of the function's role as environment variables. The SDK's own search for
+/// credentials in files and in other services would be a good part of a small package.
+fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new(env.required("AWS_REGION")?))
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(4))
-        .load()
-        .await
+        .retry_config(RetryConfig::standard().with_max_attempts(4));
+    config.set_endpoint_url(env.optional("AWS_ENDPOINT_URL"));
+    Ok(config.build())
 }

@@ -84,6 +84,11 @@ impl Env {
         value.filter(|value| !value.is_empty()).ok_or(ConfigError::Missing(name))
     }
 
+    /// Returns the value of a variable that may be missing or empty.
+    pub(crate) fn optional(&self, name: &'static str) -> Option<String> {
+        self.required(name).ok()
+    }
+
     /// Parses the value of a variable.
     ///
     /// # Errors
