@@ -102,9 +102,9 @@ MUTATIONS = [
     (property_of("TelemetryHandlerFunction", "Events", "Messages", "Properties", "ScalingConfig"), ABSENT,
      "TelemetryHandlerFunction.Messages: would be throttled"),
     # Open routes.
-    ((*THROTTLE, "ThrottlingRateLimit"), 1000, "its ThrottlingRateLimit must be a number of at most 10"),
+    ((*THROTTLE, "ThrottlingRateLimit"), 1000, "its ThrottlingRateLimit must be a number of at most 20"),
     ((*THROTTLE, "ThrottlingRateLimit"), {"Ref": "ThrottleRate"}, "its ThrottlingRateLimit must be a number"),
-    ((*THROTTLE, "ThrottlingBurstLimit"), ABSENT, "its ThrottlingBurstLimit must be a number of at most 20"),
+    ((*THROTTLE, "ThrottlingBurstLimit"), ABSENT, "its ThrottlingBurstLimit must be a number of at most 40"),
     (property_of("HttpApiStage", "RouteSettings"), ABSENT, "its ThrottlingRateLimit must be a number"),
 ]
 # Tables and users.

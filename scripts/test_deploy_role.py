@@ -25,6 +25,7 @@ NOT_NEEDED = (
     "dynamodb:*kinesisstreamingdestination", "dynamodb:updatecontributorinsights", "dynamodb:deleteresourcepolicy",
     "dynamodb:putresourcepolicy",
     "logs:*logstream*", "logs:putlogevents", "s3:getobjectmetadata",
+    "ses:*archivingoptions", "ses:*vdmoptions",
     "events:*permission", "sns:putdataprotectionpolicy",
     # Managed policies and permissions boundaries.
     "iam:attachrolepolicy", "iam:detachrolepolicy", "iam:*permissionsboundary",
