@@ -240,14 +240,21 @@ fn schemas_and_examples_match_the_types() {
     }
 }
 
+fn satisfies(instance: &Value, schema: Value) -> bool {
+    let (mut compiler, mut schemas) = (boon::Compiler::new(), boon::Schemas::new());
+    compiler.add_resource("https://evoke.invalid/event", schema).unwrap();
+    let index = compiler.compile("https://evoke.invalid/event", &mut schemas).unwrap();
+    schemas.validate(instance, index).is_ok()
+}
+
 #[test]
 fn each_example_satisfies_only_its_own_schema() {
     for example in examples() {
         let instance = serde_json::to_value(&example).unwrap();
         for other in examples() {
-            let validator = jsonschema::validator_for(&schema(other.event.event_type())).unwrap();
             let expected = other.event.event_type() == example.event.event_type();
-            assert_eq!(validator.is_valid(&instance), expected, "{instance} by {}", other.event.event_type());
+            let satisfies = satisfies(&instance, schema(other.event.event_type()));
+            assert_eq!(satisfies, expected, "{instance} by {}", other.event.event_type());
         }
     }
 }
@@ -304,7 +311,7 @@ fn schema_and_example_of_a_reading_match_the_type() {
     });
     let reading: Reading = serde_json::from_value(example.clone()).unwrap();
     assert_eq!(serde_json::to_value(reading).unwrap(), example);
-    assert!(jsonschema::validator_for(&schema).unwrap().is_valid(&example));
+    assert!(satisfies(&example, schema));
     assert_file("TELEMETRY_READING.v1.example.json", &example);
 }
 

@@ -55,6 +55,33 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     rust.chain(folders.iter().flat_map(|folder| files(folder))).collect()
 }
 
+/// Returns the enabled features of the dependencies of the workspace, each as `name vX.Y.Z feature "name"`.
+fn features(edges: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--workspace", "--prefix", "none", "--offline", "-e", edges, "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines
+        .lines()
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
+        .filter(|line| line.contains(" feature \""))
+        .collect()
+}
+
+/// Otherwise a build of the functions and a build of the tests would compile their dependencies twice.
+#[test]
+fn tests_enable_no_features_that_the_functions_do_not_have() {
+    let (built, tested) = (features("normal,build,features"), features("normal,build,dev,features"));
+    let package = |feature: &String| feature.split(" feature ").next().unwrap_or_default().to_owned();
+    let shared: BTreeSet<String> = built.iter().map(package).collect();
+    let more: Vec<&String> = tested.difference(&built).filter(|feature| shared.contains(&package(feature))).collect();
+    let more: Vec<_> = more.into_iter().filter(|feature| !feature.contains("(command-line)")).collect();
+    assert!(more.is_empty(), "these features come with tests alone: {more:?}");
+}
+
 /// Cargo skips the tests in a target that says `test = false`, and says nothing.
 #[test]
 fn targets_that_are_not_tested_contain_no_tests() {
