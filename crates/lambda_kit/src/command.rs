@@ -118,8 +118,11 @@ fn explain(error: &ValidationError<'_, '_>, into: &mut Vec<FieldError>) {
             }
         }
         ErrorKind::Required { want } => {
-            let path = |property: &str| if at.is_empty() { property.to_owned() } else { format!("{at}.{property}") };
-            into.extend(want.iter().map(|property| FieldError::new(path(property), "is required")));
+            into.extend(want.iter().map(|property| FieldError::new(within(&at, property), "is required")));
+        }
+        ErrorKind::AnyOf if let Some(names) = alternatives(error) => {
+            let message = format!("one of {} is required", names.join(" and "));
+            into.push(FieldError::new(within(&at, names[0]), message));
         }
         ErrorKind::AnyOf | ErrorKind::OneOf(None) => {
             let meant = error.causes.iter().min_by_key(|branch| (mismatches(branch, error), leaves(branch).len()));
@@ -130,6 +133,20 @@ fn explain(error: &ValidationError<'_, '_>, into: &mut Vec<FieldError>) {
         }
         _ => into.push(FieldError::new(at, right(error))),
     }
+}
+
+/// Returns the names of the fields of which one is required, if that is what is wrong.
+fn alternatives<'s>(error: &ValidationError<'s, '_>) -> Option<Vec<&'s str>> {
+    let name = |cause: &ValidationError<'s, '_>| match &cause.kind {
+        ErrorKind::Required { want } if want.len() == 1 => want.first().copied(),
+        _ => None,
+    };
+    error.causes.iter().map(name).collect::<Option<Vec<_>>>().filter(|names| !names.is_empty())
+}
+
+/// Returns the name of a field within the object `at`, which is empty for the whole value.
+fn within(at: &str, field: &str) -> String {
+    if at.is_empty() { field.to_owned() } else { format!("{at}.{field}") }
 }
 
 /// Describes the value that the schema requires, without repeating the value that was sent.

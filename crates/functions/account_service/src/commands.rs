@@ -79,7 +79,7 @@ pub struct TokenRequest {
     pub client_secret: Option<Password>,
     /// The scopes that the token must have, separated by spaces. The token has all scopes of its user.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 1000))]
+    #[schemars(length(max = 1000))]
     pub scope: Option<String>,
 }
 

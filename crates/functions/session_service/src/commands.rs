@@ -21,6 +21,7 @@ const LAST_DAY: i64 = 2_932_896;
 /// A request to start a charging session.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("anyOf" = [{ "required": ["vehicle"] }, { "required": ["vehicleId"] }]))]
 pub struct StartSession {
     /// The station at which the vehicle charges.
     pub station_id: StationId,

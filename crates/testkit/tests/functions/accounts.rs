@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testkit::{EmbeddedDynamoDb, FakeAws, RecordedCall, invoke, sdk_config};
 use token_scopes::TokenScopes;
 
-use crate::bad_input::Kind::{Array, Enum, Id, Integer, Number, Object, Text, Time};
+use crate::bad_input::Kind::{Array, Enum, Id, Integer, Number, Object, Text, TextOrNothing, Time};
 use crate::bad_input::{Case, Kind, assert_refused, attack};
 use crate::nowhere;
 use crate::openapi::{ADMIN, CLOCK, Recorder, set_time};
@@ -85,7 +85,7 @@ fn account_cases() -> Vec<Case> {
                 ("refresh_token", false, Text(8192)),
                 ("client_id", false, Text(128)),
                 ("client_secret", false, Text(256)),
-                ("scope", false, Text(1000)),
+                ("scope", false, TextOrNothing(1000)),
             ],
             json!({ "grant_type": "password", "username": "ada@example.com", "password": PASSWORD }),
         ),

@@ -20,6 +20,8 @@ pub enum Kind {
     Id,
     /// A text with at most this many characters.
     Text(usize),
+    /// Text that may be empty, with at most this number of characters.
+    TextOrNothing(usize),
     /// A number in this range.
     Number(f64, f64),
     Integer(i64, i64),
@@ -31,7 +33,7 @@ pub enum Kind {
     Decimal,
 }
 
-use Kind::{Array, Decimal, Enum, Id, Integer, Number, Object, Text, Time};
+use Kind::{Array, Decimal, Enum, Id, Integer, Number, Object, Text, TextOrNothing, Time};
 
 impl Kind {
     /// Returns values of the wrong type, out of range, too long or unknown.
@@ -42,6 +44,7 @@ impl Kind {
                 vec![json!(1), json!([]), json!(""), json!("a#b"), json!("a b"), json!("\u{0}"), json!("ß"), long(49)]
             }
             Text(most) => vec![json!(1), json!({}), json!(""), long(most + 1)],
+            TextOrNothing(most) => vec![json!(1), json!({}), long(most + 1)],
             Number(low, high) => {
                 let mut wrong = vec![json!("1"), json!(true), json!(low - 1.0), json!(high + 1.0), json!(1e300)];
                 if low > 0.0 {
