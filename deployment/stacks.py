@@ -141,7 +141,7 @@ def remedy(resource: Resource) -> str:
         "AWS::Cognito::UserPool": (
             f"aws cognito-idp update-user-pool --user-pool-id {name} --deletion-protection INACTIVE"
         ),
-        # It is attached to the certificates of stations, which need the policy of the next stack.
+        # The policy is attached to the certificates of stations, which need the policy of the next stack.
         "AWS::IoT::Policy": (
             f"aws iot list-targets-for-policy --policy-name {name} --query 'targets[]' --output text"
             f" | tr '\\t' '\\n' >> {name}.targets; for target in $(sort -u {name}.targets);"

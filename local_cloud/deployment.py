@@ -52,7 +52,7 @@ def deploy(state: State, cloud: Cloud, more_parameters: str) -> None:
 
 
 def parameters_for(cloud: Cloud, more: str) -> str:
-    """Returns the parameters of the template, of which the last of the same name counts."""
+    """Returns the parameters of the template. If a name occurs several times, its last value counts."""
     own = f"Environment=dev Architecture={architecture()} SignInCallbackUrls={CALLBACK}"
     return f"{own} OcmEnabled=true OcmBaseUrl={cloud.ocm_url} {more}".strip()
 

@@ -60,7 +60,7 @@ LONGEST_VALUES = {
     "AWS::Region": "ap-southeast-1",
 }
 # The throttle of a route without a token.
-MOST_OPEN_REQUESTS = {"ThrottlingRateLimit": 10, "ThrottlingBurstLimit": 20}
+MOST_OPEN_REQUESTS = {"ThrottlingRateLimit": 20, "ThrottlingBurstLimit": 40}
 # What SAM makes of an event of a function: a mapping, or a rule and a permission.
 RESOURCES_OF_AN_EVENT = {"SQS": 1, "DynamoDB": 1, "Schedule": 2}
 MANY_RESOURCES = 450
@@ -91,14 +91,7 @@ def main():
         template = expand(assemble(texts()))
     except TemplateError as error:
         sys.exit(f"infrastructure/{error}")
-    resources = template["Resources"]
-    checks = (
-        triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, alarms, dashboards, loops,
-    )
-    checks += (tables, retained, trusts, rules_that_send, indexes, names, names_of_the_account, tokens, pool_triggers)
-    failures = [failure for check in checks for failure in check(resources)]
-    failures.extend(polled_queues(template))
-    failures.extend(lengths(parts()))
+    failures = [*failures_of(template), *rows_of_a_file(texts()), *lengths(parts())]
     for failure in failures:
         print(f"infrastructure: {failure}", file=sys.stderr)
     count = deployed(template["Resources"])
@@ -114,7 +107,7 @@ def failures_of(template):
     checks = (
         triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, alarms, dashboards, loops,
     )
-    checks += (tables, retained, trusts, indexes, names, names_of_the_account)
+    checks += (tables, retained, trusts, indexes, names, names_of_the_account, tokens, pool_triggers)
     checks += (queue_policies, own_dead_letters, iot_wiring)
     return [failure for check in checks for failure in check(resources)] + list(polled_queues(template))
 

@@ -27,8 +27,8 @@ NOT_NEEDED = (
     "logs:*logstream*", "logs:putlogevents", "s3:getobjectmetadata",
     "ses:*archivingoptions", "ses:*vdmoptions",
     "events:*permission", "sns:putdataprotectionpolicy",
-    # Managed policies and permissions boundaries.
-    "iam:attachrolepolicy", "iam:detachrolepolicy", "iam:*permissionsboundary",
+    # Managed policies, permissions boundaries, and policies of users and groups.
+    "iam:attachrolepolicy", "iam:detachrolepolicy", "iam:*permissionsboundary", "iam:*userpolicy", "iam:*grouppolicy",
     "lambda:*codesigningconfig", "lambda:getlayerversion", "lambda:passcapacityprovider", "lambda:publishversion",
     "lambda:putfunctionscalingconfig", "lambda:putruntimemanagementconfig",
     "logs:*kmskey", "logs:*dataprotectionpolicy", "logs:*indexpolicy", "logs:deleteresourcepolicy",

@@ -73,9 +73,10 @@ def own_dead_letters(resources):
             yield f"{name}: its messages go to {redrive(queue)}"
     for name, rule in of_type(resources, "AWS::Events::Rule").items():
         for rule_target in rule["Targets"]:
-            queue, letters = target(rule_target["Arn"]), target(rule_target["DeadLetterConfig"]["Arn"])
-            if letters != redrive(queues[queue]):
-                yield f"{name}: sends to {queue}, but what fails to {letters}"
+            receiver, letters = target(rule_target["Arn"]), target(rule_target["DeadLetterConfig"]["Arn"])
+            own_letters = redrive(queues[receiver]) if receiver in queues else failed.get(receiver)
+            if letters != own_letters:
+                yield f"{name}: sends to {receiver}, but what fails to {letters}"
     for name, function in functions(resources).items():
         own = {failed[name]} if name in failed else set()
         for event, trigger in function.get("Events", {}).items():

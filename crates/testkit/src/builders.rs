@@ -1,3 +1,8 @@
+use domain::Instant;
+use domain::accounts::{
+    Area, Client, Language, NewUser, RegistrationNumber, Scope, Token, TokenId, TokenType, User, Vehicle,
+};
+use domain::actor::Role;
 use domain::billing::LowBalance;
 use domain::charging::session::{EndReason, SessionStatus};
 use domain::charging::session::{EventPeriod, SessionEnded};
@@ -34,6 +39,51 @@ pub fn ended(session: &str, user: &str, watt_hours: u32) -> SessionEnded {
             power_kw: energy_kwh * Decimal::TWO,
         }],
     }
+}
+
+/// Builds an ACTIVE user with the e-mail address `<user>@example.com`, registered at `now`.
+#[must_use]
+pub fn registered(user: &str, now: Instant) -> User {
+    let new = NewUser {
+        id: UserId::new(user).expect("a fixed value"),
+        email: Some(format!("{user}@example.com")),
+        name: Some(format!("Ada {user}")),
+        role: Role::User,
+        language: Language::De,
+        confirmed: true,
+        client: None,
+    };
+    User::register(new, now)
+}
+
+/// Builds the user of a machine client that may read stations, registered at `now`.
+#[must_use]
+pub fn machine_client(user: &str, now: Instant) -> User {
+    let client = Client {
+        id: ClientId::new(format!("client-of-{user}")).expect("a fixed value"),
+        name: "Gate".to_owned(),
+        scopes: vec![Scope::read(Area::Stations)],
+    };
+    User { email: None, name: None, client: Some(client), ..registered(user, now) }
+}
+
+/// Builds a vehicle of 52 kWh.
+#[must_use]
+pub fn vehicle(id: &str, registration_number: Option<&str>) -> Vehicle {
+    Vehicle {
+        id: VehicleId::new(id).expect("a fixed value"),
+        brand: "Renault".to_owned(),
+        model: "Zoe".to_owned(),
+        battery_capacity_kwh: 52.0,
+        max_power_kw: Some(50.0),
+        registration_number: registration_number.map(|text| RegistrationNumber::new(text).expect("a fixed value")),
+    }
+}
+
+/// Builds an RFID card that does not expire.
+#[must_use]
+pub fn rfid(id: &str) -> Token {
+    Token { id: TokenId::new(id).expect("a fixed value"), kind: TokenType::Rfid, valid_until: None }
 }
 
 /// Builds a limit in EUR, below which a wallet is low.

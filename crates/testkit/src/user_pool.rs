@@ -21,7 +21,7 @@ use crate::template::resources;
 /// Where the tools of requirements.txt are.
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.venv/bin");
 /// A cold MiniStack answers within half a second. A machine that builds at the same time takes longer.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// How often another port is tried, if something else has taken the first one.
 const STARTS: u32 = 3;
 /// Runs a program until the standard input of the shell ends, which is when this process ends, however it ends. Then it

@@ -71,7 +71,7 @@ struct DocumentedRoute {
 
 /// Returns each route of docs/openapi.json that needs a token.
 fn closed_routes() -> Vec<DocumentedRoute> {
-    let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+    let document: Value = serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
     let mut routes = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {

@@ -8,5 +8,6 @@ mod charging;
 mod deployment;
 mod http_api;
 mod mirror;
+mod notifications;
 mod schemathesis;
 mod telemetry;

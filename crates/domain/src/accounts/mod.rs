@@ -1,11 +1,20 @@
 //! Accounts: users with their vehicles and charging tokens, and the machine clients that act for programs.
 
+mod client;
+mod events;
 mod scope;
+mod status;
+mod token;
+mod user;
+mod vehicle;
 
+pub use client::{CLIENT_DOMAIN, Client};
+pub use events::{UserBlocked, UserDeleted, UserRegistered, UserUnblocked};
 pub use scope::{Access, Area, RESOURCE_SERVER, Scope};
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+pub use status::UserStatus;
+pub use token::{MAX_TOKENS, Token, TokenId, TokenType};
+pub use user::{Language, NewUser, User, normalised_email};
+pub use vehicle::{MAX_VEHICLES, NewVehicle, RegistrationNumber, Vehicle};
 
 use crate::error::DomainError;
 use crate::id::UserId;

@@ -2,6 +2,7 @@
 //! what it may depend on. They are one binary, so that the crate's tests are linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod accounts;
 mod billing_properties;
 mod charging_golden;
 mod charging_properties;

@@ -153,6 +153,7 @@ pub struct UpdateAccount {
 /// A request for everything that is stored of the actor. Without arguments, it is the first page of each list.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_field_names)] // the names of the fields are the names in JSON
 pub struct ExportAccount {
     /// The next page of the sessions: `more.sessionsToken` of the previous answer.
     #[serde(default)]

@@ -121,8 +121,11 @@ struct CognitoError {
     request_id: String,
 }
 
+/// Returns what an error means, from its message; `None` if it is a failure of Cognito or of a trigger.
+type Meaning = fn(&str) -> Option<Refusal>;
+
 /// What each error of Cognito means. A test of this module has an example of every line.
-const MEANINGS: [(&str, fn(&str) -> Option<Refusal>); 19] = [
+const MEANINGS: [(&str, Meaning); 19] = [
     ("UsernameExistsException", |_| Some(Refusal::AddressTaken)),
     ("AliasExistsException", |_| Some(Refusal::AddressTaken)),
     ("UserNotFoundException", |_| Some(Refusal::UnknownUser)),

@@ -160,6 +160,7 @@ pub struct ExportView {
 /// The lists of which there is more.
 #[derive(Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_field_names)] // the names of the fields are the names in JSON
 pub struct MoreView {
     /// The argument `sessionsToken` of the next request.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -62,7 +62,7 @@ impl Function for Billing {
                 "Lists invoices, newest first. Staff must give `userId` or `status`. The OPEN invoices of one user are \
                  read consistently.",
             )
-            .at("GET /invoices"),
+            .at("GET /invoices", Scope::read(Area::Billing)),
         action!("payInvoice", InvoiceRef => InvoiceView, Self::pay_invoice)
             .by("the user of the invoice; staff")
             .about("Pays an OPEN invoice from the wallet. A PAID invoice is returned unchanged.")

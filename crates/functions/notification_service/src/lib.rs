@@ -11,6 +11,7 @@ mod topics;
 
 use commands::{ListLogs, LogRef, LogView, Notify};
 use domain::Instant;
+use domain::accounts::{Area, Scope};
 use domain::billing::{CreditNoteIssued, InvoiceGenerated, LowBalance, PaymentCompleted, PaymentFailed};
 use domain::charging::session::SessionEnded;
 use domain::charging::session::SessionStatus;
@@ -288,7 +289,13 @@ fn notification_for(envelope: &Envelope, low: &LowBalance) -> Option<Notificatio
             );
             (Recipient::Operators, Level::Warning, message)
         }
-        Event::StationStatusChanged(_) | Event::SessionStarted(_) | Event::OcmSyncCompleted(_) => return None,
+        Event::StationStatusChanged(_)
+        | Event::SessionStarted(_)
+        | Event::OcmSyncCompleted(_)
+        | Event::UserRegistered(_)
+        | Event::UserBlocked(_)
+        | Event::UserUnblocked(_)
+        | Event::UserDeleted(_) => return None,
     };
     let kind = match &envelope.event {
         Event::PaymentCompleted(_) => WALLET_LOW,

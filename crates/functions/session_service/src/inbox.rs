@@ -58,8 +58,8 @@ impl Inbox {
     async fn send(&self, body: String, delay: TimeDelta) -> Result<(), Failure> {
         // SQS counts in whole seconds.
         let seconds = delay.num_seconds() + 1;
-        let send = self.client.send_message().queue_url(&self.url).message_body(body);
-        let sent = send.delay_seconds(i32::try_from(seconds).unwrap_or(i32::MAX)).send().await;
+        let message = self.client.send_message().queue_url(&self.url).message_body(body);
+        let sent = message.delay_seconds(i32::try_from(seconds).unwrap_or(i32::MAX)).send().await;
         sent.map_err(AwsError::from).map_err(Failure::unavailable)?;
         Ok(())
     }

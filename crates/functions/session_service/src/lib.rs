@@ -89,7 +89,7 @@ impl Function for SessionService {
                 "Starts a session at a FREE port. The same idempotency key gives the same session. Exactly one of \
                  `vehicle` and `vehicleId` is required.",
             )
-            .at("POST /sessions")
+            .at("POST /sessions", Scope::write(Area::Sessions))
             .creates(),
         action!("stopSession", SessionRef => SessionView, Self::stop)
             .by("the user of the session; staff")

@@ -9,7 +9,7 @@ use token_scopes::{Config, TokenScopes};
 
 /// Cognito waits 5 s for an answer. The table must have failed before, so that the failure is logged.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(3_500);
-const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_000);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> Result<(), BootError> {

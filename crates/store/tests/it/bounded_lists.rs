@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use common::{charging_by, context, faulty, faulty_db, first, insert_log, list_logs, log, now, poi, put_session, walk};
 use domain::accounts::UserStatus;
 use domain::charging::station::StationStatus;
 use domain::geo::Location;
@@ -17,7 +16,9 @@ use proptest::test_runner::TestRunner;
 use store::{ErrorLogFilter, InvoiceFilter, PoiStore, SessionFilter, StationFilter, UserFilter, keys};
 use testkit::{EmbeddedDynamoDb, machine_client, registered, seeded};
 
-use crate::common::{self, charging_by, faulty, faulty_db, first, insert_log, list_logs, log, poi, put_session, walk};
+use crate::common::{
+    self, charging_by, context, faulty, faulty_db, first, insert_log, list_logs, log, now, poi, put_session, walk,
+};
 
 const ITEMS: u32 = 2500;
 

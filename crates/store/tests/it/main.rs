@@ -8,3 +8,4 @@ mod contention;
 mod indexes;
 mod near;
 mod tokens;
+mod users;

@@ -4,7 +4,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
-use common::{context, insert_log, list_logs, log, now, poi, put_session, station};
 use domain::accounts::UserStatus;
 use domain::billing::{EntryKind, LedgerEntry, Wallet};
 use domain::charging::session::SessionStatus;

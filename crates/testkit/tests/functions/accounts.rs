@@ -9,7 +9,6 @@ use token_scopes::TokenScopes;
 
 use crate::bad_input::Kind::{Array, Enum, Id, Integer, Number, Object, Text, TextOrNothing, Time};
 use crate::bad_input::{Case, Kind, assert_refused, attack};
-use crate::nowhere;
 use crate::openapi::{ADMIN, CLOCK, Recorder, set_time};
 
 /// The users of the examples.
@@ -46,6 +45,7 @@ fn vehicle() -> Value {
     })
 }
 
+#[allow(clippy::too_many_lines)] // a list
 fn account_cases() -> Vec<Case> {
     let [brand, model, capacity, power, number] = VEHICLE;
     let with_vehicle = |fields: &[(&'static str, bool, Kind)]| -> &'static [(&'static str, bool, Kind)] {

@@ -4,7 +4,7 @@ use lambda_kit::{Clock, Door};
 use notification_service::NotificationService;
 use serde_json::{Value, json};
 use station_service::StationService;
-use testkit::{EmbeddedDynamoDb, http_event, invoke, no_redelivery};
+use testkit::{EmbeddedDynamoDb, http_event, invoke, low_below, no_redelivery};
 
 use crate::charging::station_cases;
 use crate::{nowhere, topics};
@@ -12,7 +12,8 @@ use crate::{nowhere, topics};
 #[tokio::test]
 async fn a_role_requires_a_group_of_exactly_that_name() {
     let dynamodb = EmbeddedDynamoDb::start().await;
-    let logs = NotificationService::new(dynamodb.error_logs(), topics(&nowhere()), no_redelivery());
+    let logs =
+        NotificationService::new(dynamodb.error_logs(), topics(&nowhere()), low_below("0"), None, no_redelivery());
     let door = Door::new(logs, Clock::SYSTEM);
     let status = async |groups: &str| {
         let answer = invoke(&door, http_event("GET /error-logs", &[], &[], "u-1", groups, "")).await.unwrap();

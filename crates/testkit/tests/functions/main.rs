@@ -15,6 +15,7 @@ mod http;
 mod metrics;
 mod notifications;
 mod oauth;
+mod ocm_server;
 mod openapi;
 mod poi;
 mod telemetry;

@@ -22,6 +22,7 @@ enum GrantType {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
+#[allow(clippy::struct_field_names)] // the name of RFC 6749
 struct Grant {
     grant_type: GrantType,
     #[serde(default)]

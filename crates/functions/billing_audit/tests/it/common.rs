@@ -12,7 +12,9 @@ use notification_service::{NotificationService, Topics};
 use serde_json::{Value, json};
 use session_service::{Inbox, SessionService};
 use station_service::StationService;
-use testkit::{EmbeddedDynamoDb, FakeAws, FakeLambda, NOWHERE, invoke, no_redelivery, sdk_config, sqs_event};
+use testkit::{
+    EmbeddedDynamoDb, FakeAws, FakeLambda, NOWHERE, invoke, low_below, no_redelivery, sdk_config, sqs_event,
+};
 
 const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
     <MessageId>m</MessageId></PublishResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></PublishResponse>";
@@ -31,7 +33,8 @@ impl World {
         let sns = FakeAws::start(|_, _| (200, PUBLISHED.to_owned())).await;
         let client = aws_sdk_sns::Client::new(&sdk_config(&sns.endpoint()));
         let topics = Topics::new(client, "operators".to_owned(), "users".to_owned());
-        let notifications = NotificationService::new(dynamodb.error_logs(), topics, no_redelivery());
+        let notifications =
+            NotificationService::new(dynamodb.error_logs(), topics, low_below("0"), None, no_redelivery());
         let lambda = FakeLambda::start(Arc::new(Door::new(notifications, Clock::SYSTEM))).await;
         let peer = RemoteFunction::new(&sdk_config(&lambda.endpoint()), "notification".to_owned());
         let nobody = RemoteFunction::new(&sdk_config(NOWHERE), "nobody".to_owned());

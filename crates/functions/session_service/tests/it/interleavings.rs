@@ -10,7 +10,6 @@ use std::rc::Rc;
 use aws_sdk_dynamodb::types::AttributeValue;
 use charging_simulator::ChargingSimulator;
 use chrono::TimeDelta;
-use common::{CLOCK, admin, no_inbox, set_now};
 use domain::Instant;
 use domain::id::{SessionId, UserId};
 use lambda_kit::{Door, RemoteFunction};
@@ -24,7 +23,7 @@ use station_service::StationService;
 use store::{ChargingStore, Client, Db, UserStore};
 use testkit::{EmbeddedDynamoDb, NOWHERE, Outcome, Turn, Turns, invoke, sdk_config, seeded};
 
-use crate::common::{CLOCK, admin, set_now};
+use crate::common::{CLOCK, admin, no_inbox, set_now};
 
 const CASES: u32 = 200;
 const PORTS: u32 = 3;

@@ -2,6 +2,7 @@
 //! commands. They are one binary, so that the crate's tests are linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod blocks;
 mod capacity;
 mod changed;
 mod common;

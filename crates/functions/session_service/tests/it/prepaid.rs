@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::{World, admin, error_type, id, minutes_after, no_inbox};
 use lambda_kit::{Clock, Door, RemoteFunction};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -11,7 +10,7 @@ use session_service::SessionService;
 use store::{ChargingStore, Client, Db, UserStore};
 use testkit::{FakeLambda, Fault, FaultyHttp, NOWHERE, Outcome, invoke, sdk_config, sqs_event};
 
-use crate::common::{World, admin, error_type, id, minutes_after};
+use crate::common::{World, admin, error_type, id, minutes_after, no_inbox};
 
 /// The number of calls of a prepaid start: read the session that its key may have started, the user and the station,
 /// then the hold and the transaction.

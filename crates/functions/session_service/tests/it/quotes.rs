@@ -1,15 +1,12 @@
 //! Quotes by the tariff of a station and by a tariff in the request.
 
-mod common;
-
-use common::{CLOCK, World, admin, no_inbox};
 use lambda_kit::{Door, RemoteFunction};
 use serde_json::{Value, json};
 use session_service::SessionService;
 use store::ChargingStore;
 use testkit::{NOWHERE, http_event, invoke, sdk_config};
 
-use crate::common::{CLOCK, World, admin};
+use crate::common::{CLOCK, World, admin, no_inbox};
 
 /// Energy costs 1 EUR per kWh from 08:00 to 20:00 local time, and 0.50 EUR per kWh at night.
 fn day_and_night() -> Value {

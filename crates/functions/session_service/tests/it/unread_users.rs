@@ -135,7 +135,7 @@ async fn a_check_of_a_user_who_may_charge_changes_nothing() {
     let network = Network::new().await;
     let (_, unread, check) = start_unread(&network, "u-1").await;
     network.users_up();
-    assert_eq!(network.deliver(&[check.clone()]).await, none());
+    assert_eq!(network.deliver(std::slice::from_ref(&check)).await, none());
     assert_eq!(network.end_of(&unread).await, started());
     // A block that was lifted before the check came is no reason any more.
     network.set_blocked("u-1", true).await;

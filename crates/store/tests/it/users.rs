@@ -1,14 +1,10 @@
 //! Users in the table: of many writers one wins, limits hold exactly, what an operator wrote by hand counts, and a
 //! deletion leaves nothing behind, wherever it was interrupted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
-
-mod common;
 
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::TimeDelta;
-use common::{context, faulty_db, first, now, walk};
 use domain::accounts::{
     Language, MAX_TOKENS, MAX_VEHICLES, NewUser, RegistrationNumber, TokenId, User, UserStatus, Vehicle,
 };
@@ -19,6 +15,8 @@ use domain::id::{UserId, VehicleId};
 use futures::future::join_all;
 use store::{PageRequest, StoreError, UserFilter, UserStore};
 use testkit::{EmbeddedDynamoDb, Fault, machine_client, registered, rfid, vehicle};
+
+use crate::common::{context, faulty_db, first, now, walk};
 
 const TABLE: &str = "ev-users";
 

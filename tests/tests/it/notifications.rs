@@ -1,5 +1,4 @@
 //! Notifications reach the person they are for.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Users get mails in their language, once, and nothing but SES learns their addresses.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::billing::{PaymentCompleted, PaymentFailed, PaymentRefusal};

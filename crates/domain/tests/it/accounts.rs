@@ -1,9 +1,5 @@
 //! Every command on a user in every status and by every role, registration numbers however they are written, and random
 //! lives of users.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
-
-#[path = "../../testkit/src/random.rs"]
-mod random;
 
 use domain::Instant;
 use domain::accounts::UserStatus::{self, Active, Blocked, Deleted, Deleting, Unconfirmed};
@@ -16,7 +12,8 @@ use domain::error::DomainError;
 use domain::id::{ClientId, UserId, VehicleId};
 use domain::machine::State;
 use proptest::prelude::*;
-use random::seeded;
+
+use crate::random::seeded;
 
 fn now() -> Instant {
     "2026-02-22T10:00:00Z".parse().unwrap()
@@ -95,9 +92,11 @@ const STAFF: &[Role] = &[TechSupport, Admin, System];
 const EXISTING: &[(UserStatus, UserStatus)] =
     &[(Unconfirmed, Unconfirmed), (Active, Active), (Blocked, Blocked), (Deleting, Deleting)];
 
-/// Each command with the roles that may give it, and the statuses in which it is possible, each with the status to
-/// which it leads.
-const TABLE: &[(Command, &[Role], &[(UserStatus, UserStatus)])] = &[
+/// A command with the roles that may give it, and the statuses in which it is possible, each with the status to which
+/// it leads.
+type Row = (Command, &'static [Role], &'static [(UserStatus, UserStatus)]);
+
+const TABLE: &[Row] = &[
     (Command::Confirm, ALL, &[(Unconfirmed, Active)]),
     (Command::Block, STAFF, &[(Unconfirmed, Blocked), (Active, Blocked)]),
     (Command::Unblock, STAFF, &[(Blocked, Active)]),

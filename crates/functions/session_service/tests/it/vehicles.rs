@@ -1,14 +1,12 @@
 //! Starts with a saved vehicle, and by users who may not start.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
-
-mod common;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use common::{CLOCK, World, error_type, id};
 use domain::id::{UserId, VehicleId};
 use serde_json::{Value, json};
 use store::EventContext;
 use testkit::{Outcome, invoke, registered, vehicle};
+
+use crate::common::{CLOCK, World, error_type, id};
 
 fn user(id: &str) -> UserId {
     UserId::new(id).unwrap()
