@@ -1,11 +1,11 @@
 """MiniStack with the behaviour of Cognito that it lacks. The local cloud runs this file as a program.
 
-It replaces functions of the pinned version of MiniStack, and fails at the start if one of them is missing.
+The program replaces functions of the pinned version of MiniStack, and fails at the start if one of them is missing.
 
-- An e-mail address signs up once. MiniStack checks whether an address is taken and adds the user in two steps, so of
-  concurrent requests several may succeed.
+- Only one user can sign up with an e-mail address. MiniStack checks whether an address is taken and adds the user in
+  two steps, so several concurrent requests may succeed.
 - If the trigger of the user pool refuses a token, the request fails with the error that AWS answers. MiniStack answers
-  an internal error, which clients repeat.
+  an internal error, and clients would repeat the request.
 """
 
 import ast

@@ -19,7 +19,7 @@ pub use vehicle::{MAX_VEHICLES, NewVehicle, RegistrationNumber, Vehicle};
 use crate::error::DomainError;
 use crate::id::UserId;
 
-/// Checks that `user`, who has `count` of them, may have one more `what`.
+/// Checks that `user` may have one more `what`, e.g. a vehicle. The pair is the present count and the maximum.
 fn may_have_one_more(
     what: &str,
     (count, most): (u32, u32),

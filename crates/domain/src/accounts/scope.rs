@@ -24,7 +24,7 @@ pub enum Area {
     Billing,
     /// Car parks.
     Parking,
-    /// The error log, and what else those need who run the network.
+    /// The error log, and other tools of those who run the network.
     Operations,
     /// Simulation runs.
     Runs,
@@ -66,9 +66,9 @@ impl Area {
 /// A kind of access to an area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Access {
-    /// Reads only.
+    /// Requests that only read.
     Read,
-    /// Everything that changes something.
+    /// Requests that change something.
     Write,
 }
 

@@ -41,8 +41,8 @@ impl State for UserStatus {
         }
     }
 
-    // A deletion begins again (DELETING to DELETING) if the attempt before did not get to its end. Only the platform
-    // refuses a deletion: otherwise a blocked user could lift the block that way.
+    // A deletion begins again (DELETING to DELETING) if the earlier attempt did not complete. Only the platform refuses
+    // a deletion: otherwise a blocked user could return to ACTIVE, and so lift the block.
     fn transitions(self) -> &'static [(Self, &'static [Role])] {
         match self {
             Self::Unconfirmed => &[(Self::Active, SYSTEM), (Self::Blocked, STAFF), (Self::Deleting, ANYONE)],
@@ -63,8 +63,8 @@ impl State for UserStatus {
 impl UserStatus {
     /// Returns the status of a user whose row has the attributes `status` and `blocked`.
     ///
-    /// `blocked` is the truth about a block, because operators write it by hand, also into a row that has nothing else.
-    /// A deletion goes on whatever `blocked` is.
+    /// `blocked` decides whether the user is blocked, because operators write it by hand, even into a row that has
+    /// nothing else. A user who is DELETING or DELETED keeps that status, whatever `blocked` is.
     #[must_use]
     pub fn of_row(status: Option<Self>, blocked: Option<bool>) -> Self {
         match (status, blocked) {
@@ -77,7 +77,7 @@ impl UserStatus {
 
     /// Checks that `user`, who has this status, may start a session.
     ///
-    /// An unconfirmed user may: the staff can give a charging token to a customer who has never signed in.
+    /// An unconfirmed user may start one: the staff can give a charging token to a customer who has never signed in.
     ///
     /// # Errors
     /// `Forbidden` if the user is blocked, is being deleted or was deleted.

@@ -19,7 +19,7 @@ pub enum Language {
     En,
 }
 
-/// A user of the network. Each command raises the version by one, and is written before the next command.
+/// A user of the network. Each command raises the version by one. The store must write it before the next command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct User {
     /// Id of the user: the `sub` of the tokens.
@@ -30,7 +30,7 @@ pub struct User {
     pub name: Option<String>,
     /// Role of the user.
     pub role: Role,
-    /// Whether the group of the user pool may still be that of an earlier role.
+    /// Whether the user may still be in the group of an earlier role in the user pool.
     pub role_pending: bool,
     /// Status.
     pub status: UserStatus,
@@ -40,15 +40,15 @@ pub struct User {
     pub blocked_reason: Option<String>,
     /// Language in which the user is addressed.
     pub language: Language,
-    /// When the user was registered. A row that an operator wrote by hand may not say it, and an item that only counts
-    /// vehicles and tokens does not.
+    /// When the user was registered. `None` if an operator wrote the row by hand without this time, or if the item has
+    /// only the counts of vehicles and tokens.
     pub registered_at: Option<Instant>,
     /// When the personal data was deleted.
     pub deleted_at: Option<Instant>,
     /// The machine client, if the user stands for a program.
     pub client: Option<Client>,
-    /// Number of the user's last change; 0 for a row that an operator wrote by hand, and for an item that only counts
-    /// vehicles and tokens.
+    /// Number of the user's last change; 0 for a row that an operator wrote by hand, and for an item that has only the
+    /// counts of vehicles and tokens.
     pub version: u64,
 }
 
@@ -98,9 +98,9 @@ impl User {
         }
     }
 
-    /// Fills in what the row of a user lacks that an operator wrote by hand or that only counts vehicles and tokens, and
-    /// returns the event of the registration. A block stays. Returns `None`, and changes nothing, if the user is
-    /// registered or was deleted.
+    /// Registers a user whose row an operator wrote by hand, or whose item has only the counts of vehicles and tokens.
+    /// Fills in what the row lacks, keeps a block, and returns the event of the registration. Returns `None`, and
+    /// changes nothing, if the user is registered or was deleted.
     pub fn complete(&mut self, new: NewUser, now: Instant) -> Option<UserRegistered> {
         if self.registered_at.is_some() || self.status == UserStatus::Deleted {
             return None;
@@ -165,8 +165,8 @@ impl User {
         Ok(UserUnblocked { user_id: self.id.clone(), unblocked_at: now })
     }
 
-    /// Gives the user a role. The group of the user pool follows; until [`Self::role_written`], the role of the row
-    /// counts and the group does not.
+    /// Gives the user a role. The group in the user pool is changed later: until [`Self::role_written`], the role of
+    /// the row counts and the group does not.
     ///
     /// # Errors
     /// `Forbidden` unless the actor's role is ADMIN or SYSTEM; `Validation` for the role SYSTEM; `NotFound` if the user
@@ -185,17 +185,17 @@ impl User {
         Ok(())
     }
 
-    /// Records that the group of the user pool is that of the role.
+    /// Records that the user is in the group of the role in the user pool.
     pub fn role_written(&mut self) {
         self.role_pending = false;
         self.version += 1;
     }
 
-    /// Takes over what the user pool says of a user who signs in: the account is confirmed, and the groups give this
-    /// role. Returns whether the user changed.
+    /// Records that the user signed in: the account is confirmed, and the groups of the user pool give `role`. Returns
+    /// whether the user changed.
     ///
-    /// The role stays if it was given by [`Self::set_role`] and is not in the user pool yet, and that of a machine
-    /// client stays, too.
+    /// The role does not change if [`Self::set_role`] gave it and the user pool does not have it yet, or if the user is
+    /// a machine client.
     pub fn signed_in(&mut self, role: Role) -> bool {
         let is_confirmed = self.status == UserStatus::Unconfirmed;
         let stays = self.role_pending || self.client.is_some() || self.status == UserStatus::Deleted;
@@ -223,7 +223,7 @@ impl User {
         Ok(())
     }
 
-    /// Begins the deletion of the user. From now on no session may start. A deletion that did not get to its end begins
+    /// Begins the deletion of the user. From now on no session may start. A deletion that did not complete begins
     /// again.
     ///
     /// # Errors
@@ -240,7 +240,7 @@ impl User {
         Ok(())
     }
 
-    /// Ends the deletion without deleting anything. The user has the status again that it had before the deletion.
+    /// Ends the deletion without deleting anything. The user returns to the status from before the deletion.
     ///
     /// # Errors
     /// `Conflict` unless the user is DELETING.
@@ -297,8 +297,8 @@ impl User {
         Ok(())
     }
 
-    /// Checks that `role` may bring the user to status `to` with a command that begins in one of the statuses `from`.
-    /// Other commands lead to the same status from elsewhere.
+    /// Checks that the user has one of the statuses `from`, and that `role` may bring the user from there to `to`.
+    /// `from` has the statuses of one command; other commands may lead to `to` from other statuses.
     fn check(&self, from: &[UserStatus], to: UserStatus, role: Role) -> Result<(), DomainError> {
         for status in from {
             status.transition(to, role)?;

@@ -38,7 +38,7 @@ struct Exported<'a> {
 impl AccountService {
     pub(crate) async fn get_account(&self, _: NoArguments, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
-        // A valid token makes one a user. Without a row, nothing else is known of the user.
+        // Whoever has a valid token is a user. Without a row, only the id of the user is known.
         let Some(user) = self.row(&actor.user_id, &request.context).await? else {
             return Answer::ok(AccountView::new(&stranger(&actor.user_id)));
         };
@@ -59,7 +59,7 @@ impl AccountService {
             Ok(Vec::new())
         });
         let user = updated.await?;
-        // The user pool has the name as well, for the ID token. The row counts.
+        // The user pool also has the name, for the ID token. If the names differ, the one in the row is valid.
         if let Some(name) = &command.name
             && let Some(person) = self.pool.person(id).await?
         {
@@ -100,7 +100,7 @@ impl AccountService {
         })
     }
 
-    /// Returns a page of a list for an export. A request for a next page asks only for lists of which there is more.
+    /// Returns a page of a list for an export. A request for a next page reads only the lists that have more.
     async fn exported(
         &self,
         function: &RemoteFunction,

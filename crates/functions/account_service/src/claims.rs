@@ -1,4 +1,4 @@
-//! What an access token says. It comes from the user pool directly, so that its signature need not be checked.
+//! The claims of an access token. The token comes directly from the user pool, so its signature is not checked.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -48,7 +48,7 @@ impl Claims {
     }
 }
 
-/// Parses the argument `scope` of RFC 6749. A scope may be written as in tokens or as in the arguments of this API.
+/// Parses the argument `scope` of RFC 6749. Both spellings of a scope are accepted: `evoke/runs:read` and `runs:read`.
 ///
 /// # Errors
 /// [`DomainError::Validation`] when there is no such scope.

@@ -18,7 +18,7 @@ use crate::view::ClientView;
 impl AccountService {
     /// Creates a machine client: the user of the user pool first, then its group, and the row with its scopes last.
     ///
-    /// If a request dies in between, a user is left whose secret nobody has, and to whom `token_scopes` gives no token.
+    /// If a request crashes in between, a user remains whose secret nobody has, and `token_scopes` refuses its tokens.
     pub(crate) async fn create_client(&self, command: CreateClient, request: &Request) -> Result<Answer, Failure> {
         for_administrators(request)?;
         let (scopes, role) = command.scopes_and_role()?;
@@ -54,8 +54,8 @@ impl AccountService {
         Answer::page(Page { items, next_token: page.next_token }, |client| client)
     }
 
-    /// Ends a machine client: the row first, after which `token_scopes` gives no token, and the user of the user pool
-    /// last. A request that dies in between is repeated.
+    /// Deletes a machine client: the row first, so that `token_scopes` refuses tokens, and the user of the user pool
+    /// last. If the request crashes in between, a repetition completes it.
     pub(crate) async fn revoke_client(&self, command: ClientRef, request: &Request) -> Result<Answer, Failure> {
         for_administrators(request)?;
         let unknown = || DomainError::not_found("client", &command.client_id);
@@ -70,7 +70,7 @@ impl AccountService {
 
     async fn erase_client(&self, person: &Person, request: &Request) -> Result<(), Failure> {
         let context: &Context = &request.context;
-        // Without a row, the request that created the client died.
+        // If there is no row, the request that created the client crashed before it wrote the row.
         let Some(mut user) = self.users.load(&person.user_id).await? else { return Ok(()) };
         if user.status == UserStatus::Deleted {
             return Ok(());

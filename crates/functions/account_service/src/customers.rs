@@ -28,7 +28,7 @@ impl AccountService {
         let actor = request.actor()?;
         let context = &request.context;
         let blocked = retry_while_stale(|| async {
-            // A user whom only a token makes one can be blocked, too.
+            // A user without a row can be blocked, too.
             let mut user = self.row_or_bare(&command.user_id, context).await?;
             if user.status == UserStatus::Deleted || user.client.is_some() {
                 return Err(DomainError::not_found("user", &command.user_id).into());
@@ -43,8 +43,8 @@ impl AccountService {
             Ok((user, refusal))
         });
         let (user, outcome) = blocked.await?;
-        // Tokens are refused through the row from now on. A repeated request signs the user out again, because the one
-        // that blocked the user may have died before.
+        // From now on, token_scopes refuses tokens because of the row. A repeated request signs the user out again,
+        // because the first request may have crashed before the sign-out.
         self.sign_out(&user.id).await?;
         outcome?;
         tracing::info!(user.id = user.id.as_str(), actor.id = actor.user_id.as_str(), "a user was blocked");
@@ -77,10 +77,10 @@ impl AccountService {
         Answer::ok(AccountView::for_staff(&user))
     }
 
-    /// Brings the groups of the user pool to the role of the row, and signs the user out.
+    /// Puts the user into the group of the role of the row, and signs the user out.
     ///
-    /// The mark is removed only if the row is still as it was read: if two roles are given at once, the request whose
-    /// groups came last does it again.
+    /// The mark is removed only if the row has not changed since it was read. If it has changed, e.g. because another
+    /// request gave another role, the groups are written again.
     async fn write_groups(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
         retry_while_stale(|| async {
             let mut user = self.customer(id, context).await?;

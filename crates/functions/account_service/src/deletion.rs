@@ -1,9 +1,12 @@
 //! The deletion of an account.
 //!
-//! The row says DELETING first, so that no session starts any more. Then the other contexts are asked whether the user
-//! still owes anything. What belongs to the user is deleted, then the personal data of the row, with `USER_DELETED`,
-//! and the user of the user pool last. A request that dies in between is repeated by the user; the last step is also
-//! done when `USER_DELETED` comes back from the bus.
+//! 1. The row gets the status DELETING, so that no session starts any more.
+//! 2. `session_service` and `billing` answer whether a session runs or an invoice is OPEN.
+//! 3. The vehicles and tokens are deleted.
+//! 4. The tombstone replaces the row, with `USER_DELETED`.
+//! 5. The user of the user pool is deleted.
+//!
+//! If the request crashes, the user repeats the request. `USER_DELETED` invokes this function for the last step, too.
 
 use domain::accounts::{User, UserStatus};
 use domain::billing::InvoiceStatus;
@@ -25,7 +28,7 @@ impl AccountService {
         Answer::ok(DeletedView::new(&deleted))
     }
 
-    /// Deletes the user in the user pool. Returns whether there was none.
+    /// Deletes the user in the user pool. Returns true if the user pool had no such user.
     pub(crate) async fn forget_identity(&self, id: &UserId) -> Result<bool, Failure> {
         let Some(person) = self.pool.person(id).await? else { return Ok(true) };
         self.pool.delete(&person).await?;
@@ -51,7 +54,7 @@ impl AccountService {
         self.erase(user, context).await
     }
 
-    /// Deletes what the table has of a user who is DELETING.
+    /// Deletes the data of a user who is DELETING from the table.
     pub(crate) async fn erase(&self, mut user: User, context: &Context) -> Result<User, Failure> {
         user.delete(context.now)?;
         self.users.erase(&user, &context.event_context()).await?;
@@ -59,8 +62,8 @@ impl AccountService {
         Ok(user)
     }
 
-    /// Gives a user whose deletion is refused the status of before. If that fails, the next deletion does it: the user
-    /// cannot start sessions until then.
+    /// Gives a user whose deletion is refused the status from before the deletion. If that fails, the user stays
+    /// DELETING, and cannot start sessions, until the user asks for the deletion again.
     async fn go_on(&self, mut user: User, context: &Context) {
         if user.refuse_deletion().is_err() {
             return;
@@ -91,7 +94,7 @@ impl AccountService {
         Ok(())
     }
 
-    /// Returns the first item of a list of another function that is `wanted`.
+    /// Returns the first `wanted` item in a list of another function.
     async fn find(
         &self,
         function: &RemoteFunction,

@@ -1,8 +1,8 @@
-//! Users whose row and whose account in the user pool do not fit together, and how they are put right.
+//! Repairs users who are in the user pool, but whose row is missing or incomplete.
 //!
-//! A user exists in the user pool first. If the row is missing, because a request died in between or because the user
-//! signed up on the hosted pages, the next request that names the user writes the row, with `USER_REGISTERED`. The
-//! write is conditional, so that of many such requests, and of `token_scopes`, one writes.
+//! A user exists in the user pool first. The row is missing if a request crashed in between, or if the user signed up
+//! on the hosted pages. Then the next request that names the user writes the row, with `USER_REGISTERED`. The write is
+//! conditional, so if several requests and `token_scopes` write the row at the same time, one of them succeeds.
 
 use domain::accounts::{Language, NewUser, User, UserStatus};
 use domain::actor::Role;
@@ -18,7 +18,8 @@ use crate::secret::EmailAddress;
 impl AccountService {
     /// Returns the row of a user. A row that is missing is written from what the user pool says.
     ///
-    /// `None` means that neither has the user, who may exist all the same: any valid token makes one a user.
+    /// `None` means that neither the table nor the user pool has the user. The user may still exist: whoever has a
+    /// valid token is a user.
     pub(crate) async fn row(&self, id: &UserId, context: &Context) -> Result<Option<User>, Failure> {
         retry_while_stale(|| async {
             let row = self.users.load(id).await?;
@@ -33,8 +34,7 @@ impl AccountService {
         .await
     }
 
-    /// Returns the row of a user, and writes one that says nothing for a user whom neither the table nor the user pool
-    /// has.
+    /// Returns the row of a user. If neither the table nor the user pool has the user, writes a row without any data.
     pub(crate) async fn row_or_bare(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
         retry_while_stale(|| async {
             if let Some(user) = self.row(id, context).await? {
@@ -54,7 +54,7 @@ impl AccountService {
         Ok(user.ok_or_else(|| DomainError::not_found("user", id))?)
     }
 
-    /// Returns a person who is not deleted: no machine client.
+    /// Returns the row of a person who is not deleted. A machine client is not found.
     pub(crate) async fn customer(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
         let user = self.existing(id, context).await?;
         if user.client.is_some() {
@@ -63,7 +63,7 @@ impl AccountService {
         Ok(user)
     }
 
-    /// Puts right what a sign-up with this address has left, before it is refused because the address is taken.
+    /// Completes the earlier sign-up with this address, before a new sign-up is refused because the address is taken.
     pub(crate) async fn heal_address(&self, email: &EmailAddress, context: &Context) -> Result<(), Failure> {
         let Some(person) = self.pool.person_with(email).await? else { return Ok(()) };
         if person.is_unconfirmed && self.rules.auto_confirm {
@@ -105,7 +105,7 @@ impl AccountService {
 
     /// Writes what is missing of the row of a person.
     async fn heal(&self, row: Option<User>, person: &Person, context: &Context) -> Result<Option<User>, Failure> {
-        // The row of a machine client has its scopes, which the user pool does not know. Without them it is no client.
+        // Only the row has the scopes of a machine client, so the row cannot be written from the user pool.
         if person.is_a_client() {
             return Ok(row);
         }
@@ -131,7 +131,7 @@ impl AccountService {
     }
 }
 
-/// Returns a user of whom nothing is known but the id.
+/// Returns a user of whom only the id is known.
 pub fn stranger(id: &UserId) -> User {
     User {
         id: id.clone(),

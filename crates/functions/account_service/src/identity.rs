@@ -1,6 +1,6 @@
-//! The user pool of Cognito, in the vocabulary of accounts. No other module calls Cognito.
+//! The user pool of Cognito, in the terms of accounts. No other module calls Cognito.
 //!
-//! Cognito's own messages are never passed on, neither to the caller nor to the log: they may repeat what was sent.
+//! Cognito's own messages go neither to the caller nor to the log, because they may repeat values of the request.
 
 use std::fmt::Display;
 
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
-/// Why the user pool did not do what it was asked for.
+/// Why the user pool refused a request, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// There is an account with this address.
@@ -99,7 +99,7 @@ pub enum Refusal {
     /// There were too many attempts for this user.
     #[error("too many attempts")]
     TooManyAttempts,
-    /// There were too many requests of all users.
+    /// There were too many requests, counted over all users.
     #[error("too many requests")]
     TooManyRequests,
     /// `token_scopes` refused the token.
@@ -121,7 +121,7 @@ struct CognitoError {
     request_id: String,
 }
 
-/// Returns what an error means, from its message; `None` if it is a failure of Cognito or of a trigger.
+/// Returns the refusal for the message of an error; `None` if Cognito or a trigger failed.
 type Meaning = fn(&str) -> Option<Refusal>;
 
 /// What each error of Cognito means. A test of this module has an example of every line.
@@ -147,8 +147,8 @@ const MEANINGS: [(&str, Meaning); 19] = [
     ("UnsupportedUserStateException", |_| Some(Refusal::Invalid)),
 ];
 
-/// What `token_scopes` says of a user who may not sign in. Cognito passes it on. Any other failure of `token_scopes` is
-/// that of a dependency.
+/// Part of the message by which `token_scopes` refuses a user. Cognito passes the message on. Any other failure of
+/// `token_scopes` means that one of its dependencies failed.
 pub const NO_SIGN_IN: &str = "may not sign in";
 
 /// Errors after which the same request may succeed a moment later.
@@ -185,7 +185,7 @@ impl Refusal {
         let SdkError::ServiceError(service) = &error else {
             return match error {
                 SdkError::ConstructionFailure(_) => Self::Rejected(AwsError::from(error).into()),
-                // An answer that cannot be read is not passed on: it may repeat what was sent.
+                // An answer that cannot be read is not passed on, because it may repeat values of the request.
                 SdkError::ResponseError(_) => Self::Unavailable("the answer cannot be read".into()),
                 error => Self::Unavailable(AwsError::from(error).into()),
             };
@@ -200,17 +200,17 @@ impl Refusal {
         if is_busy { Self::Unavailable(source) } else { Self::Rejected(source) }
     }
 
-    /// Returns whether the user pool failed, and not the request.
+    /// Returns whether the user pool is at fault, and not the caller.
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Rejected(_))
     }
 }
 
-/// The text for a wrong password and an unknown address: nobody learns which of both it was.
+/// The message for a wrong password and for an unknown address. It does not say which of the two it was.
 pub const WRONG_CREDENTIALS: &str = "the e-mail address or the password is wrong";
 
 impl From<Refusal> for Failure {
-    /// Says what a refusal means to the caller, where an action has no better answer.
+    /// Returns the failure for a refusal, for actions that have no more specific one.
     fn from(refusal: Refusal) -> Self {
         let forbidden = |message: &str| Self::Forbidden(message.to_owned());
         match refusal {
@@ -295,7 +295,7 @@ impl UserPool {
         Ok(())
     }
 
-    /// Signs a user in by the password. Only this function may: the flow needs IAM permissions.
+    /// Signs a user in by the password. The flow needs an IAM permission, which only `account_service` has.
     pub(crate) async fn sign_in(&self, username: &str, password: &Password) -> Result<Tokens, Refusal> {
         let call = self.client.admin_initiate_auth().user_pool_id(&self.pool).client_id(&self.app_client);
         let call = call.auth_flow(AuthFlowType::AdminUserPasswordAuth);
@@ -346,7 +346,7 @@ impl UserPool {
 
     /// Returns the user with this id.
     pub(crate) async fn person(&self, user: &UserId) -> Result<Option<Person>, Refusal> {
-        // Cognito finds a user of its own by the `sub`, and one of an identity provider only by a filter.
+        // Cognito finds its own users by the `sub`, and users of an identity provider only by a filter.
         if let Some(person) = self.get(user.as_str()).await? {
             return Ok(Some(person));
         }
@@ -413,8 +413,8 @@ impl UserPool {
 
     /// Puts a user into the group of the role, and takes the user out of the groups of the other roles.
     ///
-    /// A user is put into the new group first, so that there is no moment without a group. `setRole` marks the row
-    /// before, and `token_scopes` then goes by the row.
+    /// The user is added to the new group first, so that the user is never without a group. Before that, `setRole` has
+    /// marked the row, so `token_scopes` uses the role of the row.
     pub(crate) async fn set_role(&self, person: &Person, role: Role) -> Result<(), Refusal> {
         let (wanted, others): (Vec<_>, Vec<_>) = GROUPS.into_iter().partition(|(_, of_group)| *of_group == role);
         for (group, _) in wanted {
@@ -428,13 +428,13 @@ impl UserPool {
         Ok(())
     }
 
-    /// Revokes all refresh tokens of a user. A user who is gone has none.
+    /// Revokes all refresh tokens of a user. Succeeds if the user does not exist any more.
     pub(crate) async fn sign_out(&self, person: &Person) -> Result<(), Refusal> {
         let call = self.client.admin_user_global_sign_out().user_pool_id(&self.pool).username(&person.username);
         gone_is_fine(call.send().await.map(|_| ()).map_err(Refusal::from_sdk))
     }
 
-    /// Deletes a user. A user who is gone stays so.
+    /// Deletes a user. Succeeds if the user does not exist any more.
     pub(crate) async fn delete(&self, person: &Person) -> Result<(), Refusal> {
         let call = self.client.admin_delete_user().user_pool_id(&self.pool).username(&person.username);
         gone_is_fine(call.send().await.map(|_| ()).map_err(Refusal::from_sdk))

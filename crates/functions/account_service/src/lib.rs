@@ -1,9 +1,8 @@
 //! The `account_service` Lambda: sign-up and sign-in, accounts, vehicles, charging tokens, customers, roles, blocks and
 //! machine clients.
 //!
-//! The user pool of Cognito is the only issuer of tokens, and has the passwords. The table of users has the rest. A
-//! command that writes both writes them in an order after which a crash leaves nothing that a later request does not
-//! put right: `healing` says how.
+//! The user pool of Cognito issues all tokens and has the passwords. The table of users has the other data of accounts.
+//! A command that writes both uses an order in which a later request can repair whatever a crash leaves: see `healing`.
 
 mod account;
 mod claims;
@@ -52,7 +51,7 @@ pub struct AccountService {
     rules: SignInRules,
 }
 
-/// What an environment demands of those who sign up and sign in.
+/// The settings of an environment for sign-up and sign-in.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInRules {
     /// Whether a new user can sign in without confirming the e-mail address by a code.
@@ -199,7 +198,7 @@ impl Function for AccountService {
             .at("DELETE /clients/{clientId}", WRITE),
     ];
 
-    /// Handles `USER_DELETED`: it deletes the user in the user pool, if the deletion did not get that far.
+    /// Handles `USER_DELETED`: deletes the user in the user pool, unless the request has already done so.
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
         let wrong = |message: String| Failure::invalid("detail", message);
         let Trigger::Event(event) = trigger else {
@@ -219,7 +218,8 @@ impl Function for AccountService {
 }
 
 impl AccountService {
-    /// Creates the function. `sessions` and `billing` tell what a user owes before a deletion, and what an export has.
+    /// Creates the function. `sessions` and `billing` list the sessions and invoices of a user, before a deletion and
+    /// for an export.
     #[must_use]
     pub fn new(
         users: UserStore,

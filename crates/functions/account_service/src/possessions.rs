@@ -1,4 +1,4 @@
-//! What a user has: vehicles and charging tokens.
+//! The vehicles and charging tokens of users.
 
 use domain::accounts::Vehicle;
 use domain::error::DomainError;
@@ -53,7 +53,7 @@ impl AccountService {
         Answer::ok(token)
     }
 
-    /// Returns the user to whom something is added. The user has a row then, which counts what the user has.
+    /// Returns the user who gets a vehicle or a token. Writes the row of the user if it is missing.
     async fn owner(&self, user: Option<&UserId>, request: &Request) -> Result<UserId, Failure> {
         let owner = request.actor()?.on_behalf_of(user)?;
         Ok(self.row_or_bare(&owner, &request.context).await?.id)

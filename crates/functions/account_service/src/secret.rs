@@ -11,7 +11,7 @@ use domain::id::ClientId;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-/// Text with something to read in it, and without control characters.
+/// Text without control characters, and with at least one character that is not white space.
 const PRINTABLE: &str = "^[^\\x00-\\x1f\\x7f]*[^\\s\\x00-\\x1f\\x7f][^\\x00-\\x1f\\x7f]*$";
 /// The longest password that Cognito takes, in characters.
 const LONGEST_PASSWORD: u32 = 256;
@@ -92,9 +92,9 @@ hidden!(
 );
 
 impl Password {
-    /// Draws the secret of a machine client, or a password that nobody learns: 32 random bytes as text.
+    /// Generates the secret of a machine client, or a password that nobody learns: 32 random bytes as text.
     ///
-    /// It is drawn again until it meets the rules of the user pool; nearly every draw does.
+    /// Repeats this until the text meets the rules of the user pool, which nearly every text does.
     pub fn random() -> Self {
         loop {
             let drawn = Self(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
@@ -106,8 +106,7 @@ impl Password {
 
     /// Checks that a person may choose this password. `field` is the argument that has it.
     ///
-    /// The check comes before any call of the user pool, so that a refusal does not depend on whether there is an
-    /// account.
+    /// Call this before the user pool, so that a refusal does not depend on whether there is an account.
     ///
     /// # Errors
     /// [`DomainError::Validation`] when the password is weaker than the user pool allows.

@@ -73,7 +73,7 @@ impl AccountService {
             Refusal::WeakPassword => Failure::invalid("newPassword", Password::rules()),
             Refusal::TooManyRequests => refusal.into(),
             refusal if refusal.is_ours() => refusal.into(),
-            // Whether there is such an account is not said.
+            // The answer must not say whether there is such an account.
             _ => Failure::from(Refusal::WrongCode),
         })?;
         if let Some(person) = self.pool.person_with(&email).await? {
@@ -145,14 +145,15 @@ impl AccountService {
             return Err(Refusal::WrongCredentials.into());
         }
         let mut signed_in = self.pool.sign_in(email.expose(), password).await;
-        // A sign-up may have died before it confirmed the user.
+        // A sign-up may have crashed before it confirmed the user.
         if matches!(signed_in, Err(Refusal::NotConfirmed)) && self.rules.auto_confirm {
             self.pool.accept(&email).await?;
             signed_in = self.pool.sign_in(email.expose(), password).await;
         }
         match signed_in {
             Ok(tokens) => self.admit(tokens, context).await,
-            // To Cognito, a value that it does not take is a fault of the request. Here it is a wrong password.
+            // Cognito refuses a value as invalid, e.g. a password that is too long. The caller gets the answer to a
+            // wrong password.
             Err(Refusal::Invalid) => Err(Refusal::WrongCredentials.into()),
             Err(refusal @ Refusal::Unavailable(_)) => Err(self.explained(refusal, &email).await),
             Err(refusal) => Err(refusal.into()),
@@ -180,8 +181,8 @@ impl AccountService {
         Ok((tokens, claims))
     }
 
-    /// Lets a user in whom the user pool has signed in, unless the row says otherwise. `token_scopes` has looked at the
-    /// row as well, but a block may have come in between.
+    /// Returns the tokens of a user whom the user pool has signed in, unless the user is blocked or deleted.
+    /// `token_scopes` has read the row as well, but the user may have been blocked since then.
     async fn admit(&self, tokens: Tokens, context: &Context) -> Result<(Tokens, Claims), Failure> {
         let claims = Claims::of(&tokens.access)?;
         let refusal = match self.confirmed(&claims.user_id, context).await?.map(|user| user.status) {
@@ -193,7 +194,8 @@ impl AccountService {
         Err(refusal)
     }
 
-    /// Says why a sign-in failed: the user pool cannot always say that `token_scopes` refused a blocked user.
+    /// Returns why a sign-in failed. The answer of the user pool does not always show that `token_scopes` refused a
+    /// blocked user.
     async fn explained(&self, refusal: Refusal, email: &EmailAddress) -> Failure {
         let blocked = |user: Option<User>| user.is_some_and(|user| user.status == UserStatus::Blocked);
         let is_blocked_user = match self.pool.person_with(email).await {
@@ -203,7 +205,7 @@ impl AccountService {
         if is_blocked_user { is_blocked() } else { refusal.into() }
     }
 
-    /// Revokes tokens that nobody gets. If that fails, they expire without having been used.
+    /// Revokes the refresh token of tokens that are not returned. If that fails, it expires unused.
     async fn discard(&self, tokens: &Tokens) {
         let Some(token) = &tokens.refresh else { return };
         if let Err(refusal) = self.pool.revoke(token).await {
@@ -219,7 +221,7 @@ impl AccountService {
         Err(Failure::Forbidden(message.to_owned()))
     }
 
-    /// Checks that the client that a person's application names is the application.
+    /// Checks that a request for a person's tokens names the app client, or no client.
     fn is_the_app(&self, command: &TokenRequest) -> Result<(), Failure> {
         let is_app = command.client_id.as_ref().is_none_or(|client| client == self.pool.app_client());
         if is_app && command.client_secret.is_none() {

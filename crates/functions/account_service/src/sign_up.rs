@@ -65,7 +65,7 @@ impl AccountService {
             name: Some(command.name.expose().to_owned()),
             role: Role::User,
             language: command.language.unwrap_or_default(),
-            // The staff vouches for the address, and the user pool counts it as verified.
+            // The staff has checked the address, and the user pool has it as verified.
             confirmed: true,
             client: None,
         };
@@ -81,7 +81,7 @@ impl AccountService {
             Err(Refusal::AddressTaken) => Refusal::AddressTaken,
             result => return result,
         };
-        // An earlier request may have died between the two calls that create a person.
+        // An earlier request may have crashed between the two calls that create a person.
         if let Some(person) = self.pool.person_with(email).await?
             && person.has_temporary_password
         {
@@ -95,7 +95,7 @@ impl AccountService {
         match self.pool.confirm(&email, &command.code).await {
             // The answer to an earlier request may have been lost, or its row not written.
             Ok(()) | Err(Refusal::AlreadyConfirmed) => {}
-            // Whether there is such an account is not said.
+            // The answer must not say whether there is such an account.
             Err(Refusal::UnknownUser | Refusal::WrongCredentials) => return Err(Refusal::WrongCode.into()),
             Err(refusal) => return Err(refusal.into()),
         }
@@ -112,7 +112,8 @@ impl AccountService {
         Answer::ok(MailedView { message: message.to_owned() })
     }
 
-    /// Returns the vehicle of a sign-up. The address is not taken yet when a registration number is refused.
+    /// Returns the vehicle of a sign-up. Call this before the user pool, so that a registration number that is taken
+    /// leaves no account.
     async fn vehicle(&self, new: Option<NewVehicle>) -> Result<Option<Vehicle>, Failure> {
         let Some(new) = new else { return Ok(None) };
         let vehicle = Vehicle::new(Uuid::now_v7().into(), new)?;
@@ -124,8 +125,8 @@ impl AccountService {
         Ok(Some(vehicle))
     }
 
-    /// Makes sure that the address belongs to this user. If two sign-ups with one address pass each other, the one to
-    /// which the user pool gives the address stays.
+    /// Checks that the address belongs to this user. If two sign-ups use one address at the same time, the user pool
+    /// finds one of the two users by the address, and the other sign-up deletes its user.
     async fn claim(&self, email: &EmailAddress, user: &UserId) -> Result<(), Failure> {
         match self.pool.person_with(email).await? {
             Some(owner) if owner.user_id != *user => {
@@ -158,7 +159,8 @@ impl AccountService {
         self.confirmed_as(user, language, context).await
     }
 
-    /// Brings the row that another request wrote for this user to what the sign-up says.
+    /// Writes the name, the language and the status of the sign-up into the row that another request wrote for this
+    /// user.
     async fn confirmed_as(&self, user: &User, language: Option<Language>, context: &Context) -> Result<User, Failure> {
         self.change(&user.id, context, |row| {
             if row.status == UserStatus::Unconfirmed && user.status == UserStatus::Active {
@@ -195,7 +197,7 @@ pub fn address_of_a_person(email: &EmailAddress) -> Result<EmailAddress, DomainE
     Ok(email.normalised())
 }
 
-/// Passes on only what has nothing to do with the account: the answer must not say whether there is one.
+/// Passes on only refusals that do not depend on the account: the answer must not say whether there is one.
 pub fn said_of_nobody(result: Result<(), Refusal>) -> Result<(), Refusal> {
     match result {
         Err(refusal) if refusal.is_ours() || matches!(refusal, Refusal::TooManyRequests) => Err(refusal),

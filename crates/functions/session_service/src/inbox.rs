@@ -16,8 +16,8 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// The time after which no start is still under way that read the tables before. It is longer than the timeout of
-    /// the function, which the template sets.
+    /// A start that read the tables has been written or has failed after this time. The time is longer than the timeout
+    /// of the function, which the template sets.
     pub const LONGEST_START: TimeDelta = TimeDelta::seconds(20);
 
     /// Creates the queue at `url`.
@@ -32,8 +32,8 @@ impl Inbox {
         &self.redelivery
     }
 
-    /// Sends an event to the queue once more, for the time at which no start is under way that was decided before
-    /// `happened`. After that time, it sends nothing.
+    /// Sends an event to the queue once more. The message arrives [`Self::LONGEST_START`] after `happened`, when every
+    /// start that read the user before `happened` has been written or has failed. After that time, sends nothing.
     ///
     /// # Errors
     /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when the queue does not accept the message.
@@ -47,7 +47,7 @@ impl Inbox {
         self.send(body, left.min(Self::LONGEST_START)).await
     }
 
-    /// Sends a check to the queue, for the time at which the start of the session is no longer under way.
+    /// Sends a check to the queue. The message arrives when the start of the session has been written or has failed.
     ///
     /// # Errors
     /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when the queue does not accept the message.
@@ -56,7 +56,7 @@ impl Inbox {
     }
 
     async fn send(&self, body: String, delay: TimeDelta) -> Result<(), Failure> {
-        // SQS counts in whole seconds.
+        // SQS takes whole seconds, so round up.
         let seconds = delay.num_seconds() + 1;
         let message = self.client.send_message().queue_url(&self.url).message_body(body);
         let sent = message.delay_seconds(i32::try_from(seconds).unwrap_or(i32::MAX)).send().await;

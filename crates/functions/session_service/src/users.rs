@@ -9,7 +9,7 @@ use domain::id::{UserId, VehicleId};
 use lru::LruCache;
 use store::{StoreError, UserStore};
 
-/// How long it counts that a user was seen to be allowed to charge.
+/// How long this execution environment relies on having read that a user may charge.
 const LONGEST_MEMORY: TimeDelta = TimeDelta::minutes(15);
 /// How long a start waits for the row of a user who is remembered. The other steps of the start need the rest of the
 /// time.
@@ -17,7 +17,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// The number of users that are remembered: 10,000, which are some 2 MB.
 const MOST_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 
-/// The users, of whom this execution environment remembers those that it saw to be allowed to charge.
+/// The users. This execution environment remembers those of whom it has read that they may charge.
 #[derive(Debug)]
 pub struct Users {
     store: UserStore,
@@ -30,7 +30,7 @@ pub struct Users {
 pub enum Standing {
     /// The user was read, and has this status.
     Read(UserStatus),
-    /// The user cannot be read now, and was allowed to charge a while ago.
+    /// The user cannot be read now, but was allowed to charge less than 15 minutes ago.
     Remembered,
 }
 

@@ -1,7 +1,7 @@
 //! The event that Cognito sends before it issues tokens (pre-token-generation, V2).
 //!
-//! Only what is needed is typed, and all of it may be absent: Cognito's documentation has several forms of the other
-//! fields, and the whole event goes back with the answer.
+//! Only the fields that are used have types, because Cognito's documentation has several forms of the others. The whole
+//! event is returned with the answer.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// The groups of the user pool that give a role, from the highest role to the lowest.
 const GROUPS: [(&str, Role); 3] = [("ADMIN", Role::Admin), ("TECH_SUPPORT", Role::TechSupport), ("USER", Role::User)];
-/// With this scope, a user could delete the user of the user pool or change its address, past `account_service`.
+/// With this scope, a user could bypass `account_service`, and delete the user of the user pool or change its address.
 const SELF_SERVICE: &str = "aws.cognito.signin.user.admin";
 
 /// The event, as far as it is needed.
@@ -67,9 +67,10 @@ impl PoolEvent {
     }
 }
 
-/// Returns what the tokens get: the scopes, and the group of `role` where the user's own groups give another role.
+/// Returns the overrides for the tokens: the scopes, and the group of `role`.
 ///
-/// Without that role the groups are not mentioned: to Cognito, an empty list of groups would take all of them away.
+/// `role` is `None` if the groups of the user give the right role. Then the answer has no groups, because an empty list
+/// would remove all groups from the tokens.
 pub fn overrides(scopes: &[String], role: Option<Role>) -> Value {
     let mut details = json!({
         "accessTokenGeneration": { "scopesToAdd": scopes, "scopesToSuppress": [SELF_SERVICE] }

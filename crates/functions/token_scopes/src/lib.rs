@@ -1,11 +1,11 @@
 //! The `token_scopes` Lambda. The user pool invokes it before it issues tokens, at every sign-in and every refresh.
 //!
 //! It refuses tokens to users who may not sign in, writes the scopes of the role into access tokens, and writes the row
-//! of a user who has none yet. The row is the truth about blocks and scopes, and the groups of the user pool are the
-//! truth about the role.
+//! of a user who has none yet. The row decides about blocks and about the scopes of machine clients. The groups of the
+//! user pool decide about the role of a person, unless `setRole` has not written them yet.
 //!
-//! If the table cannot be read or written, there are no tokens, and the user tries again: a token without scopes would
-//! be of no use, and one with the scopes of a guess could give a blocked user a quarter of an hour.
+//! If the table cannot be read or written, no token is issued, and the user has to try again. A token without scopes
+//! would be useless, and a token with assumed scopes could serve a blocked user for 15 minutes.
 
 mod config;
 mod event;
@@ -23,7 +23,7 @@ use store::UserStore;
 pub use config::Config;
 use event::{PoolEvent, overrides};
 
-/// The sources of events before tokens are issued. Cognito's list may grow; all of them begin like this.
+/// The beginning of `triggerSource` in all events before tokens are issued. Cognito may add further sources.
 const TOKENS: &str = "TokenGeneration_";
 
 /// The `token_scopes` function.
@@ -59,12 +59,12 @@ impl TokenScopes {
         Self { users }
     }
 
-    /// Returns the user who signs in, whose row is up to date then.
+    /// Returns the user who signs in, after it has brought the row up to date.
     async fn signed_in(&self, id: &UserId, event: &PoolEvent, context: &Context) -> Result<User, Failure> {
         let events = context.event_context();
         let client = event.attribute("email").and_then(ClientId::of_address);
         let Some(mut user) = self.users.load(id).await? else {
-            // The request that created this client died before it wrote the scopes.
+            // The request that created this client crashed before it wrote the scopes.
             if client.is_some() {
                 return Err(no_sign_in(id));
             }
@@ -72,7 +72,7 @@ impl TokenScopes {
             self.users.insert(&user, None, &events).await?;
             return Ok(user);
         };
-        // A deletion may still be refused, and until then the user goes on.
+        // A user who is DELETING still gets tokens, because the deletion may be refused.
         let may = !matches!(user.status, UserStatus::Blocked | UserStatus::Deleted);
         if !may || client.is_some() != user.client.is_some() {
             return Err(no_sign_in(id));
@@ -84,7 +84,7 @@ impl TokenScopes {
             user.signed_in(event.role().unwrap_or(user.role));
         }
         if user.version != version {
-            // One write has one version, whatever it changes.
+            // A write raises the version by one, even if it makes two changes.
             user.version = version + 1;
             self.users.save(&user, written, &events).await?;
         }
@@ -92,7 +92,7 @@ impl TokenScopes {
     }
 }
 
-/// Returns what the event says of a user who has no row.
+/// Returns the registration of a user without a row, from the data of the event.
 fn registration(id: &UserId, event: &PoolEvent) -> NewUser {
     NewUser {
         id: id.clone(),

@@ -25,24 +25,24 @@ const STATUS: &str = "status";
 const BLOCKED: &str = "blocked";
 const VEHICLE_COUNT: &str = "vehicleCount";
 const TOKEN_COUNT: &str = "tokenCount";
-/// The number of vehicles or tokens that one transaction erases: each needs two writes and the user needs one, and a
-/// transaction is limited to 100 writes.
+/// The number of vehicles or tokens that one transaction deletes. Each needs two writes and the user needs one, and a
+/// transaction has at most 100 writes.
 const ERASED_TOGETHER: usize = 49;
 
 /// Users with their vehicles and charging tokens, in the users table.
 ///
-/// An item of its own makes a registration number or a token unique. The item of the user counts vehicles and tokens,
-/// so that concurrent requests cannot exceed the limits together. A user without a row has vehicles and tokens too; the
-/// item then has nothing but the counts, and counts as no row.
+/// A separate item makes each registration number and each token unique. The item of the user has the counts of
+/// vehicles and tokens, so that concurrent requests cannot exceed the limits together. A user without a row can have
+/// vehicles and tokens, too: the item then has nothing but the counts, and is not the row of the user.
 #[derive(Clone, Debug)]
 pub struct UserStore {
     table: Table,
 }
 
-/// Selects the users to list. Machine clients are in none of these lists.
+/// Selects the users to list.
 #[derive(Clone, Debug)]
 pub enum UserFilter {
-    /// The users in a status, newest first. Deleted users are in no list.
+    /// The users in a status, newest first, without machine clients. Deleted users are in no list.
     Status(UserStatus),
     /// The user with an e-mail address.
     Email(String),
@@ -63,8 +63,8 @@ impl UserStore {
         &self.table
     }
 
-    /// Returns the status of a user (consistent read). A user with no row is ACTIVE: rows are created at sign-up, but a
-    /// valid token is all it takes to be a user.
+    /// Returns the status of a user (consistent read). A user with no row is ACTIVE: whoever has a valid token is a
+    /// user.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
@@ -90,8 +90,8 @@ impl UserStore {
         row.map(UserRow::into_user).transpose()
     }
 
-    /// Writes a new user with the event of the registration, and the user's first vehicle. An item that only counts
-    /// vehicles and tokens keeps its counts.
+    /// Writes a new user with the event of the registration, and the user's first vehicle. If the user has an item with
+    /// only the counts of vehicles and tokens, the counts stay.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] if the user already has a row, e.g. one in which an operator has written a block
@@ -149,8 +149,8 @@ impl UserStore {
         self.table.update(change.build(self.table.name(), user_key(&user.id))?).await
     }
 
-    /// Deletes the vehicles, the tokens and the personal data of a user. The row that remains, with the event of the
-    /// deletion, is written last. After a failure, the deletion of the user that is read then can be repeated.
+    /// Deletes the vehicles, the tokens and the personal data of a user. The last write is the tombstone, the row that
+    /// remains, with the event of the deletion. After a failure, read the user again and repeat the deletion.
     ///
     /// # Errors
     /// [`StoreError::Domain`] (conflict) unless the user is DELETED;
@@ -178,7 +178,8 @@ impl UserStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Returns a transaction that deletes so many vehicles or tokens of a user, on condition of the user's version.
+    /// Returns a transaction that lowers a count of a user by `deleted`, on condition of the user's version. The caller
+    /// adds the deletions of the vehicles or tokens.
     fn erasure(&self, user: &UserId, version: u64, attribute: &str, deleted: usize) -> Result<Transaction, StoreError> {
         let deleted = i64::try_from(deleted).unwrap_or(i64::MAX);
         let mut transaction = Transaction::new();
@@ -209,7 +210,7 @@ impl UserStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Returns the rule because of which a vehicle could not be added. Without such a rule, the cause is gone.
+    /// Returns the rule that forbids to add a vehicle as an error. `Ok` means that no rule forbids it any more.
     async fn may_add_vehicle(&self, user: &UserId, vehicle: &Vehicle) -> Result<(), StoreError> {
         let owner = self.owner(user).await?.unwrap_or_default();
         Vehicle::may_be_added(user, owner.status(), owner.vehicle_count)?;
@@ -293,7 +294,7 @@ impl UserStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Returns the rule because of which a token could not be added. Without such a rule, the cause is gone.
+    /// Returns the rule that forbids to add a token as an error. `Ok` means that no rule forbids it any more.
     async fn may_add_token(&self, user: &UserId, token: &Token) -> Result<(), StoreError> {
         let owner = self.owner(user).await?.unwrap_or_default();
         Token::may_be_added(user, owner.status(), owner.token_count)?;
@@ -351,7 +352,7 @@ impl UserStore {
         let query = Query { index: Some(&BY_EMAIL), partition: email.clone(), ..Query::default() };
         for found in self.table.query_all(&query).await? {
             let user = self.read(&pk_of(&found).unwrap_or_default()).await?;
-            // The index may still have an address that the user does not have any more.
+            // The index may still have the address of a user who was deleted a moment ago.
             if user.as_ref().is_some_and(|user| user.email.as_deref() == Some(email.as_str())) {
                 return Ok(user);
             }
@@ -373,7 +374,7 @@ impl UserStore {
                 None => None,
             },
         };
-        // This list has only one page, so there is no token of it.
+        // This list has only one page, so no page token is valid.
         resume::<IgnoredAny>("one user", page.next_token.as_deref())?;
         Ok(Page { items: found.into_iter().collect(), next_token: None })
     }
@@ -415,7 +416,7 @@ impl UserStore {
     }
 
     /// Returns a transaction that counts one more vehicle or token of a user, on condition that there are less than
-    /// `most` and that the user stays. The user may have no row.
+    /// `most` and that the user is neither DELETING nor DELETED. The user may have no row.
     fn addition(&self, user: &UserId, attribute: &str, most: u32) -> Result<Transaction, StoreError> {
         let status = |status: UserStatus| AttributeValue::S(status.name().to_owned());
         let count = one_more(UpdateExpression::new().remove(keys::OUTBOX), attribute, most)
@@ -426,7 +427,7 @@ impl UserStore {
         Ok(transaction)
     }
 
-    /// Returns a transaction that counts one vehicle or token of a user less.
+    /// Returns a transaction that lowers the count of vehicles or tokens of a user by one.
     fn removal(&self, user: &UserId, attribute: &str) -> Result<Transaction, StoreError> {
         let mut transaction = Transaction::new();
         transaction.update(counted(attribute, -1).build(self.table.name(), user_key(user))?);
@@ -473,7 +474,7 @@ fn user_key(id: &UserId) -> Item {
     key(&keys::user(id), keys::METADATA)
 }
 
-/// Returns the change that writes every attribute of a user's row. Both counts stay.
+/// Returns the change that writes every attribute of a user's row but the two counts.
 fn whole(pk: &str, row: UserRow) -> Result<UpdateExpression, StoreError> {
     let mut item = encode(pk, row)?;
     item.remove(keys::PK);
@@ -486,8 +487,8 @@ fn one_more(change: UpdateExpression, attribute: &str, most: u32) -> UpdateExpre
     change.add(attribute, 1).only_unless_above(attribute, number(most.saturating_sub(1)))
 }
 
-/// Returns a change of the number of a user's vehicles or tokens. The version of the user stays: a change of the user
-/// writes neither of the two numbers.
+/// Returns a change of the count of a user's vehicles or tokens. The version stays the same, because changes of the
+/// user do not write the counts.
 fn counted(attribute: &str, change: i64) -> UpdateExpression {
     UpdateExpression::new().add(attribute, change).remove(keys::OUTBOX)
 }

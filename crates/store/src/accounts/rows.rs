@@ -24,8 +24,8 @@ pub const OPTIONAL: [&str; 11] = [
     keys::OUTBOX,
 ];
 
-/// A user. Operators also write such rows by hand, and these may lack every attribute. The counts of vehicles and
-/// tokens are attributes of the same item ([`OwnerRow`]), which only the writes of vehicles and tokens change.
+/// A user. Operators also write such rows by hand, and these rows may lack every attribute. The same item has the
+/// counts of vehicles and tokens ([`OwnerRow`]), which only the writes of vehicles and tokens change.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserRow {
@@ -43,7 +43,7 @@ pub struct UserRow {
     role_pending: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<UserStatus>,
-    /// The truth about a block, whatever the status is.
+    /// Decides whether the user is blocked, unless the status is DELETING or DELETED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub struct UserRow {
     client: Option<Client>,
     #[serde(default)]
     version: u64,
-    /// Partition key of an index, like the attribute below; used for nothing else.
+    /// Partition key of `status-index`. This attribute and `client_shard` are only used by the indexes.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     status_shard: Option<String>,
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
@@ -70,8 +70,8 @@ pub struct UserRow {
     outbox: Option<String>,
 }
 
-/// What the item of a user says about whether the user may have one more vehicle or token. The item of a user without a
-/// row has nothing but the counts.
+/// The attributes of a user's item that decide whether the user may have one more vehicle or token. The item of a user
+/// without a row has nothing but the counts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnerRow {
@@ -114,7 +114,8 @@ pub struct RegistrationRow {
     pub vehicle_id: VehicleId,
 }
 
-/// A charging token. Its user has such an item, and the item that makes the token unique is one, too.
+/// A charging token. Each token has two such items: one among the items of its user, and one that makes the token
+/// unique.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenRow {
@@ -156,7 +157,7 @@ impl UserRow {
         }
     }
 
-    /// Returns what remains of a deleted user. It is in no index.
+    /// Returns the tombstone of a deleted user, which is in no index.
     pub fn tombstone(user: &User, outbox: Option<String>) -> Self {
         Self {
             pk: keys::user(&user.id),

@@ -52,7 +52,7 @@ pub fn time(at: DateTime<Tz>, language: Language) -> String {
     at.format(pattern).to_string()
 }
 
-/// Writes a duration in whole minutes, which both languages write alike, e.g. `1 h 05 min`.
+/// Writes a duration in whole minutes, e.g. `1 h 05 min`. Both languages use the same form.
 pub fn duration(duration: TimeDelta) -> String {
     let minutes = (duration.num_seconds().max(0) + 30) / 60;
     match (minutes / 60, minutes % 60) {

@@ -50,8 +50,8 @@ impl Letter {
         }
     }
 
-    /// Returns the letter about the end of a session. A session that cannot be billed, because its event is wrong, has
-    /// no cost to tell: the operators are told of it.
+    /// Returns the letter about the end of a session. Returns `None` if the session cannot be billed because its event
+    /// is wrong: `BILLING_FAILED` notifies the operators.
     fn session_ended(ended: &SessionEnded) -> Option<Self> {
         let time_zone: Tz = ended.time_zone.parse().unwrap_or_default();
         let invoice = Invoice::for_session(ended, ended.ended_at).ok()?;
@@ -137,7 +137,7 @@ impl Letter {
     }
 }
 
-/// The parts of a mail, which the text and the HTML have in common.
+/// The parts of a mail. The text and the HTML have the same parts.
 struct Parts {
     language: Language,
     subject: String,
@@ -176,7 +176,7 @@ impl Parts {
     }
 }
 
-/// Returns the text with the characters escaped that HTML gives a meaning.
+/// Returns the text with the special characters of HTML escaped.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

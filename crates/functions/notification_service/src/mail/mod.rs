@@ -1,9 +1,8 @@
 //! E-mails to users, sent by Amazon SES.
 //!
-//! [`Letter`] decides which events are worth a mail, `texts` has what the mails say in each language, and `format`
-//! writes amounts and times as the reader's language does. Only this module knows the address and the name of a user.
-//! Neither may leave it other than to SES: nothing here logs an error of SES with its message, because the message may
-//! contain the address.
+//! [`Letter`] decides which events are mailed, `texts` has the texts in each language, and `format` formats amounts and
+//! times for the language. Only this module knows the address and the name of a user, and it passes them only to SES.
+//! It does not log the message of an error of SES, because the message may contain the address.
 
 mod format;
 mod letter;
@@ -39,7 +38,7 @@ pub struct Mails {
 pub enum Outcome {
     /// SES has accepted the mail.
     Sent,
-    /// The user cannot get mails: there is no such user, or the user has no confirmed address.
+    /// The user cannot get mails: the user has no row, or no confirmed address.
     NoReader,
     /// SES refuses the mail for good, e.g. because of the address. This is the error code of SES.
     Refused(String),

@@ -12,8 +12,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Returns a user as a reader. Returns `None` for a user who has no address, as a machine client, or whose address
-    /// is not confirmed: it may be somebody else's.
+    /// Returns a user as a reader. Returns `None` for a user who has no address, e.g. a machine client, or whose
+    /// address is not confirmed and may belong to somebody else.
     ///
     /// A user who is blocked still gets mails, because invoices have to be paid all the same.
     pub fn of(user: User) -> Option<Self> {

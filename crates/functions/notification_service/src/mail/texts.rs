@@ -136,7 +136,7 @@ pub const WALLET_LOW: Texts = Texts {
     closing: TOP_UP,
 };
 
-/// Returns the text with its names in braces replaced. A value is not searched for names itself.
+/// Returns the text with the names in braces replaced by values. Names in braces within a value are not replaced.
 pub fn filled(text: &str, values: &[(&str, String)]) -> String {
     let mut filled = String::new();
     let mut rest = text;
