@@ -6,6 +6,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_lambda::config::SharedCredentialsProvider;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use futures::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn};
 
@@ -79,8 +80,20 @@ fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new(env.required("AWS_REGION")?))
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        .service_config(ServiceVariables(env.clone()))
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(4));
     config.set_endpoint_url(env.optional("AWS_ENDPOINT_URL"));
     Ok(config.build())
+}
+
+/// Environment variables that set an option of the SDK for one service, such as `AWS_ENDPOINT_URL_DYNAMODB`.
+#[derive(Debug)]
+struct ServiceVariables(Env);
+
+impl LoadServiceConfig for ServiceVariables {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().replace(' ', "_").to_uppercase();
+        self.0.optional(&format!("{}_{service}", key.env()))
+    }
 }

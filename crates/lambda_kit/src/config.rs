@@ -80,13 +80,13 @@ impl Env {
     /// # Errors
     /// [`ConfigError::Missing`] when the variable is missing or empty.
     pub fn required(&self, name: &'static str) -> Result<String, ConfigError> {
-        let value = self.0.get(name).map(|value| value.trim().to_owned());
-        value.filter(|value| !value.is_empty()).ok_or(ConfigError::Missing(name))
+        self.optional(name).ok_or(ConfigError::Missing(name))
     }
 
     /// Returns the value of a variable that may be missing or empty.
-    pub(crate) fn optional(&self, name: &'static str) -> Option<String> {
-        self.required(name).ok()
+    pub(crate) fn optional(&self, name: &str) -> Option<String> {
+        let value = self.0.get(name).map(|value| value.trim().to_owned());
+        value.filter(|value| !value.is_empty())
     }
 
     /// Parses the value of a variable.
