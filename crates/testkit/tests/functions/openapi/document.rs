@@ -176,7 +176,7 @@ impl Schemas {
             let content = json!({ "schema": any_of(bodies), "examples": request_examples });
             let mut contents = json!({ "application/json": content });
             if first.is_oauth {
-                contents["application/x-www-form-urlencoded"] = content;
+                contents["application/x-www-form-urlencoded"] = form(content);
             }
             value["requestBody"] = json!({ "required": required, "content": contents });
         }
@@ -522,4 +522,13 @@ fn references(value: &Value) -> Vec<String> {
         Value::Array(items) => items.iter().flat_map(references).collect(),
         _ => Vec::new(),
     }
+}
+
+/// The body of a form with these fields. An empty field of a form counts as left out (RFC 6749, section 3.2).
+fn form(mut content: Value) -> Value {
+    let fields = content["schema"]["properties"].as_object_mut().expect("the fields of the form");
+    for field in fields.values_mut().filter_map(Value::as_object_mut) {
+        field.remove("minLength");
+    }
+    content
 }
