@@ -137,8 +137,8 @@ impl User {
     /// Blocks the user and returns the event. With `end_sessions`, the running sessions of the user end.
     ///
     /// # Errors
-    /// `Forbidden` if the actor's role is USER; `Conflict` if the user is blocked already, is being deleted or was
-    /// deleted.
+    /// `Forbidden` if the actor's role is USER, or `TECH_SUPPORT` and the user is an administrator; `Conflict` if the
+    /// user is blocked already, is being deleted or was deleted.
     pub fn block(
         &mut self,
         actor: &Actor,
@@ -146,6 +146,7 @@ impl User {
         reason: impl Into<String>,
         now: Instant,
     ) -> Result<UserBlocked, DomainError> {
+        self.is_subject_to(actor)?;
         self.check(&[UserStatus::Unconfirmed, UserStatus::Active], UserStatus::Blocked, actor.role)?;
         self.status = UserStatus::Blocked;
         self.blocked_reason = Some(reason.into());
@@ -156,8 +157,13 @@ impl User {
     /// Lifts the block of the user and returns the event.
     ///
     /// # Errors
-    /// `Forbidden` if the actor's role is USER; `Conflict` unless the user is BLOCKED.
+    /// `Forbidden` if the actor's role is USER, or `TECH_SUPPORT` and the user is an administrator, or if the actor is
+    /// the user; `Conflict` unless the user is BLOCKED.
     pub fn unblock(&mut self, actor: &Actor, now: Instant) -> Result<UserUnblocked, DomainError> {
+        if actor.user_id == self.id {
+            return Err(DomainError::Forbidden("nobody lifts a block of their own account".to_owned()));
+        }
+        self.is_subject_to(actor)?;
         self.check(&[UserStatus::Blocked], UserStatus::Active, actor.role)?;
         self.status = UserStatus::Active;
         self.blocked_reason = None;
@@ -288,6 +294,14 @@ impl User {
             }
             _ => Err(DomainError::conflict(format!("user {} is {} and not DELETED", self.id, self.status.name()))),
         }
+    }
+
+    /// Checks that the actor's role is not below that of the user, as far as blocks are concerned.
+    fn is_subject_to(&self, actor: &Actor) -> Result<(), DomainError> {
+        if self.role != Role::Admin || matches!(actor.role, Role::Admin | Role::System) {
+            return Ok(());
+        }
+        Err(DomainError::Forbidden("an administrator is blocked and unblocked by role ADMIN".to_owned()))
     }
 
     fn must_exist(&self) -> Result<(), DomainError> {

@@ -157,6 +157,29 @@ fn nobody_deletes_the_account_of_another_user_but_the_staff() {
 }
 
 #[test]
+fn an_administrator_is_blocked_and_unblocked_by_administrators() {
+    let is_forbidden = |outcome: Result<(), DomainError>| matches!(outcome, Err(DomainError::Forbidden(_)));
+    for role in [Role::User, TechSupport, Admin, System] {
+        let may = matches!(role, Admin | System);
+        for (command, status) in [(Command::Block, Active), (Command::Block, Blocked), (Command::Unblock, Blocked)] {
+            let mut user = User { role: Admin, ..user_in(status) };
+            let outcome = command.apply(&mut user, &actor(role));
+            assert_eq!(is_forbidden(outcome), !may, "{command:?} in {status:?} by {role:?}");
+        }
+    }
+}
+
+#[test]
+fn nobody_lifts_their_own_block() {
+    for role in [TechSupport, Admin] {
+        let mut user = User { role, ..user_in(Blocked) };
+        let refused = user.unblock(&Actor { user_id: user_id(), role }, now());
+        assert!(matches!(refused, Err(DomainError::Forbidden(_))), "{role:?}: {refused:?}");
+        assert_eq!(user.status, Blocked);
+    }
+}
+
+#[test]
 fn a_deletion_that_begins_again_can_still_be_refused() {
     for status in [Unconfirmed, Active, Blocked] {
         let mut user = user_in(status);

@@ -33,14 +33,17 @@ impl AccountService {
             if user.status == UserStatus::Deleted || user.client.is_some() {
                 return Err(DomainError::not_found("user", &command.user_id).into());
             }
-            if user.status != UserStatus::Blocked {
-                let end_sessions = command.end_sessions.unwrap_or_default();
-                let blocked = user.block(actor, end_sessions, command.reason.as_str(), context.now)?;
-                self.users.save(&user, vec![blocked.into()], &context.event_context()).await?;
-                return Ok((user, Ok(())));
+            let end_sessions = command.end_sessions.unwrap_or_default();
+            match user.block(actor, end_sessions, command.reason.as_str(), context.now) {
+                Ok(blocked) => {
+                    self.users.save(&user, vec![blocked.into()], &context.event_context()).await?;
+                    Ok((user, Ok(())))
+                }
+                Err(refusal @ DomainError::Conflict(_)) if user.status == UserStatus::Blocked => {
+                    Ok((user, Err(refusal)))
+                }
+                Err(refusal) => Err(Failure::from(refusal)),
             }
-            let refusal = user.block(actor, false, "", context.now).map(|_| ());
-            Ok((user, refusal))
         });
         let (user, outcome) = blocked.await?;
         // From now on, token_scopes refuses tokens because of the row. A repeated request signs the user out again,

@@ -59,6 +59,23 @@ async fn a_user_without_a_row_is_blocked() {
     );
 }
 
+/// TECH_SUPPORT may block and unblock everybody but administrators.
+#[tokio::test]
+async fn an_administrator_is_blocked_by_administrators_alone() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    world.act("setRole", admin(), json!({ "userId": id, "role": "ADMIN" })).await.unwrap();
+    let session = world.login("ada@example.com", PASSWORD).await.unwrap();
+    let (block, unblock) = (json!({ "userId": id, "reason": "r" }), json!({ "userId": id }));
+    assert_eq!(error_type(&world.act("blockUser", support(), block.clone()).await), "ForbiddenError");
+    assert_eq!(world.status(&id).await, "ACTIVE");
+    world.refresh(&session["refreshToken"]).await.unwrap();
+    world.act("blockUser", admin(), block).await.unwrap();
+    assert_eq!(error_type(&world.act("unblockUser", support(), unblock.clone()).await), "ForbiddenError");
+    assert_eq!(world.status(&id).await, "BLOCKED");
+    world.act("unblockUser", admin(), unblock).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_role_is_written_to_the_row_and_to_the_groups() {
     let world = World::new(AT_ONCE).await;
