@@ -29,6 +29,21 @@ impl Role {
     pub fn is_staff(self) -> bool {
         self != Self::User
     }
+
+    /// Returns the role of the two that may do less.
+    #[must_use]
+    pub fn lower(self, other: Self) -> Self {
+        if self.rank() <= other.rank() { self } else { other }
+    }
+
+    fn rank(self) -> u8 {
+        match self {
+            Self::User => 0,
+            Self::TechSupport => 1,
+            Self::Admin => 2,
+            Self::System => 3,
+        }
+    }
 }
 
 /// The actor of a request: a user in a role. Direct invocations are trusted to state their actor; HTTP requests prove

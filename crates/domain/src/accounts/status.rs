@@ -82,13 +82,25 @@ impl UserStatus {
     /// # Errors
     /// `Forbidden` if the user is blocked, is being deleted or was deleted.
     pub fn may_charge(self, user: &UserId) -> Result<(), DomainError> {
+        self.may(user, "start a session")
+    }
+
+    /// Checks that `user`, who has this status, may act for the staff.
+    ///
+    /// # Errors
+    /// `Forbidden` if the user is blocked, is being deleted or was deleted.
+    pub fn may_act_for_staff(self, user: &UserId) -> Result<(), DomainError> {
+        self.may(user, "act for the staff")
+    }
+
+    fn may(self, user: &UserId, what: &str) -> Result<(), DomainError> {
         let why = match self {
             Self::Unconfirmed | Self::Active => return Ok(()),
             Self::Blocked => "is blocked",
             Self::Deleting => "is being deleted",
             Self::Deleted => "was deleted",
         };
-        Err(DomainError::Forbidden(format!("user {user} {why} and may not start a session")))
+        Err(DomainError::Forbidden(format!("user {user} {why} and may not {what}")))
     }
 }
 

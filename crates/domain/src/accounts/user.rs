@@ -217,6 +217,19 @@ impl User {
         changed
     }
 
+    /// Returns the role in which the user acts for the staff with a token that has the role `of_token`: the lower of
+    /// the token's and the row's, because the token may be older than the last change of the role.
+    ///
+    /// A row without a registration and without a role that was given says nothing about the role.
+    ///
+    /// # Errors
+    /// `Forbidden` if the user is blocked, is being deleted or was deleted.
+    pub fn acts_as(&self, of_token: Role) -> Result<Role, DomainError> {
+        self.status.may_act_for_staff(&self.id)?;
+        let says_role = self.registered_at.is_some() || self.role_pending;
+        Ok(if says_role { self.role.lower(of_token) } else { of_token })
+    }
+
     /// Changes the name or the language. `None` leaves the value unchanged.
     ///
     /// # Errors

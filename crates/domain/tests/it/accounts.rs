@@ -156,6 +156,27 @@ fn nobody_deletes_the_account_of_another_user_but_the_staff() {
     }
 }
 
+/// A token is up to 15 minutes older than the row.
+#[test]
+fn staff_act_in_the_lower_role_of_token_and_row() {
+    for (of_row, of_token, acts_as) in [
+        (Admin, Admin, Admin),
+        (Admin, TechSupport, TechSupport),
+        (TechSupport, Admin, TechSupport),
+        (Role::User, Admin, Role::User),
+        (Admin, Role::User, Role::User),
+    ] {
+        let user = User { role: of_row, ..user_in(Active) };
+        assert_eq!(user.acts_as(of_token), Ok(acts_as), "{of_row:?} {of_token:?}");
+        let unregistered = User { registered_at: None, ..user };
+        assert_eq!(unregistered.acts_as(of_token), Ok(of_token), "the row says nothing about the role");
+    }
+    for status in [Blocked, Deleting, Deleted] {
+        let user = User { role: Admin, registered_at: None, ..user_in(status) };
+        assert!(matches!(user.acts_as(Admin), Err(DomainError::Forbidden(_))), "{status:?}");
+    }
+}
+
 #[test]
 fn an_administrator_is_blocked_and_unblocked_by_administrators() {
     let is_forbidden = |outcome: Result<(), DomainError>| matches!(outcome, Err(DomainError::Forbidden(_)));

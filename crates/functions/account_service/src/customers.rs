@@ -12,20 +12,19 @@ use crate::view::AccountView;
 
 impl AccountService {
     pub(crate) async fn get_customer(&self, command: CustomerRef, request: &Request) -> Result<Answer, Failure> {
-        staff_only(request)?;
+        self.staff(request).await?;
         let user = self.customer(&command.user_id, &request.context).await?;
         Answer::ok(AccountView::for_staff(&user))
     }
 
     pub(crate) async fn list_customers(&self, command: ListCustomers, request: &Request) -> Result<Answer, Failure> {
-        staff_only(request)?;
+        self.staff(request).await?;
         let page = self.users.list(&command.filter()?, &command.page.into()).await?;
         Answer::page(page, |user| AccountView::for_staff(&user))
     }
 
     pub(crate) async fn block_user(&self, command: BlockUser, request: &Request) -> Result<Answer, Failure> {
-        staff_only(request)?;
-        let actor = request.actor()?;
+        let actor = &self.staff(request).await?;
         let context = &request.context;
         let blocked = retry_while_stale(|| async {
             // A user without a row can be blocked, too.
@@ -55,8 +54,7 @@ impl AccountService {
     }
 
     pub(crate) async fn unblock_user(&self, command: UnblockUser, request: &Request) -> Result<Answer, Failure> {
-        staff_only(request)?;
-        let actor = request.actor()?;
+        let actor = &self.staff(request).await?;
         let now = request.context.now;
         let unblocked = self.change(&command.user_id, &request.context, |user| {
             user.unblock(actor, now).map(|event| vec![event.into()])
@@ -67,8 +65,7 @@ impl AccountService {
     }
 
     pub(crate) async fn set_role(&self, command: SetRole, request: &Request) -> Result<Answer, Failure> {
-        let actor = request.actor()?;
-        for_administrators(request)?;
+        let actor = &self.administrator(request).await?;
         let role: Role = command.role.into();
         let marked = self.change(&command.user_id, &request.context, |user| {
             user.set_role(role, actor)?;
@@ -104,23 +101,5 @@ impl AccountService {
             self.pool.sign_out(&person).await?;
         }
         Ok(())
-    }
-}
-
-/// Refuses role USER.
-pub fn staff_only(request: &Request) -> Result<(), Failure> {
-    if request.actor()?.role.is_staff() {
-        return Ok(());
-    }
-    Err(DomainError::Forbidden(format!("{} is for roles TECH_SUPPORT and ADMIN", request.action)).into())
-}
-
-/// Refuses all roles but ADMIN and SYSTEM.
-pub fn for_administrators(request: &Request) -> Result<(), Failure> {
-    match request.actor()?.role {
-        Role::Admin | Role::System => Ok(()),
-        Role::TechSupport | Role::User => {
-            Err(DomainError::Forbidden(format!("{} is for role ADMIN", request.action)).into())
-        }
     }
 }

@@ -17,6 +17,7 @@ mod possessions;
 mod secret;
 mod sign_in;
 mod sign_up;
+mod staff;
 mod view;
 
 use commands::{

@@ -19,13 +19,13 @@ impl AccountService {
     }
 
     pub(crate) async fn list_vehicles(&self, command: OwnerRef, request: &Request) -> Result<Answer, Failure> {
-        let owner = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
+        let owner = self.on_behalf_of(command.user_id.as_ref(), request).await?;
         let items = self.users.vehicles(&owner).await?;
         Answer::page(Page { items, next_token: None }, |vehicle| vehicle)
     }
 
     pub(crate) async fn remove_vehicle(&self, command: VehicleRef, request: &Request) -> Result<Answer, Failure> {
-        let owner = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
+        let owner = self.on_behalf_of(command.user_id.as_ref(), request).await?;
         let vehicle = self.users.vehicle(&owner, &command.vehicle_id).await?;
         let vehicle = vehicle.ok_or_else(|| DomainError::not_found("vehicle", &command.vehicle_id))?;
         self.users.remove_vehicle(&owner, &vehicle.id).await?;
@@ -40,13 +40,13 @@ impl AccountService {
     }
 
     pub(crate) async fn list_tokens(&self, command: OwnerRef, request: &Request) -> Result<Answer, Failure> {
-        let owner = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
+        let owner = self.on_behalf_of(command.user_id.as_ref(), request).await?;
         let items = self.users.tokens(&owner).await?;
         Answer::page(Page { items, next_token: None }, |token| token)
     }
 
     pub(crate) async fn remove_token(&self, command: TokenRef, request: &Request) -> Result<Answer, Failure> {
-        let owner = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
+        let owner = self.on_behalf_of(command.user_id.as_ref(), request).await?;
         let token = self.users.token(&command.token_id).await?.filter(|(of, _)| *of == owner);
         let (_, token) = token.ok_or_else(|| DomainError::not_found("token", &command.token_id))?;
         self.users.remove_token(&owner, &token.id).await?;
@@ -55,7 +55,7 @@ impl AccountService {
 
     /// Returns the user who gets a vehicle or a token. Writes the row of the user if it is missing.
     async fn owner(&self, user: Option<&UserId>, request: &Request) -> Result<UserId, Failure> {
-        let owner = request.actor()?.on_behalf_of(user)?;
+        let owner = self.on_behalf_of(user, request).await?;
         Ok(self.row_or_bare(&owner, &request.context).await?.id)
     }
 }

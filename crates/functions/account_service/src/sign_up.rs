@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use crate::AccountService;
 use crate::commands::{AddressOf, Confirm, CreateCustomer, Register};
-use crate::customers::staff_only;
 use crate::identity::Refusal;
 use crate::secret::{EmailAddress, Password, PersonName};
 use crate::view::{AccountView, ConfirmedView, MailedView, RegisteredView};
@@ -50,7 +49,7 @@ impl AccountService {
     }
 
     pub(crate) async fn create_customer(&self, command: CreateCustomer, request: &Request) -> Result<Answer, Failure> {
-        staff_only(request)?;
+        self.staff(request).await?;
         let context = &request.context;
         let email = address_of_a_person(&command.email)?;
         let vehicle = self.vehicle(command.vehicle).await?;

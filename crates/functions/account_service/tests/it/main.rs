@@ -12,4 +12,5 @@ mod races;
 mod secrecy;
 mod sign_in;
 mod sign_up;
+mod staff;
 mod world;

@@ -8,7 +8,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use lambda_kit::{Clock, Door, RemoteFunction};
 use serde_json::{Value, json};
 use store::{Client, Db, UserStore};
-use testkit::{EmbeddedDynamoDb, FakeAws, FaultyHttp, LocalCognito, Outcome, RecordedCall, invoke, sdk_config};
+use testkit::{
+    EmbeddedDynamoDb, FakeAws, FaultyHttp, LocalCognito, Outcome, RecordedCall, http_event, invoke, sdk_config,
+};
 
 pub const PASSWORD: &str = "Correct-Horse-9";
 pub const CONFIRMING: SignInRules = SignInRules { auto_confirm: false, password_sign_in: true };
@@ -58,6 +60,15 @@ impl World {
         let mut command = json!({ "action": action, "actor": actor });
         command.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         invoke(&self.accounts, command).await
+    }
+
+    /// Sends an HTTP request with the token of a user in these groups. Returns the status and the body.
+    pub async fn http(&self, route: &str, path: &[(&str, &str)], token: (&str, &str), body: Value) -> (u64, Value) {
+        let (sub, groups) = token;
+        let event = http_event(route, path, &[], sub, groups, &body.to_string());
+        let response = invoke(&self.accounts, event).await.unwrap();
+        let body = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+        (response["statusCode"].as_u64().unwrap(), body)
     }
 
     /// Registers a person, and returns the id of the user.
