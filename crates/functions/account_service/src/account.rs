@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::AccountService;
 use crate::commands::{ExportAccount, NoArguments, UpdateAccount};
 use crate::healing::stranger;
+use crate::staff::must_be_a_person;
 use crate::view::{AccountView, ExportView, MoreView};
 
 /// The number of sessions, of invoices and of ledger entries in one answer to an export.
@@ -76,6 +77,8 @@ impl AccountService {
             Some(user) => user,
             None => stranger(id),
         };
+        // An export has sessions and invoices, whatever the scopes of the client are.
+        must_be_a_person(&user, &request.action)?;
         let ExportAccount { sessions_token, invoices_token, ledger_token } = command;
         let is_first = sessions_token.is_none() && invoices_token.is_none() && ledger_token.is_none();
         let exported = |token| Exported { user: id, is_first, token, context };

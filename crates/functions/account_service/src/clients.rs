@@ -19,7 +19,7 @@ impl AccountService {
     ///
     /// If a request crashes in between, a user remains whose secret nobody has, and `token_scopes` refuses its tokens.
     pub(crate) async fn create_client(&self, command: CreateClient, request: &Request) -> Result<Answer, Failure> {
-        let actor = self.administrator(request).await?;
+        let actor = self.administrator_in_person(request).await?;
         let (scopes, role) = command.scopes_and_role()?;
         let id: ClientId = Uuid::now_v7().into();
         let (address, secret) = (EmailAddress::of_client(&id), Password::random());

@@ -65,7 +65,7 @@ impl AccountService {
     }
 
     pub(crate) async fn set_role(&self, command: SetRole, request: &Request) -> Result<Answer, Failure> {
-        let actor = &self.administrator(request).await?;
+        let actor = &self.administrator_in_person(request).await?;
         let role: Role = command.role.into();
         let marked = self.change(&command.user_id, &request.context, |user| {
             user.set_role(role, actor)?;

@@ -24,6 +24,16 @@ impl AccountService {
         Ok(actor)
     }
 
+    /// Works like [`administrator`](Self::administrator), and refuses machine clients: with a client or a role that it
+    /// creates, it would do more than its scopes allow.
+    pub(crate) async fn administrator_in_person(&self, request: &Request) -> Result<Actor, Failure> {
+        let (actor, row) = self.acting(request, is_administrator, "role ADMIN").await?;
+        if let Some(user) = &row {
+            must_be_a_person(user, &request.action)?;
+        }
+        Ok(actor)
+    }
+
     /// Returns the user for whom the request acts: the actor, or whom the argument `userId` names, which only the staff
     /// may do for another user.
     pub(crate) async fn on_behalf_of(&self, user: Option<&UserId>, request: &Request) -> Result<UserId, Failure> {
@@ -61,6 +71,14 @@ impl AccountService {
         }
         Ok((Actor { user_id: actor.user_id.clone(), role }, row))
     }
+}
+
+/// Refuses machine clients.
+pub fn must_be_a_person(user: &User, action: &str) -> Result<(), DomainError> {
+    if user.client.is_none() {
+        return Ok(());
+    }
+    Err(DomainError::Forbidden(format!("{action} is for people, and not for machine clients")))
 }
 
 fn is_administrator(role: Role) -> bool {

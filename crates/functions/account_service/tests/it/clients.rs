@@ -36,6 +36,28 @@ async fn a_machine_client_gets_tokens_for_its_secret() {
     assert_eq!(error_type(&world.act("deleteAccount", machine, json!({})).await), "ForbiddenError");
 }
 
+/// With a client or an administrator that it makes, or with an export, a client would do more than its scopes allow.
+#[tokio::test]
+async fn a_machine_client_cannot_exceed_its_scopes() {
+    let world = World::new(AT_ONCE).await;
+    let ada = world.register("ada@example.com").await;
+    let command = json!({ "name": "Gate", "scopes": ["accounts:read", "accounts:write"], "role": "ADMIN" });
+    let client = world.act("createClient", admin(), command.clone()).await.unwrap();
+    let (id, body) = (client["userId"].as_str().unwrap(), json!({ "role": "ADMIN" }));
+    let token = (id, "[ADMIN]");
+    assert_eq!(world.http("GET /clients", &[], token, json!({})).await.0, 200);
+    for (route, path, body) in [
+        ("POST /clients", vec![], command),
+        ("PUT /customers/{userId}/role", vec![("userId", ada.as_str())], body.clone()),
+        ("PUT /customers/{userId}/role", vec![("userId", id)], body),
+        ("GET /account/export", vec![], json!({})),
+    ] {
+        let (status, refused) = world.http(route, &path, token, body).await;
+        assert!(status == 403 && refused["detail"].as_str().unwrap().contains("machine clients"), "{route}: {refused}");
+    }
+    assert_eq!(world.act("listClients", admin(), json!({})).await.unwrap()["count"], 1);
+}
+
 #[tokio::test]
 async fn a_revoked_client_is_invalid() {
     let world = World::new(AT_ONCE).await;
