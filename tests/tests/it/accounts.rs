@@ -517,6 +517,7 @@ async fn no_answer_says_whether_an_address_is_known() {
             ("/auth/password/forgot", json!({ "email": email })),
             ("/auth/code", json!({ "email": email })),
             ("/auth/password/reset", json!({ "email": email, "code": "000000", "newPassword": new })),
+            ("/auth/confirm", json!({ "email": email, "code": "000000" })),
         ]
     };
     for ((path, known), (_, unknown)) in requests(&person.email).into_iter().zip(requests(&unknown)) {
