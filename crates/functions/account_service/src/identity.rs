@@ -206,8 +206,9 @@ impl Refusal {
     }
 }
 
-/// The message for a wrong password and for an unknown address. It does not say which of the two it was.
-pub const WRONG_CREDENTIALS: &str = "the e-mail address or the password is wrong";
+/// The text for a wrong password, an unknown address and one that is not confirmed: nobody learns which of them it was.
+/// Cognito does not look at the password of an unconfirmed user.
+pub const WRONG_CREDENTIALS: &str = "the e-mail address or the password is wrong, or the address is not confirmed yet";
 
 impl From<Refusal> for Failure {
     /// Returns the failure for a refusal, for actions that have no more specific one.
@@ -216,8 +217,7 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::AddressTaken => DomainError::conflict("there is an account with this e-mail address").into(),
             Refusal::AlreadyConfirmed => DomainError::conflict("the e-mail address is already confirmed").into(),
-            Refusal::UnknownUser | Refusal::WrongCredentials => forbidden(WRONG_CREDENTIALS),
-            Refusal::NotConfirmed => forbidden("the e-mail address is not confirmed yet: confirm it with the code"),
+            Refusal::UnknownUser | Refusal::WrongCredentials | Refusal::NotConfirmed => forbidden(WRONG_CREDENTIALS),
             Refusal::FurtherStep => forbidden("this account needs a further step: reset the password"),
             Refusal::TokenRefused => forbidden("this account may not sign in"),
             Refusal::WrongCode => DomainError::invalid("code", "is wrong or has expired: request a new one").into(),
@@ -514,7 +514,7 @@ mod tests {
             ("UsernameExistsException", MESSAGE, Code::Conflict, "there is an account"),
             ("AliasExistsException", MESSAGE, Code::Conflict, "there is an account"),
             ("UserNotFoundException", MESSAGE, Code::Forbidden, WRONG_CREDENTIALS),
-            ("UserNotConfirmedException", MESSAGE, Code::Forbidden, "is not confirmed yet"),
+            ("UserNotConfirmedException", MESSAGE, Code::Forbidden, WRONG_CREDENTIALS),
             ("NotAuthorizedException", "Incorrect username or password.", Code::Forbidden, WRONG_CREDENTIALS),
             ("NotAuthorizedException", "User is disabled.", Code::Forbidden, WRONG_CREDENTIALS),
             ("NotAuthorizedException", "Password attempts exceeded", Code::TooManyRequests, "too many attempts"),

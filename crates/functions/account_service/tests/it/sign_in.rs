@@ -6,13 +6,15 @@ use crate::world::{AT_ONCE, CONFIRMING, PASSWORD, World, error_type, user};
 
 const OTHER: &str = "Battery-Staple-7";
 
-/// Nobody learns from an answer whether there is an account.
+/// Nobody learns from an answer whether there is an account, and whether its address is confirmed.
 #[tokio::test]
-async fn known_and_unknown_addresses_get_the_same_answers() {
+async fn confirmed_unconfirmed_and_unknown_addresses_get_the_same_answers() {
     let world = World::new(CONFIRMING).await;
     world.registered("ada@example.com").await;
+    world.register("grace@example.com").await;
     let commands = [
         ("login", json!({ "password": OTHER })),
+        ("confirm", json!({ "code": "000000" })),
         ("forgotPassword", json!({})),
         ("resendCode", json!({})),
         ("resetPassword", json!({ "code": "000000", "newPassword": OTHER })),
@@ -24,7 +26,10 @@ async fn known_and_unknown_addresses_get_the_same_answers() {
             arguments["email"] = json!(email);
             world.act(action, Value::Null, arguments).await
         };
-        assert_eq!(answer("ada@example.com").await, answer("eve@example.com").await, "{action}");
+        let unknown = answer("eve@example.com").await;
+        assert_eq!(answer("ada@example.com").await, unknown, "{action}");
+        assert_eq!(answer("grace@example.com").await, unknown, "{action} of an unconfirmed address");
+        assert_eq!(unknown.is_ok(), ["forgotPassword", "resendCode"].contains(&action), "{action}: {unknown:?}");
     }
     let grant = async |name: &str| {
         let body = json!({ "grant_type": "password", "username": name, "password": OTHER }).to_string();
@@ -35,9 +40,13 @@ async fn known_and_unknown_addresses_get_the_same_answers() {
     };
     let refused = grant("ada@example.com").await;
     assert!(refused.as_str().unwrap().contains("invalid_grant"), "{refused}");
-    for unknown in ["eve@example.com", "no address", "client-1@clients.invalid"] {
-        assert_eq!(grant(unknown).await, refused, "{unknown}");
+    for other in ["grace@example.com", "eve@example.com", "no address", "client-1@clients.invalid"] {
+        assert_eq!(grant(other).await, refused, "{other}");
     }
+    // Cognito tells an unconfirmed user from others before it looks at the password, so a right one changes nothing.
+    let right = world.login("grace@example.com", PASSWORD).await;
+    assert_eq!(right, world.login("eve@example.com", PASSWORD).await);
+    assert_eq!(error_type(&right), "ForbiddenError");
 }
 
 #[tokio::test]
