@@ -269,16 +269,18 @@ impl UserPool {
     }
 
     /// Confirms a user without a code.
+    ///
+    /// The address is marked as verified first. A request that dies in between leaves an unconfirmed user, whom the next
+    /// request accepts; a confirmed user without a verified address would get no code for a new password.
     pub(crate) async fn accept(&self, email: &EmailAddress) -> Result<(), Refusal> {
-        let confirm = self.client.admin_confirm_sign_up().user_pool_id(&self.pool).username(email.expose());
-        match confirm.send().await.map_err(Refusal::from_sdk) {
-            Ok(_) | Err(Refusal::AlreadyConfirmed) => {}
-            Err(refusal) => return Err(refusal),
-        }
         let verify = self.client.admin_update_user_attributes().user_pool_id(&self.pool).username(email.expose());
         let verify = verify.user_attributes(attribute("email_verified", "true")?);
         verify.send().await.map_err(Refusal::from_sdk)?;
-        Ok(())
+        let confirm = self.client.admin_confirm_sign_up().user_pool_id(&self.pool).username(email.expose());
+        match confirm.send().await.map_err(Refusal::from_sdk) {
+            Ok(_) | Err(Refusal::AlreadyConfirmed) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Confirms the address of a user by the code that was mailed to it.

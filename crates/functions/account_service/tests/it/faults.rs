@@ -30,6 +30,13 @@ async fn known(world: &World, email: &str) -> Option<String> {
     get.send().await.ok().map(|user| user.username)
 }
 
+/// Returns whether the address of a user of the pool is verified. Only then Cognito mails a code for a new password.
+async fn is_verified(world: &World, email: &str) -> bool {
+    let get = world.cognito.client().admin_get_user().user_pool_id(&world.cognito.pool).username(email);
+    let attributes = get.send().await.unwrap().user_attributes.unwrap_or_default();
+    attributes.iter().any(|attribute| attribute.name() == "email_verified" && attribute.value() == Some("true"))
+}
+
 #[tokio::test]
 async fn a_sign_up_is_completed_by_the_next_request() {
     for rules in [CONFIRMING, AT_ONCE] {
@@ -54,6 +61,8 @@ async fn a_sign_up_is_completed_by_the_next_request() {
                 let id = known(&world, &email).await.unwrap();
                 assert_eq!(world.status(&id).await, "ACTIVE", "{fault:?} at {call}");
                 assert_eq!(world.written("USER_REGISTERED", &id), 1, "{fault:?} at {call}");
+                // Where the user confirms the address, AWS marks it as verified, and the local Cognito does not.
+                assert!(!rules.auto_confirm || is_verified(&world, &email).await, "{fault:?} at {call}");
             }
         }
         assert!(calls >= 3 * 4, "{calls}");
@@ -63,19 +72,25 @@ async fn a_sign_up_is_completed_by_the_next_request() {
 #[tokio::test]
 async fn a_sign_in_completes_a_sign_up_that_nobody_repeats() {
     let world = World::new(AT_ONCE).await;
+    let mut completed = 0;
     for fault in FAULTS {
         for call in 0.. {
             let email = address(call, fault);
             if !disturbed(&world, (call, fault), world.act("register", Value::Null, sign_up(&email))).await {
+                assert!(call >= 5, "{call}");
                 break;
             }
             let Some(id) = known(&world, &email).await else { continue };
+            completed += 1;
             world.login(&email, PASSWORD).await.unwrap();
             world.login(&email, PASSWORD).await.unwrap();
             assert_eq!(world.status(&id).await, "ACTIVE", "{fault:?} at {call}");
             assert_eq!(world.written("USER_REGISTERED", &id), 1, "{fault:?} at {call}");
+            assert!(is_verified(&world, &email).await, "{fault:?} at {call}");
         }
     }
+    // Only before the first call there is no user.
+    assert!(completed >= 14, "{completed}");
 }
 
 /// The answer to a repeated confirmation does not say that the address is confirmed already. It writes the row all the
