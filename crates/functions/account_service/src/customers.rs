@@ -8,11 +8,13 @@ use lambda_kit::{Answer, Context, Failure, Request, retry_while_stale};
 
 use crate::AccountService;
 use crate::commands::{BlockUser, CustomerRef, ListCustomers, SetRole, UnblockUser};
+use crate::staff::must_be_no_address;
 use crate::view::AccountView;
 
 impl AccountService {
     pub(crate) async fn get_customer(&self, command: CustomerRef, request: &Request) -> Result<Answer, Failure> {
         self.staff(request).await?;
+        must_be_no_address(&command.user_id)?;
         let user = self.customer(&command.user_id, &request.context).await?;
         Answer::ok(AccountView::for_staff(&user))
     }
@@ -25,6 +27,7 @@ impl AccountService {
 
     pub(crate) async fn block_user(&self, command: BlockUser, request: &Request) -> Result<Answer, Failure> {
         let actor = &self.staff(request).await?;
+        must_be_no_address(&command.user_id)?;
         let context = &request.context;
         let blocked = retry_while_stale(|| async {
             // A user without a row can be blocked, too.
@@ -55,6 +58,7 @@ impl AccountService {
 
     pub(crate) async fn unblock_user(&self, command: UnblockUser, request: &Request) -> Result<Answer, Failure> {
         let actor = &self.staff(request).await?;
+        must_be_no_address(&command.user_id)?;
         let now = request.context.now;
         let unblocked = self.change(&command.user_id, &request.context, |user| {
             user.unblock(actor, now).map(|event| vec![event.into()])
@@ -66,6 +70,7 @@ impl AccountService {
 
     pub(crate) async fn set_role(&self, command: SetRole, request: &Request) -> Result<Answer, Failure> {
         let actor = &self.administrator_in_person(request).await?;
+        must_be_no_address(&command.user_id)?;
         let role: Role = command.role.into();
         let marked = self.change(&command.user_id, &request.context, |user| {
             user.set_role(role, actor)?;

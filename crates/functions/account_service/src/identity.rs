@@ -348,8 +348,9 @@ impl UserPool {
 
     /// Returns the user with this id.
     pub(crate) async fn person(&self, user: &UserId) -> Result<Option<Person>, Refusal> {
-        // Cognito finds its own users by the `sub`, and users of an identity provider only by a filter.
-        if let Some(person) = self.get(user.as_str()).await? {
+        // Cognito finds a user of its own by the `sub`, and one of an identity provider only by a filter. It also finds
+        // users by their addresses, which are no ids.
+        if let Some(person) = self.get(user.as_str()).await?.filter(|person| person.user_id == *user) {
             return Ok(Some(person));
         }
         let list = self.client.list_users().user_pool_id(&self.pool).limit(1);

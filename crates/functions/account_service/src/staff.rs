@@ -39,6 +39,9 @@ impl AccountService {
     pub(crate) async fn on_behalf_of(&self, user: Option<&UserId>, request: &Request) -> Result<UserId, Failure> {
         let actor = request.actor()?;
         let owner = actor.on_behalf_of(user)?;
+        if let Some(user) = user {
+            must_be_no_address(user)?;
+        }
         if owner != actor.user_id {
             self.staff(request).await?;
         }
@@ -79,6 +82,14 @@ pub fn must_be_a_person(user: &User, action: &str) -> Result<(), DomainError> {
         return Ok(());
     }
     Err(DomainError::Forbidden(format!("{action} is for people, and not for machine clients")))
+}
+
+/// Refuses an e-mail address as the argument `userId`. The form of ids allows it, and the user pool finds users by both.
+pub fn must_be_no_address(user: &UserId) -> Result<(), DomainError> {
+    if user.as_str().contains('@') {
+        return Err(DomainError::invalid("userId", "must be the id of a user, and no e-mail address"));
+    }
+    Ok(())
 }
 
 fn is_administrator(role: Role) -> bool {

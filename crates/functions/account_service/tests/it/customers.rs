@@ -29,6 +29,40 @@ async fn a_blocked_user_can_neither_sign_in_nor_refresh() {
     world.login("ada@example.com", PASSWORD).await.unwrap();
 }
 
+/// Cognito finds users by their addresses as well. An address is no id, and nothing may be written under it.
+#[tokio::test]
+async fn an_address_is_no_id_of_a_user() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    let session = world.login("ada@example.com", PASSWORD).await.unwrap();
+    for (action, more) in [
+        ("getCustomer", json!({})),
+        ("blockUser", json!({ "reason": "r" })),
+        ("unblockUser", json!({})),
+        ("setRole", json!({ "role": "ADMIN" })),
+        ("addVehicle", json!({ "vehicle": vehicle("B 1") })),
+        ("listVehicles", json!({})),
+        ("removeVehicle", json!({ "vehicleId": "v" })),
+        ("addToken", json!({ "tokenId": "T", "type": "RFID" })),
+        ("listTokens", json!({})),
+        ("removeToken", json!({ "tokenId": "T" })),
+    ] {
+        let mut command = more;
+        command["userId"] = json!("ada@example.com");
+        let (kind, message) = world.act(action, admin(), command).await.unwrap_err();
+        assert!(kind == "ValidationError" && message.contains("userId"), "{action}: {kind}: {message}");
+    }
+    // The actor of a direct invocation is taken as it is, and its address finds nobody.
+    let nobody = user("ada@example.com");
+    let account = world.act("getAccount", nobody.clone(), json!({})).await.unwrap();
+    assert_eq!(account.get("email"), None, "{account}");
+    world.act("logout", nobody.clone(), json!({})).await.unwrap();
+    world.refresh(&session["refreshToken"]).await.unwrap();
+    let change = json!({ "currentPassword": PASSWORD, "newPassword": "Battery-Staple-7" });
+    assert_eq!(error_type(&world.act("changePassword", nobody, change).await), "NotFoundError");
+    assert_eq!((world.dynamodb.items("ev-users").await.len(), groups(&world, &id).await), (1, vec![]));
+}
+
 /// A block that an operator writes into the table holds at once, also for a sign-in that goes on.
 #[tokio::test]
 async fn a_block_by_hand_holds_for_refreshes() {
