@@ -1,3 +1,4 @@
+use chrono::TimeDelta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +8,10 @@ use crate::actor::{Actor, Role};
 use crate::error::{Conflict, DomainError, IllegalTransition};
 use crate::id::UserId;
 use crate::machine::State;
+
+/// How long a sign-in may have groups that were read before the role was written. Cognito reads them, waits 5 s for the
+/// scopes of the token, and tries that three times.
+const STALE_GROUPS: TimeDelta = TimeDelta::minutes(1);
 
 /// The language in which a user is addressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +37,8 @@ pub struct User {
     pub role: Role,
     /// Whether the user may still be in the group of an earlier role in the user pool.
     pub role_pending: bool,
+    /// When the group of the user pool was last brought to the role.
+    pub role_written_at: Option<Instant>,
     /// Status.
     pub status: UserStatus,
     /// The status to which the user returns if the deletion is refused. Only a user that is being deleted has it.
@@ -87,6 +94,7 @@ impl User {
             name: new.name,
             role: new.role,
             role_pending: false,
+            role_written_at: None,
             status: if new.confirmed { UserStatus::Active } else { UserStatus::Unconfirmed },
             status_before_deletion: None,
             blocked_reason: None,
@@ -108,7 +116,9 @@ impl User {
         let registered = Self::register(new, now);
         self.email = self.email.take().or(registered.email);
         self.name = self.name.take().or(registered.name);
-        self.role = registered.role;
+        if self.follows_groups(now) {
+            self.role = registered.role;
+        }
         self.language = registered.language;
         self.client = registered.client;
         self.registered_at = registered.registered_at;
@@ -171,8 +181,8 @@ impl User {
         Ok(UserUnblocked { user_id: self.id.clone(), unblocked_at: now })
     }
 
-    /// Gives the user a role. The group in the user pool is changed later: until [`Self::role_written`], the role of
-    /// the row counts and the group does not.
+    /// Gives the user a role. The group of the user pool follows; until [`Self::role_written`] and for a minute after it,
+    /// the role of the row counts and the group does not.
     ///
     /// # Errors
     /// `Forbidden` unless the actor's role is ADMIN or SYSTEM; `Validation` for the role SYSTEM; `NotFound` if the user
@@ -191,20 +201,21 @@ impl User {
         Ok(())
     }
 
-    /// Records that the user is in the group of the role in the user pool.
-    pub fn role_written(&mut self) {
+    /// Records that the group of the user pool is that of the role.
+    pub fn role_written(&mut self, now: Instant) {
         self.role_pending = false;
+        self.role_written_at = Some(now);
         self.version += 1;
     }
 
     /// Records that the user signed in: the account is confirmed, and the groups of the user pool give `role`. Returns
     /// whether the user changed.
     ///
-    /// The role does not change if [`Self::set_role`] gave it and the user pool does not have it yet, or if the user is
-    /// a machine client.
-    pub fn signed_in(&mut self, role: Role) -> bool {
+    /// The role stays if it was given by [`Self::set_role`] and the groups may have been read before they were written,
+    /// and that of a machine client stays, too.
+    pub fn signed_in(&mut self, role: Role, now: Instant) -> bool {
         let is_confirmed = self.status == UserStatus::Unconfirmed;
-        let stays = self.role_pending || self.client.is_some() || self.status == UserStatus::Deleted;
+        let stays = !self.follows_groups(now) || self.status == UserStatus::Deleted;
         let changes_role = !stays && self.role != role;
         if is_confirmed {
             self.status = UserStatus::Active;
@@ -217,6 +228,12 @@ impl User {
         changed
     }
 
+    /// Returns whether the groups of a sign-in count more than the role of the row.
+    fn follows_groups(&self, now: Instant) -> bool {
+        let is_settled = self.role_written_at.is_none_or(|at| now - at >= STALE_GROUPS);
+        is_settled && !self.role_pending && self.client.is_none()
+    }
+
     /// Returns the role in which the user acts for the staff with a token that has the role `of_token`: the lower of
     /// the token's and the row's, because the token may be older than the last change of the role.
     ///
@@ -226,7 +243,7 @@ impl User {
     /// `Forbidden` if the user is blocked, is being deleted or was deleted.
     pub fn acts_as(&self, of_token: Role) -> Result<Role, DomainError> {
         self.status.may_act_for_staff(&self.id)?;
-        let says_role = self.registered_at.is_some() || self.role_pending;
+        let says_role = self.registered_at.is_some() || self.role_pending || self.role_written_at.is_some();
         Ok(if says_role { self.role.lower(of_token) } else { of_token })
     }
 
@@ -284,6 +301,7 @@ impl User {
             name: None,
             role: Role::User,
             role_pending: false,
+            role_written_at: None,
             status: UserStatus::Deleted,
             status_before_deletion: None,
             blocked_reason: None,

@@ -1,6 +1,7 @@
 //! Every command on a user in every status and by every role, registration numbers however they are written, and random
 //! lives of users.
 
+use chrono::TimeDelta;
 use domain::Instant;
 use domain::accounts::UserStatus::{self, Active, Blocked, Deleted, Deleting, Unconfirmed};
 use domain::accounts::{
@@ -228,30 +229,51 @@ fn a_deleted_user_has_no_personal_data() {
     assert!(matches!(user_in(Active).deleted_event(), Err(DomainError::Conflict(_))));
 }
 
+/// The groups of a sign-in may have been read before the role was written.
 #[test]
-fn a_role_counts_until_the_groups_have_it() {
+fn a_role_counts_until_a_minute_after_the_groups_have_it() {
     let mut user = user_in(Active);
     assert_eq!(user.email.as_deref(), Some("ada@example.com"));
-    assert!(!user.signed_in(Role::User), "nothing changes");
-    assert!(user.signed_in(Admin));
+    assert!(!user.signed_in(Role::User, now()), "nothing changes");
+    assert!(user.signed_in(Admin, now()), "Cognito alone can make an administrator");
     user.set_role(TechSupport, &actor(Admin)).unwrap();
-    assert!(!user.signed_in(Admin), "the groups do not have the new role yet");
-    user.role_written();
+    assert!(!user.signed_in(Admin, now() + TimeDelta::days(1)), "the groups do not have the new role yet");
+    user.role_written(now());
     assert_eq!((user.role, user.role_pending, user.version), (TechSupport, false, 5));
+    for seconds in [-5, 0, 59] {
+        assert!(!user.signed_in(Admin, now() + TimeDelta::seconds(seconds)), "after {seconds} s");
+    }
+    assert!(user.signed_in(Admin, now() + TimeDelta::minutes(1)));
+    assert_eq!((user.role, user.version), (Admin, 6));
     assert!(matches!(user.set_role(System, &actor(Admin)), Err(DomainError::Validation(_))));
-    assert!(!user_in(Deleted).signed_in(Admin));
+    assert!(!user_in(Deleted).signed_in(Admin, now()));
     let client = Client { id: ClientId::new("c-1").unwrap(), name: "Gate".to_owned(), scopes: Vec::new() };
-    assert!(!User { client: Some(client), ..user_in(Active) }.signed_in(Admin), "a client has no group");
+    assert!(!User { client: Some(client), ..user_in(Active) }.signed_in(Admin, now()), "a client has no group");
+}
+
+/// A registration brings the groups, too.
+#[test]
+fn a_role_that_was_given_before_the_registration_stays() {
+    let mut pending = User { registered_at: None, version: 0, ..user_in(Active) };
+    pending.set_role(Admin, &actor(Admin)).unwrap();
+    let mut written = pending.clone();
+    written.role_written(now());
+    for mut user in [pending, written] {
+        assert_eq!(user.acts_as(Admin), Ok(Admin));
+        assert_eq!(user.acts_as(TechSupport), Ok(TechSupport));
+        user.complete(new_user(), now()).unwrap();
+        assert_eq!(user.role, Admin);
+    }
 }
 
 #[test]
 fn the_first_sign_in_confirms_and_is_one_change() {
     let mut user = user_in(Unconfirmed);
-    assert!(user.signed_in(Admin));
+    assert!(user.signed_in(Admin, now()));
     assert_eq!((user.status, user.role, user.version), (Active, Admin, 2));
     for status in [Blocked, Deleting, Deleted] {
         let mut user = user_in(status);
-        assert!(!user.signed_in(Role::User) && user == user_in(status), "{status:?}");
+        assert!(!user.signed_in(Role::User, now()) && user == user_in(status), "{status:?}");
     }
 }
 

@@ -1,10 +1,10 @@
 //! Customers, as the staff sees them: blocks and roles.
 
-use domain::accounts::{User, UserStatus};
+use domain::accounts::UserStatus;
 use domain::actor::Role;
 use domain::error::DomainError;
 use domain::id::UserId;
-use lambda_kit::{Answer, Context, Failure, Request, retry_while_stale};
+use lambda_kit::{Answer, Failure, Request, retry_while_stale};
 
 use crate::AccountService;
 use crate::commands::{BlockUser, CustomerRef, ListCustomers, SetRole, UnblockUser};
@@ -77,27 +77,12 @@ impl AccountService {
             Ok(Vec::new())
         });
         marked.await?;
+        // From the mark on, tokens go by the row. If the request dies after it, the next one that names the user writes
+        // the groups.
+        self.sign_out(&command.user_id).await?;
         let user = self.write_groups(&command.user_id, &request.context).await?;
         tracing::info!(user.id = user.id.as_str(), actor.id = actor.user_id.as_str(), "a user has another role");
         Answer::ok(AccountView::for_staff(&user))
-    }
-
-    /// Puts the user into the group of the role of the row, and signs the user out.
-    ///
-    /// The mark is removed only if the row has not changed since it was read. If it has changed, e.g. because another
-    /// request gave another role, the groups are written again.
-    async fn write_groups(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
-        retry_while_stale(|| async {
-            let mut user = self.customer(id, context).await?;
-            if let Some(person) = self.pool.person(id).await? {
-                self.pool.set_role(&person, user.role).await?;
-                self.pool.sign_out(&person).await?;
-            }
-            user.role_written();
-            self.users.save(&user, Vec::new(), &context.event_context()).await?;
-            Ok(user)
-        })
-        .await
     }
 
     /// Ends all sign-ins of a user.

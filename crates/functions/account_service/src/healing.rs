@@ -18,9 +18,17 @@ use crate::secret::EmailAddress;
 impl AccountService {
     /// Returns the row of a user. A row that is missing is written from what the user pool says.
     ///
-    /// `None` means that neither the table nor the user pool has the user. The user may still exist: whoever has a
-    /// valid token is a user.
+    /// A role that a `setRole` gave and that is not in the user pool yet is written there.
+    ///
+    /// `None` means that neither has the user, who may exist all the same: any valid token makes one a user.
     pub(crate) async fn row(&self, id: &UserId, context: &Context) -> Result<Option<User>, Failure> {
+        match self.whole_row(id, context).await? {
+            Some(user) if user.role_pending => self.write_groups(id, context).await.map(Some),
+            row => Ok(row),
+        }
+    }
+
+    async fn whole_row(&self, id: &UserId, context: &Context) -> Result<Option<User>, Failure> {
         retry_while_stale(|| async {
             let row = self.users.load(id).await?;
             if row.as_ref().is_some_and(is_complete) {
@@ -34,7 +42,27 @@ impl AccountService {
         .await
     }
 
-    /// Returns the row of a user. If neither the table nor the user pool has the user, writes a row without any data.
+    /// Brings the groups of the user pool to the role of the row.
+    ///
+    /// The mark is removed only if the row is still as it was read: if two roles are given at once, the request whose
+    /// groups came last does it again.
+    pub(crate) async fn write_groups(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
+        retry_while_stale(|| async {
+            let row = self.whole_row(id, context).await?;
+            let row = row.filter(|user| user.status != UserStatus::Deleted && user.client.is_none());
+            let mut user = row.ok_or_else(|| DomainError::not_found("user", id))?;
+            if let Some(person) = self.pool.person(id).await? {
+                self.pool.set_role(&person, user.role).await?;
+            }
+            user.role_written(context.now);
+            self.users.save(&user, Vec::new(), &context.event_context()).await?;
+            Ok(user)
+        })
+        .await
+    }
+
+    /// Returns the row of a user, and writes one that says nothing for a user whom neither the table nor the user pool
+    /// has.
     pub(crate) async fn row_or_bare(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
         retry_while_stale(|| async {
             if let Some(user) = self.row(id, context).await? {
@@ -139,6 +167,7 @@ pub fn stranger(id: &UserId) -> User {
         name: None,
         role: Role::User,
         role_pending: false,
+        role_written_at: None,
         status: UserStatus::Active,
         status_before_deletion: None,
         blocked_reason: None,

@@ -1,8 +1,8 @@
 //! The `token_scopes` Lambda. The user pool invokes it before it issues tokens, at every sign-in and every refresh.
 //!
 //! It refuses tokens to users who may not sign in, writes the scopes of the role into access tokens, and writes the row
-//! of a user who has none yet. The row decides about blocks and about the scopes of machine clients. The groups of the
-//! user pool decide about the role of a person, unless `setRole` has not written them yet.
+//! of a user who has none yet. The row is the truth about blocks and scopes, and the groups of the user pool are the
+//! truth about the role, unless they may be older than the role that `setRole` gave.
 //!
 //! If the table cannot be read or written, no token is issued, and the user has to try again. A token without scopes
 //! would be useless, and a token with assumed scopes could serve a blocked user for 15 minutes.
@@ -81,7 +81,7 @@ impl TokenScopes {
         let version = user.version;
         if user.client.is_none() {
             written.extend(user.complete(registration(id, event), context.now).map(Event::from));
-            user.signed_in(event.role().unwrap_or(user.role));
+            user.signed_in(event.role().unwrap_or(user.role), context.now);
         }
         if user.version != version {
             // A write raises the version by one, even if it makes two changes.

@@ -205,6 +205,35 @@ async fn a_role_that_is_not_in_the_groups_yet_counts() {
     }
 }
 
+/// Cognito may have read the groups before `setRole` wrote them. A minute later, they count again.
+#[tokio::test]
+async fn groups_that_may_be_older_than_the_role_do_not_count() {
+    let world = World::new().await;
+    world.insert(&registered(SUB, now())).await;
+    let admin = Actor { user_id: UserId::new("admin").unwrap(), role: Role::Admin };
+    let of_admin = event(SUB, &["ADMIN"]);
+    assert_eq!(world.scopes(&of_admin).await, of(Role::Admin), "Cognito alone can make an administrator");
+    let mut user = world.user(SUB).await;
+    user.set_role(Role::User, &admin).unwrap();
+    world.save(&user).await;
+    let mut user = world.user(SUB).await;
+    user.role_written((Clock::SYSTEM.0)());
+    world.save(&user).await;
+    for _ in 0..2 {
+        assert_eq!(world.scopes(&of_admin).await, of(Role::User));
+        assert_eq!(world.user(SUB).await.role, Role::User);
+    }
+    let answer = world.issue(&of_admin).await.unwrap();
+    let overridden = &answer["response"]["claimsAndScopeOverrideDetails"]["groupOverrideDetails"];
+    assert_eq!(*overridden, json!({ "groupsToOverride": ["USER"] }));
+
+    let mut user = world.user(SUB).await;
+    user.role_written("2020-01-01T00:00:00Z".parse().unwrap());
+    world.save(&user).await;
+    assert_eq!(world.scopes(&of_admin).await, of(Role::Admin));
+    assert_eq!(world.user(SUB).await.role, Role::Admin);
+}
+
 #[tokio::test]
 async fn a_machine_client_gets_its_scopes_and_no_more() {
     let world = World::new().await;

@@ -10,10 +10,11 @@ use crate::error::StoreError;
 use crate::keys;
 
 /// The attributes of [`UserRow`] that a row may lack.
-pub const OPTIONAL: [&str; 11] = [
+pub const OPTIONAL: [&str; 12] = [
     "email",
     "name",
     "rolePending",
+    "roleWrittenAt",
     "blockedReason",
     "deletingFrom",
     "registeredAt",
@@ -41,6 +42,8 @@ pub struct UserRow {
     role: Option<Role>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     role_pending: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::option")]
+    role_written_at: Option<Instant>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<UserStatus>,
     /// Decides whether the user is blocked, unless the status is DELETING or DELETED.
@@ -142,6 +145,7 @@ impl UserRow {
             name: user.name.clone(),
             role: Some(user.role),
             role_pending: user.role_pending,
+            role_written_at: user.role_written_at,
             status: Some(user.status),
             blocked: Some(blocked),
             blocked_reason: user.blocked_reason.clone(),
@@ -180,6 +184,7 @@ impl UserRow {
             name: self.name,
             role: self.role.unwrap_or(Role::User),
             role_pending: self.role_pending,
+            role_written_at: self.role_written_at,
             status,
             status_before_deletion: (status == UserStatus::Deleting).then_some(before),
             blocked_reason: self.blocked_reason,

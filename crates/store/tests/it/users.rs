@@ -401,12 +401,12 @@ async fn of_two_changes_of_one_user_one_wins() {
     users.save(&changed, Vec::new(), &context()).await.unwrap();
     other.update(Some("Grace".to_owned()), Some(Language::En)).unwrap();
     assert!(is_stale(&users.save(&other, Vec::new(), &context()).await));
-    changed.role_written();
+    changed.role_written(now());
     changed.update(None, Some(Language::En)).unwrap();
     assert!(is_stale(&users.save(&changed, Vec::new(), &context()).await), "two changes are two writes");
     let mut read = load(&users, "u-1").await;
     assert_eq!((read.role, read.role_pending, read.version), (Role::TechSupport, true, 2));
-    read.role_written();
+    read.role_written(now());
     users.save(&read, Vec::new(), &context()).await.unwrap();
     assert_eq!(load(&users, "u-1").await, read);
     let mut nobody = User { id: id("nobody"), version: 0, ..read };
