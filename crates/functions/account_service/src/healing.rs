@@ -91,14 +91,19 @@ impl AccountService {
         Ok(user)
     }
 
-    /// Completes the earlier sign-up with this address, before a new sign-up is refused because the address is taken.
-    pub(crate) async fn heal_address(&self, email: &EmailAddress, context: &Context) -> Result<(), Failure> {
-        let Some(person) = self.pool.person_with(email).await? else { return Ok(()) };
+    /// Puts right what a sign-up or a deletion has left of this address, before a sign-up is refused because the address
+    /// is taken. Returns whether the address is free then: a deletion may not have got as far as the user pool.
+    pub(crate) async fn heal_address(&self, email: &EmailAddress, context: &Context) -> Result<bool, Failure> {
+        let Some(person) = self.pool.person_with(email).await? else { return Ok(true) };
+        if self.users.status(&person.user_id).await? == UserStatus::Deleted {
+            self.pool.delete(&person).await?;
+            return Ok(true);
+        }
         if person.is_unconfirmed && self.rules.auto_confirm {
             self.pool.accept(email).await?;
         }
         self.row(&person.user_id, context).await?;
-        Ok(())
+        Ok(false)
     }
 
     /// Records that a user who signed in has confirmed the address.

@@ -1,8 +1,8 @@
 //! Sign-in, tokens and passwords.
 
-use domain::accounts::{User, UserStatus};
+use domain::accounts::UserStatus;
 use domain::error::DomainError;
-use domain::id::ClientId;
+use domain::id::{ClientId, UserId};
 use lambda_kit::{Answer, Context, Failure, Request};
 
 use crate::AccountService;
@@ -155,7 +155,9 @@ impl AccountService {
             // Cognito refuses a value as invalid, e.g. a password that is too long. The caller gets the answer to a
             // wrong password.
             Err(Refusal::Invalid) => Err(Refusal::WrongCredentials.into()),
-            Err(refusal @ Refusal::Unavailable(_)) => Err(self.explained(refusal, &email).await),
+            Err(refusal @ (Refusal::TokenRefused | Refusal::Unavailable(_))) => {
+                Err(self.explained(refusal, &email).await)
+            }
             Err(refusal) => Err(refusal.into()),
         }
     }
@@ -187,22 +189,31 @@ impl AccountService {
         let claims = Claims::of(&tokens.access)?;
         let refusal = match self.confirmed(&claims.user_id, context).await?.map(|user| user.status) {
             Some(UserStatus::Blocked) => is_blocked(),
-            Some(UserStatus::Deleted) => Refusal::WrongCredentials.into(),
+            Some(UserStatus::Deleted) => self.gone(&claims.user_id).await,
             _ => return Ok((tokens, claims)),
         };
         self.discard(&tokens).await;
         Err(refusal)
     }
 
-    /// Returns why a sign-in failed. The answer of the user pool does not always show that `token_scopes` refused a
-    /// blocked user.
+    /// Says why a sign-in failed: the user pool does not say whether `token_scopes` refused a blocked or a deleted user,
+    /// and cannot always say that it refused one.
     async fn explained(&self, refusal: Refusal, email: &EmailAddress) -> Failure {
-        let blocked = |user: Option<User>| user.is_some_and(|user| user.status == UserStatus::Blocked);
-        let is_blocked_user = match self.pool.person_with(email).await {
-            Ok(Some(person)) => self.users.load(&person.user_id).await.is_ok_and(blocked),
-            _ => false,
-        };
-        if is_blocked_user { is_blocked() } else { refusal.into() }
+        let Ok(Some(person)) = self.pool.person_with(email).await else { return refusal.into() };
+        match self.users.status(&person.user_id).await {
+            Ok(UserStatus::Blocked) => is_blocked(),
+            Ok(UserStatus::Deleted) => self.gone(&person.user_id).await,
+            _ => refusal.into(),
+        }
+    }
+
+    /// Refuses the sign-in of a deleted user like that of an unknown one. The deletion did not get as far as the user
+    /// pool, so it is completed.
+    async fn gone(&self, id: &UserId) -> Failure {
+        if let Err(failure) = self.forget_identity(id).await {
+            tracing::warn!(user.id = id.as_str(), cause = failure.cause(), "a deletion was not completed");
+        }
+        Refusal::WrongCredentials.into()
     }
 
     /// Revokes the refresh token of tokens that are not returned. If that fails, it expires unused.

@@ -20,11 +20,11 @@ impl AccountService {
         let email = address_of_a_person(&command.email)?;
         command.password.check_choice("password")?;
         let vehicle = self.vehicle(command.vehicle).await?;
-        let user_id = match self.pool.sign_up(&email, &command.name, &command.password).await {
-            Ok(user_id) => user_id,
-            Err(Refusal::AddressTaken) => return Err(self.taken(&email, context).await),
-            Err(refusal) => return Err(refusal.into()),
-        };
+        let mut signed_up = self.pool.sign_up(&email, &command.name, &command.password).await;
+        if matches!(signed_up, Err(Refusal::AddressTaken)) && self.heal_address(&email, context).await? {
+            signed_up = self.pool.sign_up(&email, &command.name, &command.password).await;
+        }
+        let user_id = signed_up?;
         self.claim(&email, &user_id).await?;
         if self.rules.auto_confirm {
             self.pool.accept(&email).await?;
@@ -53,11 +53,11 @@ impl AccountService {
         let context = &request.context;
         let email = address_of_a_person(&command.email)?;
         let vehicle = self.vehicle(command.vehicle).await?;
-        let user_id = match self.create_person(&email, &command.name).await {
-            Ok(user_id) => user_id,
-            Err(Refusal::AddressTaken) => return Err(self.taken(&email, context).await),
-            Err(refusal) => return Err(refusal.into()),
-        };
+        let mut created = self.create_person(&email, &command.name).await;
+        if matches!(created, Err(Refusal::AddressTaken)) && self.heal_address(&email, context).await? {
+            created = self.create_person(&email, &command.name).await;
+        }
+        let user_id = created?;
         let new = NewUser {
             id: user_id,
             email: Some(email.expose().to_owned()),
@@ -191,14 +191,6 @@ impl AccountService {
             self.pool.delete(&person).await?;
         }
         Ok(())
-    }
-
-    /// Returns the refusal of an address that is taken. The account that has it is healed first.
-    async fn taken(&self, email: &EmailAddress, context: &Context) -> Failure {
-        match self.heal_address(email, context).await {
-            Ok(()) => Refusal::AddressTaken.into(),
-            Err(failure) => failure,
-        }
     }
 }
 

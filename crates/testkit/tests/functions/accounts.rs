@@ -2,8 +2,11 @@
 
 use account_service::{AccountService, SignInRules, UserPool};
 use aws_config::SdkConfig;
+use domain::actor::Actor;
+use domain::id::UserId;
 use lambda_kit::{Clock, Door, RemoteFunction};
 use serde_json::{Value, json};
+use store::EventContext;
 use testkit::{EmbeddedDynamoDb, FakeAws, RecordedCall, invoke, sdk_config};
 use token_scopes::TokenScopes;
 
@@ -186,6 +189,42 @@ async fn account_service_refuses_invalid_input() {
         assert_refused(&invoke(&door, request).await, field, &format!("{action} with a wrong {field}"));
     }
     assert!(cognito.calls().is_empty(), "nothing was asked of Cognito");
+}
+
+/// `token_scopes` refuses a deleted user whom the user pool still has. The sign-in is then that of an unknown address, and
+/// the user is deleted.
+#[tokio::test]
+async fn a_refused_token_completes_a_deletion() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let cognito = FakeAws::start(|call, _| match call.target.rsplit('.').next().unwrap_or_default() {
+        "AdminInitiateAuth" => {
+            let message = format!("PreTokenGeneration failed with error user {ADA} may not sign in.");
+            (400, json!({ "__type": "UserLambdaValidationException", "message": message }).to_string())
+        }
+        _ => (200, answered(call).to_string()),
+    })
+    .await;
+    let door = Door::new(service(&dynamodb, &sdk_config(&cognito.endpoint())), Clock::SYSTEM);
+    let login = async || {
+        let login = json!({ "action": "login", "email": "ada@example.com", "password": PASSWORD });
+        invoke(&door, login).await.unwrap_err()
+    };
+    let deletions = || cognito.calls().iter().filter(|call| call.target.ends_with(".AdminDeleteUser")).count();
+    dynamodb.block_user(ADA).await;
+    let (kind, message) = login().await;
+    assert!(kind == "ForbiddenError" && message.contains("is blocked"), "{kind}: {message}");
+    assert_eq!(deletions(), 0);
+
+    let users = dynamodb.users();
+    let context = EventContext { correlation_id: "c".to_owned(), now: (Clock::SYSTEM.0)() };
+    let mut user = users.load(&UserId::new(ADA).unwrap()).await.unwrap().unwrap();
+    user.start_deletion(&Actor::system()).unwrap();
+    users.save(&user, Vec::new(), &context).await.unwrap();
+    user.delete(context.now).unwrap();
+    users.erase(&user, &context).await.unwrap();
+    let (kind, message) = login().await;
+    assert!(kind == "ForbiddenError" && message.contains("password is wrong"), "{kind}: {message}");
+    assert_eq!(deletions(), 1);
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 use testkit::invoke;
 
@@ -41,6 +42,37 @@ async fn a_deleted_account_leaves_the_bare_id() {
     assert_eq!(world.dynamodb.items("ev-users").await.len(), 1);
     assert_ne!(world.register("ada@example.com").await, id);
     world.act("addVehicle", user("u-1"), json!({ "vehicle": vehicle("M-EV 42E") })).await.unwrap();
+}
+
+/// A deletion may die before it gets to the user pool. The address is free all the same, and nothing tells that there was
+/// an account.
+#[tokio::test]
+async fn a_deletion_is_completed_by_whoever_uses_the_address() {
+    let world = World::new(AT_ONCE).await;
+    let left = async |email: &str| {
+        let id = world.register(email).await;
+        let tombstone = world.dynamodb.client().put_item().table_name("ev-users");
+        let tombstone = tombstone
+            .item("PK", AttributeValue::S(format!("USER#{id}")))
+            .item("SK", AttributeValue::S("METADATA".to_owned()))
+            .item("status", AttributeValue::S("DELETED".to_owned()))
+            .item("deletedAt", AttributeValue::S("2026-03-03T10:00:00.000Z".to_owned()))
+            .item("version", AttributeValue::N("3".to_owned()));
+        tombstone.send().await.unwrap();
+        id
+    };
+    let unknown = world.login("eve@example.com", PASSWORD).await;
+    left("ada@example.com").await;
+    assert_eq!(world.login("ada@example.com", PASSWORD).await, unknown);
+    assert_eq!(world.cognito.users().await, 0);
+
+    let id = left("ada@example.com").await;
+    assert_ne!(world.register("ada@example.com").await, id);
+    assert_eq!(world.cognito.users().await, 1);
+    let id = left("grace@example.com").await;
+    let customer = json!({ "email": "grace@example.com", "name": "Grace" });
+    assert_ne!(world.act("createCustomer", admin(), customer).await.unwrap()["userId"], json!(id));
+    assert_eq!((world.status(&id).await.as_str(), world.cognito.users().await), ("DELETED", 2));
 }
 
 #[tokio::test]
