@@ -173,7 +173,7 @@ fn measure_delivery(function: &'static str, age: Duration, handled: bool) {
 /// Logs and counts a message that was not handled.
 fn report(id: &str, failure: &Failure) {
     tracing::error!(message.id = id, error = %failure, cause = failure.cause(), "a message was not handled");
-    measure::count(failure);
+    measure::count_failure(failure);
 }
 
 /// Parses the event in a queue message that a rule of the event bus sent.

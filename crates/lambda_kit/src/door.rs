@@ -155,7 +155,7 @@ fn parse<T: DeserializeOwned>(payload: Value) -> Result<T, Failure> {
 
 /// Logs a failure. Failures are logged here and nowhere else, so that each appears in the log once.
 fn log(failure: Failure, context: &Context) -> Failure {
-    measure::count(&failure);
+    measure::count_failure(&failure);
     let (code, message) = (failure.code().name(), failure.message());
     if failure.is_ours() {
         let cause = failure.cause();

@@ -30,7 +30,7 @@ pub use config::{ConfigError, Env, FromEnv};
 pub use door::{Clock, Door};
 pub use failure::{Code, Failure};
 pub use function::Function;
-pub use measure::{CommonConfig, MAX_VALUES, record_sample};
+pub use measure::{CommonConfig, MAX_VALUES, count_failure, record_sample};
 pub use payload::Payload;
 pub use redelivery::Redelivery;
 pub use remote_function::RemoteFunction;

@@ -34,8 +34,10 @@ pub(crate) fn install(config: CommonConfig) -> Result<&'static Collector, BoxErr
     Builder::new().cloudwatch_namespace(config.metrics_namespace).init()
 }
 
-/// Counts a failure of the platform. Refusals are not counted: callers cause them.
-pub(crate) fn count(failure: &Failure) {
+/// Counts a failure of the platform, about which an alarm tells. Refusals are not counted: callers cause them.
+///
+/// A failure that answers an invocation is counted already.
+pub fn count_failure(failure: &Failure) {
     if failure.is_ours() {
         metrics::counter!("InternalFailures").increment(1);
     }
@@ -120,7 +122,7 @@ mod tests {
         ];
         for (failure, expected) in failures {
             let counted = Counted::default();
-            metrics::with_local_recorder(&counted, || count(&failure));
+            metrics::with_local_recorder(&counted, || count_failure(&failure));
             assert_eq!(counted.0.load(Ordering::Relaxed), expected, "{failure}");
         }
     }

@@ -105,6 +105,9 @@ pub enum Refusal {
     /// `token_scopes` refused the token.
     #[error("the token was refused")]
     TokenRefused,
+    /// The user pool cannot mail a code. Cognito says so only of addresses that it knows.
+    #[error("the code cannot be mailed")]
+    NotMailed(#[source] BoxError),
     /// The user pool is busy or cannot be reached.
     #[error("the user pool cannot be reached or is busy")]
     Unavailable(#[source] BoxError),
@@ -151,12 +154,14 @@ const MEANINGS: [(&str, Meaning); 19] = [
 /// `token_scopes` means that one of its dependencies failed.
 pub const NO_SIGN_IN: &str = "may not sign in";
 
+/// Errors about the mail with a code.
+const MAIL: [&str; 2] = ["CodeDeliveryFailureException", "InvalidEmailRoleAccessPolicyException"];
+
 /// Errors after which the same request may succeed a moment later.
-const BUSY: [&str; 7] = [
+const BUSY: [&str; 6] = [
     "InternalErrorException",
     "UserLambdaValidationException",
     "UnexpectedLambdaException",
-    "CodeDeliveryFailureException",
     "ThrottlingException",
     "Throttling",
     "ServiceUnavailable",
@@ -196,13 +201,18 @@ impl Refusal {
         }
         let is_busy = BUSY.contains(&code.as_str()) || service.raw().status().is_server_error();
         let request_id = error.request_id().unwrap_or("unknown").to_owned();
+        let is_mail = MAIL.contains(&code.as_str());
         let source = CognitoError { code, request_id }.into();
-        if is_busy { Self::Unavailable(source) } else { Self::Rejected(source) }
+        match (is_mail, is_busy) {
+            (true, _) => Self::NotMailed(source),
+            (false, true) => Self::Unavailable(source),
+            (false, false) => Self::Rejected(source),
+        }
     }
 
     /// Returns whether the user pool is at fault, and not the caller.
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Rejected(_))
+        matches!(self, Self::NotMailed(_) | Self::Unavailable(_) | Self::Rejected(_))
     }
 }
 
@@ -225,7 +235,7 @@ impl From<Refusal> for Failure {
             Refusal::Invalid => DomainError::invalid("payload", "has a value that the user pool does not take").into(),
             Refusal::TooManyAttempts => Self::TooManyRequests("there were too many attempts; try again later".into()),
             Refusal::TooManyRequests => Self::TooManyRequests("too many requests; try again in a moment".into()),
-            Refusal::Unavailable(_) => Self::unavailable(refusal),
+            Refusal::NotMailed(_) | Refusal::Unavailable(_) => Self::unavailable(refusal),
             Refusal::Rejected(_) => Self::internal(refusal),
         }
     }
@@ -550,6 +560,7 @@ mod tests {
             ("InternalErrorException", MESSAGE, Code::Unavailable, "try again"),
             ("UnexpectedLambdaException", MESSAGE, Code::Unavailable, "try again"),
             ("CodeDeliveryFailureException", MESSAGE, Code::Unavailable, "try again"),
+            ("InvalidEmailRoleAccessPolicyException", MESSAGE, Code::Unavailable, "try again"),
             ("ResourceNotFoundException", MESSAGE, Code::Internal, "on our side"),
             ("AccessDeniedException", MESSAGE, Code::Internal, "on our side"),
         ];

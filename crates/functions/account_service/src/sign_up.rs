@@ -4,7 +4,7 @@ use domain::accounts::{Language, NewUser, NewVehicle, User, UserStatus, Vehicle}
 use domain::actor::Role;
 use domain::error::DomainError;
 use domain::id::UserId;
-use lambda_kit::{Answer, Context, Failure, Request};
+use lambda_kit::{Answer, Context, Failure, Request, count_failure};
 use store::StoreError;
 use uuid::Uuid;
 
@@ -202,9 +202,17 @@ pub fn address_of_a_person(email: &EmailAddress) -> Result<EmailAddress, DomainE
     Ok(email.normalised())
 }
 
-/// Passes on only refusals that do not depend on the account: the answer must not say whether there is one.
+/// Passes on only what has nothing to do with the account: the answer must not say whether there is one.
+///
+/// A mail that cannot be sent has: Cognito sends none to an unknown address. The log says it.
 pub fn said_of_nobody(result: Result<(), Refusal>) -> Result<(), Refusal> {
     match result {
+        Err(refusal @ Refusal::NotMailed(_)) => {
+            let failure = Failure::from(refusal);
+            count_failure(&failure);
+            tracing::error!(cause = failure.cause(), "a code was not mailed");
+            Ok(())
+        }
         Err(refusal) if refusal.is_ours() || matches!(refusal, Refusal::TooManyRequests) => Err(refusal),
         _ => Ok(()),
     }

@@ -191,6 +191,31 @@ async fn account_service_refuses_invalid_input() {
     assert!(cognito.calls().is_empty(), "nothing was asked of Cognito");
 }
 
+/// Cognito mails nothing to unknown addresses, so a mail that fails would tell that an address is known.
+#[tokio::test]
+async fn a_code_that_is_not_mailed_gets_the_answer_of_every_address() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    for (code, is_told) in [
+        ("CodeDeliveryFailureException", false),
+        ("InvalidEmailRoleAccessPolicyException", false),
+        ("UserNotFoundException", false),
+        ("InternalErrorException", true),
+    ] {
+        let cognito = FakeAws::start(move |call, _| match call.target.rsplit('.').next().unwrap_or_default() {
+            "ForgotPassword" | "ResendConfirmationCode" => {
+                (400, json!({ "__type": code, "message": "a failure of ada@example.com" }).to_string())
+            }
+            _ => (200, answered(call).to_string()),
+        })
+        .await;
+        let door = Door::new(service(&dynamodb, &sdk_config(&cognito.endpoint())), Clock::SYSTEM);
+        for action in ["forgotPassword", "resendCode"] {
+            let outcome = invoke(&door, json!({ "action": action, "email": "ada@example.com" })).await;
+            assert_eq!(outcome.is_err(), is_told, "{action} with {code}: {outcome:?}");
+        }
+    }
+}
+
 /// `token_scopes` refuses a deleted user whom the user pool still has. The sign-in is then that of an unknown address, and
 /// the user is deleted.
 #[tokio::test]
