@@ -19,7 +19,7 @@ impl AccountService {
         let context = &request.context;
         let email = address_of_a_person(&command.email)?;
         command.password.check_choice("password")?;
-        let vehicle = self.vehicle(command.vehicle).await?;
+        let vehicle = command.vehicle.map(new_vehicle).transpose()?;
         let mut signed_up = self.pool.sign_up(&email, &command.name, &command.password).await;
         if matches!(signed_up, Err(Refusal::AddressTaken)) && self.heal_address(&email, context).await? {
             signed_up = self.pool.sign_up(&email, &command.name, &command.password).await;
@@ -52,7 +52,7 @@ impl AccountService {
         self.staff(request).await?;
         let context = &request.context;
         let email = address_of_a_person(&command.email)?;
-        let vehicle = self.vehicle(command.vehicle).await?;
+        let vehicle = command.vehicle.map(new_vehicle).transpose()?;
         let mut created = self.create_person(&email, &command.name).await;
         if matches!(created, Err(Refusal::AddressTaken)) && self.heal_address(&email, context).await? {
             created = self.create_person(&email, &command.name).await;
@@ -125,21 +125,8 @@ impl AccountService {
         Answer::ok(MailedView { message: message.to_owned() })
     }
 
-    /// Returns the vehicle of a sign-up. Call this before the user pool, so that a registration number that is taken
-    /// leaves no account.
-    async fn vehicle(&self, new: Option<NewVehicle>) -> Result<Option<Vehicle>, Failure> {
-        let Some(new) = new else { return Ok(None) };
-        let vehicle = Vehicle::new(Uuid::now_v7().into(), new)?;
-        if let Some(number) = &vehicle.registration_number
-            && self.users.by_registration_number(number).await?.is_some()
-        {
-            return Err(number.taken().into());
-        }
-        Ok(Some(vehicle))
-    }
-
-    /// Checks that the address belongs to this user. If two sign-ups use one address at the same time, the user pool
-    /// finds one of the two users by the address, and the other sign-up deletes its user.
+    /// Makes sure that the address belongs to this user. If two sign-ups with one address pass each other, the one to
+    /// which the user pool gives the address stays.
     async fn claim(&self, email: &EmailAddress, user: &UserId) -> Result<(), Failure> {
         match self.pool.person_with(email).await? {
             Some(owner) if owner.user_id != *user => {
@@ -150,14 +137,16 @@ impl AccountService {
         }
     }
 
-    /// Writes the row of a new user, with the vehicle.
+    /// Writes the row of a new user, with the vehicle. If the registration number is taken, no account is left.
+    ///
+    /// The number is not looked up before: anybody could ask for the numbers of others then, with one address.
     async fn write(&self, user: &User, vehicle: Option<&Vehicle>, context: &Context) -> Result<User, Failure> {
         let events = context.event_context();
         match self.users.insert(user, vehicle, &events).await {
             Ok(()) => return Ok(user.clone()),
             // Another request has healed this user in the meantime.
             Err(error) if error.is_stale() => {}
-            // Somebody else has taken the registration number in the meantime.
+            // The registration number is taken.
             Err(StoreError::Domain(refusal)) => {
                 self.withdraw(&user.id).await?;
                 return Err(refusal.into());
@@ -192,6 +181,10 @@ impl AccountService {
         }
         Ok(())
     }
+}
+
+fn new_vehicle(new: NewVehicle) -> Result<Vehicle, DomainError> {
+    Vehicle::new(Uuid::now_v7().into(), new)
 }
 
 /// Checks that an address is not one of a machine client, and returns it as it is stored.

@@ -69,11 +69,20 @@ async fn a_registration_number_that_is_taken_leaves_no_account() {
     let world = World::new(AT_ONCE).await;
     let ada = world.register("ada@example.com").await;
     world.act("addVehicle", user(&ada), json!({ "vehicle": vehicle("M-EV 42E") })).await.unwrap();
+    // With a known address, nobody learns whether a number is.
+    let refused = async |number: &str| {
+        let mut command = sign_up("ada@example.com");
+        command["vehicle"] = vehicle(number);
+        world.act("register", Value::Null, command).await.unwrap_err()
+    };
+    assert_eq!(refused("M-EV 42E").await, refused("B 1").await);
     let mut command = sign_up("grace@example.com");
     command["vehicle"] = vehicle("m ev42e");
     assert_eq!(error_type(&world.act("register", Value::Null, command.clone()).await), "ConflictError");
-    assert_eq!(error_type(&world.act("createCustomer", admin(), command).await), "ConflictError");
-    assert_eq!(world.cognito.users().await, 1);
+    assert_eq!(error_type(&world.act("createCustomer", admin(), command.clone()).await), "ConflictError");
+    assert_eq!((world.cognito.users().await, world.dynamodb.items("ev-users").await.len()), (1, 3));
+    command["vehicle"] = vehicle("B 1");
+    world.act("register", Value::Null, command).await.unwrap();
 }
 
 #[tokio::test]
