@@ -13,7 +13,7 @@ pub use events::{UserBlocked, UserDeleted, UserRegistered, UserUnblocked};
 pub use scope::{Access, Area, RESOURCE_SERVER, Scope};
 pub use status::UserStatus;
 pub use token::{MAX_TOKENS, Token, TokenId, TokenType};
-pub use user::{Language, NewUser, User, normalised_email};
+pub use user::{Language, NewUser, User, normalised_email, tidied_name};
 pub use vehicle::{MAX_VEHICLES, NewVehicle, RegistrationNumber, Vehicle};
 
 use crate::error::DomainError;

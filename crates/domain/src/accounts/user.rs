@@ -13,6 +13,9 @@ use crate::machine::State;
 /// scopes of the token, and tries that three times.
 const STALE_GROUPS: TimeDelta = TimeDelta::minutes(1);
 
+/// The maximum length of the name of a person, in characters.
+const LONGEST_NAME: usize = 100;
+
 /// The language in which a user is addressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -82,6 +85,16 @@ pub struct NewUser {
 #[must_use]
 pub fn normalised_email(email: &str) -> String {
     email.trim().to_lowercase()
+}
+
+/// Returns the name of a person as it is stored, from one that another system has: without control characters, without
+/// white space at its ends, and with 100 characters at most. `None` means that nothing is left.
+#[must_use]
+pub fn tidied_name(name: &str) -> Option<String> {
+    let printable: String = name.chars().filter(|character| !character.is_control()).collect();
+    let short: String = printable.trim_start().chars().take(LONGEST_NAME).collect();
+    let name = short.trim_end();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 impl User {

@@ -6,6 +6,7 @@ use domain::Instant;
 use domain::accounts::UserStatus::{self, Active, Blocked, Deleted, Deleting, Unconfirmed};
 use domain::accounts::{
     Client, Language, MAX_TOKENS, MAX_VEHICLES, NewUser, NewVehicle, RegistrationNumber, Token, User, Vehicle,
+    tidied_name,
 };
 use domain::actor::Actor;
 use domain::actor::Role::{self, Admin, System, TechSupport};
@@ -249,6 +250,25 @@ fn a_role_counts_until_a_minute_after_the_groups_have_it() {
     assert!(!user_in(Deleted).signed_in(Admin, now()));
     let client = Client { id: ClientId::new("c-1").unwrap(), name: "Gate".to_owned(), scopes: Vec::new() };
     assert!(!User { client: Some(client), ..user_in(Active) }.signed_in(Admin, now()), "a client has no group");
+}
+
+/// Anybody can sign up at Cognito itself, with any text as a name.
+#[test]
+fn names_of_the_user_pool_are_tidied() {
+    let long = format!(" {} ", "ä".repeat(200));
+    let cut = format!("{} {}", "x".repeat(99), "y".repeat(9));
+    for (name, tidied) in [
+        ("Ada Lovelace", "Ada Lovelace".to_owned()),
+        ("  Ada\r\nBcc: eve@example.com\u{7f}\u{85} ", "AdaBcc: eve@example.com".to_owned()),
+        ("\n Ada", "Ada".to_owned()),
+        (long.as_str(), "ä".repeat(100)),
+        (cut.as_str(), "x".repeat(99)),
+    ] {
+        assert_eq!(tidied_name(name), Some(tidied), "{name:?}");
+    }
+    for nothing in ["", " ", "\0\n", " \u{1b} "] {
+        assert_eq!(tidied_name(nothing), None, "{nothing:?}");
+    }
 }
 
 /// A registration brings the groups, too.

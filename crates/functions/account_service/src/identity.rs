@@ -11,6 +11,7 @@ use aws_sdk_cognitoidentityprovider::operation::RequestId;
 use aws_sdk_cognitoidentityprovider::types::{
     AttributeType, AuthFlowType, AuthenticationResultType, MessageActionType, UserStatusType, UserType,
 };
+use domain::accounts::tidied_name;
 use domain::actor::Role;
 use domain::error::{BoxError, DomainError};
 use domain::id::UserId;
@@ -488,7 +489,7 @@ fn described(username: &str, attributes: &[AttributeType], status: Option<&UserS
         user_id: user_id(sub)?,
         username: username.to_owned(),
         email: value("email").map(|email| EmailAddress::from(email).normalised()),
-        name: value("name").map(PersonName::from),
+        name: value("name").and_then(|name| tidied_name(&name)).map(PersonName::from),
         is_unconfirmed: status == Some(&UserStatusType::Unconfirmed),
         has_temporary_password: status == Some(&UserStatusType::ForceChangePassword),
     })

@@ -10,7 +10,7 @@
 mod config;
 mod event;
 
-use domain::accounts::{Language, NewUser, Scope, User, UserStatus};
+use domain::accounts::{Language, NewUser, Scope, User, UserStatus, tidied_name};
 use domain::actor::Role;
 use domain::error::DomainError;
 use domain::event::Event;
@@ -97,7 +97,7 @@ fn registration(id: &UserId, event: &PoolEvent) -> NewUser {
     NewUser {
         id: id.clone(),
         email: event.attribute("email").map(str::to_owned),
-        name: event.attribute("name").map(str::to_owned),
+        name: event.attribute("name").and_then(tidied_name),
         role: event.role().unwrap_or(Role::User),
         language: Language::default(),
         confirmed: true,

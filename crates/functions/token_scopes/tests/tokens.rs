@@ -138,6 +138,20 @@ async fn the_first_token_registers_the_user_once() {
     assert_eq!(world.events().await, ["USER_REGISTERED"]);
 }
 
+/// Anybody can sign up at Cognito itself, with any text as a name.
+#[tokio::test]
+async fn a_name_of_the_user_pool_is_tidied() {
+    let world = World::new().await;
+    let mut asked = event(SUB, &[]);
+    asked["request"]["userAttributes"]["name"] = json!(format!(" Ada\r\n{} ", "x".repeat(300)));
+    world.issue(&asked).await.unwrap();
+    assert_eq!(world.user(SUB).await.name, Some(format!("Ada{}", "x".repeat(97))));
+    let mut asked = event("0d3f7a11-0000-4000-8000-000000000001", &[]);
+    asked["request"]["userAttributes"]["name"] = json!("\u{1b}\n");
+    world.issue(&asked).await.unwrap();
+    assert_eq!(world.user("0d3f7a11-0000-4000-8000-000000000001").await.name, None);
+}
+
 #[tokio::test]
 async fn the_first_sign_in_confirms_the_user_and_later_ones_write_nothing() {
     let world = World::new().await;

@@ -1,3 +1,4 @@
+use aws_sdk_cognitoidentityprovider::types::AttributeType;
 use serde_json::{Value, json};
 
 use crate::world::{AT_ONCE, PASSWORD, World, admin, error_type, support, user, vehicle};
@@ -168,12 +169,15 @@ async fn a_user_of_the_pool_without_a_row_gets_one_once() {
     let world = World::new(AT_ONCE).await;
     let (client, pool) = (world.cognito.client(), &world.cognito.pool);
     let sign_up = client.sign_up().client_id(&world.cognito.app_client).username("ada@example.com").password(PASSWORD);
+    let name = AttributeType::builder().name("name").value(format!(" Ada\n{} ", "x".repeat(300))).build().unwrap();
+    let sign_up = sign_up.user_attributes(name);
     let id = sign_up.send().await.unwrap().user_sub;
     client.admin_confirm_sign_up().user_pool_id(pool).username(&id).send().await.unwrap();
     client.admin_add_user_to_group().user_pool_id(pool).username(&id).group_name("ADMIN").send().await.unwrap();
     for _ in 0..2 {
         let customer = world.act("getCustomer", support(), json!({ "userId": id })).await.unwrap();
         assert_eq!((&customer["email"], &customer["role"]), (&json!("ada@example.com"), &json!("ADMIN")));
+        assert_eq!(customer["name"], format!("Ada{}", "x".repeat(97)));
     }
     assert_eq!(world.written("USER_REGISTERED", &id), 1);
 }
