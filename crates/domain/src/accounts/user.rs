@@ -194,8 +194,8 @@ impl User {
         Ok(UserUnblocked { user_id: self.id.clone(), unblocked_at: now })
     }
 
-    /// Gives the user a role. The group of the user pool follows; until [`Self::role_written`] and for a minute after it,
-    /// the role of the row counts and the group does not.
+    /// Gives the user a role. The group of the user pool follows; until [`Self::role_written`] and for a minute after
+    /// it, the role of the row counts and the group does not.
     ///
     /// # Errors
     /// `Forbidden` unless the actor's role is ADMIN or SYSTEM; `Validation` for the role SYSTEM; `NotFound` if the user

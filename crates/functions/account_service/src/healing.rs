@@ -91,8 +91,8 @@ impl AccountService {
         Ok(user)
     }
 
-    /// Puts right what a sign-up or a deletion has left of this address, before a sign-up is refused because the address
-    /// is taken. Returns whether the address is free then: a deletion may not have got as far as the user pool.
+    /// Puts right what a sign-up or a deletion has left of this address, before a sign-up is refused because the
+    /// address is taken. Returns whether the address is free then: a deletion may not have got as far as the user pool.
     pub(crate) async fn heal_address(&self, email: &EmailAddress, context: &Context) -> Result<bool, Failure> {
         let Some(person) = self.pool.person_with(email).await? else { return Ok(true) };
         if self.users.status(&person.user_id).await? == UserStatus::Deleted {

@@ -281,8 +281,8 @@ impl UserPool {
 
     /// Confirms a user without a code.
     ///
-    /// The address is marked as verified first. A request that dies in between leaves an unconfirmed user, whom the next
-    /// request accepts; a confirmed user without a verified address would get no code for a new password.
+    /// The address is marked as verified first. A request that dies in between leaves an unconfirmed user, whom the
+    /// next request accepts; a confirmed user without a verified address would get no code for a new password.
     pub(crate) async fn accept(&self, email: &EmailAddress) -> Result<(), Refusal> {
         let verify = self.client.admin_update_user_attributes().user_pool_id(&self.pool).username(email.expose());
         let verify = verify.user_attributes(attribute("email_verified", "true")?);

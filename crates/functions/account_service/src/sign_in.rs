@@ -196,8 +196,8 @@ impl AccountService {
         Err(refusal)
     }
 
-    /// Says why a sign-in failed: the user pool does not say whether `token_scopes` refused a blocked or a deleted user,
-    /// and cannot always say that it refused one.
+    /// Says why a sign-in failed: the user pool does not say whether `token_scopes` refused a blocked or a deleted
+    /// user, and cannot always say that it refused one.
     async fn explained(&self, refusal: Refusal, email: &EmailAddress) -> Failure {
         let Ok(Some(person)) = self.pool.person_with(email).await else { return refusal.into() };
         match self.users.status(&person.user_id).await {

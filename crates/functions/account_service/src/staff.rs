@@ -84,7 +84,7 @@ pub fn must_be_a_person(user: &User, action: &str) -> Result<(), DomainError> {
     Err(DomainError::Forbidden(format!("{action} is for people, and not for machine clients")))
 }
 
-/// Refuses an e-mail address as the argument `userId`. The form of ids allows it, and the user pool finds users by both.
+/// Refuses an e-mail address as the argument `userId`: the form of ids allows it, and the user pool finds users by it.
 pub fn must_be_no_address(user: &UserId) -> Result<(), DomainError> {
     if user.as_str().contains('@') {
         return Err(DomainError::invalid("userId", "must be the id of a user, and no e-mail address"));

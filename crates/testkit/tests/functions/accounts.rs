@@ -216,8 +216,8 @@ async fn a_code_that_is_not_mailed_gets_the_answer_of_every_address() {
     }
 }
 
-/// `token_scopes` refuses a deleted user whom the user pool still has. The sign-in is then that of an unknown address, and
-/// the user is deleted.
+/// `token_scopes` refuses a deleted user whom the user pool still has. The sign-in is then that of an unknown address,
+/// and the user is deleted.
 #[tokio::test]
 async fn a_refused_token_completes_a_deletion() {
     let dynamodb = EmbeddedDynamoDb::start().await;

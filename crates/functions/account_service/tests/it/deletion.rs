@@ -44,8 +44,8 @@ async fn a_deleted_account_leaves_the_bare_id() {
     world.act("addVehicle", user("u-1"), json!({ "vehicle": vehicle("M-EV 42E") })).await.unwrap();
 }
 
-/// A deletion may die before it gets to the user pool. The address is free all the same, and nothing tells that there was
-/// an account.
+/// A deletion may die before it gets to the user pool. The address is free all the same, and nothing tells that there
+/// was an account.
 #[tokio::test]
 async fn a_deletion_is_completed_by_whoever_uses_the_address() {
     let world = World::new(AT_ONCE).await;
