@@ -94,7 +94,7 @@ async fn a_user_without_a_row_is_blocked() {
     );
 }
 
-/// TECH_SUPPORT may block and unblock everybody but administrators.
+/// `TECH_SUPPORT` may block and unblock everybody but administrators.
 #[tokio::test]
 async fn an_administrator_is_blocked_by_administrators_alone() {
     let world = World::new(AT_ONCE).await;

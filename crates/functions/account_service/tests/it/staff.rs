@@ -63,7 +63,7 @@ async fn a_blocked_or_demoted_administrator_does_nothing_with_a_token_that_lives
     assert_eq!((world.status(&customer).await.as_str(), world.cognito.users().await), ("ACTIVE", 3));
 }
 
-/// The role of the row is the lower one here; TECH_SUPPORT still does what TECH_SUPPORT may.
+/// The role of the row is the lower one here; `TECH_SUPPORT` still does what it may.
 #[tokio::test]
 async fn an_administrator_who_became_tech_support_is_tech_support_at_once() {
     let world = World::new(AT_ONCE).await;
