@@ -15,7 +15,8 @@ async fn member(world: &World, email: &str, role: &str) -> String {
 
 /// Returns the status of each action of the staff, with a token that still has the role ADMIN.
 async fn statuses(world: &World, staff: &str, customer: &str) -> Vec<u64> {
-    let (none, of_customer): (&[(&str, &str)], &[(&str, &str)]) = (&[], &[("userId", customer)]);
+    let none: &[(&str, &str)] = &[];
+    let of_customer: &[(&str, &str)] = &[("userId", customer)];
     let mut statuses = Vec::new();
     for (route, path, body) in [
         ("GET /customers", none, json!({})),
