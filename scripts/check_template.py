@@ -25,6 +25,10 @@ MOST_POLLED_QUEUES = 4
 AS_LONG_AS_THE_STREAM = (-1, 86400)
 AUTHORIZER = "HttpApiAuthorizer"
 LONGEST_ACCESS_TOKEN = 15  # minutes: API Gateway takes a token until it expires
+# The flows of account_service: the routes for signing in work in each environment.
+ALWAYS_ON = ("ALLOW_ADMIN_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH")
+# The flow by which anybody sends passwords to Cognito itself.
+OPEN_PASSWORDS = "ALLOW_USER_PASSWORD_AUTH"
 ASYNCHRONOUS = {"SQS", "DynamoDB", "Schedule"}
 EVENT_SOURCE_RIGHTS = {
     "SQS": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
@@ -267,6 +271,11 @@ def tokens(resources):
             yield f"{name}: access tokens live for {life[0]} {life[1]}, longer than {LONGEST_ACCESS_TOKEN} minutes"
         if client.get("EnableTokenRevocation") is not True:
             yield f"{name}: its refresh tokens cannot be revoked"
+        for flow in ALWAYS_ON:
+            if flow not in client.get("ExplicitAuthFlows", []):
+                yield f"{name}: {flow} must be on in each environment"
+        if OPEN_PASSWORDS in client.get("ExplicitAuthFlows", []):
+            yield f"{name}: {OPEN_PASSWORDS} must depend on PasswordSignIn"
         allowed = json.dumps(client.get("AllowedOAuthScopes", []))
         if given := [scope for scope in scopes(resources) if f'"{scope}"' in allowed]:
             yield f"{name}: gives {', '.join(given)} to whoever asks"

@@ -106,6 +106,11 @@ MUTATIONS = [
     ((*THROTTLE, "ThrottlingRateLimit"), {"Ref": "ThrottleRate"}, "its ThrottlingRateLimit must be a number"),
     ((*THROTTLE, "ThrottlingBurstLimit"), ABSENT, "its ThrottlingBurstLimit must be a number of at most 40"),
     (property_of("HttpApiStage", "RouteSettings"), ABSENT, "its ThrottlingRateLimit must be a number"),
+    # Signing in.
+    (property_of("UserPoolClient", "ExplicitAuthFlows", 1),
+     {"Fn::If": ["TakesPasswords", "ALLOW_ADMIN_USER_PASSWORD_AUTH", {"Ref": "AWS::NoValue"}]},
+     "ALLOW_ADMIN_USER_PASSWORD_AUTH must be on in each environment"),
+    (property_of("UserPoolClient", "ExplicitAuthFlows", 0), "ALLOW_USER_PASSWORD_AUTH", "must depend on PasswordSignIn"),
 ]
 # Tables and users.
 for TABLE in sorted(of_type(TEMPLATE["Resources"], "AWS::DynamoDB::Table")):

@@ -27,22 +27,11 @@ pub struct Config {
     ///
     /// Environment variable `AUTO_CONFIRM`: `true` or `false`.
     pub auto_confirm: bool,
-    /// Whether people may sign in by sending their password to this function. Machine clients always may.
-    ///
-    /// Environment variable `PASSWORD_SIGN_IN`: `true` or `false`.
-    pub password_sign_in: bool,
 }
 
 impl FromEnv for Config {
-    const VARIABLES: &'static [&'static str] = &[
-        "USERS_TABLE",
-        "USER_POOL_ID",
-        "USER_POOL_CLIENT_ID",
-        "SESSION_FUNCTION",
-        "BILLING_FUNCTION",
-        "AUTO_CONFIRM",
-        "PASSWORD_SIGN_IN",
-    ];
+    const VARIABLES: &'static [&'static str] =
+        &["USERS_TABLE", "USER_POOL_ID", "USER_POOL_CLIENT_ID", "SESSION_FUNCTION", "BILLING_FUNCTION", "AUTO_CONFIRM"];
 
     fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
@@ -52,7 +41,6 @@ impl FromEnv for Config {
             session_function: env.required("SESSION_FUNCTION")?,
             billing_function: env.required("BILLING_FUNCTION")?,
             auto_confirm: env.parsed("AUTO_CONFIRM")?,
-            password_sign_in: env.parsed("PASSWORD_SIGN_IN")?,
         })
     }
 }

@@ -52,13 +52,11 @@ pub struct AccountService {
     rules: SignInRules,
 }
 
-/// The settings of an environment for sign-up and sign-in.
+/// What an environment demands of those who sign up.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInRules {
     /// Whether a new user can sign in without confirming the e-mail address by a code.
     pub auto_confirm: bool,
-    /// Whether people may sign in by sending their password to this function.
-    pub password_sign_in: bool,
 }
 
 impl Function for AccountService {

@@ -11,7 +11,7 @@ async fn main() -> Result<(), BootError> {
         let users = UserStore::new(Db::new(store::Client::new(sdk)), config.users_table);
         users.table().warm().await;
         let pool = UserPool::new(Cognito::new(sdk), config.user_pool_id, config.user_pool_client_id);
-        let rules = SignInRules { auto_confirm: config.auto_confirm, password_sign_in: config.password_sign_in };
+        let rules = SignInRules { auto_confirm: config.auto_confirm };
         let sessions = RemoteFunction::new(sdk, config.session_function);
         let billing = RemoteFunction::new(sdk, config.billing_function);
         Ok(AccountService::new(users, pool, sessions, billing, rules))

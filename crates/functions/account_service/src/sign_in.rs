@@ -18,7 +18,6 @@ const WRONG_CLIENT: &str = "the client or its secret is wrong";
 
 impl AccountService {
     pub(crate) async fn login(&self, command: Login, request: &Request) -> Result<Answer, Failure> {
-        self.takes_passwords()?;
         let (tokens, claims) = self.sign_in(&command.email, &command.password, &request.context).await?;
         Answer::ok(SignedInView::new(tokens, claims.user_id))
     }
@@ -29,7 +28,6 @@ impl AccountService {
         let (mut tokens, claims) = match command.grant_type {
             GrantType::Password => {
                 self.is_the_app(&command)?;
-                self.takes_passwords()?;
                 let username = command.username.as_ref().ok_or_else(|| missing("username"))?;
                 let password = command.password.as_ref().ok_or_else(|| missing("password"))?;
                 self.sign_in(&EmailAddress::from(username.expose().to_owned()), password, context).await?
@@ -224,15 +222,7 @@ impl AccountService {
         }
     }
 
-    fn takes_passwords(&self) -> Result<(), Failure> {
-        if self.rules.password_sign_in {
-            return Ok(());
-        }
-        let message = "this environment takes no passwords here: sign in on the hosted pages";
-        Err(Failure::Forbidden(message.to_owned()))
-    }
-
-    /// Checks that a request for a person's tokens names the app client, or no client.
+    /// Checks that the client that a person's application names is the application.
     fn is_the_app(&self, command: &TokenRequest) -> Result<(), Failure> {
         let is_app = command.client_id.as_ref().is_none_or(|client| client == self.pool.app_client());
         if is_app && command.client_secret.is_none() {

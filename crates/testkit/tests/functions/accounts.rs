@@ -29,7 +29,7 @@ pub fn service(dynamodb: &EmbeddedDynamoDb, sdk: &SdkConfig) -> AccountService {
     let cognito = aws_sdk_cognitoidentityprovider::Client::new(sdk);
     let pool = UserPool::new(cognito, "eu-central-1_example".to_owned(), "client".to_owned());
     let function = |name: &str| RemoteFunction::new(sdk, name.to_owned());
-    let rules = SignInRules { auto_confirm: false, password_sign_in: true };
+    let rules = SignInRules { auto_confirm: false };
     AccountService::new(dynamodb.users(), pool, function("session_service"), function("billing"), rules)
 }
 

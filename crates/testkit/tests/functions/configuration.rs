@@ -15,7 +15,7 @@ const SET_BY_AWS: [&str; 1] = ["AWS_LAMBDA_FUNCTION_NAME"];
 /// The variables that the crate `lambda_runtime` reads itself.
 const READ_BY_THE_RUNTIME: [&str; 1] = ["AWS_LAMBDA_LOG_LEVEL"];
 /// The variables whose values are parsed. The values of the others are names, which may be any text.
-const PARSED: [&str; 13] = [
+const PARSED: [&str; 12] = [
     "AUTO_CONFIRM",
     "CURRENCY",
     "DEAD_LETTER_QUEUES",
@@ -23,7 +23,6 @@ const PARSED: [&str; 13] = [
     "MAIL_SENDER",
     "MAX_REPLAYS",
     "OCM_PAGE_SIZE",
-    "PASSWORD_SIGN_IN",
     "REJECTED_MESSAGES_LIMIT",
     "SIMULATOR_INLINE_SESSIONS",
     "SIMULATOR_SHARDS",
@@ -55,7 +54,7 @@ fn valid(name: &str) -> &'static str {
     match name {
         "CURRENCY" => "EUR",
         "DEAD_LETTER_QUEUES" => "{}",
-        "AUTO_CONFIRM" | "PASSWORD_SIGN_IN" => "true",
+        "AUTO_CONFIRM" => "true",
         "MAIL_SENDER" => "none",
         _ => "7",
     }

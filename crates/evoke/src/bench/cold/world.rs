@@ -27,7 +27,7 @@ const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2
     <MessageId>m</MessageId></PublishResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>\
     </PublishResponse>";
 /// The variables that are the same in every world, for all functions together. A function reads those it knows.
-const FIXED: [(&str, &str); 25] = [
+const FIXED: [(&str, &str); 24] = [
     ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
     ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
     ("BILLING_FUNCTION", "ev-billing"),
@@ -42,7 +42,6 @@ const FIXED: [(&str, &str); 25] = [
     ("OCM_API_KEY_PARAMETER", KEY_PARAMETER),
     ("OCM_PAGE_SIZE", "5000"),
     ("OPERATORS_TOPIC_ARN", "arn:aws:sns:eu-central-1:123456789012:ev-operators"),
-    ("PASSWORD_SIGN_IN", "true"),
     ("QUARANTINE_BUCKET", telemetry::BUCKET),
     ("REJECTED_MESSAGES_LIMIT", "10"),
     ("SESSION_FUNCTION", "ev-session-service"),

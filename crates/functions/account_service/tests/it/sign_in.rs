@@ -1,4 +1,3 @@
-use account_service::SignInRules;
 use serde_json::{Value, json};
 use testkit::{LocalCognito, http_event, invoke};
 
@@ -73,15 +72,6 @@ async fn tokens_are_issued_for_a_password_and_refreshed() {
         let outcome = world.act("token", Value::Null, grant).await;
         assert_eq!(outcome.as_ref().err().map(|(kind, _)| kind.as_str()), kind, "{field}: {outcome:?}");
     }
-}
-
-#[tokio::test]
-async fn an_environment_may_take_no_passwords_of_people() {
-    let world = World::new(SignInRules { password_sign_in: false, ..AT_ONCE }).await;
-    world.register("ada@example.com").await;
-    assert_eq!(error_type(&world.login("ada@example.com", PASSWORD).await), "ForbiddenError");
-    let grant = json!({ "grant_type": "password", "username": "ada@example.com", "password": PASSWORD });
-    assert_eq!(error_type(&world.act("token", Value::Null, grant).await), "ForbiddenError");
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use testkit::{
 };
 
 pub const PASSWORD: &str = "Correct-Horse-9";
-pub const CONFIRMING: SignInRules = SignInRules { auto_confirm: false, password_sign_in: true };
-pub const AT_ONCE: SignInRules = SignInRules { auto_confirm: true, password_sign_in: true };
+pub const CONFIRMING: SignInRules = SignInRules { auto_confirm: false };
+pub const AT_ONCE: SignInRules = SignInRules { auto_confirm: true };
 
 /// What `session_service` and `billing` say of every user.
 #[derive(Default)]
