@@ -7,9 +7,10 @@ use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use lambda_kit::Redelivery;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -45,7 +46,8 @@ pub struct RecordedCall {
 
 type Answer = Arc<dyn Fn(&RecordedCall, usize) -> (u16, String) + Send + Sync>;
 
-/// A fake AWS endpoint. It records calls over the real wire protocol and answers as the test specifies.
+/// A fake AWS endpoint. It records calls over the real wire protocol and answers as the test specifies. An answer with
+/// `errorType` is the error of a function.
 pub struct FakeAws {
     address: SocketAddr,
     calls: Arc<Mutex<Vec<RecordedCall>>>,
@@ -99,5 +101,10 @@ async fn handle(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -
     };
     let (status, body) = (shared.answer)(&call, before);
     let content_type = if target.is_empty() { "text/xml" } else { "application/x-amz-json-1.1" };
-    (StatusCode::from_u16(status).expect("a status"), [("content-type", content_type)], body).into_response()
+    let mut answer = (StatusCode::from_u16(status).expect("a status"), [("content-type", content_type)], body.clone())
+        .into_response();
+    if serde_json::from_str::<Value>(&body).is_ok_and(|body| body.get("errorType").is_some()) {
+        answer.headers_mut().insert("x-amz-function-error", HeaderValue::from_static("Unhandled"));
+    }
+    answer
 }

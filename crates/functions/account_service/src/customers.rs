@@ -61,6 +61,11 @@ impl AccountService {
         must_be_no_address(&command.user_id)?;
         let now = request.context.now;
         let unblocked = self.change(&command.user_id, &request.context, |user| {
+            // A deletion has died. If it is still at work instead, its next write fails and it begins again.
+            if user.status == UserStatus::Deleting {
+                user.refuse_deletion()?;
+                return Ok(Vec::new());
+            }
             user.unblock(actor, now).map(|event| vec![event.into()])
         });
         let user = unblocked.await?;

@@ -1,24 +1,36 @@
 //! The deletion of an account.
 //!
-//! 1. The row gets the status DELETING, so that no session starts any more.
-//! 2. `session_service` and `billing` answer whether a session runs or an invoice is OPEN.
-//! 3. The vehicles and tokens are deleted.
-//! 4. The tombstone replaces the row, with `USER_DELETED`.
-//! 5. The user of the user pool is deleted.
-//!
-//! If the request crashes, the user repeats the request. `USER_DELETED` invokes this function for the last step, too.
+//! The row says DELETING first, so that no session starts any more. Then the other contexts are asked whether the user
+//! still owes anything, also for a session that has just ended. What belongs to the user is deleted, then the personal data of the row, with `USER_DELETED`,
+//! and the user of the user pool last. A request that dies in between is repeated by the user; the last step is also
+//! done when `USER_DELETED` comes back from the bus.
+
+use std::time::Duration;
 
 use domain::accounts::{User, UserStatus};
 use domain::billing::InvoiceStatus;
 use domain::charging::session::SessionStatus;
 use domain::error::DomainError;
-use domain::id::UserId;
+use domain::id::{InvoiceId, SessionId, UserId};
 use lambda_kit::{Answer, Code, Context, Failure, RemoteFunction, Request, retry_while_stale};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::AccountService;
 use crate::commands::NoArguments;
 use crate::view::DeletedView;
+
+/// How long the invoice of an ended session may take. One that takes longer is a failure of billing, which must not
+/// keep the user for ever.
+const LONGEST_BILLING: Duration = Duration::from_mins(15);
+
+/// A session of `listSessions`, as far as it is needed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedSession {
+    session_id: SessionId,
+    status: SessionStatus,
+}
 
 impl AccountService {
     pub(crate) async fn delete_account(&self, _: NoArguments, request: &Request) -> Result<Answer, Failure> {
@@ -76,37 +88,76 @@ impl AccountService {
         }
     }
 
-    /// Checks that no session of the user runs and that no invoice of the user is OPEN.
+    /// Checks that no session of the user runs, that those that have just ended are billed, and that no invoice of the
+    /// user is OPEN.
     async fn owes_nothing(&self, id: &UserId, context: &Context) -> Result<(), Failure> {
-        let runs = |session: &Value| {
-            let status = serde_json::from_value::<SessionStatus>(session["status"].clone());
-            status.map_or(true, SessionStatus::is_active)
-        };
-        if let Some(session) = self.find(&self.sessions, "listSessions", (id, json!({})), runs, context).await? {
-            let id = session["sessionId"].as_str().unwrap_or_default();
-            return Err(DomainError::conflict(format!("session {id} still runs: stop it first")).into());
+        // A session only goes on to a later status. So it is in one of these lists even if it ends between them.
+        for status in [SessionStatus::Started, SessionStatus::InProgress] {
+            let running = json!({ "status": status });
+            if let Some(session) = self.first(&self.sessions, "listSessions", (id, running), context).await? {
+                return Err(runs(session["sessionId"].as_str().unwrap_or_default()));
+            }
         }
+        self.is_billed(id, context).await?;
         let open = json!({ "status": InvoiceStatus::Open });
-        if let Some(invoice) = self.find(&self.billing, "listInvoices", (id, open), |_| true, context).await? {
-            let id = invoice["invoiceId"].as_str().unwrap_or_default();
-            return Err(DomainError::conflict(format!("invoice {id} is OPEN: pay it first")).into());
+        if let Some(invoice) = self.first(&self.billing, "listInvoices", (id, open), context).await? {
+            return Err(is_open(invoice["invoiceId"].as_str().unwrap_or_default()));
         }
         Ok(())
     }
 
-    /// Returns the first `wanted` item in a list of another function.
-    async fn find(
+    /// Checks that the sessions that have just ended have their invoices. An invoice that is issued after the deletion
+    /// would stay OPEN for ever.
+    async fn is_billed(&self, id: &UserId, context: &Context) -> Result<(), Failure> {
+        let recent = json!({ "changedFrom": context.now - LONGEST_BILLING });
+        let mut token = None;
+        loop {
+            let page = self.page(&self.sessions, "listSessions", (id, recent.clone()), token, context).await?;
+            for session in page.items {
+                let session: ListedSession = serde_json::from_value(session).map_err(Failure::internal)?;
+                self.has_invoice(&session, context).await?;
+            }
+            token = page.next_token;
+            if token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn has_invoice(&self, session: &ListedSession, context: &Context) -> Result<(), Failure> {
+        let id = &session.session_id;
+        if session.status.is_active() {
+            return Err(runs(id.as_str()));
+        }
+        if session.status == SessionStatus::Failed {
+            return Ok(());
+        }
+        let invoice = InvoiceId::of(id);
+        let asked = json!({ "invoiceId": invoice });
+        match self.billing.command("getInvoice", asked, &context.correlation_id).await {
+            // The list of OPEN invoices comes from an index, which may not have this one yet.
+            Ok(found) if found["status"] == json!(InvoiceStatus::Open) => Err(is_open(invoice.as_str())),
+            Ok(_) => Ok(()),
+            Err(failure) if failure.code() == Code::NotFound => {
+                let message = format!("session {id} has just ended and has no invoice yet: try again in a moment");
+                Err(DomainError::conflict(message).into())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Returns the first item of a list of another function.
+    async fn first(
         &self,
         function: &RemoteFunction,
         action: &str,
         (user, filter): (&UserId, Value),
-        wanted: impl Fn(&Value) -> bool + Send,
         context: &Context,
     ) -> Result<Option<Value>, Failure> {
         let mut token = None;
         loop {
             let page = self.page(function, action, (user, filter.clone()), token, context).await?;
-            if let Some(found) = page.items.into_iter().find(&wanted) {
+            if let Some(found) = page.items.into_iter().next() {
                 return Ok(Some(found));
             }
             token = page.next_token;
@@ -115,4 +166,12 @@ impl AccountService {
             }
         }
     }
+}
+
+fn runs(session: &str) -> Failure {
+    DomainError::conflict(format!("session {session} still runs: stop it first")).into()
+}
+
+fn is_open(invoice: &str) -> Failure {
+    DomainError::conflict(format!("invoice {invoice} is OPEN: pay it first")).into()
 }

@@ -176,7 +176,10 @@ impl Function for AccountService {
             .at_transition(TRANSITIONS, "BLOCKED", WRITE),
         action!("unblockUser", UnblockUser => AccountView, Self::unblock_user)
             .by("staff")
-            .about("Lifts the block of a customer.")
+            .about(
+                "Lifts the block of a customer. If a deletion of the account was interrupted, it ends the deletion \
+                 instead.",
+            )
             .at_transition(TRANSITIONS, "ACTIVE", WRITE),
         action!("setRole", SetRole => AccountView, Self::set_role)
             .by("ADMIN")

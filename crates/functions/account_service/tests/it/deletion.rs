@@ -1,6 +1,10 @@
-use aws_sdk_dynamodb::types::AttributeValue;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::id::{InvoiceId, SessionId};
+use lambda_kit::Clock;
 use serde_json::{Value, json};
-use testkit::invoke;
+use testkit::{Fault, invoke};
 
 use crate::world::{AT_ONCE, PASSWORD, World, admin, error_type, support, text, user, vehicle};
 
@@ -102,6 +106,76 @@ async fn whoever_owes_something_stays() {
     assert_eq!(world.status(&id).await, "BLOCKED");
     *world.owed.lock().unwrap() = crate::world::Owed::default();
     delete().await.unwrap();
+}
+
+/// The invoice of a session comes a moment after its end. If the user were gone by then, it would stay OPEN for ever.
+#[tokio::test]
+async fn whoever_has_just_charged_waits_for_the_invoice() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    let delete = || world.act("deleteAccount", user(&id), json!({}));
+    let ended = |status: &str, ago: Duration| {
+        let sessions = vec![json!({ "sessionId": "s-1", "status": status, "endedAt": (Clock::SYSTEM.0)() - ago })];
+        world.owed.lock().unwrap().sessions = sessions;
+    };
+    for status in ["COMPLETED", "INTERRUPTED"] {
+        ended(status, Duration::from_secs(1));
+        let (kind, message) = delete().await.unwrap_err();
+        assert!(kind == "ConflictError" && message.contains("try again"), "{status}: {kind}: {message}");
+        assert_eq!(world.status(&id).await, "ACTIVE");
+    }
+    let invoice = InvoiceId::of(&SessionId::new("s-1").unwrap());
+    let issued = |status: &str| {
+        world.owed.lock().unwrap().invoices = vec![json!({ "invoiceId": invoice, "status": status })];
+    };
+    issued("OPEN");
+    let (kind, message) = delete().await.unwrap_err();
+    assert!(kind == "ConflictError" && message.contains(invoice.as_str()), "{kind}: {message}");
+    issued("PAID");
+    delete().await.unwrap();
+}
+
+/// A session that is not billed, or was not billed in time, keeps nobody.
+#[tokio::test]
+async fn only_a_session_that_is_about_to_be_billed_delays_a_deletion() {
+    let world = World::new(AT_ONCE).await;
+    for (status, ago) in [("FAILED", Duration::ZERO), ("COMPLETED", Duration::from_mins(16))] {
+        let email = format!("{status}@example.com").to_lowercase();
+        let id = world.register(&email).await;
+        let session = json!({ "sessionId": "s-1", "status": status, "endedAt": (Clock::SYSTEM.0)() - ago });
+        world.owed.lock().unwrap().sessions = vec![session];
+        assert_eq!(world.act("deleteAccount", user(&id), json!({})).await.unwrap()["status"], "DELETED", "{status}");
+    }
+}
+
+/// A request that died after its first write leaves the user DELETING. The staff, or another attempt, ends that.
+#[tokio::test]
+async fn an_interrupted_deletion_is_no_dead_end() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    let interrupt = async || {
+        for call in 0..10 {
+            world.http.plan(BTreeMap::from([(call, Fault::CrashAfter)]));
+            let _ = world.http.survive(world.act("deleteAccount", user(&id), json!({}))).await;
+            world.http.plan(BTreeMap::new());
+            if world.status(&id).await == "DELETING" {
+                return;
+            }
+        }
+        panic!("the user never becomes DELETING");
+    };
+    let unblock = || world.act("unblockUser", support(), json!({ "userId": id }));
+    interrupt().await;
+    assert_eq!(unblock().await.unwrap()["status"], "ACTIVE");
+    assert_eq!((world.status(&id).await.as_str(), world.outbox(&id).await), ("ACTIVE", Vec::new()));
+    assert_eq!(error_type(&unblock().await), "ConflictError");
+
+    world.act("blockUser", support(), json!({ "userId": id, "reason": "r" })).await.unwrap();
+    interrupt().await;
+    assert_eq!(unblock().await.unwrap()["status"], "BLOCKED", "the end of a deletion lifts no block");
+    assert_eq!(unblock().await.unwrap()["status"], "ACTIVE");
+    interrupt().await;
+    assert_eq!(world.act("deleteAccount", user(&id), json!({})).await.unwrap()["status"], "DELETED");
 }
 
 #[tokio::test]

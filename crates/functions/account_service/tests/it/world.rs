@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use account_service::{AccountService, SignInRules, UserPool};
 use aws_sdk_dynamodb::types::AttributeValue;
+use domain::Instant;
 use lambda_kit::{Clock, Door, RemoteFunction};
 use serde_json::{Value, json};
 use store::{Client, Db, UserStore};
@@ -127,6 +128,11 @@ fn answered(call: &RecordedCall, owed: &Owed) -> (u16, String) {
     }
     let asked: Value = serde_json::from_str(&call.body).unwrap();
     assert_eq!(asked["actor"]["role"], "SYSTEM", "{asked}");
+    if asked["action"] == "getInvoice" {
+        let missing = json!({ "errorType": "NotFoundError", "errorMessage": "there is no such invoice" });
+        let found = owed.invoices.iter().find(|invoice| invoice["invoiceId"] == asked["invoiceId"]);
+        return (200, found.unwrap_or(&missing).to_string());
+    }
     assert!(asked["userId"].is_string(), "{asked}");
     let all = match asked["action"].as_str().unwrap() {
         "listSessions" => &owed.sessions,
@@ -135,7 +141,10 @@ fn answered(call: &RecordedCall, owed: &Owed) -> (u16, String) {
         other => panic!("{other} was asked"),
     };
     let status = asked["status"].as_str();
-    let all: Vec<&Value> = all.iter().filter(|item| status.is_none_or(|status| item["status"] == status)).collect();
+    let all = all.iter().filter(|item| status.is_none_or(|status| item["status"] == status));
+    let since: Option<Instant> = asked["changedFrom"].as_str().map(|since| since.parse().unwrap());
+    let ended = |item: &Value| item["endedAt"].as_str().map(|at| at.parse::<Instant>().unwrap());
+    let all: Vec<&Value> = all.filter(|item| since.is_none_or(|since| ended(item) >= Some(since))).collect();
     let from: usize = asked["nextToken"].as_str().map_or(0, |token| token.parse().unwrap());
     let limit = usize::try_from(asked["limit"].as_u64().unwrap()).unwrap();
     let to = all.len().min(from + limit);
