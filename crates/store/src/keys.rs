@@ -35,6 +35,8 @@ pub const OPEN_INVOICES: &str = "OPEN#";
 pub const VEHICLES: &str = "VEHICLE#";
 /// Prefix of the sort keys of a user's charging tokens.
 pub const TOKENS: &str = "TOKEN#";
+/// Prefix of the partitions that make registration numbers unique.
+const REGISTRATIONS: &str = "REGISTRATION#";
 /// Attribute with the events of a write (outbox). The filters of the streams name it.
 pub const OUTBOX: &str = "outbox";
 
@@ -193,7 +195,13 @@ pub fn token(id: &TokenId) -> String {
 /// Returns the partition of the item that makes a registration number unique.
 #[must_use]
 pub fn registration(number: &RegistrationNumber) -> String {
-    format!("REGISTRATION#{}", number.normalised())
+    format!("{REGISTRATIONS}{}", number.normalised())
+}
+
+/// Returns a part of a key for messages, which the log has: without a registration number or a charging token.
+#[must_use]
+pub fn without_personal_data(part: &str) -> &str {
+    [REGISTRATIONS, TOKENS].into_iter().find(|prefix| part.starts_with(prefix)).unwrap_or(part)
 }
 
 /// Returns the partition of a log entry.

@@ -582,8 +582,13 @@ fn has_word(text: &str, code: &str) -> bool {
 async fn handle_secrets(stack: &Stack) -> (Secrets, String) {
     let mut secrets = Secrets::default();
     let admin = stack.sign_up(&["ADMIN"]).await;
-    let mut person = Person::register_with(stack, json!({ "vehicle": vehicle(&new_number()) })).await;
+    let number = new_number();
+    let mut person = Person::register_with(stack, json!({ "vehicle": vehicle(&number) })).await;
     secrets.add_person(&person);
+    secrets.add("a registration number", &number);
+    secrets.add("a registration number without separators", &number.replace(' ', ""));
+    let card = format!("E2E{}", uuid::Uuid::new_v4().simple().to_string()[..20].to_uppercase());
+    secrets.add("a card", &card);
     let refreshed = person.refresh(stack).await.must_be(200);
     secrets.add_token("a refreshed access token", text(&refreshed, "access_token"));
     let name = format!("Renamed {}", uuid::Uuid::new_v4().simple());
@@ -616,6 +621,16 @@ async fn handle_secrets(stack: &Stack) -> (Secrets, String) {
     garbage.refresh_token = format!("garbage-{}", uuid::Uuid::new_v4().simple());
     secrets.add("a wrong refresh token", &garbage.refresh_token);
     refused_by_oauth(garbage.refresh(stack).await, 400, "invalid_grant");
+    let of_person = |what: &str| format!("/customers/{}/{what}", person.user_id);
+    person.post(stack, &of_person("vehicles"), json!({ "vehicle": vehicle(&number) })).await.must_be(409);
+    for status in [201, 409] {
+        let token = json!({ "tokenId": card, "type": "RFID" });
+        person.post(stack, &of_person("tokens"), token).await.must_be(status);
+    }
+    for status in [200, 404] {
+        let path = of_person(&format!("tokens/{card}"));
+        stack.call(Method::DELETE, &path, &person.token, None).await.must_be(status);
+    }
     let wrong = json!({ "action": "login", "email": person.email, "password": { "of": weak } });
     assert_eq!(stack.invoke("AccountService", wrong).await.unwrap_err().0, "ValidationError");
     stack.call(Method::DELETE, &format!("/clients/{id}"), &admin.token, None).await.must_be(200);
@@ -640,7 +655,7 @@ async fn assert_not_logged(stack: &Stack, secrets: &Secrets, since: i64) {
 /// On the local cloud, the test looks through all that was logged since the start of the cloud. The addresses and the
 /// passwords of all tests have parts by which they are found.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_log_has_passwords_tokens_names_or_addresses() {
+async fn no_log_has_passwords_tokens_names_addresses_plates_or_cards() {
     let stack = Stack::open().await;
     let since = if stack.is_local() { 0 } else { now().timestamp_millis() };
     let (mut secrets, last) = handle_secrets(&stack).await;

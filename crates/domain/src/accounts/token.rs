@@ -77,10 +77,17 @@ impl TokenId {
         self.0.to_ascii_uppercase()
     }
 
-    /// Returns the error for a token that is registered already. It does not say whose token it is.
+    /// Returns the error for a token that is registered already. It says neither whose token it is, nor the id: the log
+    /// has the messages of refused requests, and the id of a card suffices to charge with it.
     #[must_use]
     pub fn taken(&self) -> DomainError {
-        DomainError::conflict(format!("token {self} is registered already"))
+        DomainError::conflict("the token is registered already")
+    }
+
+    /// Returns the error for a token that the user does not have. It leaves the id out, as [`Self::taken`] does.
+    #[must_use]
+    pub fn unknown(&self) -> DomainError {
+        DomainError::NotFound("there is no such token of this user".to_owned())
     }
 }
 
@@ -155,6 +162,14 @@ mod tests {
         for wrong in ["", " ", " a", "a ", &"x".repeat(37), "ä", "a\tb", "a\u{7f}", "a\nb"] {
             let refused = TokenId::new(wrong);
             assert!(matches!(refused, Err(DomainError::Validation(_))), "{wrong:?}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn the_messages_about_a_token_do_not_have_its_id() {
+        let id = TokenId::new("04A2B3C4").unwrap();
+        for error in [id.taken(), id.unknown()] {
+            assert!(!error.to_string().contains(id.as_str()), "{error}");
         }
     }
 

@@ -109,10 +109,11 @@ impl RegistrationNumber {
         &self.normalised
     }
 
-    /// Returns the error for a vehicle whose number another vehicle has. It does not say whose vehicle that is.
+    /// Returns the error for a vehicle whose number another vehicle has. It says neither whose vehicle that is, nor the
+    /// number: the log has the messages of refused requests.
     #[must_use]
     pub fn taken(&self) -> DomainError {
-        DomainError::conflict(format!("registration number {self} belongs to another vehicle"))
+        DomainError::conflict("the registration number belongs to another vehicle")
     }
 }
 

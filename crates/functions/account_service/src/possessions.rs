@@ -48,7 +48,7 @@ impl AccountService {
     pub(crate) async fn remove_token(&self, command: TokenRef, request: &Request) -> Result<Answer, Failure> {
         let owner = self.on_behalf_of(command.user_id.as_ref(), request).await?;
         let token = self.users.token(&command.token_id).await?.filter(|(of, _)| *of == owner);
-        let (_, token) = token.ok_or_else(|| DomainError::not_found("token", &command.token_id))?;
+        let (_, token) = token.ok_or_else(|| command.token_id.unknown())?;
         self.users.remove_token(&owner, &token.id).await?;
         Answer::ok(token)
     }

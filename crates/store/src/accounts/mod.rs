@@ -289,7 +289,7 @@ impl UserStore {
     async fn try_add_token(&self, user: &UserId, token: &Token) -> Result<(), StoreError> {
         let mut transaction = self.addition(user, TOKEN_COUNT, MAX_TOKENS)?;
         for row in [TokenRow::new(user, token), TokenRow::unique(user, token)] {
-            transaction.insert(self.table.name(), encode(token.id.as_str(), row)?)?;
+            transaction.insert(self.table.name(), encode("a charging token", row)?)?;
         }
         transaction.commit(self.table.db()).await
     }
@@ -311,7 +311,7 @@ impl UserStore {
     pub async fn remove_token(&self, user: &UserId, id: &TokenId) -> Result<(), StoreError> {
         let attempt = || async {
             let owner = self.token(id).await?.map(|(owner, _)| owner);
-            owner.filter(|owner| owner == user).ok_or_else(|| DomainError::not_found("token", id))?;
+            owner.filter(|owner| owner == user).ok_or_else(|| id.unknown())?;
             let mut transaction = self.removal(user, TOKEN_COUNT)?;
             self.delete_token(&mut transaction, user, id)?;
             transaction.commit(self.table.db()).await

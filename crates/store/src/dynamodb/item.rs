@@ -30,10 +30,18 @@ pub(crate) fn own_key(item: &Item) -> Item {
     own.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Returns the key of an item as text, for messages.
+/// Returns the key of an item as text, for messages. Registration numbers and charging tokens are left out.
 pub(crate) fn describe(item: &Item) -> String {
-    let part = |name: &&str| item.get(*name).and_then(|value| value.as_s().ok()).map(String::as_str);
-    keys::PRIMARY.iter().filter_map(part).collect::<Vec<_>>().join("/")
+    parts(item).map(keys::without_personal_data).collect::<Vec<_>>().join("/")
+}
+
+/// Returns the key of an item as text, to find the item by.
+pub(crate) fn identity(item: &Item) -> String {
+    parts(item).collect::<Vec<_>>().join("/")
+}
+
+fn parts(item: &Item) -> impl Iterator<Item = &str> {
+    keys::PRIMARY.into_iter().filter_map(move |name| item.get(name)?.as_s().ok()).map(String::as_str)
 }
 
 /// Decodes an item as a row type.
@@ -86,4 +94,22 @@ pub(crate) fn number(n: impl std::fmt::Display) -> AttributeValue {
 /// Returns a value as JSON text for an attribute.
 pub(crate) fn json<T: Serialize>(what: &str, value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::corrupt(what, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_items_without_registration_numbers_and_tokens() {
+        for (pk, sk, described) in [
+            ("USER#u-1", "METADATA", "USER#u-1/METADATA"),
+            ("USER#u-1", "TOKEN#04A2B3C4", "USER#u-1/TOKEN#"),
+            ("TOKEN#04A2B3C4", "METADATA", "TOKEN#/METADATA"),
+            ("REGISTRATION#MEV42E", "METADATA", "REGISTRATION#/METADATA"),
+        ] {
+            let key = key(pk, sk);
+            assert_eq!((describe(&key).as_str(), identity(&key)), (described, format!("{pk}/{sk}")));
+        }
+    }
 }

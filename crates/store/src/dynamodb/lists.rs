@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::item::{Item, describe, readable};
+use super::item::{Item, identity, readable};
 use super::page::{Page, PageRequest, Position, resume, token};
 use super::table::{Query, Table};
 use crate::error::StoreError;
@@ -37,9 +37,9 @@ impl Table {
         for _ in 0..LIST_READS {
             let (found, next) = self.query_page(query, start, i32::try_from(limit).ok()).await?;
             let whole = if query.covering { found.clone() } else { self.behind(&found).await? };
-            let mut whole: HashMap<String, Item> = whole.into_iter().map(|item| (describe(&item), item)).collect();
+            let mut whole: HashMap<String, Item> = whole.into_iter().map(|item| (identity(&item), item)).collect();
             for (index, key) in found.iter().enumerate() {
-                let item = whole.remove(&describe(key)).and_then(|item| readable(decode(item)));
+                let item = whole.remove(&identity(key)).and_then(|item| readable(decode(item)));
                 items.extend(item.filter(&keep));
                 let is_last = index + 1 == found.len() && next.is_none();
                 if items.len() == page.limit && !is_last {

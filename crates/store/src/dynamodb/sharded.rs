@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
-use super::item::{Item, describe, readable};
+use super::item::{Item, identity, readable};
 use super::lists::{LIST_READ, LIST_READS};
 use super::page::{self, Page, PageRequest, resume, token, wrong_token};
 use super::table::{Query, Range, Table};
@@ -73,12 +73,12 @@ impl Table {
             let found = self.newest(&mut heads, query.index.sort, limit).await?;
             let keys: Vec<Item> = found.iter().map(|(_, key)| key.clone()).collect();
             let read = self.behind(&keys).await?;
-            let mut read: HashMap<String, Item> = read.into_iter().map(|item| (describe(&item), item)).collect();
+            let mut read: HashMap<String, Item> = read.into_iter().map(|item| (identity(&item), item)).collect();
             let mut found = found.into_iter();
             while kept.len() < page.limit
                 && let Some((shard, key)) = found.next()
             {
-                kept.extend(read.remove(&describe(&key)).and_then(|item| readable(decode(item))).filter(&keep));
+                kept.extend(read.remove(&identity(&key)).and_then(|item| readable(decode(item))).filter(&keep));
                 end = Some((shard, key));
             }
             more = found.len() > 0 || !heads.iter().all(Head::is_at_its_end);

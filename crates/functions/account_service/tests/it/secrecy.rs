@@ -1,4 +1,4 @@
-//! Passwords, tokens and addresses are in no log.
+//! Passwords, tokens, addresses, registration numbers and the ids of cards are in no log.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::world::{CONFIRMING, World, admin, user};
+use crate::world::{CONFIRMING, World, admin, user, vehicle};
 
 /// Keeps what the functions log at the level at which they are deployed.
 #[derive(Clone, Default)]
@@ -47,7 +47,7 @@ impl Subscriber for Log {
 }
 
 #[tokio::test]
-async fn no_log_has_a_password_a_token_or_an_address() {
+async fn no_log_has_a_password_a_token_an_address_a_plate_or_a_card() {
     let world = World::new(CONFIRMING).await;
     let log = Log::default();
     let guard = tracing::subscriber::set_default(log.clone());
@@ -65,6 +65,7 @@ async fn no_log_has_a_password_a_token_or_an_address() {
     let session = world.login(email, password).await.unwrap();
     let _ = world.refresh(&session["refreshToken"]).await.unwrap();
     let _ = world.refresh(&json!("Secret-Token")).await;
+    let with_plate = json!({ "email": "secret.eve@example.com", "name": "Secret Eve", "vehicle": vehicle("SECRET 1") });
     for (action, actor, more) in [
         ("forgotPassword", Value::Null, json!({ "email": email })),
         ("resetPassword", Value::Null, json!({ "email": email, "code": "000000", "newPassword": other })),
@@ -75,6 +76,12 @@ async fn no_log_has_a_password_a_token_or_an_address() {
         ("blockUser", admin(), json!({ "userId": id, "reason": "Secret reason" })),
         ("unblockUser", admin(), json!({ "userId": id, "reason": "Secret reason" })),
         ("listCustomers", admin(), json!({ "email": email, "status": "ACTIVE" })),
+        ("addVehicle", user(id), json!({ "vehicle": vehicle("SECRET 1") })),
+        ("addVehicle", user(id), json!({ "vehicle": vehicle("SECRET 1") })),
+        ("addToken", user(id), json!({ "tokenId": "Secret-Card", "type": "RFID" })),
+        ("addToken", user("u-1"), json!({ "tokenId": "Secret-Card", "type": "RFID" })),
+        ("removeToken", user("u-1"), json!({ "tokenId": "Secret-Card" })),
+        ("createCustomer", admin(), with_plate),
         ("logout", user(id), json!({ "refreshToken": session["refreshToken"] })),
         ("deleteAccount", user(id), json!({})),
     ] {
@@ -83,7 +90,7 @@ async fn no_log_has_a_password_a_token_or_an_address() {
     drop(guard);
     let log = log.0.lock().unwrap();
     let token = session["refreshToken"].as_str().unwrap();
-    for secret in ["secret", "Secret", &token[..40]] {
+    for secret in ["secret", "Secret", "SECRET", &token[..40]] {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
     for expected in ["the request was refused", "a user was blocked", "an account was deleted"] {
