@@ -13,7 +13,7 @@ use lambda_kit::{Context, Failure, retry_while_stale};
 
 use crate::AccountService;
 use crate::identity::Person;
-use crate::secret::EmailAddress;
+use crate::secret::{EmailAddress, Password};
 
 impl AccountService {
     /// Returns the row of a user. A row that is missing is written from what the user pool says.
@@ -102,8 +102,34 @@ impl AccountService {
         if person.is_unconfirmed && self.rules.auto_confirm {
             self.pool.accept(email).await?;
         }
+        self.replace_temporary_password(&person).await?;
         self.row(&person.user_id, context).await?;
         Ok(false)
+    }
+
+    /// Lets a customer set a password whose creation has died.
+    pub(crate) async fn heal_password(&self, email: &EmailAddress) -> Result<(), Failure> {
+        match self.pool.person_with(email).await? {
+            Some(person) => self.replace_temporary_password(&person).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a customer a password that nobody knows in place of a temporary one, and marks the address as verified.
+    /// Otherwise Cognito would mail no code for a new password.
+    ///
+    /// The temporary password of somebody with a staff role stays: an operator gave it to its owner in the user pool.
+    async fn replace_temporary_password(&self, person: &Person) -> Result<(), Failure> {
+        if !person.has_temporary_password || person.is_a_client() {
+            return Ok(());
+        }
+        let row = self.users.load(&person.user_id).await?;
+        let is_staff = row.is_some_and(|user| user.role.is_staff()) || self.pool.role(person).await?.is_staff();
+        if !is_staff {
+            self.pool.verify_address(person).await?;
+            self.pool.set_password(person, &Password::random()).await?;
+        }
+        Ok(())
     }
 
     /// Records that a user who signed in has confirmed the address.

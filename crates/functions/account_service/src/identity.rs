@@ -410,6 +410,13 @@ impl UserPool {
         Ok(())
     }
 
+    /// Marks the address of a person as verified.
+    pub(crate) async fn verify_address(&self, person: &Person) -> Result<(), Refusal> {
+        let call = self.client.admin_update_user_attributes().user_pool_id(&self.pool).username(&person.username);
+        call.user_attributes(attribute("email_verified", "true")?).send().await.map_err(Refusal::from_sdk)?;
+        Ok(())
+    }
+
     /// Changes the name of a person.
     pub(crate) async fn set_name(&self, person: &Person, name: &PersonName) -> Result<(), Refusal> {
         let call = self.client.admin_update_user_attributes().user_pool_id(&self.pool).username(&person.username);

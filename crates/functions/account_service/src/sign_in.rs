@@ -58,6 +58,10 @@ impl AccountService {
 
     pub(crate) async fn forgot_password(&self, command: AddressOf, _: &Request) -> Result<Answer, Failure> {
         let email = address_of_a_person(&command.email)?;
+        // Whether there is such an account is not said, by a failure either. The next request tries again.
+        if let Err(failure) = self.heal_password(&email).await {
+            tracing::warn!(cause = failure.cause(), "a temporary password may still be there: {}", failure.message());
+        }
         said_of_nobody(self.pool.forgot_password(&email).await)?;
         let message = "If there is an account with this address, a code for a new password is on its way.";
         Answer::ok(MailedView { message: message.to_owned() })

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::AccountService;
 use crate::commands::{AddressOf, Confirm, CreateCustomer, Register};
 use crate::identity::Refusal;
-use crate::secret::{EmailAddress, Password, PersonName};
+use crate::secret::{EmailAddress, Password};
 use crate::view::{AccountView, ConfirmedView, MailedView, RegisteredView};
 
 impl AccountService {
@@ -52,12 +52,14 @@ impl AccountService {
         self.staff(request).await?;
         let context = &request.context;
         let email = address_of_a_person(&command.email)?;
-        let vehicle = command.vehicle.map(new_vehicle).transpose()?;
-        let mut created = self.create_person(&email, &command.name).await;
-        if matches!(created, Err(Refusal::AddressTaken)) && self.heal_address(&email, context).await? {
-            created = self.create_person(&email, &command.name).await;
-        }
-        let user_id = created?;
+        let vehicle = self.vehicle(command.vehicle).await?;
+        // With a password that nobody knows, the customer can set one by forgotPassword. Cognito refuses that to a person
+        // who still has a temporary password.
+        let user_id = match self.pool.create(&email, Some(&command.name), &Password::random()).await {
+            Ok(user_id) => user_id,
+            Err(Refusal::AddressTaken) => return Err(self.taken(&email, context).await),
+            Err(refusal) => return Err(refusal.into()),
+        };
         let new = NewUser {
             id: user_id,
             email: Some(email.expose().to_owned()),
@@ -70,23 +72,6 @@ impl AccountService {
         };
         let user = self.write(&User::register(new, context.now), vehicle.as_ref(), context).await?;
         Answer::created(format!("/customers/{}", user.id), AccountView::for_staff(&user))
-    }
-
-    /// Creates a person with a password that nobody knows, so that the person can set one by forgotPassword. Cognito
-    /// refuses that to a person who still has a temporary password.
-    async fn create_person(&self, email: &EmailAddress, name: &PersonName) -> Result<UserId, Refusal> {
-        let password = Password::random();
-        let refusal = match self.pool.create(email, Some(name), &password).await {
-            Err(Refusal::AddressTaken) => Refusal::AddressTaken,
-            result => return result,
-        };
-        // An earlier request may have crashed between the two calls that create a person.
-        if let Some(person) = self.pool.person_with(email).await?
-            && person.has_temporary_password
-        {
-            self.pool.set_password(&person, &password).await?;
-        }
-        Err(refusal)
     }
 
     pub(crate) async fn confirm(&self, command: Confirm, request: &Request) -> Result<Answer, Failure> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_cognitoidentityprovider::types::{AttributeType, MessageActionType, UserStatusType};
 use serde_json::{Value, json};
 use testkit::{Fault, LocalCognito, Outcome};
 
@@ -94,8 +95,69 @@ async fn a_sign_in_completes_a_sign_up_that_nobody_repeats() {
     assert!(completed >= 14, "{completed}");
 }
 
-/// The answer to a repeated confirmation does not say that the address is confirmed already. It writes the row all the
-/// same, and so does a sign-in.
+/// Cognito mails no code for a new password to somebody with a temporary password or an address that is not verified.
+#[tokio::test]
+async fn a_customer_whose_creation_died_can_set_a_password() {
+    let world = World::new(CONFIRMING).await;
+    let mut calls = 0;
+    for fault in FAULTS {
+        for call in 0.. {
+            let email = address(call, fault);
+            let command = json!({ "email": email, "name": "Grace" });
+            if !disturbed(&world, (call, fault), world.act("createCustomer", support(), command)).await {
+                break;
+            }
+            let Some(id) = known(&world, &email).await else { continue };
+            calls += 1;
+            world.act("forgotPassword", Value::Null, json!({ "email": email })).await.unwrap();
+            let (status, is_verified) = standing(&world, &id).await;
+            assert_eq!((status, is_verified), (UserStatusType::Confirmed, true), "{fault:?} at {call}");
+            let code = LocalCognito::RESET_CODE;
+            let reset = json!({ "email": email, "code": code, "newPassword": PASSWORD });
+            world.act("resetPassword", Value::Null, reset).await.unwrap();
+            assert_eq!(world.login(&email, PASSWORD).await.unwrap()["userId"], id, "{fault:?} at {call}");
+            assert_eq!(world.status(&id).await, "ACTIVE", "{fault:?} at {call}");
+        }
+    }
+    assert!(calls >= 3 * 2, "{calls}");
+}
+
+/// An operator may have given the temporary password to its owner. Only that of a customer is replaced.
+#[tokio::test]
+async fn the_temporary_password_of_the_staff_stays() {
+    let world = World::new(CONFIRMING).await;
+    let (client, pool) = (world.cognito.client(), &world.cognito.pool);
+    for (email, group, replaced) in [
+        ("admin@example.com", Some("ADMIN"), false),
+        ("support@example.com", Some("TECH_SUPPORT"), false),
+        ("user@example.com", Some("USER"), true),
+        ("grace@example.com", None, true),
+    ] {
+        let address = AttributeType::builder().name("email").value(email).build().unwrap();
+        let create = client.admin_create_user().user_pool_id(pool).username(email).temporary_password(PASSWORD);
+        let create = create.user_attributes(address);
+        let created = create.message_action(MessageActionType::Suppress).send().await.unwrap();
+        let id = created.user.unwrap().username.unwrap();
+        if let Some(group) = group {
+            let add = client.admin_add_user_to_group().user_pool_id(pool).username(&id).group_name(group);
+            add.send().await.unwrap();
+        }
+        let customer = json!({ "email": email, "name": "Eve" });
+        assert_eq!(error_type(&world.act("createCustomer", support(), customer).await), "ConflictError");
+        world.act("forgotPassword", Value::Null, json!({ "email": email })).await.unwrap();
+        let expected = if replaced { UserStatusType::Confirmed } else { UserStatusType::ForceChangePassword };
+        assert_eq!(standing(&world, &id).await.0, expected, "{email}");
+    }
+}
+
+/// Returns the status of a user of the pool, and whether the address counts as verified.
+async fn standing(world: &World, id: &str) -> (UserStatusType, bool) {
+    let get = world.cognito.client().admin_get_user().user_pool_id(&world.cognito.pool).username(id);
+    let found = get.send().await.unwrap();
+    let verified = found.user_attributes().iter().find(|attribute| attribute.name() == "email_verified");
+    (found.user_status.clone().unwrap(), verified.is_some_and(|attribute| attribute.value() == Some("true")))
+}
+
 #[tokio::test]
 async fn a_confirmation_is_completed_by_the_next_request() {
     let world = World::new(CONFIRMING).await;
