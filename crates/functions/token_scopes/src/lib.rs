@@ -10,7 +10,9 @@
 mod config;
 mod event;
 
-use domain::accounts::{Language, NewUser, Scope, User, UserStatus, tidied_name};
+use std::time::Duration;
+
+use domain::accounts::{Language, NewUser, Scope, User, UserStatus};
 use domain::actor::Role;
 use domain::error::DomainError;
 use domain::event::Event;
@@ -25,6 +27,10 @@ use event::{PoolEvent, overrides};
 
 /// The beginning of `triggerSource` in all events before tokens are issued. Cognito may add further sources.
 const TOKENS: &str = "TokenGeneration_";
+
+/// Cognito waits 5 s for an answer. All reads and writes with their repetitions must have ended before, so that the
+/// failure is logged, and Cognito does not ask again while this request is still at work.
+const LONGEST_WORK: Duration = Duration::from_millis(3_500);
 
 /// The `token_scopes` function.
 #[derive(Debug)]
@@ -46,7 +52,9 @@ impl Function for TokenScopes {
             return Err(Failure::invalid("triggerSource", "must be that of an event before tokens are issued"));
         }
         let id = UserId::new(event.sub())?;
-        let user = retry_while_stale(|| self.signed_in(&id, &event, &context)).await?;
+        let work = retry_while_stale(|| self.signed_in(&id, &event, &context));
+        let too_late = |_| Failure::unavailable(format!("the table did not answer within {LONGEST_WORK:?}"));
+        let user = tokio::time::timeout(LONGEST_WORK, work).await.map_err(too_late)??;
         payload["response"] = answer(&user, event.role());
         Ok(payload)
     }

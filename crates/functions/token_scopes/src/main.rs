@@ -7,7 +7,7 @@ use lambda_kit::BootError;
 use store::{Client, Db, UserStore};
 use token_scopes::{Config, TokenScopes};
 
-/// Cognito waits 5 s for an answer. Requests to the table give up earlier, so that the failure is logged.
+/// The function waits no longer for all its calls together.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(3_500);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -1,6 +1,9 @@
 //! Events of the user pool as Cognito and MiniStack send them, and what the tokens get.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant as Stopwatch};
+
 use account_service::NO_SIGN_IN;
 use domain::Instant;
 use domain::accounts::{Scope, User, UserStatus};
@@ -9,8 +12,8 @@ use domain::id::UserId;
 use futures::future::join_all;
 use lambda_kit::{Clock, Door};
 use serde_json::{Value, json};
-use store::{EventContext, UserStore};
-use testkit::{EmbeddedDynamoDb, Outcome, invoke, machine_client, registered};
+use store::{Client, Db, EventContext, UserStore};
+use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp, Outcome, invoke, machine_client, registered, sdk_config};
 use token_scopes::TokenScopes;
 
 const SUB: &str = "1f5a9f2e-6a7c-4b39-8f57-52a5e1d0c4b6";
@@ -317,9 +320,28 @@ async fn a_row_by_hand_is_completed_at_the_first_sign_in() {
 /// Without the table there is no token: the sign-in is tried again.
 #[tokio::test]
 async fn without_the_table_there_is_no_token() {
-    let users = UserStore::new(store::Db::new(EmbeddedDynamoDb::client_at(testkit::NOWHERE)), "ev-users");
+    let users = UserStore::new(Db::new(EmbeddedDynamoDb::client_at(testkit::NOWHERE)), "ev-users");
     let tokens = Door::new(TokenScopes::new(users), Clock::SYSTEM);
     let (kind, message) = invoke(&tokens, event(SUB, &[])).await.unwrap_err();
     assert_eq!(kind, "UnavailableError");
     assert!([NO_SIGN_IN, "ada@", "ev-users"].iter().all(|text| !message.contains(text)), "{message}");
+}
+
+/// Cognito gives up after 5 s. A table that does not answer is a failure before that, which the log has.
+#[tokio::test]
+async fn a_table_that_does_not_answer_is_a_failure_in_time() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let http = FaultyHttp::default();
+    let sdk = sdk_config(&dynamodb.endpoint()).into_builder().http_client(http.clone()).build();
+    let users = UserStore::new(Db::new(Client::new(&sdk)), "ev-users");
+    let tokens = Door::new(TokenScopes::new(users), Clock::SYSTEM);
+    for call in 0..2 {
+        http.plan(BTreeMap::from([(call, Fault::Hold)]));
+        let began = Stopwatch::now();
+        let (kind, message) = invoke(&tokens, event(SUB, &[])).await.unwrap_err();
+        let took = began.elapsed();
+        assert!(kind == "UnavailableError" && took < Duration::from_millis(4_500), "{kind}: {message} after {took:?}");
+    }
+    http.plan(BTreeMap::new());
+    invoke(&tokens, event(SUB, &[])).await.unwrap();
 }
