@@ -100,10 +100,10 @@ def assemble(texts):
     for rows in mappings.values():
         rows[ALL] = rows_by_column(rows)
     unrolled = {section: unroll(template[section], mappings) for section in TEMPLATE if section in template}
+    check_columns(template, unrolled)  # a resource that is written out has values in place of its lookups
     for name, resource in unrolled.get("Resources", {}).items():
         if not name.startswith(LOOP):
             unrolled["Resources"][name] = written_out(resource, mappings)
-    check_columns(template, unrolled)
     check_output_keys(unrolled)
     check_loop_names(unrolled, {*mappings, *unrolled.get("Resources", {})})
     return unrolled

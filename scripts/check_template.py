@@ -63,8 +63,10 @@ LONGEST_VALUES = {
     "AWS::AccountId": "1" * 12,
     "AWS::Region": "ap-southeast-1",
 }
-# The throttle of a route without a token.
+# The throttles of routes without a token.
 MOST_OPEN_REQUESTS = {"ThrottlingRateLimit": 20, "ThrottlingBurstLimit": 40}
+# Applications and machine clients renew their tokens there, all of them within 15 minutes.
+MOST_REQUESTS_OF = {"POST /auth/token": {"ThrottlingRateLimit": 100, "ThrottlingBurstLimit": 200}}
 # What SAM makes of an event of a function: a mapping, or a rule and a permission.
 RESOURCES_OF_AN_EVENT = {"SQS": 1, "DynamoDB": 1, "Schedule": 2}
 MANY_RESOURCES = 450
@@ -311,7 +313,7 @@ def throttles(resources):
         settings = resources[stage]["Properties"].get("RouteSettings", {})
         after = listed(resources[stage].get("DependsOn", []))
         for name, key in open_routes.items():
-            for limit, most in MOST_OPEN_REQUESTS.items():
+            for limit, most in MOST_REQUESTS_OF.get(key, MOST_OPEN_REQUESTS).items():
                 value = settings.get(key, {}).get(limit)
                 if not isinstance(value, int) or not 0 < value <= most:
                     yield f"{stage}: {key} needs no token, so its {limit} must be a number of at most {most}"

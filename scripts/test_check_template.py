@@ -47,6 +47,8 @@ SOURCE = "aws:SourceArn"
 EVERY_FIVE_MINUTES = property_of("DlqReconcilerFunction", "Events", "EveryFiveMinutes", "Properties")
 POIS_STREAM = property_of("EventRelayFunction", "Events", "PoisStream", "Properties")
 THROTTLE = property_of("HttpApiStage", "RouteSettings", "GET /health")
+OF_TOKENS = property_of("HttpApiStage", "RouteSettings", "POST /auth/token")
+OF_MAILS = property_of("HttpApiStage", "RouteSettings", "POST /auth/password/forgot")
 PAYLOAD = property_of("TelemetryRule", "TopicRulePayload")
 BATCHED, DIRECT = (*PAYLOAD, "Actions", "Fn::If", 1), (*PAYLOAD, "Actions", "Fn::If", 2)
 RULES = "arn:${AWS::Partition}:iot:${AWS::Region}:${AWS::AccountId}:rule/"
@@ -105,6 +107,9 @@ MUTATIONS = [
     ((*THROTTLE, "ThrottlingRateLimit"), 1000, "its ThrottlingRateLimit must be a number of at most 20"),
     ((*THROTTLE, "ThrottlingRateLimit"), {"Ref": "ThrottleRate"}, "its ThrottlingRateLimit must be a number"),
     ((*THROTTLE, "ThrottlingBurstLimit"), ABSENT, "its ThrottlingBurstLimit must be a number of at most 40"),
+    ((*OF_TOKENS, "ThrottlingRateLimit"), 101, "its ThrottlingRateLimit must be a number of at most 100"),
+    ((*OF_TOKENS, "ThrottlingBurstLimit"), 201, "its ThrottlingBurstLimit must be a number of at most 200"),
+    ((*OF_MAILS, "ThrottlingRateLimit"), 100, "its ThrottlingRateLimit must be a number of at most 20"),
     (property_of("HttpApiStage", "RouteSettings"), ABSENT, "its ThrottlingRateLimit must be a number"),
     # Signing in.
     (property_of("UserPoolClient", "ExplicitAuthFlows", 1),
