@@ -72,6 +72,11 @@ async fn tokens_are_issued_for_a_password_and_refreshed() {
         let outcome = world.act("token", Value::Null, grant).await;
         assert_eq!(outcome.as_ref().err().map(|(kind, _)| kind.as_str()), kind, "{field}: {outcome:?}");
     }
+    // The refresh token that was sent stays valid if the refreshed token lacks a scope.
+    let token = &tokens["refresh_token"];
+    let too_much = json!({ "grant_type": "refresh_token", "refresh_token": token, "scope": "stations:read" });
+    assert_eq!(error_type(&world.act("token", Value::Null, too_much).await), "ValidationError");
+    world.refresh(token).await.unwrap();
 }
 
 #[tokio::test]
