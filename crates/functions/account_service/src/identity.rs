@@ -16,6 +16,7 @@ use domain::actor::Role;
 use domain::error::{BoxError, DomainError};
 use domain::id::UserId;
 use lambda_kit::{AwsError, Failure};
+use uuid::Uuid;
 
 use crate::secret::{EmailAddress, MailedCode, Password, PersonName, RefreshToken};
 
@@ -363,6 +364,10 @@ impl UserPool {
         // users by their addresses, which are no ids.
         if let Some(person) = self.get(user.as_str()).await?.filter(|person| person.user_id == *user) {
             return Ok(Some(person));
+        }
+        // Each `sub` is a UUID. Cognito answers few of these requests.
+        if Uuid::try_parse(user.as_str()).is_err() {
+            return Ok(None);
         }
         let list = self.client.list_users().user_pool_id(&self.pool).limit(1);
         let found = list.filter(format!("sub = \"{user}\"")).send().await.map_err(Refusal::from_sdk)?;

@@ -1,8 +1,7 @@
-//! The vehicles and charging tokens of users.
+//! What a user has: vehicles and charging tokens. The user may have no row, and nobody is looked up in the user pool.
 
 use domain::accounts::Vehicle;
 use domain::error::DomainError;
-use domain::id::UserId;
 use lambda_kit::{Answer, Failure, Request};
 use store::Page;
 use uuid::Uuid;
@@ -12,7 +11,7 @@ use crate::commands::{AddToken, AddVehicle, OwnerRef, TokenRef, VehicleRef};
 
 impl AccountService {
     pub(crate) async fn add_vehicle(&self, command: AddVehicle, request: &Request) -> Result<Answer, Failure> {
-        let owner = self.owner(command.user_id.as_ref(), request).await?;
+        let owner = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
         let vehicle = Vehicle::new(Uuid::now_v7().into(), command.vehicle)?;
         self.users.add_vehicle(&owner, &vehicle).await?;
         Answer::created(format!("/customers/{owner}/vehicles/{}", vehicle.id), vehicle)
@@ -33,7 +32,7 @@ impl AccountService {
     }
 
     pub(crate) async fn add_token(&self, command: AddToken, request: &Request) -> Result<Answer, Failure> {
-        let owner = self.owner(command.user_id.as_ref(), request).await?;
+        let owner = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
         let token = command.token();
         self.users.add_token(&owner, &token).await?;
         Answer::created(format!("/customers/{owner}/tokens"), token)
@@ -51,11 +50,5 @@ impl AccountService {
         let (_, token) = token.ok_or_else(|| command.token_id.unknown())?;
         self.users.remove_token(&owner, &token.id).await?;
         Answer::ok(token)
-    }
-
-    /// Returns the user who gets a vehicle or a token. Writes the row of the user if it is missing.
-    async fn owner(&self, user: Option<&UserId>, request: &Request) -> Result<UserId, Failure> {
-        let owner = self.on_behalf_of(user, request).await?;
-        Ok(self.row_or_bare(&owner, &request.context).await?.id)
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::world::{AT_ONCE, World, error_type, support, user, vehicle};
@@ -53,6 +55,25 @@ async fn a_user_without_an_account_has_vehicles_and_tokens() {
     world.act("addToken", user("u-2"), json!({ "tokenId": "T", "type": "APP_USER" })).await.unwrap();
     assert_eq!(world.act("listVehicles", user("u-1"), json!({})).await.unwrap()["count"], 1);
     assert_eq!(world.written("USER_REGISTERED", "u-1"), 0);
+}
+
+/// Cognito answers few requests a second. What a user has does not need them, and a list of all users is asked only for
+/// what may be the id of a user of an identity provider.
+#[tokio::test]
+async fn few_requests_ask_the_user_pool() {
+    let world = World::new(AT_ONCE).await;
+    for (action, id, more, calls) in [
+        ("addVehicle", "u-1", json!({ "vehicle": vehicle("B 1") }), 1),
+        ("listVehicles", "u-1", json!({}), 1),
+        ("addToken", "u-1", json!({ "tokenId": "T", "type": "RFID" }), 1),
+        ("listTokens", "u-1", json!({}), 1),
+        ("getAccount", "u-1", json!({}), 2),
+        ("getAccount", "6f1e1d0a-3c52-4a7e-9b1c-7d8f0e2a4b61", json!({}), 3),
+    ] {
+        world.http.plan(BTreeMap::new());
+        world.act(action, user(id), more).await.unwrap();
+        assert_eq!(world.http.calls(), calls, "{action} of {id}");
+    }
 }
 
 #[tokio::test]
