@@ -93,7 +93,7 @@ impl AccountService {
         let is_all = more.sessions_token.is_none() && more.invoices_token.is_none() && more.ledger_token.is_none();
         Answer::ok(ExportView {
             exported_at: context.now,
-            profile: AccountView::new(&user),
+            profile: AccountView::for_staff(&user),
             vehicles: self.users.vehicles(id).await?,
             tokens: self.users.tokens(id).await?,
             sessions: sessions.items,

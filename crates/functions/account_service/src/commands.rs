@@ -216,7 +216,7 @@ pub struct ListCustomers {
 pub struct BlockUser {
     /// The id of the customer.
     pub user_id: UserId,
-    /// Why the customer is blocked. Only the staff sees it.
+    /// Why the customer is blocked. The staff sees it, and an export of the account has it.
     #[schemars(length(min = 1, max = 500))]
     pub reason: String,
     /// Whether the running sessions of the customer end now. The default is false.

@@ -116,7 +116,7 @@ pub struct AccountView {
     /// The time of the registration.
     #[serde(skip_serializing_if = "Option::is_none")]
     registered_at: Option<Instant>,
-    /// Why the user is blocked. Only the staff sees it.
+    /// Why the user is blocked. The staff sees it, and an export of the account has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     blocked_reason: Option<String>,
 }
@@ -223,7 +223,7 @@ impl TokenView {
 }
 
 impl AccountView {
-    /// Builds the view of an account for its user.
+    /// Builds the view of an account for its user, without the reason of a block.
     pub fn new(user: &User) -> Self {
         Self {
             user_id: user.id.clone(),
@@ -237,7 +237,7 @@ impl AccountView {
         }
     }
 
-    /// Builds the view of an account for the staff.
+    /// Builds the view of an account for the staff, and for an export, which has all that is stored.
     pub fn for_staff(user: &User) -> Self {
         Self { blocked_reason: user.blocked_reason.clone(), ..Self::new(user) }
     }

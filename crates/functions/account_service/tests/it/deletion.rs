@@ -204,6 +204,17 @@ async fn an_export_has_everything_page_by_page() {
     assert_eq!((counts("vehicles")[0], counts("tokens")[0]), (1, 1));
 }
 
+/// What is stored of a user is the user's to know, also what the staff wrote.
+#[tokio::test]
+async fn an_export_has_the_reason_of_a_block() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    let export = || world.act("exportAccount", user(&id), json!({}));
+    assert_eq!(export().await.unwrap()["profile"].get("blockedReason"), None);
+    world.act("blockUser", support(), json!({ "userId": id, "reason": "unpaid invoices" })).await.unwrap();
+    assert_eq!(export().await.unwrap()["profile"]["blockedReason"], "unpaid invoices");
+}
+
 /// The event of a deletion deletes the user in the user pool, if the request did not get that far.
 #[tokio::test]
 async fn the_event_of_a_deletion_completes_it() {
