@@ -113,7 +113,7 @@ def failures_of(template):
     checks = (
         triggers, iot_rules, routes, throttles, dead_letters, queues, deliveries, buckets, logs, alarms, dashboards, loops,
     )
-    checks += (tables, retained, trusts, indexes, names, names_of_the_account, tokens, pool_triggers)
+    checks += (tables, retained, trusts, indexes, names, names_of_the_account, tokens, pool_triggers, no_users)
     checks += (queue_policies, own_dead_letters, iot_wiring)
     return [failure for check in checks for failure in check(resources)] + list(polled_queues(template))
 
@@ -300,6 +300,13 @@ def pool_triggers(resources):
             ]
             if sources != [name]:
                 yield f"{name}: {function} must be invocable by this pool alone"
+
+
+def no_users(resources):
+    """A new stack has no user: nobody knows a password of one."""
+    for name, resource in resources.items():
+        if resource["Type"] in ("AWS::Cognito::UserPoolUser", "AWS::Cognito::UserPoolUserToGroupAttachment"):
+            yield f"{name}: a template must not create users"
 
 
 def throttles(resources):

@@ -112,6 +112,7 @@ MUTATIONS = [
     ((*OF_MAILS, "ThrottlingRateLimit"), 100, "its ThrottlingRateLimit must be a number of at most 20"),
     (property_of("HttpApiStage", "RouteSettings"), ABSENT, "its ThrottlingRateLimit must be a number"),
     # Signing in.
+    (("Admin",), {"Type": "AWS::Cognito::UserPoolUser", "Properties": {}}, "Admin: a template must not create users"),
     (property_of("UserPoolClient", "ExplicitAuthFlows", 1),
      {"Fn::If": ["TakesPasswords", "ALLOW_ADMIN_USER_PASSWORD_AUTH", {"Ref": "AWS::NoValue"}]},
      "ALLOW_ADMIN_USER_PASSWORD_AUTH must be on in each environment"),

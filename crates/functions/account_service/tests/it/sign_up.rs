@@ -106,6 +106,23 @@ async fn the_staff_creates_a_customer_who_chooses_a_password() {
     assert_eq!(vehicles["count"], 1);
 }
 
+/// Cognito takes passwords of up to 256 characters, and so does the API.
+#[tokio::test]
+async fn a_password_may_be_a_long_passphrase_of_any_characters() {
+    let world = World::new(AT_ONCE).await;
+    for (email, length, is_taken) in
+        [("a@example.com", 64, true), ("b@example.com", 256, true), ("c@example.com", 257, false)]
+    {
+        let password: String = "aA1".chars().chain("é ß-".chars().cycle()).take(length - 1).chain(['z']).collect();
+        let command = json!({ "email": email, "name": "Ada", "password": password });
+        let registered = world.act("register", Value::Null, command).await;
+        assert_eq!(registered.is_ok(), is_taken, "{length}: {registered:?}");
+        assert_eq!(world.login(email, &password).await.is_ok(), is_taken, "{length}");
+        let cut = &password[..password.len() - 1];
+        assert_eq!(error_type(&world.login(email, cut).await), "ForbiddenError", "the last character counts");
+    }
+}
+
 /// The check of a new password comes before the user pool's, which does not refuse it then.
 #[test]
 fn the_rules_for_passwords_are_those_of_the_template() {
