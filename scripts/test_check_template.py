@@ -116,7 +116,8 @@ MUTATIONS = [
     (property_of("UserPoolClient", "ExplicitAuthFlows", 1),
      {"Fn::If": ["TakesPasswords", "ALLOW_ADMIN_USER_PASSWORD_AUTH", {"Ref": "AWS::NoValue"}]},
      "ALLOW_ADMIN_USER_PASSWORD_AUTH must be on in each environment"),
-    (property_of("UserPoolClient", "ExplicitAuthFlows", 0), "ALLOW_USER_PASSWORD_AUTH", "must depend on PasswordSignIn"),
+    (property_of("UserPoolClient", "ExplicitAuthFlows", 0), "ALLOW_USER_PASSWORD_AUTH",
+     "must depend on PasswordSignIn"),
 ]
 # Tables and users.
 for TABLE in sorted(of_type(TEMPLATE["Resources"], "AWS::DynamoDB::Table")):

@@ -1,9 +1,9 @@
 //! The deletion of an account.
 //!
 //! The row says DELETING first, so that no session starts any more. Then the other contexts are asked whether the user
-//! still owes anything, also for a session that has just ended. What belongs to the user is deleted, then the personal data of the row, with `USER_DELETED`,
-//! and the user of the user pool last. A request that dies in between is repeated by the user; the last step is also
-//! done when `USER_DELETED` comes back from the bus.
+//! still owes anything, also for a session that has just ended. What belongs to the user is deleted, then the personal
+//! data of the row, with `USER_DELETED`, and the user of the user pool last. A request that dies in between is repeated
+//! by the user; the last step is also done when `USER_DELETED` comes back from the bus.
 
 use std::time::Duration;
 

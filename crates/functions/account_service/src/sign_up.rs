@@ -53,8 +53,8 @@ impl AccountService {
         let context = &request.context;
         let email = address_of_a_person(&command.email)?;
         let vehicle = self.vehicle(command.vehicle).await?;
-        // With a password that nobody knows, the customer can set one by forgotPassword. Cognito refuses that to a person
-        // who still has a temporary password.
+        // With a password that nobody knows, the customer can set one by forgotPassword. With a temporary one, Cognito
+        // would refuse that.
         let user_id = match self.pool.create(&email, Some(&command.name), &Password::random()).await {
             Ok(user_id) => user_id,
             Err(Refusal::AddressTaken) => return Err(self.taken(&email, context).await),
