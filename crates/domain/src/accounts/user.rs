@@ -341,7 +341,10 @@ impl User {
     }
 
     /// Checks that the actor's role is not below that of the user, as far as blocks are concerned.
-    fn is_subject_to(&self, actor: &Actor) -> Result<(), DomainError> {
+    ///
+    /// # Errors
+    /// `Forbidden` if the user is an administrator and the actor is not.
+    pub fn is_subject_to(&self, actor: &Actor) -> Result<(), DomainError> {
         if self.role != Role::Admin || matches!(actor.role, Role::Admin | Role::System) {
             return Ok(());
         }

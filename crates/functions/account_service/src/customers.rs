@@ -63,6 +63,7 @@ impl AccountService {
         let unblocked = self.change(&command.user_id, &request.context, |user| {
             // A deletion has died. If it is still at work instead, its next write fails and it begins again.
             if user.status == UserStatus::Deleting {
+                user.is_subject_to(actor)?;
                 user.refuse_deletion()?;
                 return Ok(Vec::new());
             }

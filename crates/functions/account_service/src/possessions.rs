@@ -11,7 +11,7 @@ use crate::commands::{AddToken, AddVehicle, OwnerRef, TokenRef, VehicleRef};
 
 impl AccountService {
     pub(crate) async fn add_vehicle(&self, command: AddVehicle, request: &Request) -> Result<Answer, Failure> {
-        let owner = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
+        let owner = self.on_behalf_of(command.user_id.as_ref(), request).await?;
         let vehicle = Vehicle::new(Uuid::now_v7().into(), command.vehicle)?;
         self.users.add_vehicle(&owner, &vehicle).await?;
         Answer::created(format!("/customers/{owner}/vehicles/{}", vehicle.id), vehicle)
@@ -32,7 +32,7 @@ impl AccountService {
     }
 
     pub(crate) async fn add_token(&self, command: AddToken, request: &Request) -> Result<Answer, Failure> {
-        let owner = request.actor()?.on_behalf_of(command.user_id.as_ref())?;
+        let owner = self.on_behalf_of(command.user_id.as_ref(), request).await?;
         let token = command.token();
         self.users.add_token(&owner, &token).await?;
         Answer::created(format!("/customers/{owner}/tokens"), token)

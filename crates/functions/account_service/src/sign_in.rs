@@ -226,7 +226,7 @@ impl AccountService {
         }
     }
 
-    /// Checks that the client that a person's application names is the application.
+    /// Checks that a request for a person's tokens names the app client, or no client.
     fn is_the_app(&self, command: &TokenRequest) -> Result<(), Failure> {
         let is_app = command.client_id.as_ref().is_none_or(|client| client == self.pool.app_client());
         if is_app && command.client_secret.is_none() {

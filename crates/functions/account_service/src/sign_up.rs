@@ -52,14 +52,16 @@ impl AccountService {
         self.staff(request).await?;
         let context = &request.context;
         let email = address_of_a_person(&command.email)?;
-        let vehicle = self.vehicle(command.vehicle).await?;
+        let vehicle = command.vehicle.map(new_vehicle).transpose()?;
         // With a password that nobody knows, the customer can set one by forgotPassword. With a temporary one, Cognito
         // would refuse that.
-        let user_id = match self.pool.create(&email, Some(&command.name), &Password::random()).await {
-            Ok(user_id) => user_id,
-            Err(Refusal::AddressTaken) => return Err(self.taken(&email, context).await),
-            Err(refusal) => return Err(refusal.into()),
-        };
+        let password = Password::random();
+        let create = || self.pool.create(&email, Some(&command.name), &password);
+        let mut created = create().await;
+        if matches!(created, Err(Refusal::AddressTaken)) && self.heal_address(&email, context).await? {
+            created = create().await;
+        }
+        let user_id = created?;
         let new = NewUser {
             id: user_id,
             email: Some(email.expose().to_owned()),

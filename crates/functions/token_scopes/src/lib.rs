@@ -12,7 +12,7 @@ mod event;
 
 use std::time::Duration;
 
-use domain::accounts::{Language, NewUser, Scope, User, UserStatus};
+use domain::accounts::{Language, NewUser, Scope, User, UserStatus, tidied_name};
 use domain::actor::Role;
 use domain::error::DomainError;
 use domain::event::Event;

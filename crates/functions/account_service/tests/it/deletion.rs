@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use domain::id::{InvoiceId, SessionId};
 use lambda_kit::Clock;
 use serde_json::{Value, json};
@@ -153,29 +154,43 @@ async fn only_a_session_that_is_about_to_be_billed_delays_a_deletion() {
 async fn an_interrupted_deletion_is_no_dead_end() {
     let world = World::new(AT_ONCE).await;
     let id = world.register("ada@example.com").await;
-    let interrupt = async || {
-        for call in 0..10 {
-            world.http.plan(BTreeMap::from([(call, Fault::CrashAfter)]));
-            let _ = world.http.survive(world.act("deleteAccount", user(&id), json!({}))).await;
-            world.http.plan(BTreeMap::new());
-            if world.status(&id).await == "DELETING" {
-                return;
-            }
-        }
-        panic!("the user never becomes DELETING");
-    };
     let unblock = || world.act("unblockUser", support(), json!({ "userId": id }));
-    interrupt().await;
+    interrupt_deletion(&world, &id).await;
     assert_eq!(unblock().await.unwrap()["status"], "ACTIVE");
     assert_eq!((world.status(&id).await.as_str(), world.outbox(&id).await), ("ACTIVE", Vec::new()));
     assert_eq!(error_type(&unblock().await), "ConflictError");
 
     world.act("blockUser", support(), json!({ "userId": id, "reason": "r" })).await.unwrap();
-    interrupt().await;
+    interrupt_deletion(&world, &id).await;
     assert_eq!(unblock().await.unwrap()["status"], "BLOCKED", "the end of a deletion lifts no block");
     assert_eq!(unblock().await.unwrap()["status"], "ACTIVE");
-    interrupt().await;
+    interrupt_deletion(&world, &id).await;
     assert_eq!(world.act("deleteAccount", user(&id), json!({})).await.unwrap()["status"], "DELETED");
+}
+
+/// An administrator is blocked and unblocked by administrators, also while a deletion is interrupted.
+#[tokio::test]
+async fn the_deletion_of_an_administrator_is_not_ended_by_support() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    world.act("setRole", admin(), json!({ "userId": id, "role": "ADMIN" })).await.unwrap();
+    interrupt_deletion(&world, &id).await;
+    let refused = world.act("unblockUser", support(), json!({ "userId": id })).await;
+    assert_eq!((error_type(&refused), world.status(&id).await.as_str()), ("ForbiddenError", "DELETING"));
+    assert_eq!(world.act("unblockUser", admin(), json!({ "userId": id })).await.unwrap()["status"], "ACTIVE");
+}
+
+/// Ends deletions at one call after the other, until one leaves the user DELETING.
+async fn interrupt_deletion(world: &World, id: &str) {
+    for call in 0..10 {
+        world.http.plan(BTreeMap::from([(call, Fault::CrashAfter)]));
+        let _ = world.http.survive(world.act("deleteAccount", user(id), json!({}))).await;
+        world.http.plan(BTreeMap::new());
+        if world.status(id).await == "DELETING" {
+            return;
+        }
+    }
+    panic!("the user never becomes DELETING");
 }
 
 #[tokio::test]
