@@ -150,7 +150,7 @@ pub struct UpdateAccount {
     pub language: Option<Language>,
 }
 
-/// A request for everything that is stored of the actor. Without arguments, it is the first page of each list.
+/// A request for the data of the actor. Without arguments, the answer has the first page of each list.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(clippy::struct_field_names)] // the names of the fields are the names in JSON

@@ -126,7 +126,12 @@ impl Function for AccountService {
             .at("DELETE /account", WRITE),
         action!("exportAccount", ExportAccount => ExportView, Self::export_account)
             .by("users for themselves")
-            .about("Returns everything that is stored of the actor. `more` has the arguments of the next request.")
+            .about(
+                "Returns the profile, vehicles, charging tokens, sessions, invoices and ledger entries of the actor. An \
+                 answer has at most 100 sessions, 100 invoices and 100 ledger entries, newest first. If there are more \
+                 of these, `more` has the arguments of the next request, which does not repeat them. Without `more`, \
+                 the export is complete.",
+            )
             .at("GET /account/export", READ),
         action!("addVehicle", AddVehicle => Vehicle, Self::add_vehicle)
             .by("users for themselves; staff for any user")

@@ -134,7 +134,7 @@ pub struct DeletedView {
     pub deleted_at: Option<Instant>,
 }
 
-/// Everything that is stored of a user. Lists that are long have further pages.
+/// The data of a user. Sessions, invoices and ledger entries come in pages.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExportView {
