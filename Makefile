@@ -132,9 +132,12 @@ cost: template ## calculate what Evoke costs, and write docs/cost.md; with PARAM
 cost-check: template
 	PYTHONPATH=scripts $(BIN)/python -m cost --check
 
-schema: template ## write the event contracts, docs/openapi.json and the actions of docs/API.md anew
-	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked -p domain --test it contracts::
-	EVOKE_WRITE_CONTRACTS=1 cargo test --quiet --locked --workspace --test functions openapi::
+# The tests that compare the contracts and documents with the types and actions. With the variable, they write them.
+SCHEMA := test(openapi::) | (package(domain) & test(contracts::))
+
+schema: nextest-ready template ## write the event contracts, docs/openapi.json and the actions of docs/API.md anew
+	@# Build the whole workspace, like the other tests. Another selection would have other features.
+	EVOKE_WRITE_CONTRACTS=1 cargo nextest run --workspace --locked -E '$(SCHEMA)'
 
 test: test-unit test-e2e ## run all tests, including those on a deployed stack
 
