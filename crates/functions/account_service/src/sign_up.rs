@@ -20,6 +20,7 @@ impl AccountService {
         let email = address_of_a_person(&command.email)?;
         command.password.check_choice("password")?;
         let vehicle = command.vehicle.map(new_vehicle).transpose()?;
+        self.number_is_free(&email, vehicle.as_ref()).await?;
         let mut signed_up = self.pool.sign_up(&email, &command.name, &command.password).await;
         if matches!(signed_up, Err(Refusal::AddressTaken)) && self.heal_address(&email, context).await? {
             signed_up = self.pool.sign_up(&email, &command.name, &command.password).await;
@@ -53,6 +54,7 @@ impl AccountService {
         let context = &request.context;
         let email = address_of_a_person(&command.email)?;
         let vehicle = command.vehicle.map(new_vehicle).transpose()?;
+        self.number_is_free(&email, vehicle.as_ref()).await?;
         // With a password that nobody knows, the customer can set one by forgotPassword. With a temporary one, Cognito
         // would refuse that.
         let password = Password::random();
@@ -112,6 +114,21 @@ impl AccountService {
         Answer::ok(MailedView { message: message.to_owned() })
     }
 
+    /// Refuses a registration number that is taken, before the user pool creates a user and mails a code.
+    ///
+    /// A refused sign-up leaves the address free. If Cognito mailed first, anybody could have a person mailed again and
+    /// again. A known address is refused as such: with it, nobody learns whether a number is taken.
+    async fn number_is_free(&self, email: &EmailAddress, vehicle: Option<&Vehicle>) -> Result<(), Failure> {
+        let Some(number) = vehicle.and_then(|vehicle| vehicle.registration_number.as_ref()) else { return Ok(()) };
+        if self.pool.person_with(email).await?.is_some() {
+            return Ok(());
+        }
+        match self.users.by_registration_number(number).await? {
+            Some(_) => Err(number.taken().into()),
+            None => Ok(()),
+        }
+    }
+
     /// Makes sure that the address belongs to this user. If two sign-ups with one address pass each other, the one to
     /// which the user pool gives the address stays.
     async fn claim(&self, email: &EmailAddress, user: &UserId) -> Result<(), Failure> {
@@ -124,9 +141,8 @@ impl AccountService {
         }
     }
 
-    /// Writes the row of a new user, with the vehicle. If the registration number is taken, no account is left.
-    ///
-    /// The number is not looked up before: anybody could ask for the numbers of others then, with one address.
+    /// Writes the row of a new user, with the vehicle. If the registration number has been taken in the meantime, no
+    /// account is left.
     async fn write(&self, user: &User, vehicle: Option<&Vehicle>, context: &Context) -> Result<User, Failure> {
         let events = context.event_context();
         match self.users.insert(user, vehicle, &events).await {
