@@ -1,15 +1,16 @@
 //! Sign-up, and the confirmation of addresses.
 
 use domain::accounts::{Language, NewUser, NewVehicle, User, UserStatus, Vehicle};
-use domain::actor::Role;
+use domain::actor::{Actor, Role};
 use domain::error::DomainError;
 use domain::id::UserId;
-use lambda_kit::{Answer, Context, Failure, Request, count_failure};
+use lambda_kit::{Answer, Context, Failure, Request, count_failure, retry_while_stale};
 use store::StoreError;
 use uuid::Uuid;
 
 use crate::AccountService;
 use crate::commands::{AddressOf, Confirm, CreateCustomer, Register};
+use crate::healing::stranger;
 use crate::identity::Refusal;
 use crate::secret::{EmailAddress, Password};
 use crate::view::{AccountView, ConfirmedView, MailedView, RegisteredView};
@@ -26,7 +27,7 @@ impl AccountService {
             signed_up = self.pool.sign_up(&email, &command.name, &command.password).await;
         }
         let user_id = signed_up?;
-        self.claim(&email, &user_id).await?;
+        self.claim(&email, &user_id, context).await?;
         if self.rules.auto_confirm {
             self.pool.accept(&email).await?;
         }
@@ -131,10 +132,10 @@ impl AccountService {
 
     /// Makes sure that the address belongs to this user. If two sign-ups with one address pass each other, the one to
     /// which the user pool gives the address stays.
-    async fn claim(&self, email: &EmailAddress, user: &UserId) -> Result<(), Failure> {
+    async fn claim(&self, email: &EmailAddress, user: &UserId, context: &Context) -> Result<(), Failure> {
         match self.pool.person_with(email).await? {
             Some(owner) if owner.user_id != *user => {
-                self.withdraw(user).await?;
+                self.withdraw(user, context).await?;
                 Err(Refusal::AddressTaken.into())
             }
             _ => Ok(()),
@@ -149,16 +150,13 @@ impl AccountService {
             Ok(()) => return Ok(user.clone()),
             // Another request has healed this user in the meantime.
             Err(error) if error.is_stale() => {}
-            // The registration number is taken.
-            Err(StoreError::Domain(refusal)) => {
-                self.withdraw(&user.id).await?;
-                return Err(refusal.into());
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(self.given_up(&user.id, error, context).await),
         }
         self.row(&user.id, context).await?;
-        if let Some(vehicle) = vehicle {
-            self.users.add_vehicle(&user.id, vehicle).await?;
+        if let Some(vehicle) = vehicle
+            && let Err(error) = self.users.add_vehicle(&user.id, vehicle).await
+        {
+            return Err(self.given_up(&user.id, error, context).await);
         }
         let language = (user.language != Language::default()).then_some(user.language);
         self.confirmed_as(user, language, context).await
@@ -177,11 +175,39 @@ impl AccountService {
         .await
     }
 
-    /// Deletes the account of a sign-up that cannot be completed.
-    async fn withdraw(&self, user: &UserId) -> Result<(), Failure> {
-        if let Some(person) = self.pool.person(user).await? {
-            self.pool.delete(&person).await?;
+    /// Returns the failure of a sign-up that was not written. If a rule refused it, no account is left.
+    async fn given_up(&self, user: &UserId, error: StoreError, context: &Context) -> Failure {
+        if matches!(error, StoreError::Domain(_))
+            && let Err(failure) = self.withdraw(user, context).await
+        {
+            return failure;
         }
+        error.into()
+    }
+
+    /// Deletes the account of a sign-up that cannot be completed: the row first, and the user of the user pool last.
+    async fn withdraw(&self, user: &UserId, context: &Context) -> Result<(), Failure> {
+        retry_while_stale(|| self.bury(user, context)).await?;
+        self.forget_identity(user).await?;
+        Ok(())
+    }
+
+    /// Writes the tombstone of a user who may have no row yet. Otherwise another request that heals the user in between
+    /// would leave a row with the address and the name, which nobody could delete.
+    async fn bury(&self, id: &UserId, context: &Context) -> Result<(), Failure> {
+        let events = context.event_context();
+        let mut user = match self.users.load(id).await? {
+            Some(user) if user.status == UserStatus::Deleted => return Ok(()),
+            Some(user) => user,
+            None => {
+                let user = stranger(id);
+                self.users.insert(&user, None, &events).await?;
+                user
+            }
+        };
+        user.start_deletion(&Actor::system())?;
+        self.users.save(&user, Vec::new(), &events).await?;
+        self.erase(user, context).await?;
         Ok(())
     }
 }

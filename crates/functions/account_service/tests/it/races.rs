@@ -26,6 +26,27 @@ async fn of_fifty_sign_ups_with_one_address_one_succeeds() {
     assert_eq!(vehicles["count"], 1, "{vehicles}");
 }
 
+/// Each of them may find the number free. The one that writes first keeps it, and of the others nothing is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_fifty_sign_ups_with_one_registration_number_one_succeeds() {
+    let world = Arc::new(World::new(AT_ONCE).await);
+    let attempts = (0..50).map(|number| {
+        let world = world.clone();
+        tokio::spawn(async move {
+            let mut command = sign_up(&format!("ada-{number}@example.com"));
+            command["vehicle"] = vehicle("M-EV 42E");
+            world.act("register", Value::Null, command).await
+        })
+    });
+    let outcomes: Vec<_> = join_all(attempts).await.into_iter().map(Result::unwrap).collect();
+    let (registered, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!((registered.len(), refused.len()), (1, 49));
+    assert!(refused.iter().all(|outcome| error_type(outcome) == "ConflictError"), "{refused:?}");
+    let items = world.dynamodb.items("ev-users").await;
+    let with_address = items.iter().filter(|item| item.contains_key("email")).count();
+    assert_eq!((world.cognito.users().await, with_address), (1, 1));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_fifty_vehicles_with_one_registration_number_one_is_added() {
     let world = Arc::new(World::new(AT_ONCE).await);

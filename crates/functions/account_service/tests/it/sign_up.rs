@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use testkit::{LocalCognito, http_event, invoke, resources};
+use testkit::{Fault, LocalCognito, http_event, invoke, resources};
 
 use crate::world::{AT_ONCE, CONFIRMING, PASSWORD, World, admin, error_type, sign_up, support, text, user, vehicle};
 
@@ -89,6 +89,38 @@ async fn a_registration_number_that_is_taken_leaves_no_account() {
     assert_eq!((world.cognito.users().await, world.dynamodb.items("ev-users").await.len()), (1, 3));
     command["vehicle"] = vehicle("B 1");
     world.act("register", Value::Null, command).await.unwrap();
+}
+
+/// The number may be taken after it was looked up. Meanwhile, another request may have written the row of the user. Its
+/// address and name must not stay without an account.
+#[tokio::test]
+async fn a_sign_up_that_is_refused_at_its_last_write_leaves_a_bare_id() {
+    for is_healed in [false, true] {
+        let world = World::new(AT_ONCE).await;
+        let mut command = sign_up("grace@example.com");
+        command["vehicle"] = vehicle("B 1");
+        // Hold the seventh call: the address and the number are looked up, the user of the pool is created, looked up,
+        // verified and confirmed, and then comes the transaction.
+        world.http.plan(BTreeMap::from([(6, Fault::Hold)]));
+        let meanwhile = world.http.while_held(async {
+            assert_eq!(world.cognito.users().await, 1);
+            world.act("addVehicle", user("u-1"), json!({ "vehicle": vehicle("B 1") })).await.unwrap();
+            if is_healed {
+                world.login("grace@example.com", PASSWORD).await.unwrap();
+            }
+        });
+        let register = world.act("register", Value::Null, command);
+        let (refused, ()) = Box::pin(futures::future::join(register, meanwhile)).await;
+        assert_eq!(error_type(&refused), "ConflictError", "healed: {is_healed}");
+        assert_eq!(world.cognito.users().await, 0, "healed: {is_healed}");
+        let items = world.dynamodb.items("ev-users").await;
+        let everything = format!("{items:?}");
+        assert!(!everything.contains("grace@") && !everything.contains("Ada"), "healed: {is_healed}: {everything}");
+        let tombstones = items.iter().filter(|item| text(item, "status") == "DELETED").count();
+        assert_eq!(tombstones, 1, "healed: {is_healed}: whoever heals at this moment writes nothing");
+        assert_eq!(error_type(&world.login("grace@example.com", PASSWORD).await), "ForbiddenError");
+        world.register("grace@example.com").await;
+    }
 }
 
 #[tokio::test]
