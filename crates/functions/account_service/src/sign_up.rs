@@ -81,31 +81,19 @@ impl AccountService {
 
     pub(crate) async fn confirm(&self, command: Confirm, request: &Request) -> Result<Answer, Failure> {
         let email = address_of_a_person(&command.email)?;
-        match self.pool.confirm(&email, &command.code).await {
-            Ok(()) => self.confirmed_with(&email, &request.context).await?,
-            Err(refusal) if refusal.is_ours() || matches!(refusal, Refusal::TooManyRequests) => {
-                return Err(refusal.into());
-            }
+        let confirmed = self.pool.confirm(&email, &command.code).await;
+        confirmed.map_err(|refusal| match refusal {
+            Refusal::TooManyRequests => Failure::from(refusal),
+            refusal if refusal.is_ours() => refusal.into(),
             // Whether there is such an account is not said: the user pool answers a confirmed address in its own way
-            // whatever the code is. An earlier request may have died before it wrote the row.
-            Err(refusal) => {
-                if matches!(refusal, Refusal::AlreadyConfirmed)
-                    && let Err(failure) = self.confirmed_with(&email, &request.context).await
-                {
-                    tracing::warn!(cause = failure.cause(), "the row of a confirmed user was not written");
-                }
-                return Err(Refusal::WrongCode.into());
-            }
+            // whatever the code is. Nothing more is done for it either, because the answer would take longer. If an
+            // earlier request died before it wrote the row, the next sign-in does.
+            _ => Refusal::WrongCode.into(),
+        })?;
+        if let Some(person) = self.pool.person_with(&email).await? {
+            self.confirmed(&person.user_id, &request.context).await?;
         }
         Answer::ok(ConfirmedView { email: email.expose().to_owned(), status: UserStatus::Active })
-    }
-
-    /// Records that the user with this address has confirmed it.
-    async fn confirmed_with(&self, email: &EmailAddress, context: &Context) -> Result<(), Failure> {
-        if let Some(person) = self.pool.person_with(email).await? {
-            self.confirmed(&person.user_id, context).await?;
-        }
-        Ok(())
     }
 
     pub(crate) async fn resend_code(&self, command: AddressOf, _: &Request) -> Result<Answer, Failure> {
