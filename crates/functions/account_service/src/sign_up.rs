@@ -26,7 +26,10 @@ impl AccountService {
         if matches!(signed_up, Err(Refusal::AddressTaken)) && self.heal_address(&email, context).await? {
             signed_up = self.pool.sign_up(&email, &command.name, &command.password).await;
         }
-        let user_id = signed_up?;
+        let user_id = match signed_up {
+            Ok(user_id) => user_id,
+            Err(refusal) => self.signed_up_without_mail(refusal, &email).await?,
+        };
         self.claim(&email, &user_id, context).await?;
         if self.rules.auto_confirm {
             self.pool.accept(&email).await?;
@@ -101,6 +104,24 @@ impl AccountService {
         said_of_nobody(self.pool.resend_code(&email).await)?;
         let message = "If there is an account that waits for its code, the code is on its way.";
         Answer::ok(MailedView { message: message.to_owned() })
+    }
+
+    /// Returns the user of a sign-up for which the user pool mailed no code, e.g. because today's mails are used up.
+    /// Cognito has created the user all the same, and mails another code on request. Passes other refusals on.
+    ///
+    /// A user who has a row signed up earlier.
+    async fn signed_up_without_mail(&self, refusal: Refusal, email: &EmailAddress) -> Result<UserId, Failure> {
+        if !matches!(refusal, Refusal::TooManyAttempts | Refusal::NotMailed(_)) {
+            return Err(refusal.into());
+        }
+        let person = self.pool.person_with(email).await?.filter(|person| person.is_unconfirmed);
+        if let Some(person) = person
+            && self.users.load(&person.user_id).await?.is_none()
+        {
+            log_unmailed(refusal);
+            return Ok(person.user_id);
+        }
+        Err(refusal.into())
     }
 
     /// Refuses a registration number that is taken, before the user pool creates a user and mails a code.
@@ -217,13 +238,22 @@ pub fn address_of_a_person(email: &EmailAddress) -> Result<EmailAddress, DomainE
 /// A mail that cannot be sent has: Cognito sends none to an unknown address. The log says it.
 pub fn said_of_nobody(result: Result<(), Refusal>) -> Result<(), Refusal> {
     match result {
-        Err(refusal @ Refusal::NotMailed(_)) => {
-            let failure = Failure::from(refusal);
-            count_failure(&failure);
-            tracing::error!(cause = failure.cause(), "a code was not mailed");
+        Err(refusal @ (Refusal::NotMailed(_) | Refusal::TooManyAttempts)) => {
+            log_unmailed(refusal);
             Ok(())
         }
         Err(refusal) if refusal.is_ours() || matches!(refusal, Refusal::TooManyRequests) => Err(refusal),
         _ => Ok(()),
+    }
+}
+
+/// Logs that the user pool mailed no code. Without an address of SES, Cognito sends few mails a day.
+fn log_unmailed(refusal: Refusal) {
+    let failure = Failure::from(refusal);
+    if failure.is_ours() {
+        count_failure(&failure);
+        tracing::error!(cause = failure.cause(), "a code was not mailed");
+    } else {
+        tracing::warn!("a code was not mailed: there were too many for one address, or today's mails are used up");
     }
 }

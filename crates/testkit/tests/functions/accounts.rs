@@ -198,6 +198,7 @@ async fn a_code_that_is_not_mailed_gets_the_answer_of_every_address() {
     for (code, is_told) in [
         ("CodeDeliveryFailureException", false),
         ("InvalidEmailRoleAccessPolicyException", false),
+        ("LimitExceededException", false),
         ("UserNotFoundException", false),
         ("InternalErrorException", true),
     ] {
@@ -212,6 +213,40 @@ async fn a_code_that_is_not_mailed_gets_the_answer_of_every_address() {
         for action in ["forgotPassword", "resendCode"] {
             let outcome = invoke(&door, json!({ "action": action, "email": "ada@example.com" })).await;
             assert_eq!(outcome.is_err(), is_told, "{action} with {code}: {outcome:?}");
+        }
+    }
+}
+
+/// Cognito mails few codes a day without an address of SES. It has created the user when it says that it mailed none.
+#[tokio::test]
+async fn a_sign_up_whose_code_is_not_mailed_goes_on() {
+    for (code, status, is_created) in [
+        ("LimitExceededException", "UNCONFIRMED", true),
+        ("CodeDeliveryFailureException", "UNCONFIRMED", true),
+        // The address is that of another sign-up.
+        ("LimitExceededException", "CONFIRMED", false),
+        ("InternalErrorException", "UNCONFIRMED", false),
+    ] {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let cognito = FakeAws::start(move |call, _| match call.target.rsplit('.').next().unwrap_or_default() {
+            "SignUp" => (400, json!({ "__type": code, "message": "no mail to ada@example.com" }).to_string()),
+            "AdminGetUser" => {
+                let mut person = answered(call);
+                person["UserStatus"] = json!(status);
+                (200, person.to_string())
+            }
+            _ => (200, answered(call).to_string()),
+        })
+        .await;
+        let door = Door::new(service(&dynamodb, &sdk_config(&cognito.endpoint())), Clock::SYSTEM);
+        let register = json!({ "action": "register", "email": "ada@example.com", "name": "Ada", "password": PASSWORD });
+        let outcome = invoke(&door, register.clone()).await;
+        assert_eq!(outcome.is_ok(), is_created, "{code} of {status}: {outcome:?}");
+        assert_eq!(dynamodb.items("ev-users").await.len(), usize::from(is_created), "{code} of {status}");
+        if let Ok(answer) = outcome {
+            assert_eq!((&answer["userId"], &answer["status"]), (&json!(ADA), &json!("UNCONFIRMED")));
+            let again = invoke(&door, register).await;
+            assert!(again.is_err(), "{code}: the user has a row, and so signed up before: {again:?}");
         }
     }
 }
