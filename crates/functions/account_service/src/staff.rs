@@ -38,10 +38,11 @@ impl AccountService {
     /// may do for another user.
     pub(crate) async fn on_behalf_of(&self, user: Option<&UserId>, request: &Request) -> Result<UserId, Failure> {
         let actor = request.actor()?;
-        let owner = actor.on_behalf_of(user)?;
+        // First, because the refusal of another user names the user, and the log has it.
         if let Some(user) = user {
             must_be_no_address(user)?;
         }
+        let owner = actor.on_behalf_of(user)?;
         if owner != actor.user_id {
             self.staff(request).await?;
         }

@@ -82,6 +82,8 @@ async fn no_log_has_a_password_a_token_an_address_a_plate_or_a_card() {
         ("addToken", user("u-1"), json!({ "tokenId": "Secret-Card", "type": "RFID" })),
         ("removeToken", user("u-1"), json!({ "tokenId": "Secret-Card" })),
         ("createCustomer", admin(), with_plate),
+        ("getCustomer", admin(), json!({ "userId": email })),
+        ("listVehicles", user("u-1"), json!({ "userId": email })),
         ("logout", user(id), json!({ "refreshToken": session["refreshToken"] })),
         ("deleteAccount", user(id), json!({})),
     ] {
