@@ -63,9 +63,11 @@ impl AccountService {
 
     /// Returns the row of a user, and writes one that says nothing for a user whom neither the table nor the user pool
     /// has.
+    ///
+    /// A pending role stays pending: a block must not fail because the user pool is busy.
     pub(crate) async fn row_or_bare(&self, id: &UserId, context: &Context) -> Result<User, Failure> {
         retry_while_stale(|| async {
-            if let Some(user) = self.row(id, context).await? {
+            if let Some(user) = self.whole_row(id, context).await? {
                 return Ok(user);
             }
             let user = stranger(id);

@@ -220,6 +220,27 @@ async fn a_role_is_completed_by_the_next_request() {
     }
 }
 
+/// With each request, a user whose role is pending has the groups written, and so could keep the user pool too busy for
+/// a block that waits for it.
+#[tokio::test]
+async fn a_block_does_not_wait_for_a_pending_role() {
+    let world = World::new(AT_ONCE).await;
+    let id = world.register("ada@example.com").await;
+    // The rows of the actor and of the user are read, and then the role is marked.
+    world.http.plan(BTreeMap::from([(2, Fault::CrashAfter)]));
+    let set_role = world.act("setRole", admin(), json!({ "userId": id, "role": "USER" }));
+    assert!(world.http.survive(set_role).await.is_none());
+    assert!(world.row(&id).await.unwrap().contains_key("rolePending"));
+
+    // The same two rows are read, and the block is written. Only then the user pool is asked.
+    world.http.plan(BTreeMap::from([(3, Fault::CrashBefore)]));
+    let block = world.act("blockUser", admin(), json!({ "userId": id, "reason": "r" }));
+    assert!(world.http.survive(block).await.is_none());
+    world.http.plan(BTreeMap::new());
+    assert_eq!(world.status(&id).await, "BLOCKED");
+    assert!(world.row(&id).await.unwrap().contains_key("rolePending"));
+}
+
 #[tokio::test]
 async fn a_block_is_completed_by_the_next_request() {
     let world = World::new(AT_ONCE).await;
