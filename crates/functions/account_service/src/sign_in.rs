@@ -143,7 +143,8 @@ impl AccountService {
         context: &Context,
     ) -> Result<(Tokens, Claims), Failure> {
         let email = email.normalised();
-        if email.is_of_a_client() {
+        // Cognito also takes the id of a user as its name, and a machine client has one.
+        if email.is_of_a_client() || !email.expose().contains('@') {
             return Err(Refusal::WrongCredentials.into());
         }
         let mut signed_in = self.pool.sign_in(email.expose(), password).await;

@@ -26,6 +26,12 @@ async fn a_machine_client_gets_tokens_for_its_secret() {
     }
     let listed = world.act("listClients", admin(), json!({})).await.unwrap();
     assert_eq!((&listed["count"], listed["items"][0].get("clientSecret")), (&json!(1), None));
+    // It does not sign in like a person, who gets a refresh token, and whose name may be an address alone.
+    let address = format!("client-{}@clients.invalid", id.as_str().unwrap());
+    for name in [json!(address), client["userId"].clone()] {
+        let grant = json!({ "grant_type": "password", "username": name, "password": secret });
+        assert_eq!(error_type(&world.act("token", Value::Null, grant).await), "ForbiddenError", "{name}");
+    }
     // It is a client, and no customer.
     let of_client = json!({ "userId": client["userId"] });
     assert_eq!(error_type(&world.act("getCustomer", support(), of_client.clone()).await), "NotFoundError");
