@@ -1,7 +1,7 @@
 //! Actions: the operations that a function offers to its callers.
 //!
-//! Each function has one table of actions. The table dispatches direct invocations and maps HTTP routes to actions, and
-//! the `OpenAPI` document and docs/API.md are generated from it.
+//! Each function has one table of actions. The table dispatches direct invocations and maps HTTP routes and GraphQL
+//! fields to actions. The `OpenAPI` document, the GraphQL schema and docs/API.md are generated from it.
 
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub struct Operation {
     pub about: &'static str,
     /// The HTTP route, if the action has one.
     pub route: Option<Route>,
+    /// The field of the GraphQL API, if the action has one.
+    pub graphql: Option<Field>,
     /// The HTTP status of a successful answer.
     pub status: u16,
     /// Whether the route takes requests and refuses them as OAuth 2.0 (RFC 6749) demands of a token endpoint.
@@ -47,6 +49,32 @@ pub struct Operation {
     pub arguments: fn(&mut SchemaGenerator) -> Schema,
     /// Generates the JSON Schema of the answer.
     pub answer: fn(&mut SchemaGenerator) -> Schema,
+    /// The scope of an action without a route.
+    own_scope: Option<Scope>,
+}
+
+impl Operation {
+    /// Returns the scope that a token needs: that of the route, or of [`Action::scope`] if there is no route.
+    #[must_use]
+    pub const fn scope(&self) -> Option<Scope> {
+        match self.route {
+            Some(route) => route.scope,
+            None => self.own_scope,
+        }
+    }
+
+    /// Returns whether the GraphQL field can be used with the API key, without a token.
+    #[must_use]
+    pub const fn takes_api_key(&self) -> bool {
+        let is_open = match self.route {
+            Some(route) => route.is_open(),
+            None => false,
+        };
+        match self.graphql {
+            Some(field) => is_open || field.takes_api_key,
+            None => false,
+        }
+    }
 }
 
 /// A route of the HTTP API.
@@ -68,9 +96,48 @@ impl Route {
     }
 }
 
+/// A field of the GraphQL API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The type that the field belongs to.
+    pub kind: FieldKind,
+    /// The name of the field.
+    pub name: &'static str,
+    /// Whether the API key is enough for the field, although the route of the action requires a token.
+    pub takes_api_key: bool,
+    /// The property of the answer that has the items of a list, if its name is not `items`.
+    pub items: Option<&'static str>,
+}
+
+/// A type whose fields are the requests of the GraphQL API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldKind {
+    /// The fields that only read.
+    Query,
+    /// The fields that change something.
+    Mutation,
+}
+
+impl FieldKind {
+    /// Returns the name of the type.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Query => "Query",
+            Self::Mutation => "Mutation",
+        }
+    }
+}
+
+impl Field {
+    const fn new(kind: FieldKind, name: &'static str) -> Self {
+        Self { kind, name, takes_api_key: false, items: None }
+    }
+}
+
 impl<F> Action<F> {
     /// Creates the action `name` of the function named `function`, with arguments of type `C` and an answer of type `A`.
-    /// The action has no route yet.
+    /// The action has neither a route nor a GraphQL field yet.
     #[must_use]
     pub const fn new<C: Command, A: JsonSchema>(
         function: &'static str,
@@ -83,10 +150,12 @@ impl<F> Action<F> {
             by: "",
             about: "",
             route: None,
+            graphql: None,
             status: 200,
             is_oauth: false,
             arguments: schema::<C>,
             answer: schema::<A>,
+            own_scope: None,
         };
         Self { operation, contract: contract::<C>, handler }
     }
@@ -127,11 +196,52 @@ impl<F> Action<F> {
         self
     }
 
+    /// Sets the scope that an action without a route requires over GraphQL. An action with a route has that of the route.
+    #[must_use]
+    pub const fn scope(mut self, scope: Scope) -> Self {
+        self.operation.own_scope = Some(scope);
+        self
+    }
+
+    /// Makes the action a query of the GraphQL API. `field` is a noun: what the action returns.
+    #[must_use]
+    pub const fn query(mut self, field: &'static str) -> Self {
+        self.operation.graphql = Some(Field::new(FieldKind::Query, field));
+        self
+    }
+
+    /// Makes the action a mutation of the GraphQL API. The field has the name of the action.
+    #[must_use]
+    pub const fn mutation(mut self) -> Self {
+        self.operation.graphql = Some(Field::new(FieldKind::Mutation, self.operation.name));
+        self
+    }
+
+    /// Makes the API key enough for the GraphQL field, although the route requires a token. It follows
+    /// [`query`](Self::query).
+    #[must_use]
+    pub const fn with_api_key(mut self) -> Self {
+        if let Some(field) = &mut self.operation.graphql {
+            field.takes_api_key = true;
+        }
+        self
+    }
+
+    /// Gives the property `list` of the answer the name `items` in GraphQL, as all lists there have it. It follows
+    /// [`query`](Self::query).
+    #[must_use]
+    pub const fn items_in(mut self, list: &'static str) -> Self {
+        if let Some(field) = &mut self.operation.graphql {
+            field.items = Some(list);
+        }
+        self
+    }
+
     /// Makes the route a token endpoint of OAuth 2.0 (RFC 6749).
     ///
     /// The body may be a form or JSON. A client may authenticate itself by HTTP Basic, which gives the arguments
     /// `client_id` and `client_secret`. A failure is answered as `{"error": …, "error_description": …}` instead of as a
-    /// problem document. Direct invocations are not affected.
+    /// problem document. Other ways to request the action are not affected.
     #[must_use]
     pub const fn oauth(mut self) -> Self {
         self.operation.is_oauth = true;

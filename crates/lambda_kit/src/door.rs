@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::function::Function;
 use crate::request::{Answer, Context, Request, Trigger};
-use crate::{Failure, Payload, direct, http_api, measure, oauth};
+use crate::{Failure, Payload, direct, graphql, http_api, measure, oauth};
 
 /// The wall clock. No other code reads it: everything behind the [`Door`] takes the time as an argument.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +32,9 @@ impl Clock {
 
 /// The entry point of a function.
 ///
-/// There are three ways in: a direct invocation, an HTTP request and a trigger (queue, stream, event, device message or
-/// event of a user pool). The door detects which of them an invocation uses, and answers in the format of that way.
+/// There are four ways in: a direct invocation, an HTTP request, a GraphQL request and a trigger (queue, stream, event,
+/// device message or event of a user pool). The door detects which of them an invocation uses, and answers in the format
+/// of that way.
 #[derive(Debug)]
 pub struct Door<F> {
     function: F,
@@ -54,8 +55,8 @@ impl<F: Function> Door<F> {
     /// Handles one invocation.
     ///
     /// # Errors
-    /// A Lambda function error whose `errorType` is the name of the failure's code. A failed HTTP request is not an
-    /// error here: it is answered with a problem document.
+    /// A Lambda function error whose `errorType` is the name of the failure's code. A failed HTTP or GraphQL request is
+    /// not an error here: it is answered with a problem document or with `{"error": …}`.
     pub async fn invoke(&self, event: LambdaEvent<Payload>) -> Result<Value, Diagnostic> {
         let (Payload(payload), lambda) = event.into_parts();
         let payload = match payload {
@@ -71,6 +72,9 @@ impl<F: Function> Door<F> {
         let is_message = payload.get(TOPIC_STATION).is_some();
         if !is_message && payload["requestContext"]["http"].is_object() {
             return self.http(payload, &lambda).await;
+        }
+        if !is_message && graphql::is_request(&payload) {
+            return Ok(self.graphql(payload, &lambda).await);
         }
         let correlation_id = payload["correlationId"].as_str().filter(|id| !is_message && id.len() <= 128);
         let correlation_id = correlation_id.map(str::to_owned);
@@ -105,6 +109,15 @@ impl<F: Function> Door<F> {
             http_api::response(result, &context.correlation_id)
         };
         serde_json::to_value(response).map_err(|error| log(Failure::internal(error), &context).into_diagnostic())
+    }
+
+    async fn graphql(&self, payload: Value, lambda: &LambdaContext) -> Value {
+        let context = self.context(lambda, graphql::correlation_id(&payload));
+        let result = match graphql::request(payload, F::ACTIONS, context.clone()) {
+            Ok((field, request)) => self.answer(request).await.map(|answer| graphql::data(field, answer)),
+            Err(failure) => Err(failure),
+        };
+        graphql::response(result.map_err(|failure| log(failure, &context)), &context.correlation_id)
     }
 
     async fn answer(&self, request: Request) -> Result<Answer, Failure> {

@@ -7,7 +7,7 @@ use lambda_runtime::Diagnostic;
 use serde_json::{Value, json};
 use store::StoreError;
 
-/// The error codes of the API. Direct invocations and HTTP requests use the same codes.
+/// The error codes of the API. Direct invocations, HTTP requests and GraphQL requests use the same codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// The request is invalid.
@@ -38,7 +38,8 @@ impl Code {
         Self::Internal,
     ];
 
-    /// The name of the code: the `errorType` of a direct invocation and the `code` of a problem document.
+    /// The name of the code: the `errorType` of a direct invocation and of a GraphQL error, and the `code` of a problem
+    /// document.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -223,16 +224,30 @@ impl Failure {
             "detail": self.message(),
             "correlationId": correlation_id,
         });
+        self.add_details(&mut problem);
+        problem
+    }
+
+    /// Converts the failure to the error of a GraphQL field: `type`, `message`, and what problem documents have.
+    #[must_use]
+    pub fn into_field_error(self, correlation_id: &str) -> Value {
+        let mut error =
+            json!({ "type": self.code().name(), "message": self.message(), "correlationId": correlation_id });
+        self.add_details(&mut error);
+        error
+    }
+
+    /// Adds all invalid fields, or the transition that was refused with those that are allowed.
+    fn add_details(self, error: &mut Value) {
         match self {
-            Self::Validation { fields, .. } if !fields.is_empty() => problem["errors"] = json!(fields),
+            Self::Validation { fields, .. } if !fields.is_empty() => error["errors"] = json!(fields),
             Self::Conflict { transition: Some(transition), .. } => {
-                problem["from"] = json!(transition.from);
-                problem["to"] = json!(transition.to);
-                problem["allowed"] = json!(transition.allowed);
+                error["from"] = json!(transition.from);
+                error["to"] = json!(transition.to);
+                error["allowed"] = json!(transition.allowed);
             }
             _ => {}
         }
-        problem
     }
 }
 
@@ -308,8 +323,10 @@ mod tests {
             assert_eq!(failure.cause(), Some(format!("{text}: request has timed out: 4 s are over")));
             assert_eq!(failure.to_string(), format!("{}: {message}", failure.code().name()));
             assert_eq!(failure.clone().into_diagnostic().error_message, message);
-            let problem = failure.into_problem("c-1").to_string();
-            assert!(["4 s", "timed out", "s-1"].iter().all(|secret| !problem.contains(secret)), "{problem}");
+            for answer in [failure.clone().into_problem("c-1"), failure.into_field_error("c-1")] {
+                let text = answer.to_string();
+                assert!(["4 s", "timed out", "s-1"].iter().all(|secret| !text.contains(secret)), "{text}");
+            }
         }
     }
 

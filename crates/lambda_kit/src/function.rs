@@ -13,7 +13,7 @@ pub trait Function: Sized + Send + Sync + 'static {
     /// The action that runs when a direct invocation names none.
     const DEFAULT_ACTION: Option<&'static str> = None;
 
-    /// Answers a request, which may be a direct invocation or an HTTP request.
+    /// Answers a request, which may be a direct invocation, an HTTP request or a GraphQL request.
     fn handle(&self, request: Request) -> impl Future<Output = Result<Answer, Failure>> + Send {
         async move {
             let action = Self::ACTIONS.iter().find(|action| action.operation.name == request.action);

@@ -1,29 +1,25 @@
 //! HTTP requests from an API Gateway HTTP API: payload format 2.0, with a Cognito JWT authorizer.
 
-use std::collections::HashMap;
-
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use domain::actor::{Actor, Role};
+use domain::actor::Actor;
 use domain::error::DomainError;
-use domain::id::UserId;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Map, Value};
 
 use crate::action::Action;
-use crate::request::{Answer, Context, Request};
-use crate::{Failure, oauth, payload};
+use crate::request::{Answer, Context, Request, is_correlation_id};
+use crate::{Failure, oauth, payload, token};
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Returns the correlation id that the caller sent, if it is valid: 1 to 128 printable ASCII characters without spaces.
+/// Returns the correlation id that the caller sent, if it is valid.
 pub(crate) fn correlation_id(event: &ApiGatewayV2httpRequest) -> Option<String> {
     let id = event.headers.get(CORRELATION_ID)?.to_str().ok()?;
-    let is_one = (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-    is_one.then(|| id.to_owned())
+    is_correlation_id(id).then(|| id.to_owned())
 }
 
 /// Parses an HTTP event into a request.
@@ -117,24 +113,11 @@ fn actor(event: &ApiGatewayV2httpRequest) -> Result<Option<Actor>, Failure> {
         return Ok(None);
     };
     // The scope of a route keeps id tokens out. A route that was deployed without one would take them.
-    if claims.get("token_use").is_some_and(|kind| kind != "access") {
-        return Err(Failure::Forbidden("the API takes access tokens, and this is another kind of token".to_owned()));
+    if claims.get("token_use").is_some_and(|kind| kind != token::ACCESS) {
+        return Err(token::wrong_kind());
     }
-    let sub = claims.get("sub").ok_or_else(|| Failure::invalid("authorization", "the token has no sub"))?;
-    Ok(Some(Actor { user_id: UserId::new(sub.as_str())?, role: role(claims) }))
-}
-
-/// Returns the highest role that the user's groups grant.
-fn role(claims: &HashMap<String, String>) -> Role {
-    let claim = claims.get("cognito:groups").map(String::as_str).unwrap_or_default();
-    let has = |name: &str| groups(claim).any(|group| group == name);
-    if has("ADMIN") {
-        Role::Admin
-    } else if has("TECH_SUPPORT") {
-        Role::TechSupport
-    } else {
-        Role::User
-    }
+    let sub = claims.get("sub").map(String::as_str);
+    token::actor(sub, groups(claims.get("cognito:groups").map(String::as_str).unwrap_or_default())).map(Some)
 }
 
 /// Returns the names in the groups claim, which API Gateway formats as `[ADMIN TECH_SUPPORT]`.

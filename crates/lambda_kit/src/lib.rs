@@ -1,8 +1,8 @@
 //! The code that all Lambda functions share.
 //!
 //! A function implements [`Function`]. Its table of [`Action`]s answers [`Request`]s, which arrive as direct
-//! invocations or over HTTP. Its method `trigger` handles [`Trigger`]s: batches of queues and streams, events and
-//! device messages. [`run`] does the rest: configuration, clients, logs, metrics and error handling.
+//! invocations, over HTTP or as GraphQL fields. Its method `trigger` handles [`Trigger`]s: batches of queues and
+//! streams, events and device messages. [`run`] does the rest: configuration, clients, logs, metrics and error handling.
 
 mod action;
 mod batch;
@@ -13,6 +13,7 @@ mod direct;
 mod door;
 mod failure;
 mod function;
+mod graphql;
 mod http_api;
 mod measure;
 mod oauth;
@@ -21,8 +22,9 @@ mod redelivery;
 mod remote_function;
 mod request;
 mod retry;
+mod token;
 
-pub use action::{Action, Handler, Operation, Route};
+pub use action::{Action, Field, FieldKind, Handler, Operation, Route};
 pub use batch::{EVENT_AGE_OBJECTIVE, attempt, drive_batch, drive_events, drive_sqs, handle_event};
 pub use bootstrap::{BootError, run};
 pub use command::{Command, validate};

@@ -54,7 +54,12 @@ impl Context {
     }
 }
 
-/// A request by a caller: a direct invocation or an HTTP request.
+/// Returns whether a caller may set the correlation id `id`: 1 to 128 printable ASCII characters without spaces.
+pub(crate) fn is_correlation_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A request by a caller: a direct invocation, an HTTP request or a GraphQL request.
 #[derive(Clone)]
 pub struct Request {
     /// The name of the requested action.

@@ -58,6 +58,26 @@ pub fn http_event(
     })
 }
 
+/// Builds the payload that the resolver of a GraphQL field sends. The identity is null for a caller with the API key.
+#[must_use]
+pub fn graphql_event(field: &str, arguments: &Value, identity: &Value) -> Value {
+    json!({ "field": field, "arguments": arguments, "identity": identity, "correlationId": "correlation-1" })
+}
+
+/// Builds the identity of a Cognito user as AppSync passes it on: with an access token, these groups and these scopes,
+/// such as `evoke/stations:read`.
+#[must_use]
+pub fn identity(sub: &str, groups: &[&str], scopes: &[String]) -> Value {
+    json!({
+        "sub": sub, "issuer": "https://cognito-idp.eu-central-1.amazonaws.com/pool", "username": sub,
+        "sourceIp": ["192.0.2.1"], "defaultAuthStrategy": "ALLOW", "groups": groups,
+        "claims": {
+            "sub": sub, "username": sub, "token_use": "access", "client_id": "client", "cognito:groups": groups,
+            "scope": scopes.join(" ")
+        }
+    })
+}
+
 /// Builds an SQS batch of these bodies. The message ids are `m-0`, `m-1` ….
 #[must_use]
 pub fn sqs_event(bodies: &[String]) -> Value {

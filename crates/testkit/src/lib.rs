@@ -21,7 +21,7 @@ mod user_pool;
 
 pub use aws::{FakeAws, NOWHERE, RecordedCall, no_redelivery, sdk_config};
 pub use builders::{ended, low_below, machine_client, registered, rfid, vehicle};
-pub use doors::{Outcome, http_event, invoke, invoke_raw, sqs_event, stream_event};
+pub use doors::{Outcome, graphql_event, http_event, identity, invoke, invoke_raw, sqs_event, stream_event};
 pub use dynamodb::EmbeddedDynamoDb;
 pub use faults::{Fault, FaultyHttp};
 pub use lambda::FakeLambda;

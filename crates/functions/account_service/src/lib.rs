@@ -69,19 +69,23 @@ impl Function for AccountService {
                  UNCONFIRMED; otherwise it is ACTIVE at once.",
             )
             .open_at("POST /auth/register")
-            .creates(),
+            .creates()
+            .mutation(),
         action!("confirm", Confirm => ConfirmedView, Self::confirm)
             .by("anyone")
             .about("Confirms the e-mail address of a new account by the code that was mailed to it.")
-            .open_at("POST /auth/confirm"),
+            .open_at("POST /auth/confirm")
+            .mutation(),
         action!("resendCode", AddressOf => MailedView, Self::resend_code)
             .by("anyone")
             .about("Mails another code to a new account. The answer is the same for every address.")
-            .open_at("POST /auth/code"),
+            .open_at("POST /auth/code")
+            .mutation(),
         action!("login", Login => SignedInView, Self::login)
             .by("anyone")
             .about("Signs a person in by a password. The answer to a wrong password and to an unknown address is one.")
-            .open_at("POST /auth/login"),
+            .open_at("POST /auth/login")
+            .mutation(),
         action!("token", TokenRequest => TokenView, Self::token)
             .by("anyone")
             .about(
@@ -93,37 +97,44 @@ impl Function for AccountService {
         action!("forgotPassword", AddressOf => MailedView, Self::forgot_password)
             .by("anyone")
             .about("Mails a code for a new password. The answer is the same for every address.")
-            .open_at("POST /auth/password/forgot"),
+            .open_at("POST /auth/password/forgot")
+            .mutation(),
         action!("resetPassword", ResetPassword => PasswordView, Self::reset_password)
             .by("anyone")
             .about("Sets a new password by the code that was mailed, and ends all sign-ins of the user.")
-            .open_at("POST /auth/password/reset"),
+            .open_at("POST /auth/password/reset")
+            .mutation(),
         action!("changePassword", ChangePassword => PasswordView, Self::change_password)
             .by("users for themselves")
             .about("Changes the password. With `everywhere`, all sign-ins of the user end.")
-            .at("POST /auth/password", WRITE),
+            .at("POST /auth/password", WRITE)
+            .mutation(),
         action!("logout", Logout => LoggedOutView, Self::logout)
             .by("users for themselves")
             .about(
                 "Ends the sign-in of `refreshToken`, or without it all sign-ins of the user. An access token stays \
                  valid until it expires.",
             )
-            .at("POST /auth/logout", WRITE),
+            .at("POST /auth/logout", WRITE)
+            .mutation(),
         action!("getAccount", NoArguments => AccountView, Self::get_account)
             .by("users for themselves")
             .about("Returns the account of the actor.")
-            .at("GET /account", READ),
+            .at("GET /account", READ)
+            .query("account"),
         action!("updateAccount", UpdateAccount => AccountView, Self::update_account)
             .by("users for themselves")
             .about("Changes only the fields given.")
-            .at("PATCH /account", WRITE),
+            .at("PATCH /account", WRITE)
+            .mutation(),
         action!("deleteAccount", NoArguments => DeletedView, Self::delete_account)
             .by("users for themselves")
             .about(
                 "Deletes the personal data of the actor. Refused while a session runs or an invoice is OPEN. Invoices \
                  remain under the bare id of the user.",
             )
-            .at("DELETE /account", WRITE),
+            .at("DELETE /account", WRITE)
+            .mutation(),
         action!("exportAccount", ExportAccount => ExportView, Self::export_account)
             .by("users for themselves")
             .about(
@@ -132,77 +143,93 @@ impl Function for AccountService {
                  of these, `more` has the arguments of the next request, which does not repeat them. Without `more`, \
                  the export is complete.",
             )
-            .at("GET /account/export", READ),
+            .at("GET /account/export", READ)
+            .query("accountExport"),
         action!("addVehicle", AddVehicle => Vehicle, Self::add_vehicle)
             .by("users for themselves; staff for any user")
             .about("Saves a vehicle of a user. A registration number belongs to one user.")
             .at("POST /customers/{userId}/vehicles", WRITE)
-            .creates(),
+            .creates()
+            .mutation(),
         action!("listVehicles", OwnerRef => ListOf<Vehicle>, Self::list_vehicles)
             .by("users for themselves; staff for any user")
             .about("Lists the vehicles of a user, 50 at most.")
-            .at("GET /customers/{userId}/vehicles", READ),
+            .at("GET /customers/{userId}/vehicles", READ)
+            .query("vehicles"),
         action!("removeVehicle", VehicleRef => Vehicle, Self::remove_vehicle)
             .by("users for themselves; staff for any user")
             .about("Removes a vehicle, and returns it as it was.")
-            .at("DELETE /customers/{userId}/vehicles/{vehicleId}", WRITE),
+            .at("DELETE /customers/{userId}/vehicles/{vehicleId}", WRITE)
+            .mutation(),
         action!("addToken", AddToken => Token, Self::add_token)
             .by("users for themselves; staff for any user")
             .about("Saves a charging token of a user, such as an RFID card. A token belongs to one user.")
             .at("POST /customers/{userId}/tokens", WRITE)
-            .creates(),
+            .creates()
+            .mutation(),
         action!("listTokens", OwnerRef => ListOf<Token>, Self::list_tokens)
             .by("users for themselves; staff for any user")
             .about("Lists the charging tokens of a user, 50 at most.")
-            .at("GET /customers/{userId}/tokens", READ),
+            .at("GET /customers/{userId}/tokens", READ)
+            .query("tokens"),
         action!("removeToken", TokenRef => Token, Self::remove_token)
             .by("users for themselves; staff for any user")
             .about("Removes a charging token, and returns it as it was.")
-            .at("DELETE /customers/{userId}/tokens/{tokenId}", WRITE),
+            .at("DELETE /customers/{userId}/tokens/{tokenId}", WRITE)
+            .mutation(),
         action!("createCustomer", CreateCustomer => AccountView, Self::create_customer)
             .by("staff")
             .about("Creates an account for a customer. The customer chooses the password by forgotPassword.")
             .at("POST /customers", WRITE)
-            .creates(),
+            .creates()
+            .mutation(),
         action!("getCustomer", CustomerRef => AccountView, Self::get_customer)
             .by("staff")
             .about("Returns the account of a customer.")
-            .at("GET /customers/{userId}", READ),
+            .at("GET /customers/{userId}", READ)
+            .query("customer"),
         action!("listCustomers", ListCustomers => ListOf<AccountView>, Self::list_customers)
             .by("staff")
             .about("Lists customers by `email`, `registrationNumber` or `status` (default ACTIVE), newest first.")
-            .at("GET /customers", READ),
+            .at("GET /customers", READ)
+            .query("customers"),
         action!("blockUser", BlockUser => AccountView, Self::block_user)
             .by("staff")
             .about(
                 "Blocks a customer, who can then neither sign in nor start sessions. With `endSessions`, running \
                  sessions end.",
             )
-            .at_transition(TRANSITIONS, "BLOCKED", WRITE),
+            .at_transition(TRANSITIONS, "BLOCKED", WRITE)
+            .mutation(),
         action!("unblockUser", UnblockUser => AccountView, Self::unblock_user)
             .by("staff")
             .about(
                 "Lifts the block of a customer. If a deletion of the account was interrupted, it ends the deletion \
                  instead.",
             )
-            .at_transition(TRANSITIONS, "ACTIVE", WRITE),
+            .at_transition(TRANSITIONS, "ACTIVE", WRITE)
+            .mutation(),
         action!("setRole", SetRole => AccountView, Self::set_role)
             .by("ADMIN")
             .about("Gives a user a role, and ends all sign-ins of the user.")
-            .at("PUT /customers/{userId}/role", WRITE),
+            .at("PUT /customers/{userId}/role", WRITE)
+            .mutation(),
         action!("createClient", CreateClient => ClientView, Self::create_client)
             .by("ADMIN")
             .about("Creates a machine client. The answer has its secret, which is never shown again.")
             .at("POST /clients", WRITE)
-            .creates(),
+            .creates()
+            .mutation(),
         action!("listClients", ListClients => ListOf<ClientView>, Self::list_clients)
             .by("ADMIN")
             .about("Lists the machine clients, newest first.")
-            .at("GET /clients", READ),
+            .at("GET /clients", READ)
+            .query("clients"),
         action!("revokeClient", ClientRef => ClientRef, Self::revoke_client)
             .by("ADMIN")
             .about("Ends a machine client. Its tokens stay valid until they expire, 15 minutes at most.")
-            .at("DELETE /clients/{clientId}", WRITE),
+            .at("DELETE /clients/{clientId}", WRITE)
+            .mutation(),
     ];
 
     /// Handles `USER_DELETED`: deletes the user in the user pool, unless the request has already done so.

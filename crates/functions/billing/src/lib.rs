@@ -55,27 +55,32 @@ impl Function for Billing {
         action!("getInvoice", InvoiceRef => InvoiceView, Self::get_invoice)
             .by("the user of the invoice; staff")
             .about("Returns an invoice with its lines and credit notes.")
-            .at("GET /invoices/{invoiceId}", Scope::read(Area::Billing)),
+            .at("GET /invoices/{invoiceId}", Scope::read(Area::Billing))
+            .query("invoice"),
         action!("listInvoices", ListInvoices => ListOf<InvoiceView>, Self::list_invoices)
             .by("users for their own invoices; staff for any invoices")
             .about(
                 "Lists invoices, newest first. Staff must give `userId` or `status`. The OPEN invoices of one user are \
                  read consistently.",
             )
-            .at("GET /invoices", Scope::read(Area::Billing)),
+            .at("GET /invoices", Scope::read(Area::Billing))
+            .query("invoices"),
         action!("payInvoice", InvoiceRef => InvoiceView, Self::pay_invoice)
             .by("the user of the invoice; staff")
             .about("Pays an OPEN invoice from the wallet. A PAID invoice is returned unchanged.")
-            .at("POST /invoices/{invoiceId}/payments", Scope::write(Area::Billing)),
+            .at("POST /invoices/{invoiceId}/payments", Scope::write(Area::Billing))
+            .mutation(),
         action!("createCreditNote", CreateCreditNote => CreditNote, Self::create_credit_note)
             .by("ADMIN")
             .about("Credits `lines` of an invoice. Without `lines`, it credits all that is left of the invoice.")
             .at("POST /invoices/{invoiceId}/credit-notes", Scope::write(Area::Billing))
-            .creates(),
+            .creates()
+            .mutation(),
         action!("getWallet", WalletRef => WalletView, Self::get_wallet)
             .by("users for their own wallet; staff for any wallet, by `userId`")
             .about("Returns a wallet: its balance, and the money in it that is held for prepaid sessions.")
-            .at("GET /wallet", Scope::read(Area::Billing)),
+            .at("GET /wallet", Scope::read(Area::Billing))
+            .query("wallet"),
         action!("topUpWallet", TopUpWallet => WalletView, Self::top_up_wallet)
             .by("staff")
             .about(
@@ -83,11 +88,13 @@ impl Function for Billing {
                  oldest first. It is refused while the user is blocked or being deleted.",
             )
             .at("POST /wallet/top-ups", Scope::write(Area::Billing))
-            .creates(),
+            .creates()
+            .mutation(),
         action!("listLedger", ListLedger => ListOf<EntryView>, Self::list_ledger)
             .by("users for their own wallet; staff for any wallet, by `userId`")
             .about("Lists the entries of a wallet's ledger, newest first.")
-            .at("GET /wallet/ledger", Scope::read(Area::Billing)),
+            .at("GET /wallet/ledger", Scope::read(Area::Billing))
+            .query("ledger"),
         action!("holdFunds", HoldFunds => HoldView, Self::hold_funds)
             .by("SYSTEM")
             .about("Holds the money that a prepaid session may cost. The same arguments give the same hold."),

@@ -70,19 +70,24 @@ impl Function for NotificationService {
         action!("notify", Notify => LogView, Self::notify)
             .by("staff")
             .about("Writes a log entry and publishes it. The same `deduplicationKey` gives the same entry.")
-            .creates(),
+            .creates()
+            .mutation()
+            .scope(Scope::write(Area::Operations)),
         action!("listLogs", ListLogs => ListOf<LogView>, Self::list)
             .by("staff")
             .about("Lists log entries by `level`, `service` and `status` (default OPEN), newest first.")
-            .at("GET /error-logs", Scope::read(Area::Operations)),
+            .at("GET /error-logs", Scope::read(Area::Operations))
+            .query("errorLogs"),
         action!("acknowledgeLog", LogRef => LogView, Self::acknowledge)
             .by("TECH_SUPPORT, ADMIN")
             .about("Marks a log entry as ACKNOWLEDGED.")
-            .at_transition("POST /error-logs/{id}/transitions", "ACKNOWLEDGED", Scope::write(Area::Operations)),
+            .at_transition("POST /error-logs/{id}/transitions", "ACKNOWLEDGED", Scope::write(Area::Operations))
+            .mutation(),
         action!("resolveLog", LogRef => LogView, Self::resolve)
             .by("TECH_SUPPORT, ADMIN")
             .about("Marks a log entry as RESOLVED.")
-            .at_transition("POST /error-logs/{id}/transitions", "RESOLVED", Scope::write(Area::Operations)),
+            .at_transition("POST /error-logs/{id}/transitions", "RESOLVED", Scope::write(Area::Operations))
+            .mutation(),
     ];
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {

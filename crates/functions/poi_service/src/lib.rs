@@ -145,15 +145,19 @@ impl Function for PoiService {
         action!("findPois", FindPois => FoundPois, Self::find)
             .by("anyone")
             .about("Finds the POIs of the OpenChargeMap mirror in a country or near a place, nearest first.")
-            .at("GET /pois", Scope::read(Area::Stations)),
+            .at("GET /pois", Scope::read(Area::Stations))
+            .query("pois")
+            .with_api_key(),
         action!("getPoi", GetPoi => Attributed, Self::get)
             .by("anyone")
             .about("Returns a POI of the OpenChargeMap mirror.")
-            .at("GET /pois/{ocmId}", Scope::read(Area::Stations)),
+            .at("GET /pois/{ocmId}", Scope::read(Area::Stations))
+            .query("poi"),
         action!("getReferenceData", GetReferenceData => ReferenceData, Self::reference_data)
             .by("anyone")
             .about("Returns one kind of OpenChargeMap reference data.")
-            .at("GET /pois/reference-data/{kind}", Scope::read(Area::Stations)),
+            .at("GET /pois/reference-data/{kind}", Scope::read(Area::Stations))
+            .query("referenceData"),
     ];
 }
 

@@ -59,32 +59,39 @@ impl Function for SessionService {
                  `vehicle` and `vehicleId` is required.",
             )
             .at("POST /sessions", Scope::write(Area::Sessions))
-            .creates(),
+            .creates()
+            .mutation(),
         action!("stopSession", SessionRef => SessionView, Self::stop)
             .by("the user of the session; staff")
             .about("Stops a session. The energy delivered up to now is billed.")
-            .at("PATCH /sessions/{sessionId}/stop", Scope::write(Area::Sessions)),
+            .at("PATCH /sessions/{sessionId}/stop", Scope::write(Area::Sessions))
+            .mutation(),
         action!("failSession", FailSession => SessionView, Self::fail)
             .by("TECH_SUPPORT, ADMIN, SYSTEM")
-            .about("Fails a session and its port. A FAILED session is not billed."),
+            .about("Fails a session and its port. A FAILED session is not billed.")
+            .mutation()
+            .scope(Scope::write(Area::Sessions)),
         action!("getSession", SessionRef => SessionView, Self::get)
             .by("the user of the session; staff")
             .about("Returns a session with its energy and cost.")
-            .at("GET /sessions/{sessionId}", Scope::read(Area::Sessions)),
+            .at("GET /sessions/{sessionId}", Scope::read(Area::Sessions))
+            .query("session"),
         action!("listSessions", ListSessions => ListOf<SessionView>, Self::list)
             .by("users for their own sessions; staff for any sessions")
             .about(
                 "Lists sessions, newest first. Staff must give `userId`, `stationId` or `status`. `changedFrom` and \
                  `changedTo` bound the time at which a session entered its status.",
             )
-            .at("GET /sessions", Scope::read(Area::Sessions)),
+            .at("GET /sessions", Scope::read(Area::Sessions))
+            .query("sessions"),
         action!("quote", Quote => QuoteView, Self::quote)
             .by("anyone")
             .about(
                 "Prices a hypothetical session by the tariff of a station, or by a tariff that the request gives. \
                  Exactly one of `stationId` and `tariff` is required; `timeZone` is for `tariff` only.",
             )
-            .at("POST /quotes", Scope::read(Area::Sessions)),
+            .at("POST /quotes", Scope::read(Area::Sessions))
+            .query("quote"),
         action!("republishEnd", SessionRef => SessionView, Self::republish_end)
             .by("staff")
             .about("Publishes the `SESSION_ENDED` event of an ended session again."),

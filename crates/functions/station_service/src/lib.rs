@@ -32,11 +32,13 @@ impl Function for StationService {
             .by("ADMIN")
             .about("Creates a station with its ports. The station has the status NEW.")
             .at("POST /stations", Scope::write(Area::Stations))
-            .creates(),
+            .creates()
+            .mutation(),
         action!("getStation", StationRef => StationView, Self::get)
             .by("anyone")
             .about("Returns a station with its ports.")
-            .at("GET /stations/{stationId}", Scope::read(Area::Stations)),
+            .at("GET /stations/{stationId}", Scope::read(Area::Stations))
+            .query("station"),
         action!("listStations", ListStations => ListOf<StationView>, Self::list)
             .by("anyone")
             .about(
@@ -44,27 +46,35 @@ impl Function for StationService {
                  stations within `radiusKm` (default 10) of that place. The nearest station comes first. A search \
                  near a place returns every status unless `status` is given.",
             )
-            .at("GET /stations", Scope::read(Area::Stations)),
+            .at("GET /stations", Scope::read(Area::Stations))
+            .query("stations")
+            .with_api_key(),
         action!("updateStation", UpdateStation => StationView, Self::update)
             .by("ADMIN")
             .about("Changes only the fields given. `powerKw` and `chargingModel` change only while no session runs.")
-            .at("PATCH /stations/{stationId}", Scope::write(Area::Stations)),
+            .at("PATCH /stations/{stationId}", Scope::write(Area::Stations))
+            .mutation(),
         action!("deleteStation", StationRef => DeletedStation, Self::delete)
             .by("ADMIN")
             .about("Deletes a station at which no session runs.")
-            .at("DELETE /stations/{stationId}", Scope::write(Area::Stations)),
+            .at("DELETE /stations/{stationId}", Scope::write(Area::Stations))
+            .mutation(),
         action!("transitionStation", TransitionStation => StationView, Self::transition)
             .by("ADMIN, TECH_SUPPORT")
             .about("Brings a station to the status `to`. Only ADMIN may commission a NEW station.")
-            .at("POST /stations/{stationId}/transitions", Scope::write(Area::Stations)),
+            .at("POST /stations/{stationId}/transitions", Scope::write(Area::Stations))
+            .mutation(),
         action!("addPort", AddPort => PortView, Self::add_port)
             .by("ADMIN")
             .about("Adds a port to a station.")
             .at("POST /stations/{stationId}/ports", Scope::write(Area::Stations))
-            .creates(),
+            .creates()
+            .mutation(),
         action!("removePort", PortRef => RemovedPort, Self::remove_port)
             .by("ADMIN")
-            .about("Removes a port at which no session runs."),
+            .about("Removes a port at which no session runs.")
+            .mutation()
+            .scope(Scope::write(Area::Stations)),
         action!("failPort", FailPort => PortView, Self::fail_port)
             .by("TECH_SUPPORT, ADMIN, SYSTEM")
             .about("Brings a charging port to ERROR. The session at the port fails.")
@@ -72,7 +82,8 @@ impl Function for StationService {
                 "POST /stations/{stationId}/ports/{portId}/transitions",
                 "ERROR",
                 Scope::write(Area::Stations),
-            ),
+            )
+            .mutation(),
         action!("resetPort", PortRef => PortView, Self::reset_port)
             .by("TECH_SUPPORT, ADMIN")
             .about("Brings a port from ERROR back to FREE.")
@@ -80,7 +91,8 @@ impl Function for StationService {
                 "POST /stations/{stationId}/ports/{portId}/transitions",
                 "FREE",
                 Scope::write(Area::Stations),
-            ),
+            )
+            .mutation(),
     ];
 }
 

@@ -104,15 +104,19 @@ impl Function for TelemetryApi {
                 "Lists the latest state of each battery-swap station. `stale` is true if the station has been silent \
                  for more than three intervals.",
             )
-            .at("GET /telemetry/stations", Scope::read(Area::Telemetry)),
+            .at("GET /telemetry/stations", Scope::read(Area::Telemetry))
+            .query("swapStations")
+            .items_in("stations"),
         action!("getStation", GetStation => StateView, Self::get)
             .by("anyone")
             .about("Returns the latest state of a battery-swap station.")
-            .at("GET /telemetry/stations/{stationId}", Scope::read(Area::Telemetry)),
+            .at("GET /telemetry/stations/{stationId}", Scope::read(Area::Telemetry))
+            .query("swapStation"),
         action!("getHistory", GetHistory => History, Self::history)
             .by("anyone")
             .about("Returns the messages that a battery-swap station sent on a UTC day, in order of time.")
-            .at("GET /telemetry/stations/{stationId}/history", Scope::read(Area::Telemetry)),
+            .at("GET /telemetry/stations/{stationId}/history", Scope::read(Area::Telemetry))
+            .query("swapStationHistory"),
     ];
 }
 
