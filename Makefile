@@ -133,9 +133,9 @@ cost-check: template
 	PYTHONPATH=scripts $(BIN)/python -m cost --check
 
 # The tests that compare the contracts and documents with the types and actions. With the variable, they write them.
-SCHEMA := test(openapi::) | (package(domain) & test(contracts::))
+SCHEMA := test(openapi::) | test(graphql::) | (package(domain) & test(contracts::))
 
-schema: nextest-ready template ## write the event contracts, docs/openapi.json and the actions of docs/API.md anew
+schema: nextest-ready template ## write the event contracts, docs/openapi.json, the GraphQL schema and the actions of docs/API.md anew
 	@# Build the whole workspace, like the other tests. Another selection would have other features.
 	EVOKE_WRITE_CONTRACTS=1 cargo nextest run --workspace --locked -E '$(SCHEMA)'
 

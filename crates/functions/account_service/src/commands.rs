@@ -249,7 +249,6 @@ pub struct SetRole {
 /// A role that an account can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schemars(inline)]
 pub enum AccountRole {
     /// Runs the network.
     Admin,

@@ -3,7 +3,7 @@
 
 mod document;
 mod examples;
-mod operations;
+pub mod operations;
 mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,12 +14,13 @@ pub use examples::{ADMIN, CLOCK, DRIVER, Recorder, now, set_time};
 use serde_json::Value;
 use testkit::resources;
 
-fn project(path: &str) -> PathBuf {
+/// The path of a file of the project.
+pub fn project(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 /// Compares a generated file with what it should be, or writes it where the environment asks for that.
-fn check(path: &str, expected: &str) {
+pub fn check(path: &str, expected: &str) {
     let file = project(path);
     #[allow(clippy::disallowed_methods)] // where the file is to be written
     let write = std::env::var_os("EVOKE_WRITE_CONTRACTS").is_some();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lambda_kit::Operation;
+use lambda_kit::{Field, Operation};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
@@ -39,14 +39,16 @@ fn actions(operations: &[Operation]) -> String {
             let _ = writeln!(text, "The route takes `to`: {to}.");
         }
         let _ = writeln!(text, "Allowed: {}.", operation.by);
-        match operation.route.map(|route| route.scope) {
-            Some(Some(scope)) => {
-                let _ = writeln!(text, "Scope: `{scope}`.");
-            }
-            Some(None) => {
-                let _ = writeln!(text, "The route needs no token.");
-            }
-            None => {}
+        if let Some(scope) = operation.scope() {
+            let _ = writeln!(text, "Scope: `{scope}`.");
+        }
+        if operation.route.is_some_and(|route| route.is_open()) {
+            text.push_str("The route needs no token.\n");
+        }
+        if let Some(Field { kind, name, .. }) = operation.graphql {
+            let kind = kind.name().to_lowercase();
+            let enough = if operation.takes_api_key() { ", for which the API key is enough" } else { "" };
+            let _ = writeln!(text, "GraphQL: the {kind} `{name}`{enough}.");
         }
         if operation.is_oauth {
             text.push_str(OAUTH);
