@@ -196,7 +196,8 @@ impl<F> Action<F> {
         self
     }
 
-    /// Sets the scope that an action without a route requires over GraphQL. An action with a route has that of the route.
+    /// Sets the scope that an action without a route requires over GraphQL. An action with a route requires that of the
+    /// route.
     #[must_use]
     pub const fn scope(mut self, scope: Scope) -> Self {
         self.operation.own_scope = Some(scope);

@@ -33,8 +33,8 @@ impl Clock {
 /// The entry point of a function.
 ///
 /// There are four ways in: a direct invocation, an HTTP request, a GraphQL request and a trigger (queue, stream, event,
-/// device message or event of a user pool). The door detects which of them an invocation uses, and answers in the format
-/// of that way.
+/// device message or event of a user pool). The door detects which of them an invocation uses, and answers in the
+/// format of that way.
 #[derive(Debug)]
 pub struct Door<F> {
     function: F,

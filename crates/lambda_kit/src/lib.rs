@@ -2,7 +2,8 @@
 //!
 //! A function implements [`Function`]. Its table of [`Action`]s answers [`Request`]s, which arrive as direct
 //! invocations, over HTTP or as GraphQL fields. Its method `trigger` handles [`Trigger`]s: batches of queues and
-//! streams, events and device messages. [`run`] does the rest: configuration, clients, logs, metrics and error handling.
+//! streams, events and device messages. [`run`] does the rest: configuration, clients, logs, metrics and error
+//! handling.
 
 mod action;
 mod batch;

@@ -1,5 +1,5 @@
-//! All functions through their [`Door`], and what the template, docs/openapi.json, docs/API.md and the GraphQL schema say
-//! of them.
+//! All functions through their [`Door`], and what the template, docs/openapi.json, docs/API.md and the GraphQL schema
+//! say of them.
 //!
 //! [`functions`] is the only list of functions. The modules of the contexts have what is known of single functions: the
 //! input that they must refuse, and the requests that are the examples of the `OpenAPI` document. The tests of the

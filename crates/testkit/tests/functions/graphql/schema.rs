@@ -268,8 +268,8 @@ impl Types {
         name
     }
 
-    /// An object, or the alternatives of a union as one object. GraphQL has no unions of arguments, and those of answers
-    /// have a field that says which alternative it is.
+    /// An object, or the alternatives of a union as one object. GraphQL has no unions of arguments, and those of
+    /// answers have a field that says which alternative it is.
     fn merged(&self, schema: &Value, side: Side) -> Value {
         let alternatives = ["oneOf", "anyOf"].iter().find_map(|kind| schema[*kind].as_array());
         let Some(alternatives) = alternatives.filter(|_| schema["properties"].is_null()) else { return schema.clone() };
