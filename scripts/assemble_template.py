@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Assembles the one template that `sam deploy` deploys: infrastructure/root.yaml, loops.yaml and contexts/*.yaml.
+"""Assembles the templates that `sam deploy` deploys. Each of the two stacks has one.
 
-    assemble_template.py FILE.yaml   write the template
-    assemble_template.py FILE.json   write the template with its loops expanded, for checks and tests
+    assemble_template.py infrastructure/template.yaml           from root.yaml, loops.yaml and contexts/*.yaml
+    assemble_template.py infrastructure/graphql/template.yaml   from graphql/root.yaml
+    assemble_template.py FILE.json   both templates as one, with their loops expanded, for checks and tests
 
-The sections of all files are joined. A name that is declared twice is refused; only the rows of a mapping may come from
+The sections of all files of a template are joined. A name that is declared twice is refused; only the rows of a mapping may come from
 several files. A context may have the sections in CONTEXT. It may use all that other files declare, and the anchors of
-the root's section Shared, which is no part of the template.
+the root's sections Parameters and Shared. Shared is no part of the template. graphql/root.yaml may use these anchors,
+too.
 
 Each mapping gets one more row, All: for each of its columns, the names of the rows that have it. Loops go over these.
 A column that nothing looks up is refused, because it is a misspelt one.
@@ -16,6 +18,9 @@ of all loops around an output key in that key, and the key of a nested loop woul
 
 A loop within a resource is written out as well, because AWS allows none in DependsOn, and documents no keys of a loop
 that are not alphanumeric. The keys that such a loop makes in DependsOn are the names of the resources.
+
+The loops of the GraphQL stack get lists as collections: SAM CLI uploads the files of a loop only if the loop goes over a
+list, and otherwise leaves their local paths in the template.
 """
 
 import json
@@ -28,9 +33,14 @@ import cfnlint.decode
 import yaml
 
 INFRASTRUCTURE = Path(__file__).resolve().parent.parent / "infrastructure"
+GRAPHQL = INFRASTRUCTURE / "graphql"
 CONTEXT = ("Mappings", "Conditions", "Resources", "Outputs")
 TEMPLATE = ("AWSTemplateFormatVersion", "Transform", "Description", "Parameters", "Rules", "Globals", *CONTEXT)
 ROOT = (*TEMPLATE, "Shared")
+# The sections of the root whose anchors other files may use.
+FOR_ALL = ("Parameters", "Shared")
+# The sections in which both stacks may declare the same name, if they declare the same by it.
+IN_BOTH = ("AWSTemplateFormatVersion", "Transform", "Parameters", "Conditions", "Globals")
 ALL = "All"
 LOOP = "Fn::ForEach::"
 # What YAML 1.1 takes plain texts for, and which texts also look like it.
@@ -49,11 +59,21 @@ class TemplateError(Exception):
 def main():
     output = Path(sys.argv[1])
     try:
-        template = assemble(texts())
-        expanded = expand(template)
+        text = written(output)
     except TemplateError as error:
         sys.exit(f"infrastructure/{error}")
-    write(output, json.dumps(expanded, indent=1) + "\n" if output.suffix == ".json" else dump(template))
+    write(output, text)
+
+
+def written(output):
+    """Returns the text of a file that is made of the parts."""
+    if output.suffix == ".json":
+        return json.dumps(together(expand(main_template()), expand(graphql_template())), indent=1) + "\n"
+    is_graphql = output.resolve().parent == GRAPHQL
+    template = graphql_template() if is_graphql else main_template()
+    expand(template)  # refuses what cannot be expanded
+    parts = "graphql/root.yaml" if is_graphql else "root.yaml, loops.yaml or contexts/"
+    return dump(template, parts)
 
 
 def write(output, text):
@@ -78,10 +98,59 @@ def texts():
     return {str(path.relative_to(INFRASTRUCTURE)): path.read_text() for path in parts()}
 
 
-def assemble(texts):
-    """Returns the template of these files, given by name with the root first."""
+def main_template():
+    return assemble(texts())
+
+
+def graphql_template():
+    """Returns the template of the stack of the GraphQL API. It shares anchors with the root of the other template."""
+    root, file = INFRASTRUCTURE / "root.yaml", GRAPHQL / "root.yaml"
+    template = assemble({"graphql/root.yaml": file.read_text()}, anchors={"root.yaml": root.read_text()})
+    return over_lists(template, template.get("Mappings", {}))
+
+
+def over_lists(part, mappings):
+    """Returns a part of a template in which loops go over lists, and not over what a mapping has."""
+    if isinstance(part, list):
+        return [over_lists(item, mappings) for item in part]
+    if not isinstance(part, dict):
+        return part
+    listed = {}
+    for key, value in part.items():
+        if key.startswith(LOOP):
+            identifier, collection, fragment = loop(key, value)
+            value = [identifier, values_of(key, collection, mappings), fragment]
+        listed[key] = over_lists(value, mappings)
+    return listed
+
+
+def together(*templates):
+    """Returns the expanded templates of several stacks as one, for checks that have to see all stacks."""
+    whole = {}
+    for template in templates:
+        for section, members in template.items():
+            known = whole.setdefault(section, {} if isinstance(members, dict) else members)
+            if not isinstance(members, dict):
+                continue
+            if section in IN_BOTH:
+                differing = sorted(name for name in known.keys() & members.keys() if known[name] != members[name])
+                if differing:
+                    raise TemplateError(f"{section}: the stacks declare different things: {', '.join(differing)}")
+                known.update(members)
+            else:
+                join(known, members, f"{section} of both stacks")
+    return whole
+
+
+def assemble(texts, anchors=None):
+    """Returns the template of these files, given by name with the root first.
+
+    `anchors` is the root of another stack, whose anchors the files may use as well.
+    """
     template = {}
-    for name, sections in read(texts).items():
+    for name, sections in read((anchors or {}) | texts).items():
+        if name in (anchors or {}):
+            continue
         allowed = CONTEXT if template else ROOT
         for section, members in names_in(sections, name).items():
             if section not in allowed:
@@ -137,10 +206,10 @@ def check_texts(document, places):
 
 
 def check_aliases(document, events, places):
-    """Refuses an alias to an anchor of another file, except those of the root's section Shared."""
+    """Refuses an alias to an anchor of another file, except those of the root that are for all files."""
     (_, root), *_ = document.value
     sections = root.value if isinstance(root, yaml.MappingNode) else []
-    shared = {place(node) for name, members in sections if name.value == "Shared" for node in nodes(members)}
+    shared = {place(node) for name, members in sections if name.value in FOR_ALL for node in nodes(members)}
     anchors = {}
     for event in events:
         if isinstance(event, yaml.AliasEvent):
@@ -148,7 +217,7 @@ def check_aliases(document, events, places):
             file = declared.rsplit(":", 1)[0]
             if file != here.rsplit(":", 1)[0] and anchors[event.anchor] not in shared:
                 known = f"the anchor {event.anchor} is of {file} alone"
-                raise TemplateError(f"{here}: {known}, because it is not in the root's Shared")
+                raise TemplateError(f"{here}: {known}, because it is not in the root's {' or '.join(FOR_ALL)}")
         elif getattr(event, "anchor", None):
             anchors[event.anchor] = place(event)
 
@@ -271,7 +340,7 @@ def lookups(part, where):
             yield from lookups(item, where)
 
 
-def dump(template):
+def dump(template, parts):
     class Dumper(yaml.SafeDumper):
         """Writes texts of several lines as such."""
 
@@ -280,7 +349,7 @@ def dump(template):
 
     Dumper.add_representer(str, text)
     made = yaml.dump(template, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
-    return f"# Made by `make template`: change root.yaml, loops.yaml or contexts/ instead.\n{made}"
+    return f"# Made by `make template`: change {parts} instead.\n{made}"
 
 
 def loop(key, value):

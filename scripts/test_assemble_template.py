@@ -1,12 +1,13 @@
 """Tests of assemble_template.py: python -m unittest discover scripts"""
 
+import json
 import tempfile
 import unittest
 import unittest.mock
 from pathlib import Path
 
 import assemble_template
-from assemble_template import TemplateError, assemble, expand
+from assemble_template import TemplateError, assemble, expand, over_lists, together
 
 ROOT = """
 Shared:
@@ -149,11 +150,11 @@ class Assemble(Refusals):
         own = "Resources: { A: &audit { Type: T }, B: *audit }"
         self.assertEqual(assembled(billing=BILLING, audit=own)["Resources"]["B"], {"Type": "T"})
 
-    def test_an_anchor_of_the_root_outside_of_shared_is_refused(self):
-        root = ROOT.replace("Environment: {", "Environment: &environment {")
+    def test_an_anchor_of_a_resource_of_the_root_is_refused(self):
+        root = f"{ROOT}  Bus: &bus {{ Type: T }}\n"
         with self.assertRaises(TemplateError) as raised:
-            assemble({"root.yaml": root, "contexts/audit.yaml": "Resources: { A: *environment }"})
-        self.assertIn("the anchor environment is of root.yaml alone", str(raised.exception))
+            assemble({"root.yaml": root, "contexts/audit.yaml": "Resources: { A: *bus }"})
+        self.assertIn("the anchor bus is of root.yaml alone", str(raised.exception))
 
     def test_a_column_that_is_no_plain_name_is_refused(self):
         self.refused("contexts/audit.yaml: Fn::FindInMap: the column", billing=BILLING,
@@ -288,6 +289,60 @@ class Expand(unittest.TestCase):
         del template["Mappings"]["Billing"]
         with self.assertRaises(TemplateError):
             expand(template)
+
+
+class Stacks(unittest.TestCase):
+    """Two stacks, of which the second uses parts of the first."""
+
+    def test_the_second_stack_has_the_shared_parts_and_parameters_of_the_first_and_nothing_else(self):
+        root = ROOT.replace("Environment: {", "Environment: &environment {")
+        text = "Parameters: { Environment: *environment }\nResources: { A: { Statement: *log } }"
+        template = assemble({"graphql/root.yaml": text}, anchors={"root.yaml": root})
+        self.assertEqual(
+            template,
+            {
+                "Parameters": {"Environment": {"Type": "String"}},
+                "Resources": {"A": {"Statement": {"Effect": "Allow", "Action": "logs:PutLogEvents"}}},
+            },
+        )
+
+    def test_the_second_stack_must_not_use_resources_of_the_first(self):
+        root = f"{ROOT}  Bus: &bus {{ Type: T }}\n"
+        with self.assertRaises(TemplateError) as raised:
+            assemble({"graphql/root.yaml": "Resources: { A: *bus }"}, anchors={"root.yaml": root})
+        self.assertIn("graphql/root.yaml:1: the anchor bus is of root.yaml alone", str(raised.exception))
+
+    def test_loops_go_over_lists_and_make_the_same(self):
+        template = assembled(audit=AUDIT, billing=BILLING)
+        listed = over_lists(template, template["Mappings"])
+        self.assertEqual(listed["Resources"]["Fn::ForEach::LogGroups"][1], ["Audit", "Billing"])
+        self.assertEqual(listed["Resources"]["Fn::ForEach::BillingRoutes"][1], ["GetWallet", "PayInvoice"])
+        self.assertEqual(expand(listed), expand(template))
+
+    def test_two_templates_are_joined(self):
+        parameters = {"Environment": {"Type": "String"}}
+        first = {"Description": "one", "Parameters": parameters, "Resources": {"A": {"Type": "T"}}}
+        second = {"Description": "two", "Parameters": parameters, "Resources": {"B": {"Type": "T"}}}
+        both = {"Description": "one", "Parameters": parameters, "Resources": {"A": {"Type": "T"}, "B": {"Type": "T"}}}
+        self.assertEqual(together(first, second), both)
+        for changed in (
+            {"Parameters": {"Environment": {"Type": "Number"}}},  # one name, two meanings
+            {"Resources": {"A": {"Type": "T"}}},  # the same resource in both
+        ):
+            with self.assertRaises(TemplateError):
+                together(first, second | changed)
+        self.assertEqual(first["Resources"], {"A": {"Type": "T"}})
+
+    def test_the_expanded_file_has_both_stacks(self):
+        resources = json.loads(assemble_template.written(Path("template.expanded.json")))["Resources"]
+        self.assertLessEqual({"StationServiceFunction", "LivePublisherFunction", "stationQuery"}, resources.keys())
+
+    def test_a_file_says_of_what_it_is_made(self):
+        for file, made_of in (
+            (assemble_template.INFRASTRUCTURE / "template.yaml", "root.yaml, loops.yaml or contexts/"),
+            (assemble_template.GRAPHQL / "template.yaml", "graphql/root.yaml"),
+        ):
+            self.assertIn(f"change {made_of} instead", assemble_template.written(file).splitlines()[0])
 
 
 class Files(unittest.TestCase):
