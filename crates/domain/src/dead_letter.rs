@@ -39,11 +39,13 @@ pub enum Consumer {
     Schedule,
     /// Deleted users who are still in the user pool.
     Deletion,
+    /// Events and reports of progress that were not sent to subscribers.
+    LivePublisher,
 }
 
 impl Consumer {
     /// Every consumer.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Billing,
         Self::Notification,
         Self::ChargingInbox,
@@ -51,6 +53,7 @@ impl Consumer {
         Self::Relay,
         Self::Schedule,
         Self::Deletion,
+        Self::LivePublisher,
     ];
 }
 
@@ -69,7 +72,7 @@ pub enum Verdict {
         /// Id of the session that cannot be billed because of this letter.
         unbilled: Option<SessionId>,
     },
-    /// A later run of the schedule has done, or will do, the work.
+    /// A later run of the schedule, or a later report of progress, has done the work or will do it.
     Superseded,
 }
 
@@ -145,6 +148,11 @@ pub fn judge(consumer: Consumer, body: &str, replays: u32, max_replays: u32) -> 
             let reason = "a deleted user is still in the user pool: delete the user there".to_owned();
             return Verdict::Poison { reason, unbilled: None };
         }
+        Consumer::LivePublisher => match live(body) {
+            Ok(None) => return Verdict::Superseded,
+            Ok(Some(event)) => Ok(event),
+            Err(reason) => Err(reason),
+        },
     };
     let message = match message {
         Ok(message) => message,
@@ -202,6 +210,21 @@ fn telemetry(body: &str) -> Result<String, String> {
     let station = letter["topic"].as_str().and_then(|topic| topic.split('/').nth(2));
     let station = station.ok_or("the failed rule's record names no station's topic")?;
     Ok(passed_on(station, &bytes).to_string())
+}
+
+/// Returns the event that was not sent to subscribers, or `None` if the letter is a report of progress, which is no
+/// event. An event is the letter itself if it comes from the rule of the bus or from the queue, otherwise the payload in
+/// the record of a failed invocation.
+fn live(body: &str) -> Result<Option<String>, String> {
+    let mut letter: Value = serde_json::from_str(body).map_err(|error| format!("is not JSON: {error}"))?;
+    if letter["requestContext"].is_object() && letter["requestPayload"].is_object() {
+        letter = letter["requestPayload"].take();
+    }
+    if letter["action"].is_string() {
+        return Ok(None);
+    }
+    let message = letter.to_string();
+    event(&message).map(|_| Some(message))
 }
 
 /// Returns the letter if it is the end of a session that billing accepts.
@@ -281,6 +304,30 @@ mod tests {
                 Verdict::Poison { reason, unbilled: None } => assert!(reason.contains(says), "{reason}"),
                 other => panic!("{body}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_event_that_was_not_sent_to_subscribers_goes_back_and_progress_does_not() {
+        let event = json!({ "detail-type": "PORT_FAILED", "detail": {
+            "eventType": "PORT_FAILED", "eventId": "0198f3a0-0000-7000-8000-000000000000", "schemaVersion": 1,
+            "occurredAt": "2026-03-03T10:00:00Z", "correlationId": "c", "stationId": "s-1", "portId": "p-1",
+            "reason": "r"
+        }});
+        let failed = |payload: &Value| {
+            json!({ "requestContext": { "condition": "RetriesExhausted" }, "requestPayload": payload }).to_string()
+        };
+        let progress = json!({ "action": "publish", "updates": [] });
+        let judged = |body: &str, replays| judge(Consumer::LivePublisher, body, replays, 3);
+        for body in [event.to_string(), failed(&event)] {
+            assert_eq!(judged(&body, 2), Verdict::Retry { message: event.to_string() });
+            assert!(matches!(judged(&body, 3), Verdict::Poison { unbilled: None, .. }));
+        }
+        for body in [progress.to_string(), failed(&progress)] {
+            assert_eq!(judged(&body, 0), Verdict::Superseded);
+        }
+        for body in ["no JSON", "[]", "{}", failed(&json!({ "detail": 1 })).as_str()] {
+            assert!(matches!(judged(body, 0), Verdict::Poison { unbilled: None, .. }), "{body}");
         }
     }
 

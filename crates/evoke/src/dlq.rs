@@ -223,6 +223,7 @@ fn source_output(consumer: Consumer) -> Option<&'static str> {
         Consumer::Notification => Some("NotificationQueueUrl"),
         Consumer::ChargingInbox => Some("ChargingInboxQueueUrl"),
         Consumer::Telemetry => Some("TelemetryQueueUrl"),
+        Consumer::LivePublisher => Some("LivePublisherQueueUrl"),
         Consumer::Relay | Consumer::Schedule | Consumer::Deletion => None,
     }
 }

@@ -1,4 +1,4 @@
-//! The template of the application, with its loops expanded.
+//! The templates of both stacks of the application as one, with their loops expanded.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -9,8 +9,8 @@ use serde_json::Value;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// Returns the template with its loops expanded, which `make template` writes. A template that is older than the files
-/// of which it is made is refused.
+/// Returns the templates of both stacks as one, with their loops expanded, which `make template` writes. A template that
+/// is older than the files of which it is made is refused.
 #[must_use]
 pub fn template() -> &'static Value {
     static EXPANDED: LazyLock<Value> = LazyLock::new(|| {
@@ -31,9 +31,14 @@ pub fn template() -> &'static Value {
 /// Returns the files of which the template is made. A folder changes when a file in it is removed.
 fn inputs(root: &Path) -> io::Result<Vec<PathBuf>> {
     let contexts = root.join("infrastructure/contexts");
-    let mut inputs = ["infrastructure/root.yaml", "infrastructure/loops.yaml", "scripts/assemble_template.py"]
-        .map(|name| root.join(name))
-        .to_vec();
+    let mut inputs = [
+        "infrastructure/root.yaml",
+        "infrastructure/loops.yaml",
+        "infrastructure/graphql/root.yaml",
+        "scripts/assemble_template.py",
+    ]
+    .map(|name| root.join(name))
+    .to_vec();
     for entry in fs::read_dir(&contexts)? {
         let path = entry?.path();
         let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
@@ -94,7 +99,14 @@ mod tests {
     #[test]
     fn the_inputs_are_the_parts_of_the_template_and_the_assembler() {
         let inputs = inputs(Path::new(ROOT)).unwrap();
-        for name in ["root.yaml", "loops.yaml", "contexts/billing.yaml", "contexts", "assemble_template.py"] {
+        for name in [
+            "root.yaml",
+            "loops.yaml",
+            "contexts/billing.yaml",
+            "contexts",
+            "graphql/root.yaml",
+            "assemble_template.py",
+        ] {
             assert!(inputs.iter().any(|path| path.ends_with(name)), "{name}: {inputs:?}");
         }
         assert!(inputs.iter().all(|path| path.exists()), "{inputs:?}");

@@ -79,7 +79,7 @@ pub struct Reconciled {
     pub replayed: usize,
     /// The number of messages that were put into quarantine.
     pub quarantined: usize,
-    /// The number of failed runs of schedules. The next run of the schedule makes up for each of them.
+    /// The number of failed runs of schedules and failed reports of progress. The next run makes up for each of them.
     pub dropped: usize,
     /// The number of messages that could not be processed. They stay in their queue.
     pub failed: usize,
@@ -330,7 +330,7 @@ impl DlqReconciler {
             }
             (Verdict::Superseded, _) => {
                 let letter: String = body.chars().take(EXCERPT).collect();
-                tracing::warn!(queue = arn, letter, "a run of a schedule failed; the next one makes up for it");
+                tracing::warn!(queue = arn, letter, "a run failed; the next one makes up for it");
                 Settled::Dropped
             }
         };

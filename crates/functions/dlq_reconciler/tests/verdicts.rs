@@ -23,6 +23,8 @@ const BUCKET: &str = "quarantine";
 const VISIBILITY: u64 = 290;
 /// The consumers that read no queue to which a letter could go back.
 const WITHOUT_QUEUE: [Consumer; 3] = [Consumer::Relay, Consumer::Schedule, Consumer::Deletion];
+/// The consumers whose queues no event source mapping reads.
+const WITHOUT_MAPPING: [Consumer; 2] = [Consumer::Telemetry, Consumer::LivePublisher];
 
 /// Returns the name of a consumer's queue in these tests.
 fn queue(consumer: Consumer) -> String {
@@ -209,8 +211,8 @@ impl World {
             if !WITHOUT_QUEUE.contains(&consumer) {
                 entry["source"] = json!(url(&queue(consumer)));
             }
-            if consumer == Consumer::Telemetry {
-                entry["function"] = json!("ev-telemetry-handler-dev");
+            if WITHOUT_MAPPING.contains(&consumer) {
+                entry["function"] = json!(format!("ev-{}-dev", queue(consumer)));
             }
             (format!("arn:aws:sqs:eu-central-1:123456789012:{name}"), entry)
         });
@@ -519,9 +521,11 @@ async fn a_run_that_can_read_no_queue_fails() {
     let world = World::new().await;
     let all = Consumer::ALL.map(|consumer| url(&dead_letter_queue(consumer)));
     world.sqs.lock().unwrap().broken = all.into();
-    // The telemetry queue can still be read.
-    assert!(!world.reconcile(600).await.emptied);
-    world.sqs.lock().unwrap().broken.insert(url(&queue(Consumer::Telemetry)));
+    // The queues without mappings can still be read.
+    for consumer in WITHOUT_MAPPING {
+        assert!(!world.reconcile(600).await.emptied);
+        world.sqs.lock().unwrap().broken.insert(url(&queue(consumer)));
+    }
     let (kind, _) = invoke(&world.door, json!({})).await.unwrap_err();
     assert_eq!(kind, "UnavailableError");
 }
@@ -603,7 +607,9 @@ fn a_run_outlives_an_invocation_and_a_letter_stays_invisible_for_a_run() {
         function["Timeout"].as_u64().unwrap()
     };
     let longest = RemoteFunction::LONGEST_TRIGGER.as_secs();
-    assert!(longest > timeout("TelemetryHandlerFunction"));
+    for function in ["TelemetryHandlerFunction", "LivePublisherFunction"] {
+        assert!(longest > timeout(function), "{function}");
+    }
     let run = timeout("DlqReconcilerFunction");
     assert!((longest + 1..VISIBILITY).contains(&run), "{run}");
     // Most of a run is left for the messages.

@@ -43,7 +43,7 @@ fn variables_of_the_template() -> BTreeMap<&'static str, BTreeSet<&'static str>>
     functions
         .map(|(_, function)| {
             let code = function["CodeUri"].as_str().unwrap();
-            let name = code.strip_prefix("../target/lambda/").unwrap().trim_end_matches('/');
+            let (_, name) = code.trim_end_matches('/').rsplit_once("../target/lambda/").unwrap();
             (name, variables(function).union(&globals).copied().collect())
         })
         .collect()
