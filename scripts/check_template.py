@@ -2,21 +2,25 @@
 """Checks what neither cfn-lint nor the local cloud checks, e.g. permissions and dead-letter queues of every trigger.
 
 The local cloud enforces the roles of the functions, but not Lambda permissions, queue policies and event-source
-rights, and it produces no alarm data. Therefore these are checked in the template itself, with its loops expanded.
+rights, and it produces no alarm data. Therefore these are checked in the templates themselves, with their loops
+expanded. The checks see both stacks as one.
 """
 
 import json
 import re
 import sys
 
-from assemble_template import INFRASTRUCTURE, TemplateError, assemble, expand, parts, texts
+import appsync
+from assemble_template import GRAPHQL, INFRASTRUCTURE, TemplateError, expand, graphql_template, main_template, parts, texts
+from links import linked
 from resources import actions, branches, functions, listed, of_type, statements, target, text
 from wiring import iot_wiring, own_dead_letters, queue_policies, rows_of_a_file
 
 RECONCILER = "DlqReconcilerFunction"
 # The dead-letter queue for messages that the reconciler itself failed to process, and for its failed runs.
 END_OF_THE_LINE = "ReconcilerDeadLetterQueue"
-# What CloudWatch has for free in each account. A second environment in the same account pays for its alarms.
+# What CloudWatch has for free in each account. A second environment in the same account pays for its alarms. Both
+# stacks share these.
 MOST_ALARMS = 10
 MOST_METRICS = 50  # of a dashboard
 # Each event source mapping of a queue polls for ever, with up to five pollers.
@@ -62,6 +66,7 @@ LONGEST_VALUES = {
     "CognitoDomain": "d" * 39,
     "AWS::AccountId": "1" * 12,
     "AWS::Region": "ap-southeast-1",
+    "Api.ApiId": "a" * 26,
 }
 # The throttles of routes without a token.
 MOST_OPEN_REQUESTS = {"ThrottlingRateLimit": 20, "ThrottlingBurstLimit": 40}
@@ -94,16 +99,21 @@ ALARMS = {
 
 def main():
     try:
-        template = expand(assemble(texts()))
+        stacks = {"main": expand(main_template()), "graphql": expand(graphql_template())}
+        template, failures = linked(*stacks.values())
     except TemplateError as error:
         sys.exit(f"infrastructure/{error}")
-    failures = [*failures_of(template), *rows_of_a_file(texts()), *lengths(parts())]
+    failures += [*failures_of(template), *appsync.failures_of(template["Resources"], appsync.schema())]
+    failures += [*rows_of_a_file(texts()), *lengths([*parts(), GRAPHQL / "root.yaml"])]
     for failure in failures:
         print(f"infrastructure: {failure}", file=sys.stderr)
-    count = deployed(template["Resources"])
-    if count > MANY_RESOURCES:
-        print(f"infrastructure: warning: {count} resources, of {MOST_RESOURCES} that a stack may have", file=sys.stderr)
-    print(f"template: {count} resources, {len(failures)} failures")
+    counts = {stack: deployed(expanded["Resources"]) for stack, expanded in stacks.items()}
+    for stack, count in counts.items():
+        if count > MANY_RESOURCES:
+            warning = f"{count} resources in the stack {stack}, of {MOST_RESOURCES} that a stack may have"
+            print(f"infrastructure: warning: {warning}", file=sys.stderr)
+    shown = ", ".join(f"{count} resources in the stack {stack}" for stack, count in counts.items())
+    print(f"templates: {shown}, {len(failures)} failures")
     sys.exit(1 if failures else 0)
 
 
@@ -345,6 +355,7 @@ def dead_letters(resources):
         if target(config["FunctionName"]) == RECONCILER and config["MaximumRetryAttempts"] != 0:
             yield f"{name}: repeats a failed run, beside the next one"
     told = json.dumps(reconciler["Environment"]["Variables"]["DEAD_LETTER_QUEUES"]["Fn::Sub"])
+    yield from passed_on(resources, told)
     permitted = {
         target(resource)
         for statement in statements(resources, target(reconciler["Role"]))
@@ -377,6 +388,26 @@ def dead_letters(resources):
     }
     if END_OF_THE_LINE not in watched:
         yield f"{END_OF_THE_LINE}: no alarm on its depth"
+
+
+def passed_on(resources, told):
+    """Each function to which dlq_reconciler passes messages exists, and dlq_reconciler may invoke it."""
+    by_name = {text(function["FunctionName"]): name for name, function in functions(resources).items()}
+    invoked = {
+        target(resource)
+        for statement in statements(resources, target(resources[RECONCILER]["Properties"]["Role"]))
+        if "lambda:InvokeFunction" in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    }
+    wanted = re.findall(r'"function": "([^"]+)"', told.replace('\\"', '"'))
+    for function in wanted:
+        name = re.sub(r"^\$\{(\w+)\}$", r"\1", by_name.get(function, function))
+        if name not in functions(resources):
+            yield f"{RECONCILER}: passes messages on to {function}, which is no function"
+        elif name not in invoked:
+            yield f"{RECONCILER}: passes messages on to {name}, but may not invoke it"
+    for name in sorted(invoked - {by_name.get(each, each.strip("${}")) for each in wanted}):
+        yield f"{RECONCILER}: may invoke {name}, to which it passes nothing on"
 
 
 def seconds_of(schedule):
