@@ -3,12 +3,12 @@
 import json
 import shlex
 import urllib.request
-from collections.abc import Mapping
 from typing import Any
 
 from local_cloud import environment
 from local_cloud.cloud import Cloud
 from local_cloud.paths import TOOLS, State
+from local_cloud.stack import Stack
 
 # Variables of the caller's shell that would point a tool at another cloud.
 UNSET = (
@@ -27,27 +27,28 @@ exec aws ${AWS_ENDPOINT_URL:+"--endpoint-url=$AWS_ENDPOINT_URL"} "$@"
 """
 
 
-def write(state: State, cloud: Cloud, stack: str) -> None:
+def write(state: State, cloud: Cloud, main: Stack, graphql: Stack) -> None:
     """Writes outputs.json, and the root certificate of the local IoT Core beside it."""
     with urllib.request.urlopen(f"{cloud.endpoint}/_ministack/iot/ca.pem", timeout=10) as answer:
         state.certificate.write_bytes(answer.read())
-    described = environment.client("cloudformation", cloud.endpoint).describe_stacks(StackName=stack)["Stacks"][0]
-    of_the_stack = {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
-    content = compose(state, cloud, stack, of_the_stack)
+    content = compose(state, cloud, main, graphql)
     state.outputs.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def compose(state: State, cloud: Cloud, stack: str, of_the_stack: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the outputs of the stack by key, with the addresses of the local cloud."""
-    api = of_the_stack["HttpApiId"]
+def compose(state: State, cloud: Cloud, main: Stack, graphql: Stack) -> dict[str, Any]:
+    """Returns the outputs of both stacks by key, with the addresses of the local cloud."""
+    api = main.outputs["HttpApiId"]
     # MiniStack serves the hosted sign-in pages itself, and not under the host name that they have on AWS.
-    pages = {"SignInUrl": cloud.endpoint} if "SignInUrl" in of_the_stack else {}
+    pages = {"SignInUrl": cloud.endpoint} if "SignInUrl" in main.outputs else {}
     return {
-        **of_the_stack,
+        **main.outputs,
         **pages,
+        **graphql.outputs,
+        "GraphqlApiKey": graphql.outputs["ApiKey"],
         "endpoint": cloud.endpoint,
         "region": environment.REGION,
-        "stackName": stack,
+        "stackName": main.name,
+        "graphqlStackName": graphql.name,
         # API Gateway's host name does not resolve locally; MiniStack serves the same API under this name.
         "HttpApiUrl": f"http://{api}.execute-api.localhost:{cloud.port}",
         # Devices need the local address and root certificate of IoT Core. On AWS they request the endpoint, and the
@@ -56,9 +57,13 @@ def compose(state: State, cloud: Cloud, stack: str, of_the_stack: Mapping[str, s
         "iotPort": str(cloud.mqtt_port),
         "iotCaFile": str(state.certificate),
         "ocmUrl": cloud.ocm_url,
-        # Any client on this machine can use this URL as it is. A path after the id of the API is a path in its stage
-        # $default.
-        "urls": {"http": f"{cloud.endpoint}/_aws/execute-api/{api}"},
+        # Any client on this machine can use these URLs as they are. A path after the id of the HTTP API is a path in its
+        # stage $default.
+        "urls": {
+            "http": f"{cloud.endpoint}/_aws/execute-api/{api}",
+            "graphql": graphql.outputs["GraphqlUrl"],
+            "realtime": graphql.outputs["RealtimeUrl"],
+        },
     }
 
 

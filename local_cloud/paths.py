@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "infrastructure" / "template.yaml"
+GRAPHQL = ROOT / "infrastructure" / "graphql"
 SAM_CONFIG = ROOT / "infrastructure" / "samconfig.toml"
 FUNCTIONS = ROOT / "crates" / "functions"
 LAMBDA = ROOT / "target" / "lambda"

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -6,9 +7,15 @@ from local_cloud import completion, deployment, outputs
 from local_cloud.cloud import Cloud
 from local_cloud.messages import Failure
 from local_cloud.paths import State
+from local_cloud.stack import Stack
 from local_cloud.tests.conftest import script
 
 CLOUD = Cloud(pid=2, port=4566, mqtt_port=8883, ocm_pid=3, ocm_port=4580)
+MAIN = Stack(
+    "evoke",
+    {"Environment": "dev", "Architecture": "arm64", "LogRetentionDays": "0", "OcmEnabled": "true"},
+    {"UserPoolId": "eu-central-1_a", "UserPoolClientId": "client", "HttpApiId": "api"},
+)
 # Counts its runs, and fails if the parameters say so.
 SAM = """\
 import sys
@@ -22,12 +29,16 @@ sys.exit(1 if "Fail=yes" in sys.argv[-1] else 0)
 
 @pytest.fixture
 def project(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with one function, whose stack needs no completion and has no outputs."""
+    """A project with one function, whose main stack needs no completion."""
     state.logs.mkdir()
     files = {name: tmp_path / name.lower() for name in ("TEMPLATE", "SAM_CONFIG", "EVOKE")}
     for name, file in files.items():
         file.write_text(name)
         monkeypatch.setattr(deployment, name, file)
+    (tmp_path / "graphql").mkdir()
+    for name in ("template.yaml", "schema.graphql", "resolver.js", "notes.txt"):
+        (tmp_path / "graphql" / name).write_text(name)
+    monkeypatch.setattr(deployment, "GRAPHQL", tmp_path / "graphql")
     (tmp_path / "functions" / "billing").mkdir(parents=True)
     monkeypatch.setattr(deployment, "FUNCTIONS", tmp_path / "functions")
     monkeypatch.setattr(deployment, "LAMBDA", tmp_path / "lambda")
@@ -36,6 +47,7 @@ def project(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> Pa
     script(tmp_path / "tools" / "sam", SAM)
     monkeypatch.setattr(deployment, "TOOLS", tmp_path / "tools")
     monkeypatch.setattr(completion, "complete", lambda *_: None)
+    monkeypatch.setattr(Stack, "read", lambda _endpoint, name: MAIN if name == "evoke" else Stack(name, {}, {}))
     monkeypatch.setattr(outputs, "write", lambda state, *_: state.outputs.write_text("{}"))
     return tmp_path
 
@@ -48,35 +60,58 @@ def runs_of_sam(project: Path) -> list[str]:
 def test_only_a_change_is_deployed(project: Path, state: State, capsys: pytest.CaptureFixture[str]) -> None:
     deployment.deploy(state, CLOUD, "")
     deployment.deploy(state, CLOUD, "")
-    assert len(runs_of_sam(project)) == 1
+    assert len(runs_of_sam(project)) == 2
     assert capsys.readouterr().out.splitlines()[-1] == "local cloud: up to date"
-    for number, change in enumerate(("template", "sam_config", "lambda/billing/bootstrap"), start=2):
+    changes = ("template", "sam_config", "lambda/billing/bootstrap", "graphql/schema.graphql", "graphql/resolver.js")
+    for number, change in enumerate(changes, start=2):
         (project / change).write_text("changed")
         deployment.deploy(state, CLOUD, "")
-        assert len(runs_of_sam(project)) == number, change
+        assert len(runs_of_sam(project)) == 2 * number, change
     deployment.deploy(state, CLOUD, "ThrottleRate=1")
-    assert runs_of_sam(project)[-1].endswith(" ThrottleRate=1")
+    assert runs_of_sam(project)[-2].endswith(" ThrottleRate=1")
 
 
 def test_nothing_asks_the_user_and_the_caller_may_override_a_parameter(project: Path, state: State) -> None:
     deployment.deploy(state, CLOUD, "OcmBaseUrl=https://other")
-    (call,) = runs_of_sam(project)
-    assert "--no-confirm-changeset" in call
-    assert call.endswith(f"OcmBaseUrl={CLOUD.ocm_url} OcmBaseUrl=https://other")
+    calls = runs_of_sam(project)
+    assert all("--no-confirm-changeset" in call for call in calls)
+    assert calls[0].endswith(f"OcmBaseUrl={CLOUD.ocm_url} OcmBaseUrl=https://other")
+
+
+def test_the_stack_of_the_graphql_api_comes_second_and_gets_what_the_main_stack_has(
+    project: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "time", SimpleNamespace(time=lambda: 1_700_000_000.5, monotonic=lambda: 0.0))
+    deployment.deploy(state, CLOUD, "GraphqlLogs=true")
+    main, graphql = runs_of_sam(project)
+    assert "--stack-name evoke " in main
+    assert "--stack-name evoke-graphql-dev " in graphql
+    assert f"--template-file {project}/graphql/template.yaml " in graphql
+    values = dict(word.split("=", 1) for word in graphql.split(" --parameter-overrides ")[1].split())
+    assert values == {
+        "Environment": "dev",
+        "Architecture": "arm64",
+        "LogRetentionDays": "0",
+        "UserPoolId": "eu-central-1_a",
+        "UserPoolClientId": "client",
+        "ApiKeyExpires": "1731449600",  # in 364 days
+        "GraphqlLogs": "true",
+    }
 
 
 def test_a_failed_deployment_shows_the_end_of_its_log_and_is_repeated(project: Path, state: State) -> None:
     deployment.deploy(state, CLOUD, "")
-    with pytest.raises(Failure, match=r"(?s)sam deploy failed: see .*deploy\.log.*the template is wrong"):
+    with pytest.raises(Failure, match=r"(?s)sam deploy of evoke failed: see .*deploy\.log.*the template is wrong"):
         deployment.deploy(state, CLOUD, "Fail=yes")
     deployment.deploy(state, CLOUD, "")
-    assert len(runs_of_sam(project)) == 3
+    assert len(runs_of_sam(project)) == 5
 
 
 def test_what_is_not_built_is_named(project: Path) -> None:
     (project / "lambda" / "billing" / "bootstrap").unlink()
     (project / "evoke").unlink()
-    with pytest.raises(Failure, match=r"not built: .*evoke, .*billing/bootstrap: run `make build`"):
+    (project / "graphql" / "template.yaml").unlink()
+    with pytest.raises(Failure, match=r"not built: .*graphql/template.yaml, .*evoke, .*billing/bootstrap: run `make"):
         deployment.require_built()
 
 

@@ -8,33 +8,53 @@ import pytest
 from local_cloud import outputs
 from local_cloud.cloud import Cloud
 from local_cloud.paths import TOOLS, State
+from local_cloud.stack import Stack
 from local_cloud.tests.conftest import script
 
 CLOUD = Cloud(pid=2, port=4566, mqtt_port=8883, ocm_pid=3, ocm_port=4580)
+GRAPHQL = Stack(
+    "evoke-graphql-dev",
+    {},
+    {
+        "ApiId": "abc",
+        "ApiKey": "da2-key",
+        "GraphqlUrl": "http://127.0.0.1:4566/_aws/appsync-api/abc/graphql",
+        "RealtimeUrl": "ws://127.0.0.1:4566/_aws/appsync-realtime-api/abc/graphql",
+    },
+)
 SHOW = "import json, os, sys; print(json.dumps({'arguments': sys.argv[1:], 'variables': dict(os.environ)}))"
 
 
 def test_the_outputs_say_where_the_cloud_answers(tmp_path: Path) -> None:
-    content = outputs.compose(State(tmp_path), CLOUD, "evoke", {"HttpApiId": "0a1b2c3d", "HttpApiUrl": "https://aws"})
+    main = Stack("evoke", {}, {"HttpApiId": "0a1b2c3d", "HttpApiUrl": "https://aws"})
+    content = outputs.compose(State(tmp_path), CLOUD, main, GRAPHQL)
     assert content == {
         "HttpApiId": "0a1b2c3d",
         "HttpApiUrl": "http://0a1b2c3d.execute-api.localhost:4566",
+        **GRAPHQL.outputs,
+        "GraphqlApiKey": "da2-key",
         "endpoint": "http://127.0.0.1:4566",
         "region": "eu-central-1",
         "stackName": "evoke",
+        "graphqlStackName": "evoke-graphql-dev",
         "iotHost": "127.0.0.1",
         "iotPort": "8883",
         "iotCaFile": f"{tmp_path}/iot-ca.pem",
         "ocmUrl": "http://127.0.0.1:4580",
-        "urls": {"http": "http://127.0.0.1:4566/_aws/execute-api/0a1b2c3d"},
+        "urls": {
+            "http": "http://127.0.0.1:4566/_aws/execute-api/0a1b2c3d",
+            "graphql": "http://127.0.0.1:4566/_aws/appsync-api/abc/graphql",
+            "realtime": "ws://127.0.0.1:4566/_aws/appsync-realtime-api/abc/graphql",
+        },
     }
 
 
 def test_the_sign_in_pages_are_those_of_the_cloud_if_there_are_any(tmp_path: Path) -> None:
-    of_the_stack = {"HttpApiId": "0a1b2c3d", "SignInUrl": "https://pages.auth.eu-central-1.amazoncognito.com"}
-    assert outputs.compose(State(tmp_path), CLOUD, "evoke", of_the_stack)["SignInUrl"] == CLOUD.endpoint
-    del of_the_stack["SignInUrl"]
-    assert "SignInUrl" not in outputs.compose(State(tmp_path), CLOUD, "evoke", of_the_stack)
+    pages = {"SignInUrl": "https://pages.auth.eu-central-1.amazoncognito.com"}
+    main = Stack("evoke", {}, {"HttpApiId": "0a1b2c3d", **pages})
+    assert outputs.compose(State(tmp_path), CLOUD, main, GRAPHQL)["SignInUrl"] == CLOUD.endpoint
+    main = Stack("evoke", {}, {"HttpApiId": "0a1b2c3d"})
+    assert "SignInUrl" not in outputs.compose(State(tmp_path), CLOUD, main, GRAPHQL)
 
 
 @pytest.fixture
