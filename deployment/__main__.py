@@ -1,6 +1,6 @@
 """Deploys an environment to AWS, or to the cloud that AWS_ENDPOINT_URL names.
 
-Shows the account, the region, the stack and the parameters, and asks for confirmation before it changes anything.
+Shows the account, the region, the stacks and the parameters, and asks for confirmation before it changes anything.
 """
 
 import argparse
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from deployment import graphql, stacks
 from deployment import plan as plans
-from deployment import stacks
 from deployment.failure import Failure
 from deployment.package import MACHINES, ROOT, Package
 from deployment.plan import Plan
-from deployment.stacks import Step
+from deployment.stacks import Stack, Step
 
 # The tools that requirements.txt installs are beside the interpreter.
 SAM = Path(sys.executable).parent / "sam"
@@ -61,28 +61,39 @@ def build(package: Package) -> None:
 
 
 def deploy(plan: Plan, *, ask: bool) -> None:
+    """Deploys the main stack, and then the stack of the GraphQL API, which takes parameters from the main stack."""
     plan.package.complete()
-    if plan.step is Step.REPEAT_CREATION:
-        stacks.delete_failed_creation(plan.session.client("cloudformation"), plan.stack.name)
+    deploy_stack(plan, plan.stack, plan.step, plan.package.template, plan.parameters, ask=ask)
+    main = stacks.find(plan.session.client("cloudformation"), plan.stack.name)
+    values = graphql.compose(plan.effective, main, plan.graphql.parameters)
+    stack, step = plan.graphql.stack, plan.graphql.step
+    deploy_stack(plan, stack, step, plan.package.graphql_template, values, ask=ask)
+
+
+def deploy_stack(
+    plan: Plan, stack: Stack, step: Step, template: Path, parameters: dict[str, str], *, ask: bool
+) -> None:
+    if step is Step.REPEAT_CREATION:
+        stacks.delete_failed_creation(plan.session.client("cloudformation"), stack.name)
     with tempfile.TemporaryDirectory() as folder:
         # In a file, a value needs no quotes. JSON is YAML too.
         overrides = Path(folder) / "parameters.yaml"
-        overrides.write_text(json.dumps(plan.parameters))
-        done = subprocess.run(sam_command(plan, overrides, ask=ask), cwd=ROOT)
+        overrides.write_text(json.dumps(parameters))
+        done = subprocess.run(sam_command(plan, stack, template, overrides, ask=ask), cwd=ROOT)
     if done.returncode != 0:
         raise Failure(
-            "sam deploy failed, see above. A stack whose update failed is as it was before. If the first creation"
-            f" failed, repeat `{plan.command()}`, which deletes what is left of it"
+            f"sam deploy of {stack.name} failed, see above. A stack whose update failed is as it was before. If the first"
+            f" creation failed, repeat `{plan.command()}`, which deletes what is left of it"
         )
 
 
-def sam_command(plan: Plan, overrides: Path, *, ask: bool) -> list[str]:
+def sam_command(plan: Plan, stack: Stack, template: Path, overrides: Path, *, ask: bool) -> list[str]:
     return [
         str(SAM), "deploy",
-        "--template-file", str(plan.package.template),
+        "--template-file", str(template),
         "--config-file", str(plan.package.config),
         "--config-env", plan.section,
-        "--stack-name", plan.stack.name,
+        "--stack-name", stack.name,
         "--region", str(plan.session.region_name),
         "--parameter-overrides", f"file://{overrides}",
         "--confirm-changeset" if ask else "--no-confirm-changeset",

@@ -38,8 +38,13 @@ def check_name(environment: str) -> None:
 
 
 def stack_name(environment: str) -> str:
-    """Returns the name of the environment's stack."""
+    """Returns the name of the environment's main stack."""
     return "evoke" if environment == "dev" else f"evoke-{environment}"
+
+
+def graphql_stack_name(environment: str) -> str:
+    """Returns the name of the stack of the environment's GraphQL API."""
+    return f"evoke-graphql-{environment}"
 
 
 def settings(config: Path, environment: str) -> Settings:

@@ -1,6 +1,6 @@
-"""What is deployed: the functions in release mode, and the template that deploys them.
+"""What is deployed: the functions in release mode, and the templates that deploy them.
 
-A package is a folder with the layout of the project. It contains an unchanged copy of the template, whose relative
+A package is a folder with the layout of the project. It contains unchanged copies of the templates, whose relative
 paths lead to the functions of the package. Local builds are in another folder, so they are never deployed to AWS.
 """
 
@@ -21,7 +21,7 @@ INFRASTRUCTURE = ROOT / "infrastructure"
 # The machine of an ELF file (e_machine).
 MACHINES = {"x86_64": 62, "arm64": 183}
 # Files that `sam deploy` does not need, and that may be large.
-NOT_COPIED = ("terraform", ".terraform", ".aws-sam")
+NOT_COPIED = ("terraform", ".terraform", ".aws-sam", "node_modules")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Package:
     @property
     def template(self) -> Path:
         return self.folder / "infrastructure" / "template.yaml"
+
+    @property
+    def graphql_template(self) -> Path:
+        return self.folder / "infrastructure" / "graphql" / "template.yaml"
 
     @property
     def config(self) -> Path:

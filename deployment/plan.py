@@ -10,8 +10,9 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deployment import environments, parameters, stacks
+from deployment import environments, graphql, parameters, stacks
 from deployment.failure import Failure
+from deployment.graphql import Graphql
 from deployment.package import INFRASTRUCTURE, Package, missing_types, read_template, retained_buckets
 from deployment.stacks import Stack, Step
 
@@ -35,6 +36,7 @@ class Plan:
     account: str
     # The section of samconfig.toml.
     section: str
+    # The parameters of the main stack.
     parameters: dict[str, str]
     # Parameters whose values are not shown (NoEcho).
     hidden: frozenset[str]
@@ -42,6 +44,7 @@ class Plan:
     session: boto3.Session
     stack: Stack
     step: Step
+    graphql: Graphql
     # The values of all parameters after the deployment.
     effective: dict[str, str] = field(default_factory=dict)
     # The parameters of the command line.
@@ -51,12 +54,14 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Returns the lines that describe the plan to the user."""
+        graphql = self.graphql.stack
         shown = [
             f"account     {self.account} ({self.user})",
             f"region      {self.session.region_name}",
             f"stack       {self.stack.name} ({self.stack.status or 'does not exist'}): {self.step.value}",
+            f"GraphQL     {graphql.name} ({graphql.status or 'does not exist'}): {self.graphql.step.value}",
             "parameters",
-            *(f"  {name}={self.value(name)}" for name in self.parameters),
+            *(f"  {name}={self.value(name)}" for name in (*self.parameters, *self.graphql.parameters)),
         ]
         if self.step is Step.UPDATE:
             shown.append("  All other parameters keep their values.")
@@ -81,9 +86,12 @@ class Plan:
         """Returns the new value of a parameter. If the deployed value differs, adds the deployed value."""
         if name in self.hidden:
             return "****"
-        new = self.parameters[name]
-        now = self.stack.parameters.get(name, new)
-        return new if self.step is not Step.UPDATE or now == new else f"{new} (now {now})"
+        stack, step, values = self.stack, self.step, self.parameters
+        if name not in values:
+            stack, step, values = self.graphql.stack, self.graphql.step, self.graphql.parameters
+        new = values[name]
+        now = stack.parameters.get(name, new)
+        return new if step is not Step.UPDATE or now == new else f"{new} (now {now})"
 
 
 def make(environment: str, architecture: str, given: str) -> Plan:
@@ -93,18 +101,26 @@ def make(environment: str, architecture: str, given: str) -> Plan:
     parsed = parameters.parse(given)
     composed = parameters.compose(environment, architecture, settings.parameters, parsed)
     template = read_template(INFRASTRUCTURE / "template.yaml")
-    declared = template["Parameters"]
-    parameters.check_names(composed, declared)
+    graphql_template = read_template(INFRASTRUCTURE / "graphql" / "template.yaml")
+    declared, graphql_declared = template["Parameters"], graphql.own(graphql_template["Parameters"])
+    parameters.check_names(composed, declared | graphql_declared)
+    of_graphql = {name: value for name, value in composed.items() if name in graphql_declared}
+    composed = {name: value for name, value in composed.items() if name in declared}
     hidden = frozenset(name for name, declaration in declared.items() if declaration.get("NoEcho"))
     where = region(os.environ)
     session = boto3.Session(region_name=where)
     identity = session.client("sts").get_caller_identity()
     account = identity["Account"]
-    stack = stacks.find(session.client("cloudformation"), environments.stack_name(environment))
+    cloudformation = session.client("cloudformation")
+    stack = stacks.find(cloudformation, environments.stack_name(environment))
     step = stacks.next_step(stack, environment)
+    graphql_stack = stacks.find(cloudformation, environments.graphql_stack_name(environment))
+    graphql.check_order(graphql_stack, stack, step)
+    graphql_step = stacks.next_step(graphql_stack, environment)
     deployed = stack.parameters if step is Step.UPDATE else {}
     effective = parameters.effective(composed, deployed, declared)
     parameters.check_values(effective, declared)
+    parameters.check_values(of_graphql, graphql_declared)
     parameters.check_rules(effective, template.get("Rules", {}))
     check_reservation(session.client("lambda"), effective, deployed)
     if step is not Step.UPDATE:
@@ -121,9 +137,10 @@ def make(environment: str, architecture: str, given: str) -> Plan:
         session,
         stack,
         step,
+        Graphql(graphql_stack, graphql_step, of_graphql),
         effective,
         parsed,
-        tuple(missing_types(template, where)),
+        tuple(sorted({*missing_types(template, where), *missing_types(graphql_template, where)})),
     )
 
 

@@ -1,4 +1,4 @@
-"""The present state of the stack on AWS, and whether a deployment can change it."""
+"""The present state of a stack on AWS, and whether a deployment can change it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -47,6 +47,7 @@ class Stack:
     name: str
     status: str | None = None
     parameters: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
     # What could not be deleted, if the status is DELETE_FAILED.
     in_the_way: tuple[Resource, ...] = ()
 
@@ -60,8 +61,10 @@ def find(cloudformation: Any, name: str) -> Stack:
             return Stack(name)
         raise
     values = {each["ParameterKey"]: each.get("ParameterValue", "") for each in described.get("Parameters", [])}
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in described.get("Outputs", [])}
     status = described["StackStatus"]
-    return Stack(name, status, values, not_deleted(cloudformation, name) if status == "DELETE_FAILED" else ())
+    left = not_deleted(cloudformation, name) if status == "DELETE_FAILED" else ()
+    return Stack(name, status, values, outputs, left)
 
 
 def next_step(stack: Stack, environment: str) -> Step:
@@ -141,6 +144,8 @@ def remedy(resource: Resource) -> str:
         "AWS::Cognito::UserPool": (
             f"aws cognito-idp update-user-pool --user-pool-id {name} --deletion-protection INACTIVE"
         ),
+        # The stack of the GraphQL API has a rule on the bus.
+        "AWS::Events::EventBus": command("delete-stack", f"evoke-graphql-{name.removeprefix('ev-bus-')}"),
         # The policy is attached to the certificates of stations, which need the policy of the next stack.
         "AWS::IoT::Policy": (
             f"aws iot list-targets-for-policy --policy-name {name} --query 'targets[]' --output text"

@@ -17,9 +17,11 @@ MACOS = b"\xcf\xfa\xed\xfe\x0c\x00\x00\x01" + bytes(12)
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for folder in ("crates/functions/billing", "infrastructure/terraform/.terraform", "infrastructure/contexts"):
+    graphql = "infrastructure/graphql/node_modules"
+    for folder in ("crates/functions/billing", "infrastructure/terraform/.terraform", "infrastructure/contexts", graphql):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "infrastructure" / "template.yaml").write_text("CodeUri: ../target/lambda/billing/\n")
+    (tmp_path / "infrastructure" / "graphql" / "template.yaml").write_text("CodeUri: ../../target/lambda/billing/\n")
     (tmp_path / "infrastructure" / "samconfig.toml").write_text("version = 0.1\n")
     (tmp_path / "infrastructure" / "contexts" / "billing.yaml").write_text("")
     return tmp_path
@@ -40,11 +42,13 @@ def test_a_package_has_the_template_as_it_is_and_its_paths_lead_to_the_functions
     build(project, "target/package/arm64", ARM64)
     built = Package("arm64", project)
     built.complete()
-    assert built.template.read_bytes() == (project / "infrastructure" / "template.yaml").read_bytes()
+    for template, file in ((built.template, "template.yaml"), (built.graphql_template, "graphql/template.yaml")):
+        assert template.read_bytes() == (project / "infrastructure" / file).read_bytes()
+        code = template.parent / template.read_text().split()[1]
+        assert (code / "bootstrap").resolve() == built.binary("billing")
     assert built.config.exists()
-    code = built.template.parent / built.template.read_text().split()[1]
-    assert (code / "bootstrap").resolve() == built.binary("billing")
-    assert not (built.template.parent / "terraform").exists()
+    for folder in ("terraform", "graphql/node_modules"):
+        assert not (built.template.parent / folder).exists()
 
 
 def test_a_package_follows_the_template(project: Path) -> None:
@@ -106,8 +110,9 @@ def test_the_types_that_a_region_does_not_have_are_known() -> None:
     assert package.missing_types(template, "mx-central-1") == ["AWS::Budgets::Budget", "AWS::IoT::ProvisioningTemplate"]
 
 
-def test_the_template_can_be_deployed_to_the_region_of_the_examples() -> None:
-    assert package.missing_types(package.read_template(package.INFRASTRUCTURE / "template.yaml"), "eu-central-1") == []
+@pytest.mark.parametrize("template", ["template.yaml", "graphql/template.yaml"])
+def test_the_templates_can_be_deployed_to_the_region_of_the_examples(template: str) -> None:
+    assert package.missing_types(package.read_template(package.INFRASTRUCTURE / template), "eu-central-1") == []
 
 
 def test_a_template_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
+import json
 import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -9,9 +11,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from deployment import __main__ as command
-from deployment import parameters
+from deployment import graphql, parameters, stacks
 from deployment import plan as plans
 from deployment.failure import Failure
+from deployment.graphql import Graphql
 from deployment.package import Package
 from deployment.plan import Plan
 from deployment.stacks import Stack, Step
@@ -29,6 +32,8 @@ def plan(step: Step, **deployed: str) -> Plan:
         session=boto3.Session(region_name="eu-west-1"),
         stack=Stack("evoke-prod", None if step is Step.CREATE else "UPDATE_COMPLETE", deployed),
         step=step,
+        graphql=Graphql(Stack("evoke-graphql-prod"), Step.CREATE, {"GraphqlLogs": "true"}),
+        effective={"Environment": "prod", "Architecture": "arm64", "LogRetentionDays": "30"},
     )
 
 
@@ -38,13 +43,22 @@ def test_a_plan_shows_where_and_what(monkeypatch: pytest.MonkeyPatch) -> None:
         "account     123456789012 (arn:aws:iam::123456789012:user/ada)",
         "region      eu-west-1",
         "stack       evoke-prod (UPDATE_COMPLETE): update",
+        "GraphQL     evoke-graphql-prod (does not exist): create",
         "parameters",
         "  Environment=prod",
         "  ThrottleRate=100 (now 200)",
         "  PaymentKey=****",
+        "  GraphqlLogs=true",
         "  All other parameters keep their values.",
     ]
     assert plan(Step.CREATE).lines()[2] == "stack       evoke-prod (does not exist): create"
+
+
+def test_a_parameter_of_the_graphql_api_is_compared_with_its_own_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    deployed = Stack("evoke-graphql-prod", "UPDATE_COMPLETE", {"GraphqlLogs": "false"})
+    changed = replace(plan(Step.CREATE), graphql=Graphql(deployed, Step.UPDATE, {"GraphqlLogs": "true"}))
+    assert "  GraphqlLogs=true (now false)" in changed.lines()
 
 
 def test_a_plan_says_if_it_is_not_for_aws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +216,8 @@ def test_the_advice_after_a_failed_deployment_has_the_whole_command(monkeypatch:
 
 
 def test_sam_gets_everything_that_samconfig_does_not_say() -> None:
-    arguments = command.sam_command(plan(Step.UPDATE), Path("/tmp/parameters.yaml"), ask=True)
+    prod = plan(Step.UPDATE)
+    arguments = command.sam_command(prod, prod.stack, prod.package.template, Path("/tmp/parameters.yaml"), ask=True)
     assert arguments[1:] == [
         "deploy",
         "--template-file", "/project/target/package/arm64/infrastructure/template.yaml",
@@ -213,4 +228,63 @@ def test_sam_gets_everything_that_samconfig_does_not_say() -> None:
         "--parameter-overrides", "file:///tmp/parameters.yaml",
         "--confirm-changeset",
     ]  # fmt: skip
-    assert command.sam_command(plan(Step.UPDATE), Path("/"), ask=False)[-1] == "--no-confirm-changeset"
+    arguments = command.sam_command(prod, prod.graphql.stack, prod.package.graphql_template, Path("/"), ask=False)
+    assert arguments[3] == "/project/target/package/arm64/infrastructure/graphql/template.yaml"
+    assert arguments[9] == "evoke-graphql-prod"
+    assert arguments[-1] == "--no-confirm-changeset"
+
+
+class Sam:
+    """Stands in for sam. Notes the parameters of each stack, and fails for one of them."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.failing = failing
+        self.deployed: dict[str, dict[str, str]] = {}
+
+    def __call__(self, arguments: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        options = dict(zip(arguments[2::2], arguments[3::2], strict=False))
+        stack = options["--stack-name"]
+        self.deployed[stack] = json.loads(Path(options["--parameter-overrides"].removeprefix("file://")).read_text())
+        return subprocess.CompletedProcess([], int(stack == self.failing))
+
+
+def test_the_main_stack_comes_first_and_gives_the_other_one_its_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = {"UserPoolId": "eu-west-1_a", "UserPoolClientId": "client"}
+    sam = Sam()
+    monkeypatch.setattr(Package, "complete", lambda _: None)
+    monkeypatch.setattr(subprocess, "run", sam)
+    monkeypatch.setattr(graphql, "time", SimpleNamespace(time=lambda: 1_700_000_000.5))
+    monkeypatch.setattr(stacks, "find", lambda _, name: Stack(name, "UPDATE_COMPLETE", {}, outputs))
+    command.deploy(plan(Step.UPDATE), ask=False)
+    assert list(sam.deployed) == ["evoke-prod", "evoke-graphql-prod"]
+    assert sam.deployed["evoke-prod"] == plan(Step.UPDATE).parameters
+    assert sam.deployed["evoke-graphql-prod"] == {
+        "Environment": "prod",
+        "Architecture": "arm64",
+        "LogRetentionDays": "30",
+        **outputs,
+        "ApiKeyExpires": "1731449600",  # in 364 days
+        "GraphqlLogs": "true",
+    }
+
+
+def test_without_the_main_stack_the_other_one_is_not_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sam = Sam(failing="evoke-prod")
+    monkeypatch.setattr(Package, "complete", lambda _: None)
+    monkeypatch.setattr(subprocess, "run", sam)
+    with pytest.raises(Failure, match="sam deploy of evoke-prod failed"):
+        command.deploy(plan(Step.CREATE), ask=False)
+    assert list(sam.deployed) == ["evoke-prod"]
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED"])
+def test_what_is_left_of_a_failed_graphql_api_is_deleted_alone(status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted: list[str] = []
+    outputs = {"UserPoolId": "eu-west-1_a", "UserPoolClientId": "client"}
+    monkeypatch.setattr(Package, "complete", lambda _: None)
+    monkeypatch.setattr(subprocess, "run", Sam())
+    monkeypatch.setattr(stacks, "find", lambda _, name: Stack(name, "UPDATE_COMPLETE", {}, outputs))
+    monkeypatch.setattr(stacks, "delete_failed_creation", lambda _, name: deleted.append(name))
+    failed = Graphql(Stack("evoke-graphql-prod", status), Step.REPEAT_CREATION)
+    command.deploy(replace(plan(Step.UPDATE), graphql=failed), ask=False)
+    assert deleted == ["evoke-graphql-prod"]

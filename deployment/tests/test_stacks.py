@@ -20,7 +20,8 @@ class CloudFormation:
             message = f"Stack with id {StackName} does not exist"
             raise ClientError({"Error": {"Code": "ValidationError", "Message": message}}, "DescribeStacks")
         parameters = [{"ParameterKey": "Environment", "ParameterValue": "prod"}]
-        return {"Stacks": [{"StackStatus": self.status, "Parameters": parameters}]}
+        outputs = [{"OutputKey": "UserPoolId", "OutputValue": "eu-west-1_a"}]
+        return {"Stacks": [{"StackStatus": self.status, "Parameters": parameters, "Outputs": outputs}]}
 
     def delete_stack(self, *, StackName: str) -> None:
         self.status = "DELETE_COMPLETE" if self.deletable else "DELETE_FAILED"
@@ -129,6 +130,11 @@ def test_the_targets_of_a_policy_are_saved_before_they_are_detached() -> None:
     assert saved < detached
 
 
+def test_a_bus_is_in_the_way_as_long_as_the_other_stack_has_a_rule_on_it() -> None:
+    _, remedy = stacks.listed([Resource("AWS::Events::EventBus", "ev-bus-qa", "has rules")]).splitlines()
+    assert remedy.strip() == "aws cloudformation delete-stack --stack-name evoke-graphql-qa"
+
+
 def test_a_resource_without_a_known_remedy_is_named_too() -> None:
     assert stacks.listed([Resource("AWS::SNS::Topic", "ev-users", "")]) == "  AWS::SNS::Topic ev-users"
 
@@ -137,6 +143,11 @@ def test_a_bucket_that_remained_from_an_earlier_stack_is_in_the_way() -> None:
     stacks.check_buckets(S3(), ["ev-telemetry-dev", "ev-quarantine-dev"])
     with pytest.raises(Failure, match=r"^ev-quarantine-dev remained when an earlier stack was deleted"):
         stacks.check_buckets(S3("ev-quarantine-dev", "another"), ["ev-telemetry-dev", "ev-quarantine-dev"])
+
+
+def test_a_stack_has_its_parameters_and_outputs() -> None:
+    found = stacks.find(CloudFormation("UPDATE_COMPLETE"), "evoke-prod")
+    assert (found.parameters, found.outputs) == ({"Environment": "prod"}, {"UserPoolId": "eu-west-1_a"})
 
 
 def test_a_stack_without_a_status_does_not_exist() -> None:
