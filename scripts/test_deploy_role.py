@@ -1,23 +1,34 @@
 """Tests of docs/deploy-role.yaml: python -m unittest discover scripts"""
 
 import fnmatch
+import json
+import re
 import unittest
 from pathlib import Path
 
 import cfnlint.decode
-from assemble_template import assemble, expand, texts
+from assemble_template import expand, graphql_template, main_template, together
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
-from resources import listed
+from check_template import LONGEST_VALUES
+from resources import listed, of_type
 
 ROLE = Path(__file__).resolve().parent.parent / "docs" / "deploy-role.yaml"
+LONGEST = LONGEST_VALUES | {"AWS::Partition": "aws-us-gov", "StackName": "evoke-" + "e" * 10}
 # What SAM makes of functions and their events.
 MADE_BY_SAM = {
     "AWS::Lambda::Function", "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Permission", "AWS::Events::Rule",
 }  # fmt: skip
-# The schema of this type does not name what CloudFormation calls.
-WITHOUT_HANDLERS = {"AWS::Budgets::Budget": {"budgets:ModifyBudget", "budgets:ViewBudget"}}
+# The schemas of these types do not name what CloudFormation calls.
+WITHOUT_HANDLERS = {
+    "AWS::Budgets::Budget": {"budgets:ModifyBudget", "budgets:ViewBudget"},
+    "AWS::AppSync::ApiKey": {
+        "appsync:CreateApiKey", "appsync:DeleteApiKey", "appsync:ListApiKeys", "appsync:UpdateApiKey",
+    },
+    "AWS::AppSync::GraphQLSchema": {"appsync:GetSchemaCreationStatus", "appsync:StartSchemaCreation", "s3:GetObject"},
+}  # fmt: skip
 # What CloudFormation calls only for properties that the template does not have.
 NOT_NEEDED = (
+    "appsync:putgraphqlapienvironmentvariables",
     "kms:*", "kinesis:*", "firehose:*", "ec2:*", "elasticfilesystem:*", "s3files:*", "s3tables:*", "cloudfront:*",
     "apigateway:*tagresource", "cognito-idp:addcustomattributes",
     # Data of tables, which an import or a replica needs.
@@ -45,11 +56,30 @@ def matches(action, patterns):
     return any(fnmatch.fnmatchcase(action.lower(), pattern.lower()) for pattern in patterns)
 
 
-def statements():
-    role, problems = cfnlint.decode.decode(str(ROLE))
+def policies():
+    """Returns the policies in the role, and those that are attached to it."""
+    template, problems = cfnlint.decode.decode(str(ROLE))
     assert not problems, problems
-    policies = role["Resources"]["Role"]["Properties"]["Policies"]
-    return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+    inside = template["Resources"]["Role"]["Properties"]["Policies"]
+    attached = of_type(template["Resources"], "AWS::IAM::ManagedPolicy").values()
+    return [[policy["PolicyDocument"] for policy in each] for each in (inside, attached)]
+
+
+def statements():
+    return [statement for each in policies() for policy in each for statement in policy["Statement"]]
+
+
+def longest(part):
+    """Returns a part of a template with the longest values in its texts, without spaces in its JSON."""
+    if isinstance(part, dict) and list(part) == ["Fn::Sub"]:
+        return re.sub(r"\$\{([^}]+)\}", lambda match: LONGEST[match[1]], part["Fn::Sub"])
+    if isinstance(part, dict):
+        return {key: longest(value) for key, value in part.items()}
+    return [longest(value) for value in part] if isinstance(part, list) else part
+
+
+def size(policy):
+    return len(json.dumps(longest(policy), separators=(",", ":")))
 
 
 def needed(kind):
@@ -60,9 +90,10 @@ def needed(kind):
 
 
 class DeployRole(unittest.TestCase):
-    def test_the_role_may_deploy_each_type_of_the_template(self):
+    def test_the_role_may_deploy_each_type_of_the_templates(self):
         allowed = [action for statement in statements() for action in listed(statement["Action"])]
-        types = {resource["Type"] for resource in expand(assemble(texts()))["Resources"].values()}
+        both = together(expand(main_template()), expand(graphql_template()))
+        types = {resource["Type"] for resource in both["Resources"].values()}
         for kind in sorted({kind for kind in types if not kind.startswith("AWS::Serverless::")} | MADE_BY_SAM):
             missing = {action for action in needed(kind) if not matches(action, (*allowed, *NOT_NEEDED))}
             self.assertEqual(missing, set(), kind)
@@ -74,7 +105,18 @@ class DeployRole(unittest.TestCase):
 
     def test_only_some_actions_are_for_every_resource(self):
         everywhere = {statement["Sid"] for statement in statements() if statement["Resource"] == "*"}
-        self.assertEqual(everywhere, {"Checks", "UsersAndSubscriptions", "Mappings", "AccessLog"})
+        self.assertEqual(everywhere, {"Checks", "UsersAndSubscriptions", "Mappings", "GraphqlApis", "AccessLog"})
+
+    def test_the_policies_are_not_too_long(self):
+        inside, attached = policies()
+        self.assertLessEqual(sum(map(size, inside)), 10240)
+        self.assertLessEqual(max(map(size, attached)), 6144)
+
+    def test_the_role_is_for_both_stacks_and_their_roles(self):
+        by_sid = {statement["Sid"]: str(statement["Resource"]) for statement in statements()}
+        for sid, kind in (("Stack", "stack/"), ("Roles", "role/"), ("RolesOfFunctionsIotAndAppSync", "role/")):
+            for stack in ("${StackName}", "evoke-graphql-${Environment}"):
+                self.assertRegex(by_sid[sid], re.escape(kind + stack) + "[-/]")
 
 
 if __name__ == "__main__":
