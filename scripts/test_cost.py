@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 
 import yaml
-from assemble_template import assemble, expand, texts
+from assemble_template import expand, graphql_template, main_template, together
 from cost.__main__ import DATA, ROOT, Cost, parse
 from cost.idle import idle, metrics_in_use
 from cost.inventory import polled_queues, refusals, schedules, standing
@@ -524,7 +524,17 @@ class Page(unittest.TestCase):
 
 class Limits(unittest.TestCase):
     def document(self):
-        return expand(assemble(texts()))
+        return together(expand(main_template()), expand(graphql_template()))
+
+    def test_the_parameters_that_the_deployment_gives_need_not_be_given(self):
+        self.assertIn("LivePublisherFunction", Cost(self.document(), {}).template.functions)
+        self.assertIn("Default", self.document()["Parameters"]["LiveProgress"])
+        self.assertNotIn("Default", self.document()["Parameters"]["UserPoolId"])
+
+    def test_the_graphql_api_costs_nothing_while_idle(self):
+        cost = Cost(self.document(), {})
+        self.assertEqual({key for key in cost.idle.usage if key.startswith("appsync_")}, set())
+        self.assertGreater(cost.uses.usage("graphql_request")["appsync_requests"], 0)
 
     def test_every_environment_is_within_the_limits(self):
         self.assertEqual(list(Cost(self.document(), {}).limits()), [])

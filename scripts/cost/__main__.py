@@ -40,11 +40,14 @@ ENVIRONMENTS = ("dev", "prod")
 
 
 class Cost:
-    """All that is reckoned for one template with one set of parameters."""
+    """All that is reckoned for the templates of both stacks with one set of parameters."""
 
     def __init__(self, document: dict[str, Any], parameters: dict[str, str]) -> None:
         self._document = document
-        self._parameters = parameters
+        # The deployment gives those that have no default, and they cost nothing.
+        declared = document.get("Parameters", {}).items()
+        required = {name: "1" for name, parameter in declared if "Default" not in parameter}
+        self._parameters = parameters = required | parameters
         self.prices = Prices(read("prices"))
         self.units = figures(read("units"))
         self.sizes = figures(read("sizes"))
@@ -97,6 +100,7 @@ class Cost:
             "environments": [environments_table(environments, self.prices)],
             "uses": [uses_table(self.uses, self.prices)],
             "session": [breakdown_table("session", self.uses, self.prices)],
+            "live": [breakdown_table("live_hour", self.uses, self.prices)],
             **{f"month-{name}": [month_table(month, self.prices)] for name, month in months.items()},
             **alternatives,
             **{f"planned-{name}": [planned_table(lines, self.prices)] for name, lines in planned.items()},

@@ -11,7 +11,10 @@ from .units import Figure
 
 HOURS_PER_DAY = 24
 # Quantities of a use that have a price of the same name.
-PRICED = ("http_requests", "sqs_requests", "mails", "iot_messages", "iot_rules", "iot_minutes")
+PRICED = (
+    "http_requests", "sqs_requests", "mails", "iot_messages", "iot_rules", "iot_minutes", "appsync_requests",
+    "appsync_updates", "appsync_minutes",
+)  # fmt: skip
 # Each message of a queue is sent, received and deleted.
 REQUESTS_PER_MESSAGE = 3
 # What a line of the breakdown adds up.
@@ -19,6 +22,7 @@ GROUPS = {
     "Lambda": ("lambda_",),
     "DynamoDB": ("dynamodb_writes", "dynamodb_reads"),
     "API, bus, queues": ("http_", "bus_", "sqs_", "sns_"),
+    "AppSync": ("appsync_",),
     "e-mail": ("mails",),
     "IoT Core": ("iot_",),
     "S3": ("s3_puts", "s3_gets"),
