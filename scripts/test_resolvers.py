@@ -5,6 +5,7 @@
 
 import re
 import unittest
+import uuid
 
 import appsync
 from assemble_template import GRAPHQL
@@ -17,8 +18,8 @@ OPERATE = f"{READ} evoke/operations:read"
 
 
 def run(file, function, **context):
-    """Returns what a function of a resolver answers: its value, its error and its subscription filter."""
-    context = {"request": {"headers": {}}, "arguments": {}, "identity": None} | context
+    """Returns what a function of a resolver answers: its value, its error and its subscription filters."""
+    context = {"request": {"headers": {}}, "arguments": {}, "identity": None, "stash": {}} | context
     answer = appsync_js._pool.call({"code": (GRAPHQL / file).read_text(), "fn": function, "ctx": context}, timeout=30)
     filters = [each["filter"] for each in answer.get("extensions", []) if each["op"] == "setSubscriptionFilter"]
     error = answer.get("error")
@@ -51,8 +52,18 @@ class Resolver(unittest.TestCase):
         self.assertEqual(value, {"operation": "Invoke", "payload": payload})
 
     def test_an_api_key_has_no_identity(self):
-        payload = {"field": "station", "arguments": {}, "identity": None, "correlationId": None}
-        self.assertEqual(self.request(), {"operation": "Invoke", "payload": payload})
+        payload = self.request(request={"headers": {"x-correlation-id": "c-1"}})["payload"]
+        self.assertEqual(payload, {"field": "station", "arguments": {}, "identity": None, "correlationId": "c-1"})
+
+    def test_a_request_without_a_correlation_id_gets_one(self):
+        first, second = (self.request()["payload"]["correlationId"] for _ in range(2))
+        self.assertEqual(len({uuid.UUID(first), uuid.UUID(second)}), 2)
+
+    def test_the_correlation_id_is_kept_for_the_answer(self):
+        code = (GRAPHQL / "resolver.js").read_text()
+        context = {"request": {"headers": {}}, "arguments": {}, "info": {"fieldName": "station"}, "stash": {}}
+        answer = appsync_js._pool.call({"code": code, "fn": "request", "ctx": context}, timeout=30)
+        self.assertEqual(answer["stash"], {"correlationId": answer["value"]["payload"]["correlationId"]})
 
     def test_data_is_answered_as_it_is(self):
         for data in ({"stationId": "s-1"}, [], 0, False, None):
@@ -67,7 +78,7 @@ class Resolver(unittest.TestCase):
     def test_a_failed_invocation_tells_nothing_of_the_inside(self):
         failed = {"message": "panicked at src/main.rs", "type": "Lambda:Unhandled"}
         for context in ({"error": failed, "result": None}, {"error": failed, "result": {"data": 1}}, {"result": None}):
-            value, error = self.response(request={"headers": {"x-correlation-id": "c-1"}}, **context)
+            value, error = self.response(stash={"correlationId": "c-1"}, **context)
             self.assertEqual((value, error["errorType"], error["errorInfo"]), (None, "InternalError", {"correlationId": "c-1"}))
             self.assertIn("correlation id", error["message"])
             self.assertNotIn("main.rs", error["message"])

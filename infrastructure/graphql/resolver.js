@@ -5,18 +5,20 @@ const INTERNAL = 'something failed on our side; quote the correlation id when yo
 /**
  * Passes a query or a mutation to the function of its data source: its field, its arguments and who asks.
  *
- * An API key has no identity. The function checks everything that directives of the schema cannot check.
+ * An API key has no identity. The function checks everything that directives of the schema cannot check. The
+ * correlation id is that of the caller, or a new one.
  *
  * @param {import('@aws-appsync/utils').Context} ctx
  */
 export function request(ctx) {
+  ctx.stash.correlationId = ctx.request.headers['x-correlation-id'] ?? util.autoId();
   return {
     operation: 'Invoke',
     payload: {
       field: ctx.info.fieldName,
       arguments: ctx.arguments,
       identity: ctx.identity ?? null,
-      correlationId: correlationId(ctx),
+      correlationId: ctx.stash.correlationId,
     },
   };
 }
@@ -31,20 +33,11 @@ export function request(ctx) {
  */
 export function response(ctx) {
   if (ctx.error || !ctx.result) {
-    util.error(INTERNAL, 'InternalError', null, { correlationId: correlationId(ctx) });
+    util.error(INTERNAL, 'InternalError', null, { correlationId: ctx.stash.correlationId });
   }
   if (ctx.result.error) {
     const { type, message, ...info } = ctx.result.error;
     util.error(message, type, null, info);
   }
   return ctx.result.data;
-}
-
-/**
- * Returns the correlation id that the caller has given, or null. The function makes one if there is none.
- *
- * @param {import('@aws-appsync/utils').Context} ctx
- */
-function correlationId(ctx) {
-  return ctx.request.headers['x-correlation-id'] ?? null;
 }
