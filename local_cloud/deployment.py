@@ -1,11 +1,15 @@
 """Deploys both stacks to the local cloud with `sam deploy`, if something has changed since the last time."""
 
+import contextlib
 import hashlib
+import json
 import os
 import platform
+import re
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from local_cloud import completion, environment, outputs
@@ -22,46 +26,86 @@ SAME_PARAMETERS = ("Environment", "Architecture", "LogRetentionDays")
 GIVEN_OUTPUTS = ("UserPoolId", "UserPoolClientId")
 # AppSync takes at most 365 days.
 API_KEY_DAYS = 364
+# The code of a function in a template.
+CODE = re.compile(r"target/lambda/(\w+)/")
 # Where the hosted sign-in pages return to: the development server of a web application. Without it, there are no pages.
 CALLBACK = "http://localhost:5173/callback"
 # The lines of a failed deployment's log that are shown.
 SHOWN_LINES = 15
 
 
-def require_built() -> list[Path]:
-    """Checks that everything is built that the cloud needs, and returns the binaries of the functions."""
+def require_built() -> None:
+    """Checks that everything is built that the cloud needs."""
     functions = sorted(folder.name for folder in FUNCTIONS.iterdir() if folder.is_dir())
-    binaries = [LAMBDA / function / "bootstrap" for function in functions]
-    missing = [short(file) for file in (TEMPLATE, GRAPHQL / "template.yaml", EVOKE, *binaries) if not file.exists()]
+    built = [LAMBDA / function / "bootstrap" for function in functions]
+    missing = [short(file) for file in (TEMPLATE, GRAPHQL / "template.yaml", EVOKE, *built) if not file.exists()]
     if missing:
         raise Failure(f"not built: {', '.join(missing)}: run `make build`")
-    return binaries
 
 
 def deploy(state: State, cloud: Cloud, more_parameters: str) -> None:
     """Brings both stacks up to date, and writes the files with their outputs."""
-    parameters = parameters_for(cloud, more_parameters)
-    own = Path(__file__).parent.glob("*.py")
-    files = [TEMPLATE, *graphql_files(), SAM_CONFIG, *sorted(own), *require_built()]
-    current = fingerprint(parameters, files)
-    if state.deployed.exists() and state.deployed.read_text() == current and state.outputs.exists():
-        outputs.write_env(state, cloud)
-        say("up to date")
-        return
-    state.deployed.unlink(missing_ok=True)
-    log = state.logs / "deploy.log"
-    say(f"sam deploy (log: {short(log)})")
+    require_built()
     began = time.monotonic()
-    log.unlink(missing_ok=True)
-    _sam_deploy(cloud, STACK, TEMPLATE, parameters, log)
-    completion.complete(cloud.endpoint, STACK)
+    deployment = Deployment(state, cloud)
+    changed = deployment.update(STACK, TEMPLATE, parameters_for(cloud, more_parameters), finish=completion.complete)
     main = Stack.read(cloud.endpoint, STACK)
-    name = GRAPHQL_STACK + main.parameters["Environment"]
-    _sam_deploy(cloud, name, GRAPHQL / "template.yaml", graphql_parameters_for(main, more_parameters), log)
-    outputs.write(state, cloud, main, Stack.read(cloud.endpoint, name))
+    name, template = GRAPHQL_STACK + main.parameters["Environment"], GRAPHQL / "template.yaml"
+    parameters = graphql_parameters_for(main, more_parameters)
+    changed |= deployment.update(name, template, parameters, api_key_expires(), files=graphql_files())
+    if changed or not state.outputs.exists():
+        outputs.write(state, cloud, main, Stack.read(cloud.endpoint, name))
     outputs.write_env(state, cloud)
-    state.deployed.write_text(current)
-    say(f"deployed in {time.monotonic() - began:.0f} s")
+    say(f"deployed in {time.monotonic() - began:.0f} s" if changed else "up to date")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Deploys stacks to one cloud, and notes what was deployed."""
+
+    state: State
+    cloud: Cloud
+
+    def update(
+        self,
+        stack: str,
+        template: Path,
+        parameters: str,
+        new_each_time: str = "",
+        files: Iterable[Path] = (),
+        finish: Callable[[str, str], None] = lambda _endpoint, _stack: None,
+    ) -> bool:
+        """Deploys a stack, if its parameters, its template or its files have changed. Returns whether they have.
+
+        A change of the parameters in `new_each_time` alone is none.
+        """
+        own = sorted(Path(__file__).parent.glob("*.py"))
+        current = fingerprint(parameters, [template, *files, *binaries(template), SAM_CONFIG, *own])
+        if self._known().get(stack) == current:
+            return False
+        self._note(stack, None)
+        log = self.state.logs / f"deploy-{stack}.log"
+        say(f"sam deploy of {stack} (log: {short(log)})")
+        _sam_deploy(self.cloud, stack, template, f"{parameters} {new_each_time}".strip(), log)
+        finish(self.cloud.endpoint, stack)
+        self._note(stack, current)
+        return True
+
+    def _known(self) -> dict[str, str]:
+        """Returns the fingerprints of what was deployed, by stack."""
+        with contextlib.suppress(OSError, ValueError):
+            known: dict[str, str] = json.loads(self.state.deployed.read_text())
+            return known
+        return {}
+
+    def _note(self, stack: str, current: str | None) -> None:
+        known = {name: value for name, value in self._known().items() if name != stack}
+        self.state.deployed.write_text(json.dumps(known if current is None else known | {stack: current}))
+
+
+def binaries(template: Path) -> list[Path]:
+    """Returns the binaries of the functions that a template deploys."""
+    return [LAMBDA / name / "bootstrap" for name in sorted(set(CODE.findall(template.read_text())))]
 
 
 def parameters_for(cloud: Cloud, more: str) -> str:
@@ -74,13 +118,17 @@ def graphql_parameters_for(main: Stack, more: str) -> str:
     """Returns the parameters of the template of the GraphQL API. SAM drops those that only the other template has."""
     values = {name: main.parameters[name] for name in SAME_PARAMETERS}
     values |= {name: main.outputs[name] for name in GIVEN_OUTPUTS}
-    values["ApiKeyExpires"] = str(int(time.time()) + API_KEY_DAYS * 86400)
     return " ".join([*(f"{name}={value}" for name, value in values.items()), more]).strip()
 
 
+def api_key_expires() -> str:
+    """Returns the parameter with the time at which the API key expires."""
+    return f"ApiKeyExpires={int(time.time()) + API_KEY_DAYS * 86400}"
+
+
 def graphql_files() -> list[Path]:
-    """Returns the files that the stack of the GraphQL API consists of."""
-    return [GRAPHQL / "template.yaml", GRAPHQL / "schema.graphql", *sorted(GRAPHQL.glob("*.js"))]
+    """Returns the files that the template of the GraphQL API refers to."""
+    return [GRAPHQL / "schema.graphql", *sorted(GRAPHQL.glob("*.js"))]
 
 
 def architecture() -> str:
@@ -89,7 +137,7 @@ def architecture() -> str:
 
 
 def fingerprint(parameters: str, files: Iterable[Path]) -> str:
-    """Returns a fingerprint of everything that a deployment depends on."""
+    """Returns a fingerprint of everything that the deployment of a stack depends on."""
     digest = hashlib.sha256(parameters.encode())
     for file in files:
         content = hashlib.sha256(file.read_bytes())
@@ -107,7 +155,7 @@ def _sam_deploy(cloud: Cloud, stack: str, template: Path, parameters: str, log: 
         "--parameter-overrides", parameters,
     ]  # fmt: skip
     variables = environment.clean(os.environ) | environment.aws(cloud.endpoint)
-    with log.open("ab") as output:
+    with log.open("wb") as output:
         done = subprocess.run(
             command, env=variables, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
         )

@@ -47,7 +47,7 @@ class State:
 
     @property
     def deployed(self) -> Path:
-        """The fingerprint of the last deployment."""
+        """The fingerprints of the last deployments of the stacks."""
         return self.folder / "deployed"
 
     @property

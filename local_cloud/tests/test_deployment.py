@@ -29,21 +29,22 @@ sys.exit(1 if "Fail=yes" in sys.argv[-1] else 0)
 
 @pytest.fixture
 def project(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with one function, whose main stack needs no completion."""
+    """A project with a function in each stack, whose main stack needs no completion."""
     state.logs.mkdir()
     files = {name: tmp_path / name.lower() for name in ("TEMPLATE", "SAM_CONFIG", "EVOKE")}
     for name, file in files.items():
-        file.write_text(name)
+        file.write_text(f"{name} ../target/lambda/billing/")
         monkeypatch.setattr(deployment, name, file)
     (tmp_path / "graphql").mkdir()
     for name in ("template.yaml", "schema.graphql", "resolver.js", "notes.txt"):
-        (tmp_path / "graphql" / name).write_text(name)
+        (tmp_path / "graphql" / name).write_text(f"{name} ../../target/lambda/live_publisher/")
     monkeypatch.setattr(deployment, "GRAPHQL", tmp_path / "graphql")
-    (tmp_path / "functions" / "billing").mkdir(parents=True)
     monkeypatch.setattr(deployment, "FUNCTIONS", tmp_path / "functions")
     monkeypatch.setattr(deployment, "LAMBDA", tmp_path / "lambda")
-    (tmp_path / "lambda" / "billing").mkdir(parents=True)
-    (tmp_path / "lambda" / "billing" / "bootstrap").write_text("binary")
+    for function in ("billing", "live_publisher"):
+        (tmp_path / "functions" / function).mkdir(parents=True)
+        (tmp_path / "lambda" / function).mkdir(parents=True)
+        (tmp_path / "lambda" / function / "bootstrap").write_text("binary")
     script(tmp_path / "tools" / "sam", SAM)
     monkeypatch.setattr(deployment, "TOOLS", tmp_path / "tools")
     monkeypatch.setattr(completion, "complete", lambda *_: None)
@@ -62,13 +63,37 @@ def test_only_a_change_is_deployed(project: Path, state: State, capsys: pytest.C
     deployment.deploy(state, CLOUD, "")
     assert len(runs_of_sam(project)) == 2
     assert capsys.readouterr().out.splitlines()[-1] == "local cloud: up to date"
-    changes = ("template", "sam_config", "lambda/billing/bootstrap", "graphql/schema.graphql", "graphql/resolver.js")
-    for number, change in enumerate(changes, start=2):
-        (project / change).write_text("changed")
+    main, graphql = ["evoke"], ["evoke-graphql-dev"]
+    for change, stacks in (
+        ("sam_config", main + graphql),
+        ("template", main),
+        ("lambda/billing/bootstrap", main),
+        ("graphql/template.yaml", graphql),
+        ("graphql/schema.graphql", graphql),
+        ("graphql/resolver.js", graphql),
+        ("lambda/live_publisher/bootstrap", graphql),
+        ("graphql/notes.txt", []),
+    ):
+        before = len(runs_of_sam(project))
+        with (project / change).open("a") as file:
+            file.write("changed")
         deployment.deploy(state, CLOUD, "")
-        assert len(runs_of_sam(project)) == 2 * number, change
+        assert [call.split("--stack-name ")[1].split()[0] for call in runs_of_sam(project)[before:]] == stacks, change
     deployment.deploy(state, CLOUD, "ThrottleRate=1")
     assert runs_of_sam(project)[-2].endswith(" ThrottleRate=1")
+
+
+def test_a_stack_that_was_deployed_stays_known_if_the_other_one_fails(project: Path, state: State) -> None:
+    (project / "graphql" / "resolver.js").write_text("wrong")
+    deployment.deploy(state, CLOUD, "")
+    (project / "graphql" / "resolver.js").write_text("right")
+    script(project / "tools" / "sam", SAM.replace('"Fail=yes" in sys.argv[-1]', "True"))
+    with pytest.raises(Failure, match="sam deploy of evoke-graphql-dev failed"):
+        deployment.deploy(state, CLOUD, "")
+    script(project / "tools" / "sam", SAM)
+    deployment.deploy(state, CLOUD, "")
+    stacks = [call.split("--stack-name ")[1].split()[0] for call in runs_of_sam(project)]
+    assert stacks == ["evoke", "evoke-graphql-dev", "evoke-graphql-dev", "evoke-graphql-dev"]
 
 
 def test_nothing_asks_the_user_and_the_caller_may_override_a_parameter(project: Path, state: State) -> None:
@@ -101,10 +126,10 @@ def test_the_stack_of_the_graphql_api_comes_second_and_gets_what_the_main_stack_
 
 def test_a_failed_deployment_shows_the_end_of_its_log_and_is_repeated(project: Path, state: State) -> None:
     deployment.deploy(state, CLOUD, "")
-    with pytest.raises(Failure, match=r"(?s)sam deploy of evoke failed: see .*deploy\.log.*the template is wrong"):
+    with pytest.raises(Failure, match=r"(?s)sam deploy of evoke failed: see .*deploy-evoke\.log.*the template is wrong"):
         deployment.deploy(state, CLOUD, "Fail=yes")
     deployment.deploy(state, CLOUD, "")
-    assert len(runs_of_sam(project)) == 5
+    assert len(runs_of_sam(project)) == 4
 
 
 def test_what_is_not_built_is_named(project: Path) -> None:
