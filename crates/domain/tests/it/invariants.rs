@@ -128,8 +128,8 @@ fn dependencies_point_inward() {
     let allowed = |crate_name: &str| -> Vec<&str> {
         match crate_name {
             "domain" => vec![],
-            "store" | "fleet" => vec!["domain"],
-            "e2e" => vec!["domain", "fleet"],
+            "store" | "fleet" | "appsync" => vec!["domain"],
+            "e2e" => vec!["domain", "fleet", "appsync"],
             "lambda_kit" => vec!["domain", "store"],
             // The benches run the simulator, billing, telemetry and the mirror in one process.
             "evoke" => vec![
@@ -141,6 +141,7 @@ fn dependencies_point_inward() {
                 "ocm_sync",
                 "telemetry_handler",
                 "fleet",
+                "appsync",
                 "lambda_kit",
             ],
             _ => vec!["domain", "store", "lambda_kit"],
