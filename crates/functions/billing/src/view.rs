@@ -91,6 +91,8 @@ pub struct WalletView {
     /// The holds, one for each prepaid session; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holds: Vec<HoldView>,
+    /// The version of the balance: the number of entries in the ledger. Updates with a lower version are older.
+    version: u64,
     /// The ledger entry of the top-up; absent in answers to other actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<EntryView>,
@@ -106,6 +108,7 @@ impl WalletView {
             currency: wallet.currency,
             held: wallet.held(now),
             holds: wallet.holds.iter().filter(|hold| hold.is_live(now)).map(HoldView::from).collect(),
+            version: wallet.entries,
             entry: None,
         }
     }

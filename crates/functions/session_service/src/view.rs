@@ -44,6 +44,8 @@ pub struct SessionView {
     metered_at: Instant,
     /// The minutes from the start to the end of the session, or to `meteredAt` while it runs.
     duration_minutes: f64,
+    /// The version of the session, which rises with every change. Updates with a lower version are older.
+    version: u64,
     /// The time at which the session ended; absent while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_at: Option<Instant>,
@@ -74,6 +76,7 @@ impl SessionView {
             started_at: session.started_at,
             metered_at: session.metered_at,
             duration_minutes: session.duration_minutes(),
+            version: session.version,
             ended_at: session.ended_at,
             end_reason: session.end_reason,
         }

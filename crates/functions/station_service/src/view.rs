@@ -37,6 +37,9 @@ pub struct StationView {
     created_at: Instant,
     /// The time of the last change of the station. The start and end of sessions do not change it.
     updated_at: Instant,
+    /// The version of the station, which rises with every change of the station, its ports and its sessions. Updates
+    /// with a lower version are older.
+    version: u64,
     /// The ports of the station; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<Vec<PortView>>,
@@ -82,6 +85,7 @@ impl StationView {
             charging_model: station.model.clone(),
             created_at: station.created_at,
             updated_at: station.updated_at,
+            version: station.version,
             ports: ports.map(|ports| ports.iter().map(PortView::new).collect()),
             distance_km: None,
         }
