@@ -1,38 +1,49 @@
 //! `evoke demo`: simulates an hour of charging on the deployed stack.
 //!
-//! The drivers register, sign in and use the HTTP API with their own tokens, as the application of a driver does. The
-//! staff (stations, the cash desk, repairs) invokes functions directly.
+//! The drivers register, sign in and use the HTTP API with their own tokens, as the application of a driver does. Their
+//! bars follow the subscriptions of the GraphQL API. The staff (stations, the cash desk, repairs) invokes functions
+//! directly.
 
-use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use appsync::{Error, Event, Live, Subscription, Update};
 use chrono::{DateTime, Utc};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use domain::id::{InvoiceId, SessionId};
 use futures::future::try_join_all;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use futures::stream::SelectAll;
+use futures::{FutureExt, StreamExt};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::api::{Account, Api};
+use crate::graphql::GraphQl;
+use crate::live::LiveSession;
 use crate::stack::Stack;
 use crate::story::{DRIVERS, Driver, FAILURE, LATE_PAYER, LATE_TOP_UP, SITES, STOP, STRANGER, Site};
+use crate::view::View;
 
 /// The length of the demo in simulated minutes.
 const MINUTES: u32 = 60;
+/// The sessions are read at this interval, in simulated minutes, because updates of progress have no costs.
+const READ_EVERY: u32 = 5;
 /// If the output is not a terminal, the view is printed at this interval, in simulated minutes.
 const PRINT_EVERY: u32 = 15;
-/// The maximum time to wait for notifications and invoices.
+/// The maximum time to wait until all subscriptions are in effect.
+const SUBSCRIPTIONS: Duration = Duration::from_secs(30);
+/// The maximum time to wait for notifications, invoices and the ends of sessions.
 const NOTIFICATIONS: Duration = Duration::from_secs(15);
 
 struct Play<'a> {
     /// The stack, of which the staff invokes functions.
     stack: &'a Stack,
     /// The HTTP API, which the drivers use.
-    api: Api<'a>,
+    api: Api,
     /// A suffix that distinguishes the stations and users of this run from those of earlier runs.
     run: String,
     /// The password of all drivers of this run.
@@ -57,26 +68,39 @@ pub async fn run(stack: &Stack, step: u32) -> Result<()> {
     let start: DateTime<Utc> = start.context("no session started")?.parse()?;
     for (driver, session) in DRIVERS.iter().zip(&started) {
         play.sessions.insert(driver.user, text(&session["sessionId"]).to_owned());
-        play.view.add(driver);
     }
+    play.view.add(DRIVERS.iter().map(|driver| format!("{:5} {:9} {}", driver.user, driver.vehicle, driver.site)));
+    let mut feed = play.follow().await?;
     let mut happened = vec![play.pry().await?];
     let mut minute = 0;
     while minute < MINUTES {
         minute = (minute + step).min(MINUTES);
         play.tick(start + chrono::Duration::minutes(minute.into())).await?;
         happened.extend(play.incidents(minute, step).await?);
-        play.show(minute).await?;
+        feed.take();
+        if feed.is_outdated || minute.is_multiple_of(READ_EVERY) || minute == MINUTES {
+            feed.read().await?;
+        }
+        play.show(minute, &feed);
     }
     let last = play.unplug_the_rest().await?;
+    feed.wait_for_the_ends().await;
     play.view.finish();
     println!("{}", summary(&last));
     for incident in happened {
         println!("  {incident}");
     }
+    feed.print();
     play.print_notifications(&last).await?;
     play.settle_up(&last).await?;
     neighbours(stack).await?;
     println!("\n  The drivers keep their accounts: sign in as {}, password {}", play.email(LATE_PAYER), play.password);
+    println!(
+        "  Watch a station: EVOKE_EMAIL={} EVOKE_PASSWORD={} target/evoke watch {}",
+        play.email(LATE_PAYER),
+        play.password,
+        play.station_id(SITES[0].key)
+    );
     println!(
         "\n{MINUTES} simulated minutes in {:.0} s. The stack stays up: make invoke F=session_service, make down.",
         began.elapsed().as_secs_f64()
@@ -272,9 +296,38 @@ impl Play<'_> {
         .await
     }
 
-    async fn show(&self, minute: u32) -> Result<()> {
-        self.view.update(minute, &self.read().await?);
-        Ok(())
+    /// Lets the drivers subscribe to their sessions, each with a token of their own.
+    async fn follow(&self) -> Result<Feed> {
+        let (mut access, mut events) = (Vec::new(), SelectAll::new());
+        for (index, driver) in DRIVERS.iter().enumerate() {
+            let graphql = GraphQl::new(self.stack, Arc::new(self.account(driver.user)?.authorization()))?;
+            let mut subscriptions = vec![Subscription::session(&self.sessions[driver.user])];
+            // The progress of all sessions at a station is one update, so one driver of each station gets it.
+            if DRIVERS.iter().position(|other| other.site == driver.site) == Some(index) {
+                subscriptions.push(Subscription::progress_at(&self.station_id(driver.site)));
+            }
+            events.push(graphql.subscribe(subscriptions));
+            access.push(graphql);
+        }
+        let started = timeout(SUBSCRIPTIONS, all_started(&mut events, DRIVERS.len())).await;
+        started.context("the subscriptions are not in effect")??;
+        // What was read before would lack the changes between its reading and the start of the subscriptions.
+        let sessions = DRIVERS.iter().zip(&access).map(|(driver, access)| access.session(&self.sessions[driver.user]));
+        let sessions = try_join_all(sessions).await?.into_iter().map(LiveSession::new).collect();
+        Ok(Feed { access, events, sessions, ended: BTreeSet::new(), progress: 0, is_outdated: false })
+    }
+
+    fn show(&self, minute: u32, feed: &Feed) {
+        self.view.headline(format!("minute {minute} of {MINUTES}"));
+        for (row, session) in feed.sessions.iter().enumerate() {
+            self.view.set(row, session.known().charge_percent, session.line());
+        }
+        if !self.view.is_drawn() && minute.is_multiple_of(PRINT_EVERY) {
+            println!("minute {minute} of {MINUTES}");
+            for (driver, session) in DRIVERS.iter().zip(&feed.sessions) {
+                println!("  {:5} {:9} {:5} {}", driver.user, driver.vehicle, driver.site, session.line());
+            }
+        }
     }
 
     async fn unplug_the_rest(&self) -> Result<Vec<Value>> {
@@ -374,68 +427,93 @@ impl Play<'_> {
     }
 }
 
-/// The live view: a bar for each vehicle, or text lines if the output is not a terminal.
-struct View {
-    bars: Option<MultiProgress>,
-    clock: Option<ProgressBar>,
-    rows: Vec<ProgressBar>,
+/// What the drivers know of their sessions, in the order of [`DRIVERS`].
+struct Feed {
+    /// The access of each driver to the GraphQL API.
+    access: Vec<GraphQl>,
+    events: SelectAll<Live<Update>>,
+    sessions: Vec<LiveSession>,
+    /// The sessions whose end has arrived as an update.
+    ended: BTreeSet<String>,
+    /// The number of updates about the progress at a station.
+    progress: u32,
+    /// Whether updates may have been missed.
+    is_outdated: bool,
 }
 
-impl View {
-    fn new() -> Self {
-        let bars = std::io::stdout().is_terminal().then(MultiProgress::new);
-        let clock = bars.as_ref().map(|bars| bars.add(ProgressBar::new_spinner()));
-        Self { bars, clock, rows: Vec::new() }
+impl Feed {
+    /// Takes the updates that have arrived.
+    fn take(&mut self) {
+        while let Some(Some(event)) = self.events.next().now_or_never() {
+            self.apply(&event);
+        }
     }
 
-    fn add(&mut self, driver: &Driver) {
-        let Some(bars) = &self.bars else { return };
-        let style = ProgressStyle::with_template("{prefix:22} {bar:30.green/dim} {msg}");
-        let bar = bars
-            .add(ProgressBar::new(100))
-            .with_prefix(format!("{:5} {:9} {}", driver.user, driver.vehicle, driver.site));
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        self.rows.push(bar);
-    }
-
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a percentage
-    fn update(&self, minute: u32, sessions: &[Value]) {
-        let lines: Vec<String> = sessions.iter().map(line).collect();
-        if let Some(clock) = &self.clock {
-            clock.set_message(format!("minute {minute} of {MINUTES}"));
-            for ((bar, session), line) in self.rows.iter().zip(sessions).zip(lines) {
-                bar.set_position(session["chargePercent"].as_f64().unwrap_or_default() as u64);
-                bar.set_message(line);
+    fn apply(&mut self, event: &Event<Update>) {
+        match event {
+            Event::Update(Update::SessionChanged(update)) => {
+                for session in &mut self.sessions {
+                    session.change(update);
+                }
+                if !update.status.is_active() {
+                    self.ended.insert(update.session_id.clone());
+                }
             }
-            return;
-        }
-        if minute.is_multiple_of(PRINT_EVERY) {
-            println!("minute {minute} of {MINUTES}");
-            for (driver, line) in DRIVERS.iter().zip(lines) {
-                println!("  {:5} {:9} {:5} {line}", driver.user, driver.vehicle, driver.site);
+            Event::Update(Update::StationProgress(progress)) => {
+                for session in &mut self.sessions {
+                    session.progress(progress);
+                }
+                self.progress += 1;
             }
+            Event::Update(_) | Event::Interrupted(_) => {}
+            Event::Started | Event::Unreadable(_) | Event::Refused(_) => self.is_outdated = true,
         }
     }
 
-    fn finish(&self) {
-        if let Some(clock) = &self.clock {
-            clock.finish_and_clear();
+    /// Reads the sessions, each with the token of its driver.
+    async fn read(&mut self) -> Result<()> {
+        let reads = self.access.iter().zip(&self.sessions);
+        let reads = reads.map(|(access, session)| access.session(&session.known().session_id));
+        let read = try_join_all(reads).await?;
+        for (live, session) in self.sessions.iter_mut().zip(read) {
+            live.read(session);
         }
-        self.rows.iter().for_each(ProgressBar::abandon);
-        println!();
+        self.is_outdated = false;
+        Ok(())
+    }
+
+    /// Waits until the end of each session has arrived as an update.
+    async fn wait_for_the_ends(&mut self) {
+        let ends = async {
+            while self.ended.len() < self.sessions.len() {
+                let Some(event) = self.events.next().await else { break };
+                self.apply(&event);
+            }
+        };
+        // If an end does not arrive, the summary says so.
+        let _ = timeout(NOTIFICATIONS, ends).await;
+    }
+
+    fn print(&self) {
+        let (ended, all, progress) = (self.ended.len(), self.sessions.len(), self.progress);
+        println!("  {ended} of {all} drivers saw the end of their session live, after {progress} updates of progress");
+        if progress == 0 {
+            println!("  there was no progress because the parameter LiveProgress is off");
+        }
     }
 }
 
-fn line(session: &Value) -> String {
-    format!(
-        "{:5.1} % {:6.1} kW {:7.3} kWh {:>6} {} {}",
-        session["chargePercent"].as_f64().unwrap_or_default(),
-        session["powerKw"].as_f64().unwrap_or_default(),
-        session["energyKwh"].as_f64().unwrap_or_default(),
-        text(&session["cost"]),
-        text(&session["currency"]),
-        text(&session["status"]),
-    )
+/// Waits until this number of streams have started all their subscriptions.
+async fn all_started(events: &mut SelectAll<Live<Update>>, count: usize) -> Result<()> {
+    let mut started = 0;
+    while started < count {
+        match events.next().await.context("a subscription has ended")? {
+            Event::Started => started += 1,
+            Event::Refused(errors) => return Err(Error::Refused(errors).into()),
+            Event::Update(_) | Event::Unreadable(_) | Event::Interrupted(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn summary(sessions: &[Value]) -> Table {

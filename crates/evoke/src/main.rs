@@ -6,9 +6,13 @@ mod bench;
 mod demo;
 mod dlq;
 mod fleet;
+mod graphql;
+mod live;
 mod republish;
 mod stack;
 mod story;
+mod view;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -53,6 +57,11 @@ enum Command {
         /// The simulated minutes by which each tick advances.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=30))]
         step: u32,
+    },
+    /// Show a session or a station live, as a user or as staff.
+    Watch {
+        #[command(flatten)]
+        options: watch::Options,
     },
     /// Invoke one function with its sample payload or another file.
     Invoke {
@@ -156,6 +165,15 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         sessions: u32,
     },
+    /// Measure the time from the stop of a session to its update at subscribers on the deployed stack.
+    Live {
+        /// The number of sessions to measure with each number of subscribers, one after the other.
+        #[arg(long, default_value_t = 200)]
+        sessions: u32,
+        /// The number of subscribers that get every update, besides a measurement with one alone.
+        #[arg(long, default_value_t = 500)]
+        subscribers: u32,
+    },
     /// Measure a sign-in and a request with its token on the deployed stack, and the units of a registration with the
     /// embedded DynamoDB.
     Login {
@@ -195,6 +213,7 @@ async fn main() -> Result<()> {
     let Arguments { target, command } = Arguments::parse();
     match command {
         Command::Demo { step } => demo::run(&target.open().await?, step).await,
+        Command::Watch { options } => watch::run(&target.open().await?, &options).await,
         Command::Invoke { function, data_file } => {
             let file = data_file.unwrap_or_else(|| stack::sample(&function));
             target.open().await?.invoke_file(&function, &file).await
@@ -220,6 +239,9 @@ async fn main() -> Result<()> {
         Command::Bench { what: Bench::Billing { invoices } } => bench::billing(invoices).await,
         Command::Bench { what: Bench::Invoice { sessions } } => {
             bench::invoice_latency(&target.open().await?, sessions).await
+        }
+        Command::Bench { what: Bench::Live { sessions, subscribers } } => {
+            bench::live(&target.open().await?, sessions, subscribers).await
         }
         Command::Bench { what: Bench::Login { n } } => bench::login(&target.open().await?, n).await,
         Command::Bench { what: Bench::Telemetry { messages, stations } } => bench::telemetry(messages, stations).await,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use appsync::AppSync;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::Credentials;
@@ -13,11 +14,14 @@ use serde_json::Value;
 /// What the key of the output with the name of a function ends with.
 const FUNCTION_NAME: &str = "FunctionName";
 
-/// A deployed stack.
+/// The output by which the environment of a stack is found: the name of a function, which ends with it.
+const NAMED_AFTER_ENVIRONMENT: (&str, &str) = ("HealthCheckFunctionName", "ev-health-check-");
+
+/// A deployed stack, with the stack of its GraphQL API.
 pub struct Stack {
     outputs: BTreeMap<String, String>,
-    /// Where the HTTP API answers this machine, if that is not the output `HttpApiUrl`.
-    http_api_url: Option<String>,
+    /// Where the APIs answer this machine, if that is not what the outputs say: by `http`, `graphql` and `realtime`.
+    urls: BTreeMap<String, String>,
     config: SdkConfig,
     lambda: Client,
 }
@@ -31,8 +35,9 @@ impl Stack {
         let text = std::fs::read_to_string(outputs)
             .with_context(|| format!("{} cannot be read: is the stack running? (make up)", outputs.display()))?;
         let written: BTreeMap<String, Value> = serde_json::from_str(&text).context("the outputs cannot be parsed")?;
-        let urls = written.get("urls");
-        let http_api_url = urls.and_then(|urls| urls["http"].as_str()).map(str::to_owned);
+        let urls = written.get("urls").and_then(Value::as_object).into_iter().flatten();
+        let urls = urls.filter_map(|(api, url)| Some((api.clone(), url.as_str()?.to_owned())));
+        let urls: BTreeMap<String, String> = urls.collect();
         let texts = written.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
         let outputs: BTreeMap<String, String> = texts.collect();
         let mut config = aws_config::defaults(BehaviorVersion::v2026_01_12());
@@ -45,19 +50,22 @@ impl Stack {
             config = config.region(Region::new(region.clone()));
         }
         let config = config.load().await;
-        Ok(Self { outputs, http_api_url, lambda: Client::new(&config), config })
+        Ok(Self { outputs, urls, lambda: Client::new(&config), config })
     }
 
     /// Opens the stack of this name on AWS.
     pub async fn deployed(name: &str) -> Result<Self> {
         let config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
-        let cloudformation = aws_sdk_cloudformation::Client::new(&config);
-        let answer = cloudformation.describe_stacks().stack_name(name).send().await;
-        let answer = answer.with_context(|| format!("the stack {name} cannot be read"))?;
-        let stack = answer.stacks().first().with_context(|| format!("there is no stack {name}"))?;
-        let pairs = stack.outputs().iter();
-        let outputs = pairs.filter_map(|output| Some((output.output_key()?.into(), output.output_value()?.into())));
-        Ok(Self { outputs: outputs.collect(), http_api_url: None, lambda: Client::new(&config), config })
+        let mut outputs = outputs_of(&config, name).await?;
+        let (output, prefix) = NAMED_AFTER_ENVIRONMENT;
+        let environment = outputs.get(output).and_then(|name| name.strip_prefix(prefix)).map(str::to_owned);
+        // Without the stack of the GraphQL API, what needs none works.
+        if let Some(environment) = environment
+            && let Ok(more) = outputs_of(&config, &format!("evoke-graphql-{environment}")).await
+        {
+            outputs.extend(more);
+        }
+        Ok(Self { outputs, urls: BTreeMap::new(), lambda: Client::new(&config), config })
     }
 
     /// Returns the AWS configuration for the stack.
@@ -73,8 +81,17 @@ impl Stack {
 
     /// Returns the URL of the HTTP API, without a slash at its end.
     pub fn http_api_url(&self) -> Result<&str> {
-        // The host name in the output of the local stack need not resolve.
-        self.http_api_url.as_deref().map_or_else(|| self.output("HttpApiUrl"), Ok)
+        self.url("http", "HttpApiUrl")
+    }
+
+    /// Returns a client of the GraphQL API.
+    pub fn appsync(&self) -> Result<AppSync> {
+        AppSync::new(self.url("graphql", "GraphqlUrl")?, self.url("realtime", "RealtimeUrl")?)
+    }
+
+    /// Returns the URL of an API. The host name in the output of a local stack need not resolve.
+    fn url(&self, api: &str, output: &str) -> Result<&str> {
+        self.urls.get(api).map(String::as_str).map_or_else(|| self.output(output), Ok)
     }
 
     /// Returns all outputs by key.
@@ -110,6 +127,16 @@ impl Stack {
         println!("{}", serde_json::to_string_pretty(&answer)?);
         Ok(())
     }
+}
+
+/// Returns the outputs of a stack on AWS.
+async fn outputs_of(config: &SdkConfig, name: &str) -> Result<BTreeMap<String, String>> {
+    let answer = aws_sdk_cloudformation::Client::new(config).describe_stacks().stack_name(name).send().await;
+    let answer = answer.with_context(|| format!("the stack {name} cannot be read"))?;
+    let stack = answer.stacks().first().with_context(|| format!("there is no stack {name}"))?;
+    let pairs = stack.outputs().iter();
+    let outputs = pairs.filter_map(|output| Some((output.output_key()?.into(), output.output_value()?.into())));
+    Ok(outputs.collect())
 }
 
 fn text(value: &Value) -> &str {

@@ -125,8 +125,8 @@ async fn bare_transaction(client: &Client, number: u32) -> Result<()> {
     Ok(())
 }
 
-/// Stops sessions on the deployed stack, one after the other, and waits for the invoice of each.
-pub async fn invoice_latency(stack: &Stack, sessions: u32) -> Result<()> {
+/// Opens a station with one port on the deployed stack, and returns its id.
+pub(super) async fn open_station(stack: &Stack) -> Result<String> {
     let station = format!("bench-{}", uuid::Uuid::new_v4().simple());
     let admin = json!({ "userId": "bench", "role": "ADMIN" });
     let create = json!({
@@ -137,6 +137,12 @@ pub async fn invoice_latency(stack: &Stack, sessions: u32) -> Result<()> {
     stack.invoke("station_service", &create).await?;
     let commission = json!({ "action": "transitionStation", "actor": admin, "stationId": station, "to": "ACTIVE" });
     stack.invoke("station_service", &commission).await?;
+    Ok(station)
+}
+
+/// Stops sessions on the deployed stack, one after the other, and waits for the invoice of each.
+pub async fn invoice_latency(stack: &Stack, sessions: u32) -> Result<()> {
+    let station = open_station(stack).await?;
     let progress = indicatif::ProgressBar::new(sessions.into());
     let mut latencies = Vec::new();
     for _ in 0..sessions.max(1) {

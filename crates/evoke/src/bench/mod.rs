@@ -4,6 +4,7 @@
 mod accounts;
 mod billing;
 mod cold;
+mod live;
 mod mirror;
 mod process;
 mod python;
@@ -12,6 +13,7 @@ mod telemetry;
 pub use accounts::login;
 pub use billing::{billing, invoice_latency};
 pub use cold::{Options as ColdOptions, cold};
+pub use live::live;
 pub use mirror::mirror;
 pub use python::Peers;
 pub use telemetry::telemetry;
