@@ -1,6 +1,11 @@
-"""MiniStack with the behaviour of Cognito that it lacks. The local cloud runs this file as a program.
+"""MiniStack with behaviour of AWS that it lacks. The local cloud runs this file as a program.
 
 The program replaces functions of the pinned version of MiniStack, and fails at the start if one of them is missing.
+
+EventBridge: if the function of a rule fails, Lambda repeats the invocation, and in the end sends the event to the
+destination for failures. MiniStack does this for other asynchronous invocations, but loses the event of a rule.
+
+Cognito:
 
 - Only one user can sign up with an e-mail address. MiniStack checks whether an address is taken and adds the user in
   two steps, so several concurrent requests may succeed.
@@ -17,7 +22,7 @@ from typing import Any
 
 from ministack import app  # type: ignore[import-untyped]
 from ministack.core.responses import error_response_json  # type: ignore[import-untyped]
-from ministack.services import cognito  # type: ignore[import-untyped]
+from ministack.services import cognito, eventbridge, lambda_svc  # type: ignore[import-untyped]
 
 
 class TriggerRefused(Exception):
@@ -30,6 +35,21 @@ def extend() -> None:
         setattr(cognito, name, one_at_a_time(getattr(cognito, name), lock))
     cognito._apply_pretoken_trigger = marking_refusals(cognito._apply_pretoken_trigger)
     cognito._run_idp_handler = answering_refusals(cognito._run_idp_handler)
+    eventbridge._dispatch_to_lambda = repeating_failures(eventbridge._dispatch_to_lambda)
+
+
+def repeating_failures(dispatch: Callable[[str, str], None]) -> Callable[[str, str], None]:
+    find, record_of = lambda_svc._get_func_record_for_ref, lambda_svc._execution_record_for_config
+    invoke = lambda_svc.invoke_async_with_retry
+
+    def dispatch_again(arn: str, payload: str) -> None:
+        function, configuration, _ = find(arn)
+        if function and configuration:
+            invoke(record_of(function, configuration), json.loads(payload))
+        else:
+            dispatch(arn, payload)  # logs that the function is missing
+
+    return dispatch_again
 
 
 def one_at_a_time(handler: Callable[..., Any], lock: threading.Lock) -> Callable[..., Any]:

@@ -1,3 +1,7 @@
+import io
+import json
+import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -34,3 +38,41 @@ def test_an_address_signs_up_once(real_state: State) -> None:
 )
 def test_a_refused_token_says_why(error: str) -> None:
     assert ministack_server.reason(error) == "the user is blocked"
+
+
+def test_an_event_whose_function_fails_arrives_at_the_destination_for_failures(real_state: State) -> None:
+    endpoint = cloud.ensure_running(real_state, 0).endpoint
+    client = {name: environment.client(name, endpoint) for name in ("events", "iam", "lambda", "sqs")}
+    queue = client["sqs"].create_queue(QueueName="failures")["QueueUrl"]
+    attributes = client["sqs"].get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("index.py", "def handler(event, context): raise RuntimeError(event['detail']['of'])")
+    service = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [service]})
+    role = client["iam"].create_role(RoleName="failing", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    function = client["lambda"].create_function(
+        FunctionName="failing",
+        Runtime="python3.11",
+        Handler="index.handler",
+        Role=role,
+        Code={"ZipFile": code.getvalue()},
+    )["FunctionArn"]
+    client["lambda"].put_function_event_invoke_config(
+        FunctionName="failing",
+        MaximumRetryAttempts=0,
+        DestinationConfig={"OnFailure": {"Destination": attributes["QueueArn"]}},
+    )
+    client["events"].put_rule(Name="rule", EventPattern=json.dumps({"source": ["test"]}))
+    client["events"].put_targets(Rule="rule", Targets=[{"Id": "function", "Arn": function}])
+
+    event = {"Source": "test", "DetailType": "test", "Detail": json.dumps({"of": "a test"})}
+    client["events"].put_events(Entries=[event])
+
+    deadline = time.monotonic() + 30
+    letters: list[dict[str, str]] = []
+    while not letters and time.monotonic() < deadline:
+        letters = client["sqs"].receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", [])
+    letter = json.loads(letters[0]["Body"])
+    assert letter["requestPayload"]["detail"] == {"of": "a test"}
+    assert letter["responsePayload"]["errorMessage"] == "a test"
