@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::missing_panics_doc, clippy::missing_errors_doc)]
 
+mod cable;
+mod graphql;
 mod http;
 mod person;
 mod tap;
@@ -15,6 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use appsync::AppSync;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_cognitoidentityprovider::Client as Cognito;
 use aws_sdk_cognitoidentityprovider::types::{AuthFlowType, MessageActionType};
@@ -27,6 +30,8 @@ use futures::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+pub use cable::Cable;
+pub use graphql::{Follower, token};
 pub use http::{Answer, FORM, form};
 pub use person::{MAIL_DOMAIN, PASSWORD_PREFIX, Person, new_address, new_password};
 pub use tap::Tap;
@@ -41,16 +46,18 @@ pub const RESERVED_SHARD: u32 = 0;
 /// The maximum time for asynchronous processing.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A deployed stack.
+/// A deployed stack, with the stack of its GraphQL API.
 #[derive(Clone, Debug)]
 pub struct Stack {
-    /// The outputs of the stack by key.
+    /// The outputs of both stacks by key.
     pub outputs: BTreeMap<String, String>,
     /// The AWS configuration for the stack.
     pub config: SdkConfig,
     /// Where the HTTP API answers this machine. On the local cloud, it is not the output `HttpApiUrl`, whose host name
     /// need not resolve.
     pub http_api_url: String,
+    /// A client of the GraphQL API.
+    pub appsync: AppSync,
     http: reqwest::Client,
     lambda: aws_sdk_lambda::Client,
 }
@@ -73,7 +80,10 @@ impl Stack {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         if let Some(stack) = variable("EVOKE_STACK") {
             let config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
-            let outputs = stack_outputs(&config, &stack).await;
+            let mut outputs = stack_outputs(&config, &stack).await;
+            let environment = outputs["HealthCheckFunctionName"].strip_prefix("ev-health-check-").expect("a name");
+            let graphql = format!("evoke-graphql-{environment}");
+            outputs.extend(stack_outputs(&config, &graphql).await);
             let http_api_url = outputs["HttpApiUrl"].clone();
             return Self::new(outputs, http_api_url, config);
         }
@@ -95,7 +105,8 @@ impl Stack {
 
     fn new(outputs: BTreeMap<String, String>, http_api_url: String, config: SdkConfig) -> Self {
         let (http, lambda) = (reqwest::Client::new(), aws_sdk_lambda::Client::new(&config));
-        Self { outputs, config, http_api_url, http, lambda }
+        let appsync = AppSync::new(&outputs["GraphqlUrl"], &outputs["RealtimeUrl"]).expect("URLs");
+        Self { outputs, config, http_api_url, appsync, http, lambda }
     }
 
     /// Opens the local stack, for a test that works only there.

@@ -119,7 +119,7 @@ impl Person {
 
 impl Stack {
     /// Confirms the address of a new user without the code, which only the owner of the address has.
-    async fn confirm(&self, email: &str) {
+    pub async fn confirm(&self, email: &str) {
         let (cognito, pool) = (Cognito::new(&self.config), self.output("UserPoolId"));
         cognito.admin_confirm_sign_up().user_pool_id(pool).username(email).send().await.unwrap();
         let verified = AttributeType::builder().name("email_verified").value("true").build().unwrap();

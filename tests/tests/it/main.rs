@@ -6,6 +6,7 @@ mod alarms;
 mod billing;
 mod charging;
 mod deployment;
+mod graphql;
 mod http_api;
 mod mirror;
 mod notifications;
