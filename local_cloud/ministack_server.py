@@ -5,6 +5,10 @@ The program replaces functions of the pinned version of MiniStack, and fails at 
 EventBridge: if the function of a rule fails, Lambda repeats the invocation, and in the end sends the event to the
 destination for failures. MiniStack does this for other asynchronous invocations, but loses the event of a rule.
 
+IoT Core accepts a device only when it is ready for TLS. MiniStack makes its certificate when the first device
+connects, and makes that device wait. Until Python 3.11.2, it also loses the first message of each device that
+connects meanwhile: asyncio reads from a new connection although reading is paused, and nothing takes the message.
+
 Cognito:
 
 - Only one user can sign up with an e-mail address. MiniStack checks whether an address is taken and adds the user in
@@ -17,12 +21,12 @@ import ast
 import contextlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ministack import app  # type: ignore[import-untyped]
 from ministack.core.responses import error_response_json  # type: ignore[import-untyped]
-from ministack.services import cognito, eventbridge, lambda_svc  # type: ignore[import-untyped]
+from ministack.services import cognito, eventbridge, iot, lambda_svc  # type: ignore[import-untyped]
 
 
 class TriggerRefused(Exception):
@@ -36,6 +40,8 @@ def extend() -> None:
     cognito._apply_pretoken_trigger = marking_refusals(cognito._apply_pretoken_trigger)
     cognito._run_idp_handler = answering_refusals(cognito._run_idp_handler)
     eventbridge._dispatch_to_lambda = repeating_failures(eventbridge._dispatch_to_lambda)
+    # Also called after a reset, which makes a new certificate.
+    iot._mtls_start_locked = when_ready_for_tls(iot._mtls_start_locked, iot._mtls_context)
 
 
 def repeating_failures(dispatch: Callable[[str, str], None]) -> Callable[[str, str], None]:
@@ -50,6 +56,18 @@ def repeating_failures(dispatch: Callable[[str, str], None]) -> Callable[[str, s
             dispatch(arn, payload)  # logs that the function is missing
 
     return dispatch_again
+
+
+def when_ready_for_tls(
+    listen: Callable[[], Coroutine[Any, Any, None]], tls_context: Callable[[], Coroutine[Any, Any, Any]]
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Makes the certificate before the port is opened. `/_ministack/ready` waits for the port."""
+
+    async def start() -> None:
+        await tls_context()
+        await listen()
+
+    return start
 
 
 def one_at_a_time(handler: Callable[..., Any], lock: threading.Lock) -> Callable[..., Any]:

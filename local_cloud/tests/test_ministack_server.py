@@ -1,6 +1,10 @@
+import asyncio
 import io
 import json
+import socket
+import ssl
 import time
+import urllib.request
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -76,3 +80,32 @@ def test_an_event_whose_function_fails_arrives_at_the_destination_for_failures(r
     letter = json.loads(letters[0]["Body"])
     assert letter["requestPayload"]["detail"] == {"of": "a test"}
     assert letter["responsePayload"]["errorMessage"] == "a test"
+
+
+def test_the_first_devices_connect_at_once(real_state: State) -> None:
+    running = cloud.ensure_running(real_state, 0)
+    with urllib.request.urlopen(f"{running.endpoint}/_ministack/iot/ca.pem", timeout=10) as answer:
+        context = ssl.create_default_context(cadata=answer.read().decode())
+
+    def connect(_: int) -> str | None:
+        address = ("127.0.0.1", running.mqtt_port)
+        with socket.create_connection(address, timeout=10) as plain:
+            with context.wrap_socket(plain, server_hostname="127.0.0.1") as device:
+                return device.version()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(connect, range(8)))
+
+
+def test_the_port_of_devices_opens_when_the_certificate_is_made() -> None:
+    done: list[str] = []
+
+    async def tls_context() -> None:
+        await asyncio.sleep(0)
+        done.append("certificate")
+
+    async def listen() -> None:
+        done.append("port")
+
+    asyncio.run(ministack_server.when_ready_for_tls(listen, tls_context)())
+    assert done == ["certificate", "port"]
