@@ -90,6 +90,7 @@ def stop(state: State) -> bool:
     running = [pid for pid, name in started if pid and processes.runs(pid, name)]
     for pid in running:
         processes.stop(pid)
+    shutil.rmtree(state.temporary, ignore_errors=True)
     return bool(running)
 
 
@@ -97,7 +98,8 @@ def forget(state: State) -> None:
     """Deletes the files that describe a running cloud. The logs stay."""
     for file in (state.processes, state.outputs, state.env, state.deployed):
         file.unlink(missing_ok=True)
-    shutil.rmtree(state.tools, ignore_errors=True)
+    for folder in (state.tools, state.temporary):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start(state: State, port: int) -> Cloud:
@@ -107,6 +109,7 @@ def _start(state: State, port: int) -> Cloud:
     elif processes.in_use(port):
         raise Failure(f"port {port} is taken by another process: stop it, or choose another with PORT=…")
     cloud = Cloud(0, port, processes.free_port(), 0, processes.free_port())
+    state.temporary.mkdir()
     variables = environment.aws(cloud.endpoint) | {
         "AUTH": "true",  # enforce IAM, so that the policies in the template are tested
         "LAMBDA_EXECUTOR": "local",
@@ -115,6 +118,7 @@ def _start(state: State, port: int) -> Cloud:
         "BIND_HOST": "127.0.0.1",
         "IOT_MTLS_PORT": str(cloud.mqtt_port),
         "S3_DATA_DIR": str(state.folder / "s3"),
+        "TMPDIR": str(state.temporary),  # MiniStack leaves the code of functions there
     }
     pid = processes.start(
         # -I keeps the modules of this package apart from those that MiniStack imports.

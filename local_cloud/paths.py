@@ -27,6 +27,11 @@ class State:
         return self.folder / "logs"
 
     @property
+    def temporary(self) -> Path:
+        """The temporary files of MiniStack, e.g. the unpacked code of functions. They go when it is stopped."""
+        return self.folder / "tmp"
+
+    @property
     def processes(self) -> Path:
         """The ids of the processes of the cloud, and their ports."""
         return self.folder / "process.json"

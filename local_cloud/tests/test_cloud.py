@@ -84,6 +84,14 @@ def test_ministack_and_so_the_functions_get_no_variable_of_the_caller(
     assert given["AUTH"] == "true"
 
 
+def test_temporary_files_of_ministack_go_with_it(real_state: State) -> None:
+    running = cloud.ensure_running(real_state, 0)
+    # MiniStack writes its id there, and unpacks functions.
+    assert (real_state.temporary / f"ministack-{running.port}.pid").read_text() == str(running.pid)
+    cloud.stop(real_state)
+    assert not real_state.temporary.exists()
+
+
 def test_a_damaged_file_of_processes_counts_as_none(tmp_path: Path) -> None:
     file = tmp_path / "process.json"
     for content in ("", "[]", '{"pid": 1}'):
