@@ -12,7 +12,7 @@ from pathlib import Path
 
 from local_cloud import environment, processes
 from local_cloud.messages import Failure, say, short
-from local_cloud.paths import EVOKE, MINISTACK_SERVER, State
+from local_cloud.paths import EVOKE, MINISTACK_SERVER, TOOLS, State
 
 START_SECONDS = 60
 MINISTACK = "ministack"
@@ -119,6 +119,7 @@ def _start(state: State, port: int) -> Cloud:
         "IOT_MTLS_PORT": str(cloud.mqtt_port),
         "S3_DATA_DIR": str(state.folder / "s3"),
         "TMPDIR": str(state.temporary),  # MiniStack leaves the code of functions there
+        "PATH": f"{TOOLS}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # Node.js evaluates resolvers of AppSync
     }
     pid = processes.start(
         # -I keeps the modules of this package apart from those that MiniStack imports.

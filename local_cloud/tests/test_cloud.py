@@ -1,4 +1,5 @@
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from local_cloud import cloud, processes
 from local_cloud.cloud import Cloud
 from local_cloud.messages import Failure
-from local_cloud.paths import State
+from local_cloud.paths import TOOLS, State
 from local_cloud.tests.conftest import script
 
 
@@ -90,6 +91,12 @@ def test_temporary_files_of_ministack_go_with_it(real_state: State) -> None:
     assert (real_state.temporary / f"ministack-{running.port}.pid").read_text() == str(running.pid)
     cloud.stop(real_state)
     assert not real_state.temporary.exists()
+
+
+def test_resolvers_are_evaluated_by_the_node_of_the_project(state: State) -> None:
+    cloud.ensure_running(state, 0)
+    given = json.loads((state.folder / "environment.json").read_text())
+    assert shutil.which("node", path=given["PATH"]) == str(TOOLS / "node")
 
 
 def test_a_damaged_file_of_processes_counts_as_none(tmp_path: Path) -> None:
