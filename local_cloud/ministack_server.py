@@ -2,6 +2,8 @@
 
 The program replaces functions of the pinned version of MiniStack, and fails at the start if one of them is missing.
 
+AppSync: see `local_cloud.appsync`.
+
 EventBridge: if the function of a rule fails, Lambda repeats the invocation, and in the end sends the event to the
 destination for failures. MiniStack does this for other asynchronous invocations, but loses the event of a rule.
 
@@ -20,8 +22,10 @@ Cognito:
 import ast
 import contextlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from ministack import app  # type: ignore[import-untyped]
@@ -114,5 +118,11 @@ def answering_refusals(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
+    # The local cloud isolates the program from the folder of this file. At the end of the path, the package can take
+    # the place of no module that MiniStack imports.
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+    from local_cloud import appsync
+
     extend()
+    appsync.install()
     app.main()
