@@ -27,6 +27,8 @@ override PARAMETERS := $(value PARAMETERS)
 export PARAMETERS
 # The Python packages with types and tests, which test-scripts checks.
 SCRIPTS := local_cloud deployment
+# A client from npm, which the tests of the local cloud run.
+LINK := local_cloud/tests/appsync/subscription_link
 F ?= health_check
 N ?= 20
 FIRST ?=
@@ -140,9 +142,13 @@ $(GRAPHQL)/node_modules/.ready: $(GRAPHQL)/package.json $(GRAPHQL)/package-lock.
 	cd $(GRAPHQL) && npm ci --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
-test-scripts: $(VENV)/.ready
+test-scripts: $(VENV)/.ready $(LINK)/node_modules/.ready
 	mypy --strict --cache-dir target/mypy $(SCRIPTS)
 	pytest -q -p no:cacheprovider $(SCRIPTS)
+
+$(LINK)/node_modules/.ready: $(LINK)/package-lock.json $(VENV)/.ready
+	cd $(LINK) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
 
 cost: template ## calculate what Evoke costs, and write docs/cost.md; with PARAMETERS="Environment=prod" print only
 	PYTHONPATH=scripts $(BIN)/python -m cost --parameters "$$PARAMETERS"
