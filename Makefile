@@ -142,7 +142,7 @@ $(GRAPHQL)/node_modules/.ready: $(GRAPHQL)/package.json $(GRAPHQL)/package-lock.
 	cd $(GRAPHQL) && npm ci --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
-test-scripts: $(VENV)/.ready $(LINK)/node_modules/.ready
+test-scripts: template $(LINK)/node_modules/.ready
 	mypy --strict --cache-dir target/mypy $(SCRIPTS)
 	pytest -q -p no:cacheprovider $(SCRIPTS)
 
