@@ -14,7 +14,10 @@ use crate::billing::{
     BillingFailed, CreditNoteIssued, InvoiceGenerated, PaymentCompleted, PaymentFailed, PaymentOutcome,
 };
 use crate::charging::session::{SessionEnded, SessionStarted};
-use crate::charging::station::{PortFailed, StationStatusChanged};
+use crate::charging::station::{
+    PortAdded, PortFailed, PortRemoved, PortReset, StationCreated, StationDeleted, StationEvent, StationStatusChanged,
+    StationUpdated,
+};
 use crate::id;
 use crate::poi::OcmSyncCompleted;
 use crate::telemetry::{TelemetryRejected, TelemetryStale};
@@ -44,10 +47,22 @@ pub enum Event {
     SessionStarted(SessionStarted),
     /// A charging session ended. The event has all data that billing needs.
     SessionEnded(Box<SessionEnded>),
+    /// A station was created.
+    StationCreated(StationCreated),
+    /// The data of a station was changed.
+    StationUpdated(StationUpdated),
+    /// A station was deleted with its ports.
+    StationDeleted(StationDeleted),
     /// A station changed its status.
     StationStatusChanged(StationStatusChanged),
+    /// A port was added to a station.
+    PortAdded(PortAdded),
+    /// A port was removed from a station.
+    PortRemoved(PortRemoved),
     /// A port failed.
     PortFailed(PortFailed),
+    /// A failed port was reset and is free again.
+    PortReset(PortReset),
     /// An invoice was issued.
     InvoiceGenerated(InvoiceGenerated),
     /// An invoice was paid.
@@ -81,8 +96,14 @@ impl Event {
         match self {
             Self::SessionStarted(_) => "SESSION_STARTED",
             Self::SessionEnded(_) => "SESSION_ENDED",
+            Self::StationCreated(_) => "STATION_CREATED",
+            Self::StationUpdated(_) => "STATION_UPDATED",
+            Self::StationDeleted(_) => "STATION_DELETED",
             Self::StationStatusChanged(_) => "STATION_STATUS_CHANGED",
+            Self::PortAdded(_) => "PORT_ADDED",
+            Self::PortRemoved(_) => "PORT_REMOVED",
             Self::PortFailed(_) => "PORT_FAILED",
+            Self::PortReset(_) => "PORT_RESET",
             Self::InvoiceGenerated(_) => "INVOICE_GENERATED",
             Self::PaymentCompleted(_) => "PAYMENT_COMPLETED",
             Self::PaymentFailed(_) => "PAYMENT_FAILED",
@@ -103,7 +124,14 @@ impl Event {
     pub fn source(&self) -> &'static str {
         match self {
             Self::SessionStarted(_) | Self::SessionEnded(_) => "evoke.sessions",
-            Self::StationStatusChanged(_) | Self::PortFailed(_) => "evoke.stations",
+            Self::StationCreated(_)
+            | Self::StationUpdated(_)
+            | Self::StationDeleted(_)
+            | Self::StationStatusChanged(_)
+            | Self::PortAdded(_)
+            | Self::PortRemoved(_)
+            | Self::PortFailed(_)
+            | Self::PortReset(_) => "evoke.stations",
             Self::InvoiceGenerated(_)
             | Self::PaymentCompleted(_)
             | Self::PaymentFailed(_)
@@ -136,8 +164,14 @@ macro_rules! event_from {
 
 event_from!(
     SessionStarted,
+    StationCreated,
+    StationUpdated,
+    StationDeleted,
     StationStatusChanged,
+    PortAdded,
+    PortRemoved,
     PortFailed,
+    PortReset,
     InvoiceGenerated,
     PaymentCompleted,
     PaymentFailed,
@@ -155,6 +189,15 @@ event_from!(
 impl From<SessionEnded> for Event {
     fn from(ended: SessionEnded) -> Self {
         Self::SessionEnded(Box::new(ended))
+    }
+}
+
+impl From<StationEvent> for Event {
+    fn from(event: StationEvent) -> Self {
+        match event {
+            StationEvent::StatusChanged(changed) => changed.into(),
+            StationEvent::Updated(updated) => updated.into(),
+        }
     }
 }
 

@@ -162,6 +162,12 @@ pub fn station(id: &StationId) -> String {
     format!("STATION#{id}")
 }
 
+/// Returns the partition of the record that a station was deleted.
+#[must_use]
+pub fn deleted_station(id: &StationId) -> String {
+    format!("DELETED#{id}")
+}
+
 /// Returns the sort key of a port.
 #[must_use]
 pub fn port(id: &PortId) -> String {

@@ -6,6 +6,7 @@ use domain::actor::Role;
 use domain::billing::LowBalance;
 use domain::charging::session::{EndReason, SessionStatus};
 use domain::charging::session::{EventPeriod, SessionEnded};
+use domain::charging::station::PortStatus;
 use domain::charging::tariff::{PeriodState, Tariff};
 use domain::id::{ClientId, PortId, SessionId, StationId, UserId, VehicleId};
 use rust_decimal::Decimal;
@@ -38,6 +39,9 @@ pub fn ended(session: &str, user: &str, watt_hours: u32) -> SessionEnded {
             energy_kwh,
             power_kw: energy_kwh * Decimal::TWO,
         }],
+        version: Some(38),
+        station_version: Some(13),
+        port_status: Some(PortStatus::Free),
     }
 }
 

@@ -64,6 +64,9 @@ fn invoice(prices: [u32; 3], rates: [u32; 3], watt_hours: u32, min: CentsAndVat,
             energy_kwh,
             power_kw: energy_kwh * Decimal::TWO,
         }],
+        version: None,
+        station_version: None,
+        port_status: None,
     };
     Invoice::for_session(&ended, end).unwrap().unwrap()
 }

@@ -11,8 +11,9 @@ use domain::billing::{BillingFailed, CreditNoteIssued, InvoiceGenerated, Payment
 use domain::billing::{InvoiceStatus, PaymentRefusal};
 use domain::charging::session::{EndReason, SessionStatus};
 use domain::charging::session::{EventPeriod, SessionEnded, SessionStarted};
-use domain::charging::station::StationStatus;
-use domain::charging::station::{PortFailed, StationStatusChanged};
+use domain::charging::station::{PortAdded, PortFailed, PortRemoved, PortReset};
+use domain::charging::station::{PortCounts, PortStatus, StationStatus};
+use domain::charging::station::{StationCreated, StationDeleted, StationStatusChanged, StationUpdated};
 use domain::charging::tariff::{PeriodState, Tariff};
 use domain::event::{Envelope, Event, seal};
 use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, SwapStationId, UserId};
@@ -47,8 +48,10 @@ fn swap_station_id() -> SwapStationId {
 
 /// One example of every event, in the order of the enum.
 fn examples() -> Vec<Envelope> {
-    charging()
+    sessions()
         .into_iter()
+        .chain(stations())
+        .chain(ports())
         .chain(billing())
         .chain(telemetry())
         .chain([synchronised()])
@@ -57,17 +60,27 @@ fn examples() -> Vec<Envelope> {
         .collect()
 }
 
-fn charging() -> [Event; 4] {
-    let port_id = PortId::new("port-1").unwrap();
+fn port_id() -> PortId {
+    PortId::new("port-1").unwrap()
+}
+
+/// Four ports, one of which failed.
+fn counts() -> PortCounts {
+    PortCounts { ports: 4, free_ports: 2, charging_ports: 1, failed_ports: 1 }
+}
+
+fn sessions() -> [Event; 2] {
     let (started_at, ended_at) = (at("2026-02-22T10:15:00Z"), at("2026-02-22T10:51:00Z"));
     let started = Event::SessionStarted(SessionStarted {
         session_id: session_id(),
         user_id: user_id(),
         station_id: station_id(),
-        port_id: port_id.clone(),
+        port_id: port_id(),
         charge_percent: 20.0,
         target_percent: 70.0,
         started_at,
+        version: Some(1),
+        station_version: Some(12),
     });
     let period = EventPeriod {
         start: started_at,
@@ -80,7 +93,7 @@ fn charging() -> [Event; 4] {
         session_id: session_id(),
         user_id: user_id(),
         station_id: station_id(),
-        port_id: port_id.clone(),
+        port_id: port_id(),
         status: SessionStatus::Completed,
         reason: EndReason::TargetReached,
         energy_kwh: "30".parse().unwrap(),
@@ -90,19 +103,76 @@ fn charging() -> [Event; 4] {
         tariff: Tariff::per_kwh("0.49".parse().unwrap(), "EUR".parse().unwrap()),
         time_zone: "Europe/Berlin".to_owned(),
         charging_periods: vec![period],
+        version: Some(38),
+        station_version: Some(13),
+        port_status: Some(PortStatus::Free),
     }));
-    let changed = Event::StationStatusChanged(StationStatusChanged {
-        station_id: station_id(),
+    [started, ended]
+}
+
+fn stations() -> [Event; 4] {
+    let name = || "Market square".to_owned();
+    let (station_id, version) = (station_id(), 14);
+    let created = StationCreated {
+        station_id: station_id.clone(),
+        name: name(),
+        status: StationStatus::New,
+        version: 1,
+        station_version: 1,
+        counts: PortCounts { ports: 4, free_ports: 4, charging_ports: 0, failed_ports: 0 },
+    };
+    let updated = StationUpdated {
+        station_id: station_id.clone(),
+        name: name(),
+        status: StationStatus::Active,
+        version,
+        station_version: version,
+        counts: counts(),
+    };
+    let deleted = StationDeleted {
+        station_id: station_id.clone(),
+        version,
+        station_version: version,
+        counts: PortCounts::default(),
+    };
+    let changed = StationStatusChanged {
+        station_id,
         from: StationStatus::New,
         to: StationStatus::Active,
-    });
-    let failed = Event::PortFailed(PortFailed {
-        station_id: station_id(),
-        port_id,
+        version: Some(version),
+        station_version: Some(version),
+        counts: Some(counts()),
+    };
+    [created.into(), updated.into(), deleted.into(), changed.into()]
+}
+
+fn ports() -> [Event; 4] {
+    let (station_id, port_id, station_version) = (station_id(), port_id(), 15);
+    let added = PortAdded {
+        station_id: station_id.clone(),
+        port_id: port_id.clone(),
+        version: 1,
+        station_version,
+        counts: counts(),
+    };
+    let removed = PortRemoved {
+        station_id: station_id.clone(),
+        port_id: port_id.clone(),
+        version: 8,
+        station_version,
+        counts: counts(),
+    };
+    let failed = PortFailed {
+        station_id: station_id.clone(),
+        port_id: port_id.clone(),
         session_id: Some(session_id()),
         reason: "ground fault".to_owned(),
-    });
-    [started, ended, changed, failed]
+        version: Some(3),
+        station_version: Some(station_version),
+        counts: Some(counts()),
+    };
+    let reset = PortReset { station_id, port_id, version: 4, station_version, counts: counts() };
+    [added.into(), removed.into(), failed.into(), reset.into()]
 }
 
 fn billing() -> [Event; 5] {
@@ -268,6 +338,32 @@ fn details_are_flat_and_unknown_fields_are_ignored() {
         let read: Envelope = serde_json::from_value(json).unwrap();
         assert_eq!(read, example);
     }
+}
+
+/// The fields that were added to events within version 1.
+const ADDED: [(&str, &[&str]); 4] = [
+    ("SESSION_STARTED", &["version", "stationVersion"]),
+    ("SESSION_ENDED", &["version", "stationVersion", "portStatus"]),
+    ("STATION_STATUS_CHANGED", &["version", "stationVersion", "ports", "freePorts", "chargingPorts", "failedPorts"]),
+    ("PORT_FAILED", &["version", "stationVersion", "ports", "freePorts", "chargingPorts", "failedPorts"]),
+];
+
+/// Events that were written before a field existed are still on items and in queues.
+#[test]
+fn events_that_were_written_before_a_field_existed_are_still_read() {
+    let mut tried = 0;
+    for (event_type, added) in ADDED {
+        let example = examples().into_iter().find(|example| example.event.event_type() == event_type).unwrap();
+        let mut old = serde_json::to_value(&example).unwrap();
+        for field in added {
+            assert!(old.as_object_mut().unwrap().remove(*field).is_some(), "{event_type} has no {field}");
+        }
+        assert!(satisfies(&old, schema(event_type)), "{old}");
+        let read: Envelope = serde_json::from_value(old.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), old, "what was absent stays absent");
+        tried += added.len();
+    }
+    assert_eq!(tried, 17);
 }
 
 #[test]

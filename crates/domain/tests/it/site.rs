@@ -14,15 +14,15 @@ use domain::event::Event;
 use domain::id::{PortId, SessionId, UserId};
 use proptest::prelude::*;
 
-use crate::common::{Car, car, model, port, request, start, station};
+use crate::common::{Car, car, model, port, request, start, station, terms};
 use crate::random::seeded;
 
-fn actor(role: Role) -> Actor {
+pub fn actor(role: Role) -> Actor {
     Actor { user_id: UserId::new("u-1").unwrap(), role }
 }
 
 /// A car that charges at 50 kW for the whole duration of these tests, or until `energy_kwh` is reached.
-fn steady(energy_kwh: Option<f64>) -> Car {
+pub fn steady(energy_kwh: Option<f64>) -> Car {
     Car {
         capacity_kwh: 1000.0,
         max_kw: 1000.0,
@@ -35,19 +35,19 @@ fn steady(energy_kwh: Option<f64>) -> Car {
 }
 
 /// The items of a site as the tables hold them. Changes are applied as the store writes them.
-struct Tables {
-    station: Station,
-    ports: Vec<Port>,
-    sessions: HashMap<SessionId, Session>,
+pub struct Tables {
+    pub station: Station,
+    pub ports: Vec<Port>,
+    pub sessions: HashMap<SessionId, Session>,
 }
 
 impl Tables {
-    fn new(power_kw: f64, model: ModelConfig, port_kw: &[f64]) -> Self {
+    pub fn new(power_kw: f64, model: ModelConfig, port_kw: &[f64]) -> Self {
         let ports = (1..).zip(port_kw).map(|(number, kw)| port(number, *kw)).collect();
         Self { station: station(power_kw, model), ports, sessions: HashMap::new() }
     }
 
-    fn load(&self) -> Site {
+    pub fn load(&self) -> Site {
         let running = self.ports.iter().filter_map(|port| self.sessions.get(port.session_id.as_ref()?)).cloned();
         Site::new(self.station.clone(), self.ports.clone(), running.collect(), HashMap::new())
     }
@@ -56,13 +56,20 @@ impl Tables {
         &self.sessions[&SessionId::new(format!("session-{number}")).unwrap()]
     }
 
-    fn running(&self) -> Vec<Session> {
+    pub fn running(&self) -> Vec<Session> {
         self.sessions.values().filter(|session| session.status.is_active()).cloned().collect()
     }
 
-    /// Applies `changes`, and asserts the conditions under which the store writes them.
-    fn commit(&mut self, changes: Changes) -> Vec<Event> {
-        let mut events = Vec::new();
+    /// Applies `changes`, and asserts the conditions under which the store writes them. Returns the events.
+    pub fn commit(&mut self, changes: Changes) -> Vec<Event> {
+        // The store reads the version of a station of which the tick read nothing.
+        let version = match &changes.station {
+            StationChange::Decided { station, .. } => Some(station.version),
+            StationChange::CountedOut { .. } => Some(self.station.version + 1),
+            StationChange::CountedIn(_) | StationChange::None => None,
+        };
+        let ends = changes.ended.iter().map(|session| changes.end_event(session, &terms(), version));
+        let mut events: Vec<Event> = ends.map(Event::from).collect();
         for session in changes.advanced.into_iter().chain(changes.ended) {
             let old = self.sessions.insert(session.id.clone(), session.clone()).expect("it ran");
             assert_eq!(session.version, old.version + 1, "one write raises the version by one");
@@ -93,10 +100,10 @@ impl Tables {
                 self.station.charging_ports = u32::try_from(left).unwrap();
                 self.station.version += 1;
             }
-            StationChange::Decided { station, status_changed } => {
+            StationChange::Decided { station, event } => {
                 assert_eq!(station.version, self.station.version + 1);
                 self.station = *station;
-                events.extend(status_changed.map(Event::from));
+                events.extend(event.map(Event::from));
             }
         }
         if let Some(started) = changes.started {
@@ -137,11 +144,11 @@ fn two_cars(first_kwh: Option<f64>) -> Tables {
     tables
 }
 
-fn id(number: u32) -> SessionId {
+pub fn id(number: u32) -> SessionId {
     SessionId::new(format!("session-{number}")).unwrap()
 }
 
-fn port_id(number: u32) -> PortId {
+pub fn port_id(number: u32) -> PortId {
     PortId::new(format!("port-{number}")).unwrap()
 }
 

@@ -31,7 +31,7 @@ use domain::battery::ModelConfig;
 use domain::charging::connector::ConnectorType;
 use domain::charging::session::{Limits, StartSession, Vehicle};
 use domain::charging::site::{Site, Terms};
-use domain::charging::station::{Port, PortStatus, Station, StationStatus};
+use domain::charging::station::{Port, PortStatus, Station, StationCreated, StationStatus};
 use domain::charging::tariff::Tariff;
 use domain::geo::Location;
 use domain::id::{PortId, SessionId, StationId, UserId};
@@ -312,7 +312,17 @@ async fn insert_stations(charging: &ChargingStore, stations: u32, now: domain::I
 
 async fn insert_station(charging: &ChargingStore, number: u32, now: domain::Instant) -> Result<()> {
     let (station, ports) = station(number, PORTS, now)?;
-    Ok(charging.stations.insert(&station, &ports).await?)
+    Ok(create(charging, &station, &ports, now).await?)
+}
+
+async fn create(
+    charging: &ChargingStore,
+    station: &Station,
+    ports: &[Port],
+    now: domain::Instant,
+) -> Result<(), store::StoreError> {
+    let context = EventContext { correlation_id: "bench".to_owned(), now };
+    charging.stations.insert(station, ports, StationCreated::new(station, ports), &context).await
 }
 
 /// Returns a station with free ports.
@@ -357,7 +367,7 @@ async fn populate_station(
 ) -> Result<Vec<SessionId>> {
     let mut ids = Vec::new();
     let (station, all) = station(number, ports, now)?;
-    charging.stations.insert(&station, &all).await?;
+    create(charging, &station, &all, now).await?;
     let context = EventContext { correlation_id: "bench".to_owned(), now };
     for port in all {
         let port_id = port.id.clone();

@@ -425,6 +425,9 @@ async fn a_failed_scheduled_run_is_dropped_and_a_letter_that_cannot_be_processed
         station_id: StationId::new("s-1").unwrap(),
         from: StationStatus::New,
         to: StationStatus::Active,
+        version: Some(2),
+        station_version: Some(2),
+        counts: None,
     });
     let envelope = seal("STATION#s-1/METADATA", 1, "2026-02-22T10:00:00Z".parse().unwrap(), "c", [changed]).remove(0);
     let body = json!({ "detail": envelope }).to_string();

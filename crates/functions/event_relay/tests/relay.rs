@@ -28,6 +28,9 @@ fn batch(count: usize) -> (Value, BTreeSet<String>) {
                     station_id: StationId::new(format!("s-{n}")).unwrap(),
                     from: StationStatus::New,
                     to: StationStatus::Active,
+                    version: Some(2),
+                    station_version: Some(2),
+                    counts: None,
                 })
             };
             let at = "2026-02-22T10:00:00Z".parse().unwrap();
@@ -267,6 +270,9 @@ async fn an_event_that_is_too_large_is_set_aside() {
         port_id: PortId::new("port-1").unwrap(),
         session_id: None,
         reason,
+        version: Some(2),
+        station_version: Some(2),
+        counts: None,
     });
     let at = "2026-02-22T10:00:00Z".parse().unwrap();
     let outbox = serde_json::to_string(&seal("STATION#s-1/PORT#port-1", 2, at, "c", [failed])).unwrap();

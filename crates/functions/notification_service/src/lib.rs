@@ -296,6 +296,12 @@ fn notification_for(envelope: &Envelope, low: &LowBalance) -> Option<Notificatio
         }
         Event::StationStatusChanged(_)
         | Event::SessionStarted(_)
+        | Event::StationCreated(_)
+        | Event::StationUpdated(_)
+        | Event::StationDeleted(_)
+        | Event::PortAdded(_)
+        | Event::PortRemoved(_)
+        | Event::PortReset(_)
         | Event::OcmSyncCompleted(_)
         | Event::UserRegistered(_)
         | Event::UserBlocked(_)

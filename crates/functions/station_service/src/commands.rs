@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub struct CreateStation {
     /// The id of the station. By default an id is generated.
     #[serde(default)]
-    station_id: Option<StationId>,
+    pub station_id: Option<StationId>,
     /// The name of the station, for people.
     #[schemars(length(min = 1, max = 200))]
     name: String,

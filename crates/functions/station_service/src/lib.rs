@@ -10,7 +10,9 @@ use commands::{
 };
 use domain::accounts::{Area, Scope};
 use domain::charging::site::{Changes, Site};
-use domain::charging::station::{self, Port};
+use domain::charging::station::{
+    self, Port, PortAdded, PortRemoved, PortReset, Station, StationCreated, StationDeleted,
+};
 use domain::error::DomainError;
 use domain::id::{PortId, StationId};
 use lambda_kit::{Action, Answer, Context, Failure, Function, ListOf, Request, action, retry_while_stale};
@@ -106,8 +108,16 @@ impl StationService {
     async fn create(&self, command: CreateStation, request: &Request) -> Result<Answer, Failure> {
         let actor = request.actor()?;
         station::may_configure(actor)?;
-        let (station, ports) = command.station(request.context.now)?;
-        self.charging.stations.insert(&station, &ports).await.map_err(|error| {
+        let is_named = command.station_id.is_some();
+        let (mut station, ports) = command.station(request.context.now)?;
+        if is_named {
+            // Whoever has subscribed to a deleted station with this id knows its version.
+            let deleted = self.charging.stations.deleted_version(&station.id).await?;
+            station.version = deleted.map_or(station.version, |deleted| deleted + 1);
+        }
+        let created = StationCreated::new(&station, &ports);
+        let context = request.context.event_context();
+        self.charging.stations.insert(&station, &ports, created, &context).await.map_err(|error| {
             if error.is_stale() {
                 return DomainError::conflict(format!("station {} exists already", station.id)).into();
             }
@@ -151,7 +161,8 @@ impl StationService {
         let deleted = retry_while_stale(|| async {
             let loaded = self.load(&station_id).await?;
             loaded.station.may_delete(actor)?;
-            Ok(self.charging.stations.delete(&loaded).await?)
+            let deleted = StationDeleted::new(&loaded.station);
+            Ok(self.charging.stations.delete(&loaded, deleted, &request.context.event_context()).await?)
         });
         deleted.await?;
         Answer::ok(DeletedStation { station_id, deleted: true })
@@ -176,7 +187,8 @@ impl StationService {
             loaded.ports.push(port.clone());
             let station = &loaded.station;
             station::validate(station.power_kw, None, &station.model, &loaded.ports).map_err(about_new_port)?;
-            self.charging.stations.add_port(station, &port).await?;
+            let added = PortAdded::new(station, &port, &loaded.ports);
+            self.charging.stations.add_port(station, &port, added, &request.context.event_context()).await?;
             Ok(port)
         });
         let port = added.await?;
@@ -192,10 +204,12 @@ impl StationService {
         let actor = request.actor()?;
         station::may_configure(actor)?;
         let removed = retry_while_stale(|| async {
-            let loaded = self.load(&station_id).await?;
-            let port = find_port(&loaded, &port_id)?;
+            let LoadedStation { station, mut ports } = self.load(&station_id).await?;
+            let port = ports.remove(index_of(&station, &ports, &port_id)?);
             port.may_remove(actor)?;
-            Ok(self.charging.stations.remove_port(&loaded.station, port).await?)
+            let removed = PortRemoved::new(&station, &port, &ports);
+            let context = request.context.event_context();
+            Ok(self.charging.stations.remove_port(&station, &port, removed, &context).await?)
         });
         removed.await?;
         Answer::ok(RemovedPort { station_id, port_id, removed: true })
@@ -228,10 +242,12 @@ impl StationService {
     async fn reset_port(&self, PortRef { station_id, port_id }: PortRef, request: &Request) -> Result<Answer, Failure> {
         let role = request.actor()?.role;
         let reset = retry_while_stale(|| async {
-            let loaded = self.load(&station_id).await?;
-            let mut port = find_port(&loaded, &port_id)?.clone();
-            port.reset(role)?;
-            self.charging.stations.save_port(&port).await?;
+            let LoadedStation { station, mut ports } = self.load(&station_id).await?;
+            let index = index_of(&station, &ports, &port_id)?;
+            ports[index].reset(role)?;
+            let port = ports[index].clone();
+            let reset = PortReset::new(&station, &port, &ports);
+            self.charging.stations.reset_port(&station, &port, reset, &request.context.event_context()).await?;
             Ok(port)
         });
         Answer::ok(PortView::new(&reset.await?))
@@ -248,9 +264,9 @@ impl StationService {
     }
 }
 
-fn find_port<'a>(loaded: &'a LoadedStation, id: &PortId) -> Result<&'a Port, Failure> {
-    let port = loaded.ports.iter().find(|port| port.id == *id);
-    Ok(port.ok_or_else(|| DomainError::not_found(&format!("port at station {} named", loaded.station.id), id))?)
+fn index_of(station: &Station, ports: &[Port], id: &PortId) -> Result<usize, Failure> {
+    let index = ports.iter().position(|port| port.id == *id);
+    Ok(index.ok_or_else(|| DomainError::not_found(&format!("port at station {} named", station.id), id))?)
 }
 
 /// Makes errors about the new port name the fields of the request. The rules see the new port as the last of the list;

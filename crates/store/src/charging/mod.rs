@@ -7,7 +7,7 @@ pub use sessions::{ActiveKey, LoadedSession, SessionFilter, SessionStore};
 pub use stations::{LoadedStation, StationFilter, StationStore};
 
 use aws_sdk_dynamodb::Client;
-use domain::charging::session::{Session, SessionTerms};
+use domain::charging::session::{Session, SessionEnded, SessionTerms};
 use domain::charging::site::{Changes, PortChange, Site, StartedSession, StationChange, Terms};
 use domain::charging::station::PortStatus;
 use domain::error::Chain;
@@ -155,10 +155,11 @@ impl ChargingStore {
         for (id, loaded) in self.terms(changes.without_terms()).await {
             terms.insert(id, loaded?);
         }
+        let version = self.station_version(&changes.station).await?;
         for session in &changes.ended {
             let terms = terms.get(&session.id);
             let terms = terms.ok_or_else(|| StoreError::corrupt(session.id.as_str(), "its terms are missing"))?;
-            self.end(&mut transaction, session, terms, context)?;
+            self.end(&mut transaction, session, changes.end_event(session, terms, version), (terms, context))?;
         }
         for port in &changes.ports {
             match port {
@@ -172,41 +173,57 @@ impl ChargingStore {
                 }
             }
         }
-        self.station_change(&mut transaction, &changes.station, context)?;
+        self.station_change(&mut transaction, &changes.station, version, context)?;
         if transaction.is_empty() {
             return Ok(());
         }
         transaction.commit(self.sessions.table().db()).await
     }
 
+    /// Returns the version of the station after these changes, for the events of the sessions that ended. Of a station of
+    /// which a tick read nothing, the version is read now.
+    async fn station_version(&self, change: &StationChange) -> Result<Option<u64>, StoreError> {
+        match change {
+            StationChange::None | StationChange::CountedIn(_) => Ok(None),
+            StationChange::Decided { station, .. } => Ok(Some(station.version)),
+            StationChange::CountedOut { station_id, .. } => {
+                let version = self.stations.version(station_id).await?;
+                let version = version.ok_or_else(|| StoreError::ConditionFailed(station_id.to_string()))?;
+                Ok(Some(version + 1))
+            }
+        }
+    }
+
     fn end(
         &self,
         transaction: &mut Transaction,
         session: &Session,
-        terms: &SessionTerms,
-        context: &EventContext,
+        event: SessionEnded,
+        (terms, context): (&SessionTerms, &EventContext),
     ) -> Result<(), StoreError> {
         let natural = session.end_reason.is_some_and(domain::charging::session::EndReason::is_natural);
         let correlation_id = if natural { &terms.correlation_id } else { &context.correlation_id };
         let now = session.ended_at.unwrap_or(session.metered_at);
         let context = EventContext { correlation_id: correlation_id.clone(), now };
-        self.sessions.save_end(transaction, session, [session.ended_event(terms)], &context)
+        self.sessions.save_end(transaction, session, [event], &context)
     }
 
     fn station_change(
         &self,
         transaction: &mut Transaction,
         change: &StationChange,
+        version: Option<u64>,
         context: &EventContext,
     ) -> Result<(), StoreError> {
         match change {
             StationChange::None => Ok(()),
             StationChange::CountedIn(station) => self.stations.count_in(transaction, station),
             StationChange::CountedOut { station_id, running, left } => {
-                self.stations.count_out(transaction, station_id, *running, *left)
+                let version = version.ok_or_else(|| StoreError::ConditionFailed(station_id.to_string()))?;
+                self.stations.count_out(transaction, (station_id, version), *running, *left)
             }
-            StationChange::Decided { station, status_changed } => {
-                self.stations.save_in(transaction, station, status_changed.clone(), context)
+            StationChange::Decided { station, event } => {
+                self.stations.save_in(transaction, station, event.clone(), context)
             }
         }
     }

@@ -3,7 +3,9 @@ use chrono_tz::Tz;
 use domain::Instant;
 use domain::battery::ModelConfig;
 use domain::charging::connector::ConnectorType;
-use domain::charging::station::{Port, PortStatus, Station, StationStatus};
+use domain::charging::station::{
+    Port, PortAdded, PortRemoved, PortReset, PortStatus, Station, StationCreated, StationDeleted, StationStatus,
+};
 use domain::charging::tariff::Tariff;
 use domain::event::Event;
 use domain::geo::Location;
@@ -95,6 +97,24 @@ struct PortRow {
     outbox: Option<String>,
 }
 
+// A deleted item carries no event, so this item carries the event of the deletion. It stays, so that a station that is
+// created with the same id gets a higher version.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeletedRow {
+    #[serde(with = "time")]
+    deleted_at: Instant,
+    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outbox: Option<String>,
+}
+
+/// The version of a station, whether it exists or was deleted.
+#[derive(Debug, Deserialize)]
+struct VersionRow {
+    version: u64,
+}
+
 impl StationStore {
     /// Creates the store for `table`.
     #[must_use]
@@ -128,13 +148,48 @@ impl StationStore {
         Ok(station.map(|station| LoadedStation { station, ports }))
     }
 
-    /// Creates a station with its ports in one transaction.
+    /// Returns the version of a station, or `None` if there is no such station (consistent read).
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`] if the id is taken.
-    pub async fn insert(&self, station: &Station, ports: &[Port]) -> Result<(), StoreError> {
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
+    pub async fn version(&self, id: &StationId) -> Result<Option<u64>, StoreError> {
+        self.version_in(&keys::station(id)).await
+    }
+
+    /// Returns the version at which a station with this id was deleted, or `None` if there was none (consistent read).
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be read.
+    pub async fn deleted_version(&self, id: &StationId) -> Result<Option<u64>, StoreError> {
+        self.version_in(&keys::deleted_station(id)).await
+    }
+
+    async fn version_in(&self, pk: &str) -> Result<Option<u64>, StoreError> {
+        let row: Option<VersionRow> = self.table.get(pk, keys::METADATA, true).await?;
+        Ok(row.map(|row| row.version))
+    }
+
+    /// Creates a station with its ports in one transaction, with the event of its creation. A station whose version is
+    /// above 1 follows a deleted one with the same id, which had the version before.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] if the id is taken, or if the version does not follow that of a deleted station.
+    pub async fn insert(
+        &self,
+        station: &Station,
+        ports: &[Port],
+        event: StationCreated,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
-        transaction.insert(self.table.name(), station_item(station, None)?)?;
+        let outbox = outbox(&keys::station(&station.id), keys::METADATA, station.version, [event], context)?;
+        transaction.insert(self.table.name(), station_item(station, outbox)?)?;
+        let deleted = key(&keys::deleted_station(&station.id), keys::METADATA);
+        if station.version > 1 {
+            transaction.delete(delete_if(self.table.name(), deleted, "version", number(station.version - 1))?);
+        } else {
+            transaction.require_absent(self.table.name(), deleted)?;
+        }
         for port in ports {
             transaction.insert(self.table.name(), port_item(port, None)?)?;
         }
@@ -161,13 +216,23 @@ impl StationStore {
         Ok(())
     }
 
-    /// Deletes a station with its ports.
+    /// Deletes a station with its ports, and records the deletion with its event.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] if the station, the set of its ports or a port has changed since it was read.
-    pub async fn delete(&self, loaded: &LoadedStation) -> Result<(), StoreError> {
+    pub async fn delete(
+        &self,
+        loaded: &LoadedStation,
+        event: StationDeleted,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         let station = &loaded.station;
+        let (pk, version) = (keys::deleted_station(&station.id), event.version);
+        let outbox = outbox(&pk, keys::METADATA, version, [event], context)?;
+        let deleted = encode(&pk, DeletedRow { deleted_at: context.now, version, outbox })?;
+        let record = UpdateExpression::new().set_all(deleted, &[keys::OUTBOX]);
+        transaction.update(record.build(self.table.name(), key(&pk, keys::METADATA))?);
         // Every start of a session and every change of the set of ports raises the station's version.
         transaction.delete(delete_if(self.table.name(), station_key(station), "version", number(station.version))?);
         for port in &loaded.ports {
@@ -176,40 +241,79 @@ impl StationStore {
         transaction.commit(self.table.db()).await
     }
 
-    /// Adds a port to a station.
+    /// Adds a port to a station, with the event of the change.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] if the port's id is taken or the station has changed since it was read.
-    pub async fn add_port(&self, station: &Station, port: &Port) -> Result<(), StoreError> {
+    pub async fn add_port(
+        &self,
+        station: &Station,
+        port: &Port,
+        event: PortAdded,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
-        self.bump(&mut transaction, station)?;
+        self.bump(&mut transaction, station, event, context)?;
         transaction.insert(self.table.name(), port_item(port, None)?)?;
         transaction.commit(self.table.db()).await
     }
 
-    /// Removes a port from a station.
+    /// Removes a port from a station, with the event of the change.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] if the port or the station has changed since it was read.
-    pub async fn remove_port(&self, station: &Station, port: &Port) -> Result<(), StoreError> {
+    pub async fn remove_port(
+        &self,
+        station: &Station,
+        port: &Port,
+        event: PortRemoved,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
-        self.bump(&mut transaction, station)?;
+        self.bump(&mut transaction, station, event, context)?;
         transaction.delete(delete_if(self.table.name(), port_key(port), "version", number(port.version))?);
         transaction.commit(self.table.db()).await
     }
 
-    /// Raises the station's version, because the set of its ports changes. Otherwise two concurrent changes could
-    /// together exceed the limits on that set.
-    fn bump(&self, transaction: &mut Transaction, station: &Station) -> Result<(), StoreError> {
+    /// Writes a port that was reset, with the event of the change.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] if the port or the station has changed since it was read.
+    pub async fn reset_port(
+        &self,
+        station: &Station,
+        port: &Port,
+        event: PortReset,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        self.bump(&mut transaction, station, event, context)?;
+        transaction.update(self.port_change(port, None)?);
+        transaction.commit(self.table.db()).await
+    }
+
+    /// Raises the station's version, because its ports change, and puts the event of the change onto the station.
+    ///
+    /// Otherwise two concurrent changes could together exceed the limits on the set of ports, and the numbers of ports
+    /// in the event might be wrong.
+    fn bump(
+        &self,
+        transaction: &mut Transaction,
+        station: &Station,
+        event: impl Into<Event>,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
+        let version = station.version + 1;
+        let events = outbox(&keys::station(&station.id), keys::METADATA, version, [event], context)?;
         let bump = UpdateExpression::new()
-            .set("version", number(station.version + 1))
-            .remove(keys::OUTBOX)
+            .set("version", number(version))
+            .set(keys::OUTBOX, AttributeValue::S(events.unwrap_or_default()))
             .only_version(station.version);
         transaction.update(bump.build(self.table.name(), station_key(station))?);
         Ok(())
     }
 
-    /// Writes a changed port in its own write.
+    /// Writes a changed port in its own write. The change is reported by no event.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] if another writer changed the port first.
@@ -259,23 +363,25 @@ impl StationStore {
         Ok(())
     }
 
-    /// Adds to `transaction` the decrement of the count of charging ports at a station that was not read, on condition
-    /// that `running` sessions run there. Afterwards `left` sessions run.
+    /// Adds to `transaction` the decrement of the count of charging ports at a station of which only the version was
+    /// read, on condition that `running` sessions run there and that nothing else has changed it. Afterwards `left`
+    /// sessions run, and the station has this `version`.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] if the update cannot be built.
     pub fn count_out(
         &self,
         transaction: &mut Transaction,
-        station: &StationId,
+        (station, version): (&StationId, u64),
         running: usize,
         left: usize,
     ) -> Result<(), StoreError> {
         let update = UpdateExpression::new()
             .set("chargingPorts", number(left))
-            .add("version", 1)
+            .set("version", number(version))
             .remove(keys::OUTBOX)
-            .only_if("chargingPorts", number(running));
+            .only_if("chargingPorts", number(running))
+            .only_version(version - 1);
         transaction.update(update.build(self.table.name(), key(&keys::station(station), keys::METADATA))?);
         Ok(())
     }

@@ -17,7 +17,8 @@ use store::{ErrorLogFilter, InvoiceFilter, PoiStore, SessionFilter, StationFilte
 use testkit::{EmbeddedDynamoDb, machine_client, registered, seeded};
 
 use crate::common::{
-    self, charging_by, context, faulty, faulty_db, first, insert_log, list_logs, log, now, poi, put_session, walk,
+    self, charging_by, context, faulty, faulty_db, first, insert_log, insert_station, list_logs, log, now, poi,
+    put_session, walk,
 };
 
 const ITEMS: u32 = 2500;
@@ -171,7 +172,7 @@ async fn a_row_that_cannot_be_decoded_is_left_out_of_its_list() {
     put_session(&dynamodb.charging(), "good", "u-1", "s-1", 1).await;
     put_logs(&dynamodb, &[log(1, Level::Error, "a", LogStatus::Open)]).await;
     let good = common::station("good", (52.5, 13.4), StationStatus::Active);
-    dynamodb.charging().stations.insert(&good, &[]).await.unwrap();
+    insert_station(&dynamodb.charging().stations, &good, &[]).await.unwrap();
     dynamodb.pois().put(&poi(7, (52.5, 13.4), None, 1)).await.unwrap();
     let session =
         [("userId", "u-1"), ("stationId", "s-1"), ("status", "STARTED"), ("createdAt", "2026-03-03T12:00:00.000Z")];

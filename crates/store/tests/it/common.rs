@@ -6,14 +6,15 @@ use domain::actor::Role;
 use domain::battery::ModelConfig;
 use domain::charging::connector::ConnectorType;
 use domain::charging::session::{Limits, Session, SessionTerms, StartSession, Vehicle};
-use domain::charging::station::{Port, PortStatus, Station, StationStatus};
+use domain::charging::station::{Port, PortStatus, Station, StationCreated, StationStatus};
 use domain::charging::tariff::Tariff;
 use domain::geo::Location;
 use domain::id::{PortId, SessionId, StationId, UserId};
 use domain::notifications::{Level, LogEntry, LogStatus};
 use domain::poi::{Poi, PoiDetails, PoiSummary};
 use store::{
-    ChargingStore, Db, ErrorLogFilter, ErrorLogStore, EventContext, Page, PageRequest, StoreError, Transaction,
+    ChargingStore, Db, ErrorLogFilter, ErrorLogStore, EventContext, Page, PageRequest, StationStore, StoreError,
+    Transaction,
 };
 use testkit::{EmbeddedDynamoDb, FaultyHttp, sdk_config};
 
@@ -62,6 +63,11 @@ pub fn logs_by(db: Db) -> ErrorLogStore {
 
 pub async fn insert_log(logs: &ErrorLogStore, entry: &LogEntry) -> Result<(), StoreError> {
     logs.insert(entry, now()).await
+}
+
+/// Creates a station with its ports.
+pub async fn insert_station(stations: &StationStore, station: &Station, ports: &[Port]) -> Result<(), StoreError> {
+    stations.insert(station, ports, StationCreated::new(station, ports), &context()).await
 }
 
 pub async fn list_logs(

@@ -10,7 +10,8 @@ use store::{ErrorLogFilter, PoiStore, StoreError, UserStore};
 use testkit::{EmbeddedDynamoDb, Fault, FaultyHttp};
 
 use crate::common::{
-    charging_by, faulty, faulty_db, first, insert_log, list_logs, log, logs_by, now, poi, port, put_session, station,
+    charging_by, faulty, faulty_db, first, insert_log, insert_station, list_logs, log, logs_by, now, poi, port,
+    put_session, station,
 };
 
 fn staff() -> Actor {
@@ -46,7 +47,7 @@ async fn every_kind_of_call_is_retried_after_contention() {
         assert!(thrice(&http, fault, pois.put(&poi(n, (52.5, 13.4), None, 1))).await);
         thrice(&http, fault, pois.remove(n)).await;
         let station = station(&format!("s-{n}"), (52.5, 13.4), StationStatus::New);
-        thrice(&http, fault, charging.stations.insert(&station, &[])).await;
+        thrice(&http, fault, insert_station(&charging.stations, &station, &[])).await;
     }
     assert!(dynamodb.pois().of_country(1, &PoiFilter::default(), &first(1)).await.unwrap().items.is_empty());
 }
@@ -67,7 +68,7 @@ async fn a_write_whose_response_was_lost_succeeds_without_a_conflict() {
     assert_eq!(logs.load(&entry.id).await.unwrap(), Some(entry));
     let (station, mut port) = (station("s-1", (52.5, 13.4), StationStatus::New), port("s-1", 1));
     lost();
-    stations.insert(&station, &[port.clone()]).await.unwrap();
+    insert_station(&stations, &station, std::slice::from_ref(&port)).await.unwrap();
     port.occupy(SessionId::new("x-1").unwrap(), Role::User).unwrap();
     lost();
     stations.save_port(&port).await.unwrap();

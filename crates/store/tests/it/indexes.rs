@@ -8,13 +8,14 @@ use domain::telemetry::{Message, Reading, SwapStationStatus};
 use serde_json::json;
 use testkit::{EmbeddedDynamoDb, ended, machine_client, registered, tables};
 
-use crate::common::{context, insert_log, log, now, poi, put_session, station};
+use crate::common::{context, insert_log, insert_station, log, now, poi, put_session, station};
 
 /// Writes an item for each index.
 async fn world() -> EmbeddedDynamoDb {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let at = (52.5, 13.4);
-    dynamodb.charging().stations.insert(&station("s-1", at, StationStatus::Active), &[]).await.unwrap();
+    let stations = dynamodb.charging().stations;
+    insert_station(&stations, &station("s-1", at, StationStatus::Active), &[]).await.unwrap();
     put_session(&dynamodb.charging(), "x-1", "u-1", "s-1", 0).await;
     for user in [registered("u-1", now()), machine_client("u-2", now())] {
         dynamodb.users().insert(&user, None, &context()).await.unwrap();

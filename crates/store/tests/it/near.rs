@@ -9,11 +9,11 @@ use proptest::test_runner::TestRunner;
 use store::StationFilter;
 use testkit::{EmbeddedDynamoDb, places, places_around, seeded};
 
-use crate::common::{charging_by, faulty, first, station, walk};
+use crate::common::{charging_by, faulty, first, insert_station, station, walk};
 
 async fn put(dynamodb: &EmbeddedDynamoDb, stations: &[Station]) {
     let store = dynamodb.charging().stations;
-    let puts = stream::iter(stations).map(|station| store.insert(station, &[]));
+    let puts = stream::iter(stations).map(|station| insert_station(&store, station, &[]));
     puts.buffer_unordered(32).try_collect::<()>().await.unwrap();
 }
 

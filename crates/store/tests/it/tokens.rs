@@ -22,7 +22,7 @@ use store::{
 };
 use testkit::{EmbeddedDynamoDb, machine_client, registered};
 
-use crate::common::{context, insert_log, list_logs, log, now, poi, put_session, station};
+use crate::common::{context, insert_log, insert_station, list_logs, log, now, poi, put_session, station};
 
 type Answer = Result<(usize, Option<String>), StoreError>;
 type List<'a> = (&'static str, Box<dyn Fn(PageRequest) -> BoxFuture<'a, Answer> + 'a>);
@@ -40,7 +40,8 @@ async fn world() -> EmbeddedDynamoDb {
     for n in 1..=3_u32 {
         put_session(&charging, &format!("x-{n}"), "u-1", "s-1", n.into()).await;
         let at = (52.5, 13.4 + f64::from(n) / 100.0);
-        charging.stations.insert(&station(&format!("s-{n}"), at, StationStatus::Active), &[]).await.unwrap();
+        let station = station(&format!("s-{n}"), at, StationStatus::Active);
+        insert_station(&charging.stations, &station, &[]).await.unwrap();
         insert_log(&dynamodb.error_logs(), &log(n, Level::Error, "a", LogStatus::Open)).await.unwrap();
         dynamodb.pois().put(&poi(n, at, None, 1)).await.unwrap();
         let entry = wallet.top_up("5".parse().unwrap(), wallet.currency, "r".to_owned(), now()).unwrap();

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EndReason, SessionStatus};
 use crate::Instant;
+use crate::charging::station::PortStatus;
 use crate::charging::tariff::{ChargingPeriod, PeriodState, Tariff};
 use crate::id::{PortId, SessionId, StationId, UserId};
 use crate::money::decimal_schema;
@@ -26,6 +27,14 @@ pub struct SessionStarted {
     pub target_percent: f64,
     /// When the session started.
     pub started_at: Instant,
+    /// Version of the session. Absent from events that were written before the field existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Version of the station after the start. If something else changed the station at the same moment, it may be lower
+    /// than it was. It is never below that of earlier events of this port, and it is below that of later ones. Absent
+    /// from events that were written before the field existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub station_version: Option<u64>,
 }
 
 /// A charging session ended.
@@ -60,6 +69,16 @@ pub struct SessionEnded {
     pub time_zone: String,
     /// Charging periods of the session, in order and without overlap. The session is priced by them.
     pub charging_periods: Vec<EventPeriod>,
+    /// Version of the session. Absent from events that were written before the field existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Version of the station after the end. Absent from events that were written before the field existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub station_version: Option<u64>,
+    /// Status of the port after the end: FREE, ERROR if the port failed, or CHARGING if the next session started at the
+    /// same moment. Absent from events that were written before the field existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_status: Option<PortStatus>,
 }
 
 /// A charging period: a part of the session during which the power was constant.

@@ -327,6 +327,9 @@ impl Session {
             charge_percent: session.charge_percent,
             target_percent: session.target_percent,
             started_at: now,
+            version: Some(session.version),
+            // Concurrent starts at other ports may raise it too, and none of them knows of the others.
+            station_version: Some(station.version + 1),
         };
         Ok((session, event))
     }
@@ -396,7 +399,8 @@ impl Session {
         self.power_kw = 0.0;
     }
 
-    /// Returns the event of the session's end.
+    /// Returns the event of the session's end. The event lacks the version of the station and the status of the port,
+    /// which the session does not know.
     #[must_use]
     pub fn ended_event(&self, terms: &SessionTerms) -> SessionEnded {
         let periods = self.meter.periods(self.started_at).into_iter().map(|period| EventPeriod {
@@ -420,6 +424,9 @@ impl Session {
             tariff: terms.tariff.clone(),
             time_zone: terms.time_zone.name().to_owned(),
             charging_periods: periods.collect(),
+            version: Some(self.version),
+            station_version: None,
+            port_status: None,
         }
     }
 

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
-use crate::charging::session::{Session, SessionStarted, SessionTerms};
-use crate::charging::station::{Port, PortFailed, Station, StationStatusChanged};
+use crate::charging::session::{Session, SessionEnded, SessionStarted, SessionTerms};
+use crate::charging::station::{Port, PortFailed, PortStatus, Station, StationEvent};
 use crate::id::{PortId, SessionId, StationId};
 
 /// The terms of sessions, as far as they are known.
@@ -68,8 +68,9 @@ pub enum StationChange {
     /// ACTIVE and its configuration is still the one that was read. Starts at different ports do not conflict with each
     /// other.
     CountedIn(Box<Station>),
-    /// Sessions ended at a station that was not read: the store decrements the station's count of charging ports,
-    /// provided that exactly `running` sessions run there.
+    /// Sessions ended at a station of which the tick read nothing: the store decrements the station's count of charging
+    /// ports, provided that exactly `running` sessions run there. The events of the ends carry the version of the
+    /// station, so the store reads it first, and the station must then still have it.
     CountedOut {
         /// Id of the station.
         station_id: StationId,
@@ -82,8 +83,8 @@ pub enum StationChange {
     Decided {
         /// The station after the change.
         station: Box<Station>,
-        /// The event of the status change, if the status changed.
-        status_changed: Option<StationStatusChanged>,
+        /// The event of the change. Sessions that end change the station without an event of its own.
+        event: Option<StationEvent>,
     },
 }
 
@@ -92,6 +93,21 @@ impl Changes {
     #[must_use]
     pub fn ended(&self, id: &SessionId) -> Option<&Session> {
         self.ended.iter().find(|session| session.id == *id)
+    }
+
+    /// Returns the event of the end of `session`, which is among the sessions that ended. `station_version` is the
+    /// version of the station after these changes.
+    #[must_use]
+    pub fn end_event(&self, session: &Session, terms: &SessionTerms, station_version: Option<u64>) -> SessionEnded {
+        SessionEnded { station_version, port_status: self.port_status(session), ..session.ended_event(terms) }
+    }
+
+    /// Returns the status of the port of a session that ended, as it is after these changes.
+    fn port_status(&self, session: &Session) -> Option<PortStatus> {
+        self.ports.iter().find_map(|change| match change {
+            PortChange::Decided { port, .. } => (port.id == session.port_id).then_some(port.status),
+            PortChange::Freed { session_id, .. } => (*session_id == session.id).then_some(PortStatus::Free),
+        })
     }
 
     /// Returns the ids of the sessions that ended and whose terms are not known.

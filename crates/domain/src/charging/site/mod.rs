@@ -14,7 +14,8 @@ use crate::Instant;
 use crate::actor::{Actor, Role};
 use crate::charging::session::{EndReason, Session, SessionStatus, SessionTerms, StartSession, advance_station};
 use crate::charging::station::{
-    Port, PortFailed, PortStatus, Station, StationStatus, StationStatusChanged, StationUpdate,
+    Port, PortCounts, PortFailed, PortStatus, Station, StationEvent, StationStatus, StationStatusChanged,
+    StationUpdate, StationUpdated,
 };
 use crate::error::DomainError;
 use crate::id::{PortId, SessionId, StationId};
@@ -54,6 +55,13 @@ struct Settlement {
     ended: Vec<Session>,
     /// Events of the ports that failed.
     port_failures: Vec<PortFailed>,
+}
+
+/// What a command changed about the station itself.
+#[derive(Debug)]
+enum StationNews {
+    StatusChanged(StationStatusChanged),
+    Updated,
 }
 
 impl Site {
@@ -212,7 +220,7 @@ impl Site {
             settlement = self.settle(now)?;
             self.fail_all("the station went out of order", actor.role, &mut settlement)?;
         }
-        Ok(self.changes(settlement, Some(event)))
+        Ok(self.changes(settlement, Some(StationNews::StatusChanged(event))))
     }
 
     /// Applies `update` to the station. The power and the charging model can change only if no session is running any
@@ -225,7 +233,7 @@ impl Site {
         let settlement = if self.station.changes_physics(&update) { self.settle(now)? } else { Settlement::default() };
         self.station.charging_ports = charging(&self.ports);
         self.station.update(update, actor, now)?;
-        Ok(self.changes(settlement, None))
+        Ok(self.changes(settlement, Some(StationNews::Updated)))
     }
 
     /// Advances the running sessions to `until`: a tick, decided on the whole site. The function [`tick`] does the same
@@ -333,27 +341,49 @@ impl Site {
     }
 
     /// Returns the changes of a command. The station is part of them only if something other than the meters changed.
-    fn changes(&mut self, settlement: Settlement, status_changed: Option<StationStatusChanged>) -> Changes {
+    fn changes(&mut self, settlement: Settlement, news: Option<StationNews>) -> Changes {
         let Settlement { advanced, ended, port_failures } = settlement;
+        let version = self.read.station + 1;
+        let counts = PortCounts::of(&self.ports);
         let mut ports = Vec::new();
         for (port, read) in self.ports.iter_mut().zip(&self.read.ports) {
             if port.version == *read {
                 continue;
             }
             port.version = read + 1;
-            let failed = port_failures.iter().find(|failed| failed.port_id == port.id).cloned();
+            let failed = port_failures.iter().find(|failed| failed.port_id == port.id).map(|failed| PortFailed {
+                version: Some(port.version),
+                station_version: Some(version),
+                counts: Some(counts),
+                ..failed.clone()
+            });
             ports.push(PortChange::Decided { port: Box::new(port.clone()), failed });
         }
-        self.station.charging_ports = charging(&self.ports);
+        self.station.charging_ports = counts.charging_ports;
         let unchanged = ports.is_empty() && ended.is_empty() && self.station.version == self.read.station;
         let station = if unchanged {
             StationChange::None
         } else {
-            self.station.version = self.read.station + 1;
-            StationChange::Decided { station: Box::new(self.station.clone()), status_changed }
+            self.station.version = version;
+            let event = news.map(|news| self.station_event(news, counts));
+            StationChange::Decided { station: Box::new(self.station.clone()), event }
         };
         let advanced = self.sessions.iter().filter(|session| advanced.contains(&session.id)).cloned().collect();
         Changes { advanced, started: None, ended, ports, station, terms: self.terms.clone() }
+    }
+
+    /// Returns the event of a change of the station, whose version is already the one after the change.
+    fn station_event(&self, news: StationNews, counts: PortCounts) -> StationEvent {
+        let version = Some(self.station.version);
+        match news {
+            StationNews::Updated => StationEvent::Updated(StationUpdated::new(&self.station, &self.ports)),
+            StationNews::StatusChanged(changed) => StationEvent::StatusChanged(StationStatusChanged {
+                version,
+                station_version: version,
+                counts: Some(counts),
+                ..changed
+            }),
+        }
     }
 }
 
@@ -382,6 +412,5 @@ pub fn tick(station: &StationId, mut sessions: Vec<Session>, terms: Terms, until
 }
 
 fn charging(ports: &[Port]) -> u32 {
-    let charging = ports.iter().filter(|port| port.status == PortStatus::Charging).count();
-    u32::try_from(charging).unwrap_or(u32::MAX)
+    PortCounts::of(ports).charging_ports
 }

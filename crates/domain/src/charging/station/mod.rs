@@ -2,7 +2,10 @@
 
 mod events;
 
-pub use events::{PortFailed, StationStatusChanged};
+pub use events::{
+    PortAdded, PortCounts, PortFailed, PortRemoved, PortReset, StationCreated, StationDeleted, StationEvent,
+    StationStatusChanged, StationUpdated,
+};
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
@@ -237,7 +240,8 @@ fn power_message() -> String {
 }
 
 impl Station {
-    /// Moves the station to status `to` and returns the event of the change.
+    /// Moves the station to status `to` and returns the event of the change. The event lacks the ports, which the
+    /// station does not know.
     ///
     /// # Errors
     /// `Forbidden` or `Conflict` if the state machine does not allow the transition; `Conflict` if a station without a
@@ -258,7 +262,14 @@ impl Station {
         }
         self.status = to;
         self.touch(now);
-        Ok(StationStatusChanged { station_id: self.id.clone(), from, to })
+        Ok(StationStatusChanged {
+            station_id: self.id.clone(),
+            from,
+            to,
+            version: Some(self.version),
+            station_version: Some(self.version),
+            counts: None,
+        })
     }
 
     /// Applies `update` to the station.
@@ -382,7 +393,8 @@ impl Port {
         Ok(())
     }
 
-    /// Returns the event of the port's failure. `session` is the session that failed together with the port.
+    /// Returns the event of the port's failure. `session` is the session that failed together with the port. The event
+    /// lacks the version and the other ports of the station, which the port does not know.
     #[must_use]
     pub fn failed_event(&self, session: Option<SessionId>, reason: &str) -> PortFailed {
         PortFailed {
@@ -390,6 +402,9 @@ impl Port {
             port_id: self.id.clone(),
             session_id: session,
             reason: reason.to_owned(),
+            version: Some(self.version),
+            station_version: None,
+            counts: None,
         }
     }
 

@@ -47,6 +47,9 @@ fn port_failed() -> Event {
         port_id: PortId::new("port-1").unwrap(),
         session_id: None,
         reason: "ground fault".to_owned(),
+        version: Some(2),
+        station_version: Some(5),
+        counts: None,
     })
 }
 
@@ -98,6 +101,9 @@ async fn an_invalid_message_fails_alone() {
         station_id: StationId::new("s-1").unwrap(),
         from: StationStatus::Maintenance,
         to: StationStatus::Active,
+        version: Some(6),
+        station_version: Some(6),
+        counts: None,
     });
     let mut bodies = messages([port_failed(), back]);
     bodies.insert(1, "{\"detail\": 1}".to_owned());

@@ -3,7 +3,7 @@
 //! station had for it.
 #![allow(clippy::cast_precision_loss)] // milliseconds of a history and a handful of sessions
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::rc::Rc;
 
@@ -256,10 +256,17 @@ impl Site {
         for row in &active {
             same(&number(row, "stationPowerKw"), &number(station, "powerKw"), "the power under a running session")?;
         }
+        let mut ends = BTreeSet::new();
         for row in rows.iter().filter(|row| !is_active(row)) {
             let events: Vec<Value> = serde_json::from_str(text(row, "outbox")).unwrap();
             same(&events.len(), &1, "events of an end")?;
             same(&events[0]["status"], &json!(text(row, "status")), "the event's status")?;
+            same(&events[0]["version"].as_f64(), &Some(number(row, "version")), "the event's version")?;
+            // Versions tell subscribers which of two events about a port is the newer one.
+            let version = events[0]["stationVersion"].as_u64().unwrap_or_default();
+            let is_possible = version > 1 && version as f64 <= number(station, "version");
+            prop_assert!(is_possible, "the version of the station is {version} in {}", events[0]);
+            prop_assert!(ends.insert((text(row, "portId"), version)), "two ends at a port have one version: {version}");
         }
         Ok(())
     }

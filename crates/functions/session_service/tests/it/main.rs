@@ -9,6 +9,7 @@ mod common;
 mod concurrency;
 mod contention;
 mod deletions;
+mod events;
 mod interleavings;
 mod lists;
 mod network;

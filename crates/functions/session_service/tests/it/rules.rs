@@ -224,7 +224,9 @@ async fn maintenance_lets_running_sessions_finish_and_refuses_new_ones() {
     assert_eq!(error_type(&twice), "ValidationError");
     act("removePort", json!({ "portId": "port-1" })).await.unwrap();
     act("deleteStation", json!({})).await.unwrap();
-    assert!(world.dynamodb.items("ev-stations").await.is_empty());
+    let left = world.dynamodb.items("ev-stations").await;
+    assert_eq!(left.len(), 1, "the record of the deletion");
+    assert_eq!(left[0]["PK"].as_s().unwrap(), "DELETED#s-1");
 }
 
 #[tokio::test]
