@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::Instant;
 use crate::accounts::{UserBlocked, UserDeleted, UserRegistered, UserUnblocked};
 use crate::billing::{
-    BillingFailed, CreditNoteIssued, InvoiceGenerated, PaymentCompleted, PaymentFailed, PaymentOutcome,
+    BillingFailed, CreditNoteIssued, InvoiceGenerated, PaymentCompleted, PaymentFailed, PaymentOutcome, WalletToppedUp,
 };
 use crate::charging::session::{SessionEnded, SessionStarted};
 use crate::charging::station::{
@@ -71,6 +71,8 @@ pub enum Event {
     PaymentFailed(PaymentFailed),
     /// An invoice was credited, in full or in part.
     CreditNoteIssued(CreditNoteIssued),
+    /// Money was paid into a wallet.
+    WalletToppedUp(WalletToppedUp),
     /// A session could not be billed from the report of its end.
     BillingFailed(BillingFailed),
     /// A battery-swap station stopped reporting, or reports again.
@@ -108,6 +110,7 @@ impl Event {
             Self::PaymentCompleted(_) => "PAYMENT_COMPLETED",
             Self::PaymentFailed(_) => "PAYMENT_FAILED",
             Self::CreditNoteIssued(_) => "CREDIT_NOTE_ISSUED",
+            Self::WalletToppedUp(_) => "WALLET_TOPPED_UP",
             Self::BillingFailed(_) => "BILLING_FAILED",
             Self::TelemetryStale(_) => "TELEMETRY_STALE",
             Self::TelemetryRejected(_) => "TELEMETRY_REJECTED",
@@ -136,6 +139,7 @@ impl Event {
             | Self::PaymentCompleted(_)
             | Self::PaymentFailed(_)
             | Self::CreditNoteIssued(_)
+            | Self::WalletToppedUp(_)
             | Self::BillingFailed(_) => "evoke.billing",
             Self::TelemetryStale(_) | Self::TelemetryRejected(_) => "evoke.telemetry",
             Self::OcmSyncCompleted(_) => "evoke.ocm",
@@ -176,6 +180,7 @@ event_from!(
     PaymentCompleted,
     PaymentFailed,
     CreditNoteIssued,
+    WalletToppedUp,
     BillingFailed,
     TelemetryStale,
     TelemetryRejected,

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::invoice::{Invoice, InvoiceStatus};
+use super::wallet::LedgerEntry;
 use crate::Instant;
 use crate::actor::Role;
 use crate::charging::tariff::VatLine;
@@ -138,14 +139,22 @@ pub struct CreditNoteIssued {
     /// Part of the credited amount that was paid back to the wallet.
     #[schemars(schema_with = "amount_schema")]
     pub refunded: Decimal,
-    /// Currency of both amounts.
+    /// Currency of the amounts and of the balance.
     pub currency: Currency,
+    /// Balance of the wallet after the refund. Absent if nothing was refunded, and from events that were written before
+    /// the field existed.
+    #[schemars(schema_with = "amount_schema")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<Decimal>,
+    /// Version of the wallet after the refund: the number of its ledger entries. Absent if there is no `balance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wallet_version: Option<u64>,
 }
 
 impl CreditNote {
-    /// Returns the event of the credit note's issue.
+    /// Returns the event of the credit note's issue. `refund` is the ledger entry of the refund, if there is one.
     #[must_use]
-    pub fn issued_event(&self, invoice: &Invoice) -> CreditNoteIssued {
+    pub fn issued_event(&self, invoice: &Invoice, refund: Option<&LedgerEntry>) -> CreditNoteIssued {
         CreditNoteIssued {
             credit_note_id: self.credit_note_id.clone(),
             invoice_id: self.invoice_id.clone(),
@@ -154,6 +163,8 @@ impl CreditNote {
             amount: self.total_incl_vat,
             refunded: self.refunded,
             currency: self.currency,
+            balance: refund.map(|entry| entry.balance_after),
+            wallet_version: refund.map(|entry| entry.sequence),
         }
     }
 }

@@ -16,4 +16,4 @@ pub use invoice::{
     Invoice, InvoiceGenerated, InvoiceStatus, Issued, Payment, PaymentCompleted, PaymentFailed, PaymentOutcome,
     SettledInvoices,
 };
-pub use wallet::{EntryKind, LedgerEntry, LowBalance, PaymentRefusal, Wallet};
+pub use wallet::{EntryKind, LedgerEntry, LowBalance, PaymentRefusal, Wallet, WalletToppedUp};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use domain::accounts::{UserBlocked, UserDeleted, UserRegistered, UserUnblocked};
 use domain::billing::{BillingFailed, CreditNoteIssued, InvoiceGenerated, PaymentCompleted, PaymentFailed};
-use domain::billing::{InvoiceStatus, PaymentRefusal};
+use domain::billing::{InvoiceStatus, PaymentRefusal, WalletToppedUp};
 use domain::charging::session::{EndReason, SessionStatus};
 use domain::charging::session::{EventPeriod, SessionEnded, SessionStarted};
 use domain::charging::station::{PortAdded, PortFailed, PortRemoved, PortReset};
@@ -175,7 +175,7 @@ fn ports() -> [Event; 4] {
     [added.into(), removed.into(), failed.into(), reset.into()]
 }
 
-fn billing() -> [Event; 5] {
+fn billing() -> [Event; 6] {
     let (currency, amount) = ("EUR".parse().unwrap(), "14.70".parse().unwrap());
     let invoice_id = InvoiceId::of(&session_id());
     let generated = Event::InvoiceGenerated(InvoiceGenerated {
@@ -196,6 +196,7 @@ fn billing() -> [Event; 5] {
         amount,
         currency,
         balance: Some("35.30".parse().unwrap()),
+        wallet_version: Some(4),
     });
     let unpaid = Event::PaymentFailed(PaymentFailed {
         invoice_id: invoice_id.clone(),
@@ -213,13 +214,23 @@ fn billing() -> [Event; 5] {
         amount,
         refunded: amount,
         currency,
+        balance: Some("50.00".parse().unwrap()),
+        wallet_version: Some(5),
+    });
+    let topped_up = Event::WalletToppedUp(WalletToppedUp {
+        top_up_id: "0198e2f4-0000-5000-8000-000000000001".to_owned(),
+        user_id: user_id(),
+        amount: "50.00".parse().unwrap(),
+        currency,
+        balance: "50.00".parse().unwrap(),
+        version: 3,
     });
     let unbilled = Event::BillingFailed(BillingFailed {
         session_id: session_id(),
         reason: "chargingPeriods: must add up to energyKwh (31), not to 30".to_owned(),
         quarantine_key: "dead-letters/ev-billing-dlq-dev/5fea7756-0ea4-451a-a703-a558b933e274.json".to_owned(),
     });
-    [generated, completed, unpaid, credited, unbilled]
+    [generated, completed, unpaid, credited, topped_up, unbilled]
 }
 
 fn telemetry() -> [Event; 2] {
@@ -341,11 +352,13 @@ fn details_are_flat_and_unknown_fields_are_ignored() {
 }
 
 /// The fields that were added to events within version 1.
-const ADDED: [(&str, &[&str]); 4] = [
+const ADDED: [(&str, &[&str]); 6] = [
     ("SESSION_STARTED", &["version", "stationVersion"]),
     ("SESSION_ENDED", &["version", "stationVersion", "portStatus"]),
     ("STATION_STATUS_CHANGED", &["version", "stationVersion", "ports", "freePorts", "chargingPorts", "failedPorts"]),
     ("PORT_FAILED", &["version", "stationVersion", "ports", "freePorts", "chargingPorts", "failedPorts"]),
+    ("PAYMENT_COMPLETED", &["balance", "walletVersion"]),
+    ("CREDIT_NOTE_ISSUED", &["balance", "walletVersion"]),
 ];
 
 /// Events that were written before a field existed are still on items and in queues.
@@ -363,7 +376,7 @@ fn events_that_were_written_before_a_field_existed_are_still_read() {
         assert_eq!(serde_json::to_value(&read).unwrap(), old, "what was absent stays absent");
         tried += added.len();
     }
-    assert_eq!(tried, 17);
+    assert_eq!(tried, 21);
 }
 
 #[test]

@@ -230,7 +230,8 @@ impl Billing {
         self.may_pay_in(user).await?;
         let mut wallet = self.wallet_of(user, context.now).await?;
         let entry = wallet.top_up(command.amount, command.currency, id.to_string(), context.now)?;
-        self.store.top_up(&wallet, &entry, &TopUp { id, fingerprint, sequence: entry.sequence }).await?;
+        let top_up = TopUp { id, fingerprint, sequence: entry.sequence };
+        self.store.top_up(&wallet, &entry, &top_up, &context.event_context()).await?;
         Ok(entry)
     }
 

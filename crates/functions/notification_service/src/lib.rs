@@ -302,6 +302,7 @@ fn notification_for(envelope: &Envelope, low: &LowBalance) -> Option<Notificatio
         | Event::PortAdded(_)
         | Event::PortRemoved(_)
         | Event::PortReset(_)
+        | Event::WalletToppedUp(_)
         | Event::OcmSyncCompleted(_)
         | Event::UserRegistered(_)
         | Event::UserBlocked(_)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Instant;
-use domain::billing::{CreditNote, Hold, Invoice, InvoiceStatus, Issued, LedgerEntry, Wallet};
+use domain::billing::{CreditNote, Hold, Invoice, InvoiceStatus, Issued, LedgerEntry, Wallet, WalletToppedUp};
 use domain::event::Event;
 use domain::id::{CreditNoteId, InvoiceId, SessionId, UserId};
 use domain::machine::State;
@@ -196,11 +196,11 @@ impl BillingStore {
         let pk = keys::invoice(&invoice.id);
         let mut transaction = Transaction::new();
         transaction.insert(self.table.name(), encode(&pk, CreditNoteRow::new(&pk, note, fingerprint)?)?)?;
-        self.change(&mut transaction, invoice, note.issued_event(invoice), context)?;
+        let (wallet, entry) = refund.unzip();
+        self.change(&mut transaction, invoice, note.issued_event(invoice, entry), context)?;
         if was_open && invoice.status != InvoiceStatus::Open {
             self.no_longer_open(&mut transaction, invoice)?;
         }
-        let (wallet, entry) = refund.unzip();
         self.book(&mut transaction, wallet, entry.map_or(&[], std::slice::from_ref))?;
         transaction.commit(self.table.db()).await
     }
@@ -220,14 +220,22 @@ impl BillingStore {
         row.map(CreditNoteRow::into_note).transpose()
     }
 
-    /// Pays money into a wallet, once per top-up id, in one transaction.
+    /// Pays money into a wallet, once per top-up id, in one transaction with the event of the top-up.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] if the top-up already exists or the wallet has changed since it was read.
-    pub async fn top_up(&self, wallet: &Wallet, entry: &LedgerEntry, top_up: &TopUp) -> Result<(), StoreError> {
-        let pk = keys::wallet(&wallet.user_id);
+    pub async fn top_up(
+        &self,
+        wallet: &Wallet,
+        entry: &LedgerEntry,
+        top_up: &TopUp,
+        context: &EventContext,
+    ) -> Result<(), StoreError> {
+        let (pk, sk) = (keys::wallet(&wallet.user_id), keys::top_up(top_up.id));
         let mut transaction = Transaction::new();
-        transaction.insert(self.table.name(), encode(&pk, TopUpRow::new(&pk, top_up))?)?;
+        // The event is on the item of the top-up, which is written only once. The balance changes often.
+        let outbox = outbox(&pk, &sk, 1, [WalletToppedUp::new(wallet, entry)], context)?;
+        transaction.insert(self.table.name(), encode(&pk, TopUpRow::new(&pk, top_up, outbox))?)?;
         self.book(&mut transaction, Some(wallet), std::slice::from_ref(entry))?;
         transaction.commit(self.table.db()).await
     }

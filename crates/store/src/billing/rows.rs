@@ -154,6 +154,8 @@ pub struct TopUpRow {
     sk: String,
     pub fingerprint: String,
     pub sequence: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outbox: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -404,12 +406,13 @@ impl OpenInvoiceRow {
 }
 
 impl TopUpRow {
-    pub fn new(pk: &str, top_up: &TopUp) -> Self {
+    pub fn new(pk: &str, top_up: &TopUp, outbox: Option<String>) -> Self {
         Self {
             pk: pk.to_owned(),
             sk: keys::top_up(top_up.id),
             fingerprint: top_up.fingerprint.clone(),
             sequence: top_up.sequence,
+            outbox,
         }
     }
 }

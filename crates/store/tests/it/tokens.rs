@@ -47,11 +47,11 @@ async fn world() -> EmbeddedDynamoDb {
         let entry = wallet.top_up("5".parse().unwrap(), wallet.currency, "r".to_owned(), now()).unwrap();
         let LedgerEntry { sequence, kind: EntryKind::TopUp, .. } = entry else { panic!("{entry:?}") };
         let top_up = TopUp { id: uuid::Uuid::from_u128(n.into()), fingerprint: "f".to_owned(), sequence };
-        dynamodb.billing().top_up(&wallet, &entry, &top_up).await.unwrap();
+        dynamodb.billing().top_up(&wallet, &entry, &top_up, &context()).await.unwrap();
         let other = UserId::new(format!("u-{}", n + 1)).unwrap();
         let mut other = Wallet::open(other, "EUR".parse().unwrap(), now());
         let entry = other.top_up("5".parse().unwrap(), other.currency, "r".to_owned(), now()).unwrap();
-        dynamodb.billing().top_up(&other, &entry, &TopUp { sequence: 1, ..top_up }).await.unwrap();
+        dynamodb.billing().top_up(&other, &entry, &TopUp { sequence: 1, ..top_up }, &context()).await.unwrap();
         let session = domain::id::SessionId::new(format!("x-{n}")).unwrap();
         let ended = testkit::ended(session.as_str(), "u-1", 1000);
         let invoice = domain::billing::Invoice::for_session(&ended, now() + TimeDelta::seconds(n.into())).unwrap();

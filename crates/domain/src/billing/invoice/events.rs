@@ -53,6 +53,10 @@ pub struct PaymentCompleted {
     #[schemars(schema_with = "amount_schema")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<Decimal>,
+    /// Version of the wallet after the payment: the number of its ledger entries. Absent if no money was moved, and from
+    /// events that were written before the field existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wallet_version: Option<u64>,
 }
 
 /// An invoice could not be paid.

@@ -241,6 +241,7 @@ impl Invoice {
                 amount: self.payment.as_ref().map(|payment| payment.amount).unwrap_or_default(),
                 currency,
                 balance: entry.map(|entry| entry.balance_after),
+                wallet_version: entry.map(|entry| entry.sequence),
             }),
         }
     }

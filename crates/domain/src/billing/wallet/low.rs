@@ -37,6 +37,7 @@ mod tests {
             amount: amount.parse().unwrap(),
             currency: currency.parse().unwrap(),
             balance: balance.map(|balance| balance.parse().unwrap()),
+            wallet_version: balance.map(|_| 2),
         }
     }
 

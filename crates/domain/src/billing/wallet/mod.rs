@@ -1,6 +1,8 @@
+mod events;
 mod holds;
 mod low;
 
+pub use events::WalletToppedUp;
 pub use low::LowBalance;
 
 use std::fmt;

@@ -297,7 +297,8 @@ async fn audit(world: &World, case: &Case) -> Result<(), TestCaseError> {
         if invoice.status == InvoiceStatus::Open {
             sums.2.insert(id.clone());
         }
-        let of = |kind: &str| events.iter().filter(|(of, event)| of == &id && event.event_type() == kind).count();
+        let is_about = |event: &&Event| invoice_of(event) == Some(&id);
+        let of = |kind: &str| events.iter().filter(is_about).filter(|event| event.event_type() == kind).count();
         prop_assert_eq!(of("INVOICE_GENERATED"), 1);
         prop_assert_eq!(of("PAYMENT_COMPLETED"), usize::from(paid.is_some()));
         prop_assert!(of("PAYMENT_FAILED") <= 1 && (of("PAYMENT_FAILED") == 1 || paid.is_some()));
@@ -316,6 +317,10 @@ async fn audit(world: &World, case: &Case) -> Result<(), TestCaseError> {
             prop_assert_eq!((entry.sequence, entry.balance_after), (sequence, balance));
             prop_assert!(balance >= Decimal::ZERO, "the balance is never negative");
         }
+        let mut told: Vec<(u64, Decimal)> = events.iter().filter_map(|event| change_of(event, &user)).collect();
+        told.sort_unstable();
+        let booked: Vec<(u64, Decimal)> = ledger.iter().map(|entry| (entry.sequence, entry.balance_after)).collect();
+        prop_assert_eq!(told, booked, "each change of the balance has one event");
         let references: BTreeSet<_> = ledger.iter().map(|entry| (entry.kind as u8, &entry.reference)).collect();
         prop_assert_eq!(references.len(), ledger.len(), "nothing is booked twice");
         let sum = |kind| ledger.iter().filter(|entry| entry.kind == kind).map(|entry| entry.amount).sum::<Decimal>();
@@ -338,9 +343,8 @@ async fn audit(world: &World, case: &Case) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Returns the events in these transactions, each id once, with the invoice of each. Asserts that lines are written
-/// once.
-fn events(transactions: &[Vec<u8>]) -> Result<Vec<(InvoiceId, Event)>, TestCaseError> {
+/// Returns the events in these transactions, each id once. Asserts that lines are written once.
+fn events(transactions: &[Vec<u8>]) -> Result<Vec<Event>, TestCaseError> {
     let mut events = BTreeMap::new();
     for transaction in transactions {
         let transaction: Value = serde_json::from_slice(transaction).unwrap();
@@ -361,14 +365,30 @@ fn events(transactions: &[Vec<u8>]) -> Result<Vec<(InvoiceId, Event)>, TestCaseE
             }
         }
     }
-    let about = |event: &Event| match event {
-        Event::InvoiceGenerated(event) => event.invoice_id.clone(),
-        Event::PaymentCompleted(event) => event.invoice_id.clone(),
-        Event::PaymentFailed(event) => event.invoice_id.clone(),
-        Event::CreditNoteIssued(event) => event.invoice_id.clone(),
+    Ok(events.into_values().collect())
+}
+
+/// Returns the invoice that an event is about; `None` for a top-up.
+fn invoice_of(event: &Event) -> Option<&InvoiceId> {
+    match event {
+        Event::InvoiceGenerated(event) => Some(&event.invoice_id),
+        Event::PaymentCompleted(event) => Some(&event.invoice_id),
+        Event::PaymentFailed(event) => Some(&event.invoice_id),
+        Event::CreditNoteIssued(event) => Some(&event.invoice_id),
+        Event::WalletToppedUp(_) => None,
         other => panic!("billing wrote {}", other.event_type()),
+    }
+}
+
+/// Returns the version and the balance of the user's wallet that an event tells.
+fn change_of(event: &Event, user: &UserId) -> Option<(u64, Decimal)> {
+    let (whose, version, balance) = match event {
+        Event::WalletToppedUp(event) => (&event.user_id, Some(event.version), Some(event.balance)),
+        Event::PaymentCompleted(event) => (&event.user_id, event.wallet_version, event.balance),
+        Event::CreditNoteIssued(event) => (&event.user_id, event.wallet_version, event.balance),
+        _ => return None,
     };
-    Ok(events.into_values().map(|event| (about(&event), event)).collect())
+    version.zip(balance).filter(|_| whose == user)
 }
 
 #[test]

@@ -313,6 +313,7 @@ mod tests {
                 amount: "5.00".parse().unwrap(),
                 currency: low.currency,
                 balance: Some(balance.parse().unwrap()),
+                wallet_version: Some(2),
             })
         };
         assert!(matches!(Letter::about(&paid("9.00"), &low), Some(Letter::WalletLow { .. })));

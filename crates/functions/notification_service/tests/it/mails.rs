@@ -144,6 +144,7 @@ fn paid(user: &str, balance: &str) -> Event {
         amount: "15.00".parse().unwrap(),
         currency: "EUR".parse().unwrap(),
         balance: Some(balance.parse().unwrap()),
+        wallet_version: Some(2),
     })
 }
 
