@@ -19,6 +19,7 @@ use crate::charging::station::{
     StationUpdated,
 };
 use crate::id;
+use crate::notifications::ErrorLogged;
 use crate::poi::OcmSyncCompleted;
 use crate::telemetry::{TelemetryRejected, TelemetryStale};
 
@@ -75,6 +76,8 @@ pub enum Event {
     WalletToppedUp(WalletToppedUp),
     /// A session could not be billed from the report of its end.
     BillingFailed(BillingFailed),
+    /// The error log has a new entry that operators have to look at.
+    ErrorLogged(ErrorLogged),
     /// A battery-swap station stopped reporting, or reports again.
     TelemetryStale(TelemetryStale),
     /// Too many messages of a battery-swap station were rejected.
@@ -112,6 +115,7 @@ impl Event {
             Self::CreditNoteIssued(_) => "CREDIT_NOTE_ISSUED",
             Self::WalletToppedUp(_) => "WALLET_TOPPED_UP",
             Self::BillingFailed(_) => "BILLING_FAILED",
+            Self::ErrorLogged(_) => "ERROR_LOGGED",
             Self::TelemetryStale(_) => "TELEMETRY_STALE",
             Self::TelemetryRejected(_) => "TELEMETRY_REJECTED",
             Self::OcmSyncCompleted(_) => "OCM_SYNC_COMPLETED",
@@ -141,6 +145,7 @@ impl Event {
             | Self::CreditNoteIssued(_)
             | Self::WalletToppedUp(_)
             | Self::BillingFailed(_) => "evoke.billing",
+            Self::ErrorLogged(_) => "evoke.notifications",
             Self::TelemetryStale(_) | Self::TelemetryRejected(_) => "evoke.telemetry",
             Self::OcmSyncCompleted(_) => "evoke.ocm",
             Self::UserRegistered(_) | Self::UserBlocked(_) | Self::UserUnblocked(_) | Self::UserDeleted(_) => {
@@ -182,6 +187,7 @@ event_from!(
     CreditNoteIssued,
     WalletToppedUp,
     BillingFailed,
+    ErrorLogged,
     TelemetryStale,
     TelemetryRejected,
     OcmSyncCompleted,

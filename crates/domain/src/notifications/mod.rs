@@ -1,5 +1,9 @@
 //! Entries of the error log: problems that operators should know about until somebody has resolved them.
 
+mod events;
+
+pub use events::ErrorLogged;
+
 use chrono::TimeDelta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,6 +37,15 @@ impl Level {
             Self::Warning => "WARNING",
             Self::Error => "ERROR",
             Self::Critical => "CRITICAL",
+        }
+    }
+
+    /// Returns whether somebody has to look at an entry of this level.
+    #[must_use]
+    pub fn is_alert(self) -> bool {
+        match self {
+            Self::Info => false,
+            Self::Warning | Self::Error | Self::Critical => true,
         }
     }
 }
@@ -112,6 +125,19 @@ impl LogEntry {
     pub fn expires_at(&self, changed_at: Instant, retention: TimeDelta) -> Option<Instant> {
         let must_be_dealt_with = self.level == Level::Critical && self.status != LogStatus::Resolved;
         (!must_be_dealt_with).then(|| changed_at + retention)
+    }
+
+    /// Returns the event of the entry, which was added to the log of the operators, if it is an alert. `kind` says what
+    /// the entry is about.
+    #[must_use]
+    pub fn alert(&self, kind: &str) -> Option<ErrorLogged> {
+        self.level.is_alert().then(|| ErrorLogged {
+            log_id: self.id.clone(),
+            kind: kind.to_owned(),
+            level: self.level,
+            service: self.service.clone(),
+            message: self.message.clone(),
+        })
     }
 
     /// Moves the entry to status `to`.

@@ -16,7 +16,8 @@ use domain::charging::station::{PortCounts, PortStatus, StationStatus};
 use domain::charging::station::{StationCreated, StationDeleted, StationStatusChanged, StationUpdated};
 use domain::charging::tariff::{PeriodState, Tariff};
 use domain::event::{Envelope, Event, seal};
-use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, SwapStationId, UserId};
+use domain::id::{CreditNoteId, InvoiceId, PortId, SessionId, StationId, SwapStationId, UserId, derive};
+use domain::notifications::{ErrorLogged, Level};
 use domain::poi::OcmSyncCompleted;
 use domain::telemetry::Reading;
 use domain::telemetry::{TelemetryRejected, TelemetryStale};
@@ -53,6 +54,7 @@ fn examples() -> Vec<Envelope> {
         .chain(stations())
         .chain(ports())
         .chain(billing())
+        .chain([logged()])
         .chain(telemetry())
         .chain([synchronised()])
         .chain(accounts())
@@ -231,6 +233,16 @@ fn billing() -> [Event; 6] {
         quarantine_key: "dead-letters/ev-billing-dlq-dev/5fea7756-0ea4-451a-a703-a558b933e274.json".to_owned(),
     });
     [generated, completed, unpaid, credited, topped_up, unbilled]
+}
+
+fn logged() -> Event {
+    Event::ErrorLogged(ErrorLogged {
+        log_id: derive(&["notification", "1"]).into(),
+        kind: "PORT_FAILED".to_owned(),
+        level: Level::Error,
+        service: "evoke.stations".to_owned(),
+        message: "port port-1 of station station-01 failed: ground fault".to_owned(),
+    })
 }
 
 fn telemetry() -> [Event; 2] {

@@ -20,7 +20,7 @@ use domain::error::DomainError;
 use domain::event::{Envelope, Event};
 use domain::id::{LogId, UserId, derive};
 use domain::machine::State;
-use domain::notifications::{Level, LogEntry, LogStatus};
+use domain::notifications::{ErrorLogged, Level, LogEntry, LogStatus};
 use domain::telemetry::TelemetryStale;
 use lambda_kit::{
     Action, Answer, Context, Failure, Function, ListOf, Redelivery, Request, Trigger, action, drive_events,
@@ -126,9 +126,10 @@ impl NotificationService {
         };
         // A repetition of an event has the same time. A repeated request has a different time each time, so that only
         // `insert_once` finds the earlier entry.
+        let (alert, now) = (alert(&to, NOTICE, &entry), request.context.now);
         let inserted = match command.deduplication_key {
-            Some(_) => self.logs.insert_once(&entry, request.context.now).await,
-            None => self.logs.insert(&entry, request.context.now).await,
+            Some(_) => self.logs.insert_once(&entry, alert, now).await,
+            None => self.logs.insert(&entry, alert, now).await,
         };
         let entry = self.publish_once(&to, NOTICE, entry, inserted).await?;
         Answer::created(format!("/error-logs/{}", entry.id), LogView::new(&entry))
@@ -165,7 +166,7 @@ impl NotificationService {
     /// A crash between two of these steps leaves an entry that lacks their marks; the next delivery does the rest.
     async fn tell(&self, envelope: &Envelope, now: Instant) -> Result<(), Failure> {
         let Some(Notification { to, kind, entry }) = notification_for(envelope, &self.low) else { return Ok(()) };
-        let inserted = self.logs.insert(&entry, now).await;
+        let inserted = self.logs.insert(&entry, alert(&to, kind, &entry), now).await;
         let entry = self.publish_once(&to, kind, entry, inserted).await?;
         let (Some(mails), Recipient::User(user)) = (&self.mails, &to) else { return Ok(()) };
         match Letter::about(&envelope.event, &self.low) {
@@ -216,8 +217,9 @@ impl NotificationService {
         let id = derive(&["mail refused", code, &now.date_naive().to_string()]);
         let message = format!("SES refuses mails ({code}), first a mail to user {user}");
         let entry = open_entry(id, now, Level::Warning, Self::NAME.to_owned(), message);
-        let inserted = self.logs.insert_once(&entry, now).await;
-        self.publish_once(&Recipient::Operators, MAIL_REFUSED, entry, inserted).await.map(|_| ())
+        let to = Recipient::Operators;
+        let inserted = self.logs.insert_once(&entry, alert(&to, MAIL_REFUSED, &entry), now).await;
+        self.publish_once(&to, MAIL_REFUSED, entry, inserted).await.map(|_| ())
     }
 
     /// Writes the marks of an entry. The marks of an entry that has changed since it was read are not written.
@@ -250,6 +252,12 @@ fn open_entry(id: Uuid, occurred_at: Instant, level: Level, service: String, mes
         mailed: false,
         version: 1,
     }
+}
+
+/// Returns the event of a new entry of the log, by which the operators who look at it now are told. Users are told on
+/// their topic alone.
+fn alert(to: &Recipient, kind: &str, entry: &LogEntry) -> Option<ErrorLogged> {
+    if *to == Recipient::Operators { entry.alert(kind) } else { None }
 }
 
 fn staff_only(request: &Request) -> Result<(), Failure> {
@@ -303,6 +311,7 @@ fn notification_for(envelope: &Envelope, low: &LowBalance) -> Option<Notificatio
         | Event::PortRemoved(_)
         | Event::PortReset(_)
         | Event::WalletToppedUp(_)
+        | Event::ErrorLogged(_)
         | Event::OcmSyncCompleted(_)
         | Event::UserRegistered(_)
         | Event::UserBlocked(_)

@@ -3,15 +3,16 @@ use chrono::TimeDelta;
 use domain::Instant;
 use domain::id::{LogId, UserId};
 use domain::machine::State;
-use domain::notifications::{Level, LogEntry, LogStatus};
+use domain::notifications::{ErrorLogged, Level, LogEntry, LogStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::dynamodb::{
-    Db, Item, Page, PageRequest, Query, ShardedQuery, Table, Transaction, UpdateExpression, decode, encode, key, time,
+    Db, Item, Page, PageRequest, Query, ShardedQuery, Table, Transaction, UpdateExpression, decode, encode, key,
+    outbox, time,
 };
 use crate::error::StoreError;
-use crate::keys;
 use crate::keys::error_logs::{BY_LEVEL, BY_SERVICE, BY_STATUS};
+use crate::{EventContext, keys};
 
 /// Attribute with the time when an item expires, in epoch seconds. `DynamoDB` deletes the item some time later.
 const EXPIRES_AT: &str = "expiresAt";
@@ -65,6 +66,8 @@ struct LogRow {
     status_shard: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outbox: Option<String>,
 }
 
 impl ErrorLogStore {
@@ -80,30 +83,34 @@ impl ErrorLogStore {
         &self.table
     }
 
-    /// Adds an entry that is reported at `now`.
+    /// Adds an entry that is reported at `now`, with the event that tells operators of it, if there is one.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] if the entry already exists.
-    pub async fn insert(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
-        let pk = keys::error_log(&entry.id);
-        self.table.insert(encode(&pk, LogRow::new(entry, self.expiry(entry, now)))?).await
+    pub async fn insert(&self, entry: &LogEntry, event: Option<ErrorLogged>, now: Instant) -> Result<(), StoreError> {
+        self.table.insert(new_item(entry, event, self.expiry(entry, now))?).await
     }
 
-    /// Adds an entry that is reported at `now` and that is identified by its id alone, whenever it is reported.
+    /// Adds an entry as [`Self::insert`] does, but one that is identified by its id alone, whenever it is reported.
     ///
     /// The primary key also contains the time, so a marker item beside the entry makes the id unique. The marker
     /// expires with the entry.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] if the entry already exists and has not expired.
-    pub async fn insert_once(&self, entry: &LogEntry, now: Instant) -> Result<(), StoreError> {
+    pub async fn insert_once(
+        &self,
+        entry: &LogEntry,
+        event: Option<ErrorLogged>,
+        now: Instant,
+    ) -> Result<(), StoreError> {
         let pk = keys::error_log(&entry.id);
         let expiry = self.expiry(entry, now);
         let mut marker = key(&pk, keys::UNIQUE);
         marker.extend(expiry.map(|at| (EXPIRES_AT.to_owned(), AttributeValue::N(at.to_string()))));
         let mut transaction = Transaction::new();
         transaction.insert_unless_alive(self.table.name(), marker, EXPIRES_AT, now.timestamp())?;
-        transaction.insert(self.table.name(), encode(&pk, LogRow::new(entry, expiry))?)?;
+        transaction.insert(self.table.name(), new_item(entry, event, expiry)?)?;
         transaction.commit(self.table.db()).await
     }
 
@@ -197,11 +204,20 @@ fn entry_key(entry: &LogEntry) -> Item {
     key(&keys::error_log(&entry.id), &time::text(&entry.occurred_at))
 }
 
+/// Returns the item of a new entry. The event of the entry occurs when the reported problem did.
+fn new_item(entry: &LogEntry, event: Option<ErrorLogged>, expiry: Option<i64>) -> Result<Item, StoreError> {
+    let (pk, sk) = (keys::error_log(&entry.id), time::text(&entry.occurred_at));
+    let correlation_id = entry.correlation_id.clone().unwrap_or_default();
+    let context = EventContext { correlation_id, now: entry.occurred_at };
+    let outbox = outbox(&pk, &sk, entry.version, event, &context)?;
+    encode(&pk, LogRow { outbox, ..LogRow::new(entry, expiry) })
+}
+
 fn change(entry: &LogEntry, expiry: Option<i64>) -> Result<UpdateExpression, StoreError> {
     let mut row: Item = encode(&keys::error_log(&entry.id), LogRow::new(entry, expiry))?;
     row.remove(keys::PK);
     row.remove(keys::SK);
-    Ok(UpdateExpression::new().set_all(row, &[]).only_version(entry.version - 1))
+    Ok(UpdateExpression::new().set_all(row, &[keys::OUTBOX]).only_version(entry.version - 1))
 }
 
 impl LogRow {
@@ -224,6 +240,7 @@ impl LogRow {
             mailed: entry.mailed,
             version: entry.version,
             expires_at,
+            outbox: None,
         }
     }
 

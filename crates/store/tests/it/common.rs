@@ -62,7 +62,7 @@ pub fn logs_by(db: Db) -> ErrorLogStore {
 }
 
 pub async fn insert_log(logs: &ErrorLogStore, entry: &LogEntry) -> Result<(), StoreError> {
-    logs.insert(entry, now()).await
+    logs.insert(entry, entry.alert("TEST"), now()).await
 }
 
 /// Creates a station with its ports.

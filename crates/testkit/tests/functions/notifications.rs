@@ -79,7 +79,7 @@ pub async fn record(recorder: &mut Recorder, dynamodb: &EmbeddedDynamoDb) {
         mailed: false,
         version: 1,
     };
-    dynamodb.error_logs().insert(&entry, now()).await.expect("a written entry");
+    dynamodb.error_logs().insert(&entry, None, now()).await.expect("a written entry");
     let open: &[(&str, &str)] = &[("status", "OPEN")];
     recorder.ask(&logs, ("listLogs", "GET /error-logs", ADMIN), &[], open, Value::Null).await;
     let route = "POST /error-logs/{id}/transitions";

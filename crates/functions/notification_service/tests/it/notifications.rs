@@ -92,6 +92,77 @@ async fn a_failed_publication_is_repeated_by_the_next_delivery() {
     assert_eq!((sns.calls().len(), logs(&door, json!({})).await.len()), (2, 1));
 }
 
+/// Returns the events in the outboxes of the error log.
+async fn outboxes(dynamodb: &EmbeddedDynamoDb) -> Vec<Value> {
+    let items = dynamodb.items("ev-error-logs").await;
+    let outboxes = items.iter().filter_map(|item| item.get("outbox")?.as_s().ok());
+    outboxes.flat_map(|outbox| serde_json::from_str::<Vec<Value>>(outbox).unwrap()).collect()
+}
+
+/// The event is written together with the entry. A later write to the entry must not report it again.
+#[tokio::test]
+async fn operators_are_told_of_a_new_entry_by_one_event() {
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let sns =
+        FakeAws::start(|_, before| if before == 0 { (500, String::new()) } else { (200, PUBLISHED.to_owned()) }).await;
+    let door = door(&dynamodb, &sns);
+    let batch = sqs_event(&messages([port_failed()]));
+    invoke(&door, batch.clone()).await.unwrap();
+    let written = outboxes(&dynamodb).await;
+    assert_eq!(written.len(), 1);
+    let entry = &logs(&door, json!({})).await[0];
+    let expected = json!({
+        "eventId": written[0]["eventId"], "eventType": "ERROR_LOGGED", "schemaVersion": 1,
+        "occurredAt": "2026-02-22T10:00:00Z", "correlationId": "correlation-1", "logId": entry["id"],
+        "kind": "PORT_FAILED", "level": "ERROR", "service": "evoke.stations", "message": entry["message"]
+    });
+    assert_eq!(written[0], expected);
+    for _ in 0..2 {
+        assert_eq!(invoke(&door, batch.clone()).await.unwrap()["batchItemFailures"], json!([]));
+        assert_eq!(outboxes(&dynamodb).await, [Value::Null; 0], "the mark of the publication is no new entry");
+    }
+    let act =
+        |action: &str| json!({ "action": action, "actor": { "userId": "a", "role": "ADMIN" }, "id": entry["id"] });
+    for action in ["acknowledgeLog", "resolveLog"] {
+        invoke(&door, act(action)).await.unwrap();
+        assert_eq!(outboxes(&dynamodb).await, [Value::Null; 0], "{action}");
+    }
+}
+
+/// An entry whose publication failed lacks the mark that removes its event, so each event is still there.
+#[tokio::test]
+async fn only_what_operators_have_to_look_at_is_an_alert() {
+    let sns = FakeAws::start(|_, _| (500, String::new())).await;
+    for (level, audience, key, is_alert) in [
+        ("INFO", "OPERATORS", None, false),
+        ("WARNING", "OPERATORS", None, true),
+        ("ERROR", "OPERATORS", Some("k"), true),
+        ("CRITICAL", "OPERATORS", Some("k"), true),
+        ("CRITICAL", "USERS", Some("k"), false),
+        ("WARNING", "USERS", None, false),
+    ] {
+        let dynamodb = EmbeddedDynamoDb::start().await;
+        let door = door(&dynamodb, &sns);
+        let mut notify = json!({
+            "action": "notify", "actor": { "userId": "s", "role": "SYSTEM" }, "level": level, "audience": audience,
+            "service": "test", "message": "m"
+        });
+        notify["deduplicationKey"] = json!(key);
+        if key.is_none() {
+            notify.as_object_mut().unwrap().remove("deduplicationKey");
+        }
+        assert_eq!(invoke(&door, notify).await.unwrap_err().0, "UnavailableError");
+        let kinds: Vec<Value> = outboxes(&dynamodb).await.iter().map(|event| event["kind"].clone()).collect();
+        assert_eq!(kinds.len(), usize::from(is_alert), "{level} for {audience}");
+        assert!(kinds.iter().all(|kind| *kind == "NOTICE"), "{kinds:?}");
+    }
+    let dynamodb = EmbeddedDynamoDb::start().await;
+    let ended = Event::SessionEnded(Box::new(testkit::ended("x-1", "u-1", 1000)));
+    let answer = invoke(&door(&dynamodb, &sns), sqs_event(&messages([ended]))).await.unwrap();
+    assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "m-0" }]));
+    assert_eq!((dynamodb.items("ev-error-logs").await.len(), outboxes(&dynamodb).await.len()), (1, 0));
+}
+
 #[tokio::test]
 async fn an_invalid_message_fails_alone() {
     let dynamodb = EmbeddedDynamoDb::start().await;
