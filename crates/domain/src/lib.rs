@@ -14,6 +14,7 @@ pub mod error;
 pub mod event;
 pub mod geo;
 pub mod id;
+pub mod live;
 pub mod machine;
 pub mod money;
 pub mod notifications;

@@ -1,6 +1,7 @@
 //! Telemetry of battery-swap stations: what a device reports, in which order reports count, and when a station is
 //! silent.
 
+mod announced;
 pub mod archive;
 mod events;
 mod published;
@@ -18,6 +19,7 @@ use crate::Instant;
 use crate::error::{Checks, DomainError, FieldError};
 use crate::id::{SwapStationId, derive};
 
+pub use announced::Announced;
 pub use events::{TelemetryRejected, TelemetryStale};
 pub use published::{PAYLOAD, Published, TOPIC_STATION, passed_on};
 pub use rejections::{RejectionOutcome, Rejections};

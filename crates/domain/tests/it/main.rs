@@ -13,6 +13,7 @@ mod geo_properties;
 mod hold_properties;
 mod invariants;
 mod least_price;
+mod live;
 mod oracle;
 #[path = "../../../testkit/src/random.rs"]
 mod random;

@@ -8,7 +8,9 @@ use domain::actor::{Actor, Role};
 use domain::battery::ModelConfig;
 use domain::charging::session::{EndReason, Session, SessionStatus};
 use domain::charging::site::{Changes, PortChange, Site, StationChange, tick};
-use domain::charging::station::{Port, PortStatus, Station, StationStatus, StationUpdate};
+use domain::charging::station::{
+    Port, PortAdded, PortRemoved, PortReset, PortStatus, Station, StationStatus, StationUpdate,
+};
 use domain::error::DomainError;
 use domain::event::Event;
 use domain::id::{PortId, SessionId, UserId};
@@ -123,6 +125,34 @@ impl Tables {
         let charging = self.ports.iter().filter(|port| port.status == PortStatus::Charging).count();
         assert_eq!(self.running().len(), charging, "every running session has a port");
         assert_eq!(usize::try_from(self.station.charging_ports).unwrap(), charging);
+    }
+
+    /// Adds a port as the store does: one write of the port, and one that raises the station's version.
+    pub fn add_port(&mut self, number: u32) -> Event {
+        let added = port(number, 50.0);
+        self.ports.push(added.clone());
+        let event = PortAdded::new(&self.station, &added, &self.ports);
+        self.station.version += 1;
+        event.into()
+    }
+
+    /// Removes a port as the store does, unless a session runs there.
+    pub fn remove_port(&mut self, id: &PortId) -> Option<Event> {
+        let index = self.ports.iter().position(|port| port.id == *id && port.status != PortStatus::Charging)?;
+        let removed = self.ports.remove(index);
+        let event = PortRemoved::new(&self.station, &removed, &self.ports);
+        self.station.version += 1;
+        Some(event.into())
+    }
+
+    /// Resets a port as the store does, if it has failed.
+    pub fn reset_port(&mut self, id: &PortId) -> Option<Event> {
+        let port = self.ports.iter_mut().find(|port| port.id == *id)?;
+        port.reset(Role::Admin).ok()?;
+        let port = port.clone();
+        let event = PortReset::new(&self.station, &port, &self.ports);
+        self.station.version += 1;
+        Some(event.into())
     }
 
     fn start(&mut self, number: u32, car: &Car, at: Instant) -> Result<(), DomainError> {
