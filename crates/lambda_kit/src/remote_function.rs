@@ -24,7 +24,7 @@ pub struct RemoteFunction {
 
 impl RemoteFunction {
     /// The longest time that [`trigger`](Self::trigger) waits for an answer. It is longer than the timeout of
-    /// `telemetry_handler` (30 s), the only function that is invoked in this way.
+    /// `telemetry_handler` and `live_publisher` (30 s), the only functions that are invoked in this way.
     pub const LONGEST_TRIGGER: Duration = Duration::from_secs(35);
 
     /// Creates a peer for the function with this name.

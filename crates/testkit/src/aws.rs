@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use lambda_kit::Redelivery;
 use serde_json::Value;
@@ -38,6 +38,10 @@ pub fn sdk_config(endpoint: &str) -> SdkConfig {
 /// A recorded call of a function.
 #[derive(Clone, Debug)]
 pub struct RecordedCall {
+    /// The path and the query of the request.
+    pub path: String,
+    /// The headers of the request.
+    pub headers: HeaderMap,
     /// The header `X-Amz-Target`; empty for query protocols.
     pub target: String,
     /// The body of the request.
@@ -91,9 +95,14 @@ impl Drop for FakeAws {
     }
 }
 
-async fn handle(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let call = RecordedCall { target: target.to_owned(), body: String::from_utf8_lossy(&body).into_owned() };
+async fn handle(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let call = RecordedCall {
+        path: uri.to_string(),
+        headers,
+        target: target.clone(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    };
     let before = {
         let mut calls = shared.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.push(call.clone());

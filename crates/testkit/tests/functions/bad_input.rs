@@ -258,7 +258,7 @@ async fn no_function_takes_messages_that_are_no_json_objects() {
         }
         assert_nothing_written(&dynamodb, name).await;
     }
-    let expected = ["billing", "charging_simulator", "notification_service", "session_service"];
+    let expected = ["billing", "charging_simulator", "live_publisher", "notification_service", "session_service"];
     assert_eq!(readers, BTreeSet::from(expected));
 }
 

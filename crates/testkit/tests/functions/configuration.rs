@@ -15,11 +15,12 @@ const SET_BY_AWS: [&str; 1] = ["AWS_LAMBDA_FUNCTION_NAME"];
 /// The variables that the crate `lambda_runtime` reads itself.
 const READ_BY_THE_RUNTIME: [&str; 1] = ["AWS_LAMBDA_LOG_LEVEL"];
 /// The variables whose values are parsed. The values of the others are names, which may be any text.
-const PARSED: [&str; 12] = [
+const PARSED: [&str; 13] = [
     "AUTO_CONFIRM",
     "CURRENCY",
     "DEAD_LETTER_QUEUES",
     "ERROR_LOG_RETENTION_DAYS",
+    "GRAPHQL_URL",
     "MAIL_SENDER",
     "MAX_REPLAYS",
     "OCM_PAGE_SIZE",
@@ -55,6 +56,7 @@ fn valid(name: &str) -> &'static str {
         "CURRENCY" => "EUR",
         "DEAD_LETTER_QUEUES" => "{}",
         "AUTO_CONFIRM" => "true",
+        "GRAPHQL_URL" => "http://localhost/graphql",
         "MAIL_SENDER" => "none",
         _ => "7",
     }

@@ -14,6 +14,7 @@ mod configuration;
 mod graphql;
 mod health;
 mod http;
+mod live;
 mod metrics;
 mod notifications;
 mod oauth;
@@ -36,6 +37,7 @@ use event_relay::EventRelay;
 use futures::future::LocalBoxFuture;
 use health_check::HealthCheck;
 use lambda_kit::{Clock, ConfigError, Door, Env, FromEnv, Function, Operation, RemoteFunction};
+use live_publisher::LivePublisher;
 use notification_service::{NotificationService, Topics};
 use ocm_sync::{ApiKey, OcmSync, Source};
 use poi_service::PoiService;
@@ -82,6 +84,7 @@ fn functions() -> Vec<AnyFunction> {
             BillingAudit::new(dynamodb.charging().sessions, dynamodb.billing(), no_function(), no_function())
         }),
         AnyFunction::of::<_, token_scopes::Config>(|dynamodb| TokenScopes::new(dynamodb.users())),
+        AnyFunction::of::<_, live_publisher::Config>(|_| LivePublisher::new(live::api(&nowhere()))),
         AnyFunction::of::<_, event_relay::Config>(|_| {
             let (bus, sqs) = (aws_sdk_eventbridge::Client::new(&nowhere()), aws_sdk_sqs::Client::new(&nowhere()));
             EventRelay::new(bus, "bus".to_owned(), sqs, "queue".to_owned())

@@ -7,7 +7,7 @@ use lambda_kit::{Function as _, Trigger};
 use serde_json::{Value, json};
 use store::{Archive, Db, TelemetryStore};
 use telemetry_handler::TelemetryHandler;
-use testkit::{FakeAws, OcmServer, ended, no_redelivery, reading, sdk_config, sqs_event};
+use testkit::{FakeAws, OcmServer, RecordedCall, ended, no_redelivery, reading, sdk_config, sqs_event};
 
 use crate::bench::process::Variables;
 use crate::bench::{Server, billing, insert_stations, invocation_at, mirror, populate, python, telemetry};
@@ -20,6 +20,8 @@ const FLEET: u32 = 50;
 const POIS: u32 = 5000;
 /// Where `OCM_API_KEY_PARAMETER` says that the key is.
 const KEY_PARAMETER: &str = "/key";
+/// The path of the GraphQL API.
+const GRAPHQL: &str = "/graphql";
 /// The ARN of a dead-letter queue, which is empty.
 const DEAD_LETTERS: &str = "arn:aws:sqs:eu-central-1:000000000000:ev-simulator-dlq-dev";
 /// The answer of SNS to a publication.
@@ -69,7 +71,7 @@ impl World {
             dynamodb: Server::start().await?,
             s3: Server::start_as("embedded-s3").await?,
             ocm: Server::start_with(&["ocm-server", "--pois", &pois, "--port", "0"]).await?,
-            aws: FakeAws::start(|call, _| (200, answer(&call.target))).await,
+            aws: FakeAws::start(|call, _| (200, answer(call))).await,
         })
     }
 
@@ -85,6 +87,7 @@ impl World {
             ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.endpoint.clone()),
             ("AWS_ENDPOINT_URL_S3", self.s3.endpoint.clone()),
             ("DEAD_LETTER_QUEUES", letters.to_string()),
+            ("GRAPHQL_URL", format!("{}{GRAPHQL}", self.aws.endpoint())),
             ("HEALTH_TABLES", all.join(",")),
             ("OCM_BASE_URL", self.ocm.endpoint.clone()),
             ("QUEUE_URL", queue.clone()),
@@ -189,8 +192,9 @@ fn swap_station(number: u32) -> String {
 }
 
 /// Answers a call to a service other than DynamoDB and S3.
-fn answer(target: &str) -> String {
-    match target {
+fn answer(call: &RecordedCall) -> String {
+    match call.target.as_str() {
+        "" if call.path == GRAPHQL => json!({ "data": { "publishStationProgress": {} } }).to_string(),
         "" => PUBLISHED.to_owned(),
         "AWSEvents.PutEvents" => json!({ "FailedEntryCount": 0, "Entries": [{ "EventId": "1" }] }).to_string(),
         "AWSEvents.DescribeEventBus" => json!({ "Name": "ev-bus" }).to_string(),

@@ -12,11 +12,12 @@ use crate::openapi::{check, operations, project};
 
 /// The actions that no person requests: those of the platform, of tools on the command line, of OAuth 2.0 and of
 /// monitoring.
-const WITHOUT_FIELD: [&str; 11] = [
+const WITHOUT_FIELD: [&str; 12] = [
     "audit",
     "health",
     "holdFunds",
     "ingest",
+    "publish",
     "reconcile",
     "releaseFunds",
     "republishEnd",
