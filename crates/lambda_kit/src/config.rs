@@ -3,6 +3,9 @@ use std::str::FromStr;
 
 use domain::error::BoxError;
 
+/// The value of a variable that names an optional part, if the part is off.
+const NONE: &str = "none";
+
 /// The configuration of a function: a type with one field for each environment variable that the function reads.
 ///
 /// [`run`](crate::run) reads the configuration once, when the function starts. There are no defaults: the template sets
@@ -81,6 +84,14 @@ impl Env {
     /// [`ConfigError::Missing`] when the variable is missing or empty.
     pub fn required(&self, name: &'static str) -> Result<String, ConfigError> {
         self.optional(name).ok_or(ConfigError::Missing(name))
+    }
+
+    /// Returns the value of a variable that names an optional part, or `None` if it is `none`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`] when the variable is missing or empty.
+    pub fn required_or_none(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        Ok(Some(self.required(name)?).filter(|value| value != NONE))
     }
 
     /// Returns the value of a variable that may be missing or empty.

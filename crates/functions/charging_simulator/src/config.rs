@@ -25,11 +25,22 @@ pub struct Config {
     ///
     /// Environment variable `SHARD_QUEUE_URL`.
     pub shard_queue_url: String,
+    /// The name of the function that tells subscribers of the progress of sessions, e.g. `ev-live-publisher-dev`. With
+    /// `none`, nobody is told.
+    ///
+    /// Environment variable `LIVE_PUBLISHER_FUNCTION`.
+    pub live_publisher: Option<String>,
 }
 
 impl FromEnv for Config {
-    const VARIABLES: &'static [&'static str] =
-        &["STATIONS_TABLE", "SESSIONS_TABLE", "SIMULATOR_SHARDS", "SIMULATOR_INLINE_SESSIONS", "SHARD_QUEUE_URL"];
+    const VARIABLES: &'static [&'static str] = &[
+        "STATIONS_TABLE",
+        "SESSIONS_TABLE",
+        "SIMULATOR_SHARDS",
+        "SIMULATOR_INLINE_SESSIONS",
+        "SHARD_QUEUE_URL",
+        "LIVE_PUBLISHER_FUNCTION",
+    ];
 
     fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
@@ -38,6 +49,7 @@ impl FromEnv for Config {
             shards: env.parsed("SIMULATOR_SHARDS")?,
             inline_sessions: env.parsed("SIMULATOR_INLINE_SESSIONS")?,
             shard_queue_url: env.required("SHARD_QUEUE_URL")?,
+            live_publisher: env.required_or_none("LIVE_PUBLISHER_FUNCTION")?,
         })
     }
 }

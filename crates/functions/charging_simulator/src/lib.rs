@@ -3,6 +3,7 @@
 
 mod budget;
 mod config;
+mod live;
 mod queue;
 mod site;
 mod work;
@@ -11,13 +12,17 @@ use chrono::{DurationRound, TimeDelta};
 use domain::Instant;
 use domain::id::StationId;
 use futures::{StreamExt, TryStreamExt, stream};
-use lambda_kit::{Action, Answer, Context, Failure, Function, Request, Trigger, action, drive_sqs, validate};
+use lambda_kit::{
+    Action, Answer, Context, Failure, Function, LivePublisher, RemoteFunction, Request, Trigger, action, drive_sqs,
+    validate,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{ActiveKey, ChargingStore, FleetPart, keys};
 
 use budget::TimeBudget;
+use live::Live;
 use work::Worked;
 
 pub use budget::MonotonicClock;
@@ -82,6 +87,8 @@ pub struct ChargingSimulator {
     charging: ChargingStore,
     queue: Option<ShardQueue>,
     inline_sessions: usize,
+    /// Tells subscribers how far sessions are; `None` if nobody is told.
+    live: Option<LivePublisher>,
     clock: MonotonicClock,
 }
 
@@ -121,7 +128,13 @@ impl ChargingSimulator {
     /// `queue`, one message for each shard.
     #[must_use]
     pub fn new(charging: ChargingStore, queue: Option<ShardQueue>, inline_sessions: usize) -> Self {
-        Self { charging, queue, inline_sessions, clock: MonotonicClock::system() }
+        Self { charging, queue, inline_sessions, live: None, clock: MonotonicClock::system() }
+    }
+
+    /// Sets the function `live_publisher`, by which subscribers are told how far sessions are after each tick.
+    #[must_use]
+    pub fn telling(self, live_publisher: Option<RemoteFunction>) -> Self {
+        Self { live: live_publisher.map(LivePublisher::new), ..self }
     }
 
     /// Sets the clock that measures the time of invocations.
@@ -161,7 +174,9 @@ impl ChargingSimulator {
                 keys
             }
         };
-        let (worked, failure) = work::advance(&self.charging, keys, at, time).await;
+        let live = Live::new(self.live.as_ref(), time, &context.correlation_id);
+        let (worked, failure) = work::advance(&self.charging, keys, at, time, &live).await;
+        live.finish().await;
         metrics::counter!("SessionsTicked").increment(worked.report.sessions - worked.report.skipped);
         metrics::counter!("WattHoursMetered").increment(worked.report.watt_hours);
         failure.map_or_else(|| Ok(answer(at, &worked)), Err)

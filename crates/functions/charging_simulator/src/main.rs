@@ -1,7 +1,7 @@
 //! Entry point of the `charging_simulator` Lambda.
 
 use charging_simulator::{ChargingSimulator, Config, ShardQueue};
-use lambda_kit::BootError;
+use lambda_kit::{BootError, RemoteFunction};
 use store::ChargingStore;
 
 #[tokio::main]
@@ -12,7 +12,8 @@ async fn main() -> Result<(), BootError> {
         let queue = (config.shards > 0)
             .then(|| ShardQueue::new(aws_sdk_sqs::Client::new(sdk), config.shard_queue_url, config.shards));
         charging.sessions.table().warm().await;
-        Ok(ChargingSimulator::new(charging, queue, config.inline_sessions))
+        let live = config.live_publisher.map(|function| RemoteFunction::new(sdk, function));
+        Ok(ChargingSimulator::new(charging, queue, config.inline_sessions).telling(live))
     })
     .await
 }

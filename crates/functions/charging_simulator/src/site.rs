@@ -1,9 +1,10 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use domain::Instant;
 use domain::charging::session::{Session, SessionStatus};
 use domain::charging::site::{self, Changes};
 use domain::id::{SessionId, StationId};
+use domain::live::SessionProgress;
 use store::{ChargingStore, EventContext, StoreError};
 
 /// The maximum number of attempts for one station in one tick. A station that keeps changing waits for the next tick.
@@ -40,6 +41,15 @@ impl std::ops::AddAssign for TickReport {
     }
 }
 
+/// The result of a tick at one station.
+#[derive(Clone, Debug)]
+pub struct Advanced {
+    /// The counts of what the tick did.
+    pub report: TickReport,
+    /// How far the sessions are that were advanced, including those that ended.
+    pub sessions: Vec<SessionProgress>,
+}
+
 /// Advances the sessions that run at a station to `until`, and commits the changes.
 ///
 /// `sessions` comes from the index, which may be slightly out of date, and the station is not read. Therefore ends are
@@ -54,7 +64,7 @@ pub async fn advance(
     station: &StationId,
     sessions: Vec<Session>,
     until: Instant,
-) -> Result<TickReport, StoreError> {
+) -> Result<Advanced, StoreError> {
     let mut progress = Progress::new(&sessions);
     let terms = charging.cost_terms(&sessions).await?;
     let mut changes = site::tick(station, sessions, terms, until);
@@ -66,14 +76,15 @@ pub async fn advance(
         progress.read(site.sessions());
         changes = site.tick(until);
     }
-    Ok(progress.report())
+    Ok(progress.advanced())
 }
 
 /// The progress of a tick at one station.
 #[derive(Debug, Default)]
 struct Progress {
     looked_at: BTreeSet<SessionId>,
-    ticked: BTreeSet<SessionId>,
+    /// The sessions that were advanced, and how far they are.
+    ticked: BTreeMap<SessionId, SessionProgress>,
     /// The status and the meter register (Wh) of each session as last read.
     before: HashMap<SessionId, (SessionStatus, u64)>,
     report: TickReport,
@@ -124,7 +135,7 @@ impl Progress {
 
     fn count(&mut self, session: &Session) {
         let (status, watt_hours) = self.before.get(&session.id).copied().unwrap_or((session.status, 0));
-        self.ticked.insert(session.id.clone());
+        self.ticked.insert(session.id.clone(), SessionProgress::of(session));
         self.report.started += u64::from(status == SessionStatus::Started);
         self.report.watt_hours += session.register().0.saturating_sub(watt_hours);
         match session.status {
@@ -135,10 +146,10 @@ impl Progress {
         }
     }
 
-    fn report(mut self) -> TickReport {
-        self.looked_at.extend(self.ticked.iter().cloned());
+    fn advanced(mut self) -> Advanced {
+        self.looked_at.extend(self.ticked.keys().cloned());
         self.report.sessions = self.looked_at.len() as u64;
         self.report.skipped = (self.looked_at.len() - self.ticked.len()) as u64;
-        self.report
+        Advanced { report: self.report, sessions: self.ticked.into_values().collect() }
     }
 }

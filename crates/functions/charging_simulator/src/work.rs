@@ -13,6 +13,7 @@ use lambda_kit::Failure;
 use store::{ActiveKey, ChargingStore, StoreError};
 
 use crate::budget::TimeBudget;
+use crate::live::Live;
 use crate::site::{self, TickReport};
 
 /// How many stations are advanced concurrently.
@@ -51,11 +52,14 @@ type Read = Result<(StationId, Vec<Session>), StoreError>;
 ///
 /// Stations that were not started by then wait for the next tick, which starts at a different station. If a station
 /// fails, the others are still advanced, and one of the failures is returned.
+///
+/// Subscribers are told of each station by `live`.
 pub(crate) async fn advance(
     charging: &ChargingStore,
     mut keys: Vec<ActiveKey>,
     at: Instant,
     time: &TimeBudget,
+    live: &Live<'_>,
 ) -> (Worked, Option<Failure>) {
     let count = into_turns(&mut keys, at);
     let progress = Mutex::new(Progress::default());
@@ -65,7 +69,7 @@ pub(crate) async fn advance(
         .buffered(PARALLEL_BATCHES)
         .flat_map(stream::iter)
         .take_while(|_| std::future::ready(time.may_begin()))
-        .for_each_concurrent(PARALLEL_STATIONS, |read| advance_station(charging, read, at, &progress));
+        .for_each_concurrent(PARALLEL_STATIONS, |read| advance_station(charging, read, at, &progress, live));
     // Abandoning work in progress is as harmless as a crash: every write is conditional, and the next tick continues.
     let _ = tokio::time::timeout(time.until_answer(), work).await;
     let Progress { report, done, ended, failure } = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +137,13 @@ async fn read(charging: &ChargingStore, batch: &[ActiveKey], progress: &Mutex<Pr
     running_at.into_iter().flatten().map(Ok).collect()
 }
 
-async fn advance_station(charging: &ChargingStore, read: Read, at: Instant, progress: &Mutex<Progress>) {
+async fn advance_station(
+    charging: &ChargingStore,
+    read: Read,
+    at: Instant,
+    progress: &Mutex<Progress>,
+    live: &Live<'_>,
+) {
     let (station, sessions) = match read {
         Ok(read) => read,
         Err(error) => {
@@ -143,16 +153,18 @@ async fn advance_station(charging: &ChargingStore, read: Read, at: Instant, prog
         }
     };
     let count = sessions.len() as u64;
-    let advanced = site::advance(charging, &station, sessions, at).await;
-    let mut progress = lock(progress);
-    match advanced {
-        Ok(report) => {
-            progress.report += report;
-            progress.done += count;
+    match site::advance(charging, &station, sessions, at).await {
+        Ok(advanced) => {
+            {
+                let mut progress = lock(progress);
+                progress.report += advanced.report;
+                progress.done += count;
+            }
+            live.tell(station, at, advanced.sessions).await;
         }
         Err(error) => {
             tracing::error!(station.id = %station, error = %Chain(&error), "a station was not advanced");
-            progress.failure = Some(error.into());
+            lock(progress).failure = Some(error.into());
         }
     }
 }

@@ -3,9 +3,6 @@ use domain::money::Currency;
 use lambda_kit::{ConfigError, Env, FromEnv};
 use rust_decimal::Decimal;
 
-/// The value of `MAIL_SENDER` without which no mails are sent.
-const NO_SENDER: &str = "none";
-
 /// The configuration of `notification_service`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -85,13 +82,10 @@ impl FromEnv for Config {
 
 fn sender(env: &Env) -> Result<Option<String>, ConfigError> {
     let name = "MAIL_SENDER";
-    let sender = env.required(name)?;
-    if sender == NO_SENDER {
-        return Ok(None);
+    let sender = env.required_or_none(name)?;
+    if let Some(sender) = sender.as_ref().filter(|sender| !sender.contains('@')) {
+        let source = "must be an e-mail address, or none".into();
+        return Err(ConfigError::Invalid { name, value: Some(sender.clone()), source });
     }
-    if !sender.contains('@') {
-        let source = format!("must be an e-mail address, or {NO_SENDER}").into();
-        return Err(ConfigError::Invalid { name, value: Some(sender), source });
-    }
-    Ok(Some(sender))
+    Ok(sender)
 }

@@ -29,7 +29,7 @@ const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2
     <MessageId>m</MessageId></PublishResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>\
     </PublishResponse>";
 /// The variables that are the same in every world, for all functions together. A function reads those it knows.
-const FIXED: [(&str, &str); 24] = [
+const FIXED: [(&str, &str); 25] = [
     ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
     ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
     ("BILLING_FUNCTION", "ev-billing"),
@@ -37,6 +37,7 @@ const FIXED: [(&str, &str); 24] = [
     ("AUTO_CONFIRM", "false"),
     ("ERROR_LOG_RETENTION_DAYS", "90"),
     ("EVENT_BUS", "ev-bus"),
+    ("LIVE_PUBLISHER_FUNCTION", "none"),
     ("MAIL_CONFIGURATION_SET", "ev-mails"),
     ("MAIL_SENDER", "none"),
     ("MAX_REPLAYS", "3"),

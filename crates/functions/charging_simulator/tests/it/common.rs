@@ -32,8 +32,13 @@ impl World {
 
     /// Creates an ACTIVE station of 100 kW with this number of sessions. The batteries take all day to charge.
     pub async fn station(&self, id: &str, sessions: u32) {
+        self.station_with(id, sessions, sessions).await;
+    }
+
+    /// Creates an ACTIVE station of 100 kW with this number of ports, of which the first ones have sessions.
+    pub async fn station_with(&self, id: &str, ports: u32, sessions: u32) {
         let admin = json!({ "userId": "admin", "role": "ADMIN" });
-        let ports: Vec<Value> = (1..=sessions)
+        let ports: Vec<Value> = (1..=ports)
             .map(|number| json!({ "portNumber": number, "connectorType": "CCS2", "maxPowerKw": 100 }))
             .collect();
         let create = json!({
@@ -44,12 +49,18 @@ impl World {
         let commission = json!({ "action": "transitionStation", "actor": admin, "stationId": id, "to": "ACTIVE" });
         invoke(&self.stations, commission).await.unwrap();
         for port in 1..=sessions {
-            let start = json!({
-                "action": "startSession", "actor": { "userId": "u-1", "role": "USER" }, "stationId": id,
-                "portId": format!("port-{port}"), "vehicle": { "batteryCapacityKwh": 1000 }, "chargePercent": 5
-            });
-            invoke(&self.sessions, start).await.unwrap();
+            self.start(id, port, json!({})).await;
         }
+    }
+
+    /// Starts a session at port `port` of a station.
+    pub async fn start(&self, station: &str, port: u32, more: Value) {
+        let mut start = json!({
+            "action": "startSession", "actor": { "userId": "u-1", "role": "USER" }, "stationId": station,
+            "portId": format!("port-{port}"), "vehicle": { "batteryCapacityKwh": 1000 }, "chargePercent": 5
+        });
+        start.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        invoke(&self.sessions, start).await.unwrap();
     }
 
     /// Returns for each session its station, the time up to which it is metered, and its energy (Wh).

@@ -3,7 +3,7 @@
 //! A server that speaks `DynamoDB`'s protocol generates the index, because filling a table with a million items takes
 //! longer than all other tests here together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,6 +17,7 @@ use store::ChargingStore;
 use testkit::{FakeAws, invoke, sdk_config};
 
 use crate::common::{World, door};
+use crate::live::{publisher, told};
 
 const SESSIONS: usize = 1_000_000;
 const STATIONS: usize = 250_000;
@@ -124,14 +125,14 @@ async fn session(world: &World) -> Value {
     item.into_iter().map(|(name, value)| (name, attribute(value))).collect::<Map<_, _>>().into()
 }
 
-fn simulator(dynamodb: &FakeAws, queue: Option<&FakeAws>) -> Door<ChargingSimulator> {
+fn simulator(dynamodb: &FakeAws, queue: Option<&FakeAws>, lambda: &FakeAws) -> Door<ChargingSimulator> {
     let client = store::Client::new(&sdk_config(&dynamodb.endpoint()));
     let charging = ChargingStore::new(client, "ev-stations", "ev-sessions");
     let queue = queue.map(|sqs| {
         let client = aws_sdk_sqs::Client::new(&sdk_config(&sqs.endpoint()));
         ShardQueue::new(client, format!("{}/queue", sqs.endpoint()), 16)
     });
-    door(ChargingSimulator::new(charging, queue, INLINE))
+    door(ChargingSimulator::new(charging, queue, INLINE).telling(publisher(&lambda.endpoint())))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,22 +146,24 @@ async fn a_million_sessions_are_divided_and_advanced_a_few_at_a_time() {
     let served = Arc::new(Served::default());
     let dynamodb_ = dynamodb(index.clone(), like.clone(), served.clone()).await;
     let sqs = FakeAws::start(|_, _| (200, json!({ "Successful": [], "Failed": [] }).to_string())).await;
-    let answer = invoke(&simulator(&dynamodb_, Some(&sqs)), json!({ "tickAt": at })).await.unwrap();
+    let lambda = FakeAws::start(|_, _| (202, String::new())).await;
+    let answer = invoke(&simulator(&dynamodb_, Some(&sqs), &lambda), json!({ "tickAt": at })).await.unwrap();
     assert_eq!(answer["dispatchedShards"], 16, "{answer}");
     let (queries, keys) = (Served::get(&served.queries), Served::get(&served.keys));
     println!("dispatcher at {SESSIONS} sessions: {queries} queries, {keys} keys");
     // A page of each of the 16 shards holds twice an even share of the inline maximum. Eight pages are too many, and by
     // then each of the other shards may have another query in progress.
     assert!(queries <= 16 + 8 && keys <= queries * 2 * (INLINE / 16 + 1), "{queries} queries read {keys} keys");
-    assert_eq!(sqs.calls().len(), 2);
+    assert_eq!((sqs.calls().len(), lambda.calls().len()), (2, 0));
 
     // A worker for one of 128 shards reads the keys of its shard of the index, and holds few sessions at any time.
     let served = Arc::new(Served::default());
     let dynamodb_ = dynamodb(index.clone(), like, served.clone()).await;
     let part = (0..STATIONS).filter(|number| StationId::new(format!("station-{number:06}")).unwrap().shard(128) == 5);
-    let expected = part.count() * (SESSIONS / STATIONS);
-    let answer =
-        invoke(&simulator(&dynamodb_, None), json!({ "tickAt": at, "shard": 5, "shards": 128 })).await.unwrap();
+    let stations = part.count();
+    let expected = stations * (SESSIONS / STATIONS);
+    let work = json!({ "tickAt": at, "shard": 5, "shards": 128 });
+    let answer = invoke(&simulator(&dynamodb_, None, &lambda), work).await.unwrap();
     assert_eq!((&answer["sessions"], &answer["skipped"]), (&json!(expected), &json!(0)));
     let (queries, keys) = (Served::get(&served.queries), Served::get(&served.keys));
     let (written, held) = (Served::get(&served.written), Served::get(&served.most_held));
@@ -168,4 +171,14 @@ async fn a_million_sessions_are_divided_and_advanced_a_few_at_a_time() {
     assert_eq!((keys, written), (index[5].len(), expected), "one shard of the index, each session once");
     // Nine batches of a hundred (one is being processed), and 64 stations of four sessions.
     assert!(held <= 900 + 64 * 4, "{held} sessions held");
+
+    // Subscribers are told of each station once, by few invocations. An asynchronous one takes 256 KB.
+    assert!(lambda.calls().iter().all(|call| call.body.len() <= 256 * 1024));
+    let told = told(&lambda);
+    println!("subscribers are told of {stations} stations by {} invocations", told.len());
+    assert!((2..=10).contains(&told.len()), "{} invocations", told.len());
+    let updates: Vec<&Value> = told.iter().flatten().collect();
+    let of: BTreeSet<&str> = updates.iter().map(|update| update["stationId"].as_str().unwrap()).collect();
+    assert_eq!((updates.len(), of.len()), (stations, stations));
+    assert_eq!(updates.iter().map(|update| update["sessions"].as_array().unwrap().len()).sum::<usize>(), expected);
 }
