@@ -26,7 +26,7 @@ pub use dynamodb::{Capacity, Db, Page, PageRequest, Table, Transaction, Units};
 pub use error::StoreError;
 pub use notifications::{ErrorLogFilter, ErrorLogStore};
 pub use poi::{LoadedState, PoiStore};
-pub use telemetry::{Archive, ArchiveRequests, Round, StationState, TelemetryStore};
+pub use telemetry::{Archive, ArchiveRequests, Recorded, Round, StationState, TelemetryStore};
 
 pub use aws_sdk_dynamodb::Client;
 pub use aws_sdk_s3::Client as S3Client;

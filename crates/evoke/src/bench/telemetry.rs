@@ -205,6 +205,7 @@ async fn print_memory(world: &World, messages: &[Value]) -> Result<()> {
         ("TELEMETRY_BUCKET", BUCKET),
         ("QUEUE_URL", testkit::NOWHERE),
         ("REJECTED_MESSAGES_LIMIT", "10"),
+        ("LIVE_PUBLISHER_FUNCTION", "none"),
         ("AWS_ENDPOINT_URL_DYNAMODB", &world.dynamodb.endpoint),
         ("AWS_ENDPOINT_URL_S3", &world.s3.endpoint),
     ];

@@ -21,11 +21,16 @@ pub struct Config {
     ///
     /// Environment variable `REJECTED_MESSAGES_LIMIT`.
     pub rejected_limit: usize,
+    /// The name of the function that tells subscribers of changes, e.g. `ev-live-publisher-dev`. With `none`, nobody is
+    /// told.
+    ///
+    /// Environment variable `LIVE_PUBLISHER_FUNCTION`.
+    pub live_publisher: Option<String>,
 }
 
 impl FromEnv for Config {
     const VARIABLES: &'static [&'static str] =
-        &["TELEMETRY_TABLE", "TELEMETRY_BUCKET", "QUEUE_URL", "REJECTED_MESSAGES_LIMIT"];
+        &["TELEMETRY_TABLE", "TELEMETRY_BUCKET", "QUEUE_URL", "REJECTED_MESSAGES_LIMIT", "LIVE_PUBLISHER_FUNCTION"];
 
     fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
@@ -33,6 +38,7 @@ impl FromEnv for Config {
             telemetry_bucket: env.required("TELEMETRY_BUCKET")?,
             queue_url: env.required("QUEUE_URL")?,
             rejected_limit: env.parsed("REJECTED_MESSAGES_LIMIT")?,
+            live_publisher: env.required_or_none("LIVE_PUBLISHER_FUNCTION")?,
         })
     }
 }

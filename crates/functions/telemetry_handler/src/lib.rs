@@ -6,12 +6,14 @@
 //! goes to the archive and, if it is the latest, to the state of its station. An invalid message goes to the prefix for
 //! rejected messages in the bucket, with the reason, and is never retried.
 
+mod announcer;
 mod config;
 mod intake;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use announcer::{Announcer, Due};
 use domain::telemetry::TelemetryRejected;
 use domain::telemetry::{Message, RejectedMessage, RejectionOutcome, Rejections, latest};
 use futures::future::{join, join3};
@@ -19,10 +21,11 @@ use futures::{StreamExt, stream};
 use intake::{Classified, Delivery, classify};
 use lambda_kit::events::SqsMessage;
 use lambda_kit::{
-    Action, Answer, Context, Failure, Function, Redelivery, Request, Trigger, action, drive_batch, record_sample,
+    Action, Answer, Context, Failure, Function, Redelivery, RemoteFunction, Request, Trigger, action, drive_batch,
+    record_sample,
 };
 use serde_json::{Value, json};
-use store::{Archive, TelemetryStore};
+use store::{Archive, Recorded, StoreError, TelemetryStore};
 use uuid::Uuid;
 
 pub use config::Config;
@@ -37,6 +40,8 @@ pub struct TelemetryHandler {
     archive: Archive,
     redelivery: Redelivery,
     rejected_limit: usize,
+    /// Tells subscribers of changed stations; `None` if nobody is told.
+    announcer: Option<Announcer>,
 }
 
 impl Function for TelemetryHandler {
@@ -65,7 +70,14 @@ impl TelemetryHandler {
     /// Creates the function. It reports a station with more than `rejected_limit` rejected messages in five minutes.
     #[must_use]
     pub fn new(states: TelemetryStore, archive: Archive, redelivery: Redelivery, rejected_limit: usize) -> Self {
-        Self { states, archive, redelivery, rejected_limit }
+        Self { states, archive, redelivery, rejected_limit, announcer: None }
+    }
+
+    /// Sets the function `live_publisher`, by which subscribers are told of changed stations.
+    #[must_use]
+    pub fn telling(self, live_publisher: Option<RemoteFunction>) -> Self {
+        let announcer = live_publisher.map(|function| Announcer::new(self.states.clone(), function));
+        Self { announcer, ..self }
     }
 
     async fn handle_ingest(&self, _: Value, request: &Request) -> Result<Answer, Failure> {
@@ -90,10 +102,13 @@ impl TelemetryHandler {
             }
         };
         let archiving = Box::pin(self.archive.keep(&message));
-        let recording = Box::pin(self.states.record(&message, delivery.received_at));
+        let recording = Box::pin(self.record(&message, delivery.received_at, context));
         let (archived, recorded) = join(archiving, recording).await;
+        if let (Some(announcer), Ok((_, Some(due)))) = (&self.announcer, &recorded) {
+            announcer.tell(std::slice::from_ref(due), context).await;
+        }
         archived?;
-        let is_latest = recorded?;
+        let (is_latest, _) = recorded?;
         measure([&message], context);
         count_late(usize::from(!is_latest));
         Ok(json!({ "accepted": true, "messageId": message.id, "latest": is_latest, "key": message.key() }))
@@ -121,7 +136,7 @@ impl TelemetryHandler {
         }
         let (unarchived, unrecorded, unrejected) = join3(
             self.archive_batch(&accepted),
-            self.record_batch(&accepted, &received),
+            self.record_batch(&accepted, &received, context),
             self.reject_batch(&rejected, context),
         )
         .await;
@@ -146,23 +161,47 @@ impl TelemetryHandler {
         kept.buffer_unordered(PARALLEL_WRITES).filter_map(|failed| async { failed }).collect().await
     }
 
-    /// Writes the latest message of each station to its state. Returns the messages that failed. The other messages of
-    /// a station are older, so they need no retry.
+    /// Makes a message the state of its station, unless a later one already is. Returns whether it did, and what is due
+    /// to be told to subscribers.
+    async fn record(
+        &self,
+        message: &Message,
+        received_at: domain::Instant,
+        context: &Context,
+    ) -> Result<(bool, Option<Due>), StoreError> {
+        let Some(announcer) = &self.announcer else {
+            return Ok((self.states.record(message, received_at).await?, None));
+        };
+        match self.states.record_and_look(message, received_at).await? {
+            Recorded::Late => Ok((false, None)),
+            Recorded::Latest { announced } => {
+                Ok((true, announcer.due(message, received_at, announced.as_ref(), context.now).await))
+            }
+        }
+    }
+
+    /// Writes the latest message of each station to its state, and tells subscribers of changed stations. Returns the
+    /// messages that failed. The other messages of a station are older, so they need no retry.
     async fn record_batch(
         &self,
         accepted: &BTreeMap<usize, Message>,
         received: &BTreeMap<Uuid, domain::Instant>,
+        context: &Context,
     ) -> Vec<(Vec<usize>, Failure)> {
         let latest: Vec<Message> = latest(accepted.values()).into_iter().cloned().collect();
         let ids: BTreeSet<Uuid> = accepted.values().map(|message| message.id).collect();
         let overtaken = ids.len() - latest.len();
         let recorded = stream::iter(latest).map(|message| async move {
             let received_at = received.get(&message.id).copied().unwrap_or(message.reading.timestamp);
-            let recorded = self.states.record(&message, received_at).await;
+            let recorded = self.record(&message, received_at, context).await;
             (message.id, recorded)
         });
         let recorded: Vec<_> = recorded.buffer_unordered(PARALLEL_WRITES).collect().await;
-        count_late(overtaken + recorded.iter().filter(|(_, recorded)| matches!(recorded, Ok(false))).count());
+        if let Some(announcer) = &self.announcer {
+            let due: Vec<Due> = recorded.iter().filter_map(|(_, recorded)| recorded.as_ref().ok()?.1.clone()).collect();
+            announcer.tell(&due, context).await;
+        }
+        count_late(overtaken + recorded.iter().filter(|(_, recorded)| matches!(recorded, Ok((false, _)))).count());
         let failed = recorded.into_iter().filter_map(|(id, recorded)| Some((id, recorded.err()?)));
         let indexes = |id: Uuid| accepted.iter().filter(move |(_, message)| message.id == id).map(|(index, _)| *index);
         failed.map(|(id, failure)| (indexes(id).collect(), failure.into())).collect()

@@ -1,6 +1,6 @@
 //! Entry point of the `telemetry_handler` Lambda.
 
-use lambda_kit::{BootError, Redelivery};
+use lambda_kit::{BootError, Redelivery, RemoteFunction};
 use store::{Archive, Db, S3Client, TelemetryStore};
 use telemetry_handler::{Config, TelemetryHandler};
 
@@ -11,7 +11,8 @@ async fn main() -> Result<(), BootError> {
         states.table().warm().await;
         let archive = Archive::new(S3Client::new(sdk), config.telemetry_bucket);
         let redelivery = Redelivery::new(sdk, config.queue_url);
-        Ok(TelemetryHandler::new(states, archive, redelivery, config.rejected_limit))
+        let live = config.live_publisher.map(|function| RemoteFunction::new(sdk, function));
+        Ok(TelemetryHandler::new(states, archive, redelivery, config.rejected_limit).telling(live))
     })
     .await
 }

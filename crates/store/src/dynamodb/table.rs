@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, KeysAndAttributes, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure,
+    AttributeValue, KeysAndAttributes, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
@@ -313,10 +313,19 @@ impl Table {
     /// # Errors
     /// [`StoreError::ConditionFailed`] if the item is in another state.
     pub(crate) async fn update(&self, update: Update) -> Result<(), StoreError> {
-        retrying(|| self.update_once(&update)).await
+        retrying(|| self.update_once(&update, None)).await.map(|_| ())
     }
 
-    async fn update_once(&self, update: &Update) -> Result<(), StoreError> {
+    /// Makes an update as [`Self::update`] does, and returns the item as it is after the update. That costs no read.
+    ///
+    /// # Errors
+    /// [`StoreError::ConditionFailed`] if the item is in another state.
+    pub(crate) async fn update_and_get(&self, update: Update) -> Result<Item, StoreError> {
+        retrying(|| self.update_once(&update, Some(ReturnValue::AllNew))).await
+    }
+
+    /// Makes the update once. The item is empty unless `returned` asks for it.
+    async fn update_once(&self, update: &Update, returned: Option<ReturnValue>) -> Result<Item, StoreError> {
         let request = update.request.clone();
         let sent = self
             .db
@@ -328,6 +337,7 @@ impl Table {
             .set_condition_expression(request.condition_expression)
             .set_expression_attribute_names(request.expression_attribute_names)
             .set_expression_attribute_values(request.expression_attribute_values)
+            .set_return_values(returned)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Indexes)
             .customize()
@@ -337,13 +347,13 @@ impl Table {
         if let Err(error) = &sent
             && let Some(UpdateItemError::ConditionalCheckFailedException(failed)) = error.as_service_error()
             && update.lost_answer.happened()
-            && failed.item().is_some_and(|found| update.is_done(found))
+            && let Some(found) = failed.item().filter(|found| update.is_done(found))
         {
-            return Ok(());
+            return Ok(found.clone());
         }
         let answer = sent.map_err(|error| classify(describe(update.request.key()), error))?;
         self.db.capacity().wrote(answer.consumed_capacity.as_slice());
-        Ok(())
+        Ok(answer.attributes.unwrap_or_default())
     }
 }
 

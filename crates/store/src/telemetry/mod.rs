@@ -7,12 +7,14 @@ use backon::Retryable;
 use domain::Instant;
 use domain::event::Event;
 use domain::id::SwapStationId;
-use domain::telemetry::{Message, Reading, RejectionOutcome, Rejections, SwapStationStatus, TelemetryRejected};
+use domain::telemetry::{
+    Announced, Message, Reading, RejectionOutcome, Rejections, SwapStationStatus, TelemetryRejected,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::dynamodb::{
-    Db, Item, Page, PageRequest, Query, Table, UpdateExpression, backoff, decode, encode, outbox, time,
+    Db, Item, Page, PageRequest, Query, Table, Update, UpdateExpression, backoff, decode, encode, json, outbox, time,
 };
 use crate::error::StoreError;
 use crate::{EventContext, keys};
@@ -20,6 +22,8 @@ use crate::{EventContext, keys};
 const TIMESTAMP: &str = "timestamp";
 const MESSAGE_ID: &str = "message_id";
 const SILENT: &str = "silent";
+/// Attribute with what subscribers were told last. A message leaves it as it is.
+const ANNOUNCED: &str = "announced";
 const ROUND: &str = "round";
 /// How long the rejections of a station are kept after the last one, s. DynamoDB's time to live deletes them.
 const FORGET_AFTER: i64 = 86_400;
@@ -40,6 +44,18 @@ pub struct StationState {
     /// The time of the last reading before the silence, if it was reported that the station is silent and not yet that
     /// it reports again.
     pub silent_since: Option<Instant>,
+}
+
+/// The outcome of recording a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recorded {
+    /// A later message already is the state of the station.
+    Late,
+    /// The message is the state of the station now.
+    Latest {
+        /// What subscribers were told of the station last, if they were ever told.
+        announced: Option<Announced>,
+    },
 }
 
 /// A round through the whole fleet, page by page, which several runs continue one after another.
@@ -120,19 +136,69 @@ impl TelemetryStore {
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
     pub async fn record(&self, message: &Message, received_at: Instant) -> Result<bool, StoreError> {
+        match self.table.update(self.new_state(message, received_at)?).await {
+            Err(error) if error.is_stale() => Ok(false),
+            written => written.map(|()| true),
+        }
+    }
+
+    /// Records a message as [`Self::record`] does, and also returns what subscribers were told of the station last. That
+    /// costs no read: the answer of the write has it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
+    pub async fn record_and_look(&self, message: &Message, received_at: Instant) -> Result<Recorded, StoreError> {
+        let state = match self.table.update_and_get(self.new_state(message, received_at)?).await {
+            Err(error) if error.is_stale() => return Ok(Recorded::Late),
+            state => state?,
+        };
+        let announced = state.get(ANNOUNCED).and_then(|announced| announced.as_s().ok());
+        // What cannot be parsed was written by another version. Subscribers are told anew.
+        Ok(Recorded::Latest { announced: announced.and_then(|text| serde_json::from_str(text).ok()) })
+    }
+
+    fn new_state(&self, message: &Message, received_at: Instant) -> Result<Update, StoreError> {
         let reading = &message.reading;
         let row = StateRow::new(message, received_at);
         let mut item: Item = encode(reading.station_id.as_str(), row)?;
         item.remove(keys::TELEMETRY_STATION);
         let order = (TIMESTAMP, AttributeValue::S(time::text(&reading.timestamp)));
         let tie = (MESSAGE_ID, AttributeValue::S(message.id.to_string()));
-        let update = UpdateExpression::new()
+        UpdateExpression::new()
             .set_all(item, &[keys::OUTBOX])
             .only_if_later(order, tie)
-            .build(self.table.name(), key(reading.station_id.as_str()))?;
+            .build(self.table.name(), key(reading.station_id.as_str()))
+    }
+
+    /// Records that subscribers are told of a message, provided that it still is the state of its station. Returns
+    /// whether it was recorded. Otherwise somebody else is about to tell of a later message.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
+    pub async fn announce(&self, message: &Message, announced: &Announced) -> Result<bool, StoreError> {
+        let station = message.reading.station_id.as_str();
+        let update = UpdateExpression::new()
+            .set(ANNOUNCED, AttributeValue::S(json(station, announced)?))
+            .only_if(MESSAGE_ID, AttributeValue::S(message.id.to_string()))
+            .build(self.table.name(), key(station))?;
         match self.table.update(update).await {
             Err(error) if error.is_stale() => Ok(false),
             written => written.map(|()| true),
+        }
+    }
+
+    /// Takes back that subscribers were told, because they could not be told. The next message then tells them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
+    pub async fn take_back(&self, station: &SwapStationId, announced: &Announced) -> Result<(), StoreError> {
+        let update = UpdateExpression::new()
+            .remove(ANNOUNCED)
+            .only_if(ANNOUNCED, AttributeValue::S(json(station.as_str(), announced)?))
+            .build(self.table.name(), key(station.as_str()))?;
+        match self.table.update(update).await {
+            Err(error) if error.is_stale() => Ok(()),
+            written => written,
         }
     }
 

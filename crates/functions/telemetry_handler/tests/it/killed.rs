@@ -41,6 +41,7 @@ async fn dies_after(objects: usize) -> bool {
         ("TELEMETRY_BUCKET", BUCKET),
         ("QUEUE_URL", NOWHERE),
         ("REJECTED_MESSAGES_LIMIT", "10"),
+        ("LIVE_PUBLISHER_FUNCTION", "none"),
         ("AWS_ENDPOINT_URL_DYNAMODB", &*dynamodb_endpoint),
         ("AWS_ENDPOINT_URL_S3", &*s3_endpoint),
     ];

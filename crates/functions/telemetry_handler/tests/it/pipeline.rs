@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 use store::{Archive, Client, Db, S3Client, TelemetryStore};
 use telemetry_handler::TelemetryHandler;
 use testkit::{
-    EmbeddedDynamoDb, EmbeddedS3, Fault, FaultyHttp, NOWHERE, archived, invoke, no_redelivery, reading, resources,
-    sdk_config, seeded, sqs_event,
+    EmbeddedDynamoDb, EmbeddedS3, FakeAws, Fault, FaultyHttp, NOWHERE, archived, invoke, no_redelivery, reading,
+    resources, sdk_config, seeded, sqs_event,
 };
+
+use crate::live::{publisher, told};
 
 const BUCKET: &str = "telemetry";
 const LIMIT: usize = 3;
@@ -36,11 +38,14 @@ fn ago(seconds: i64) -> Instant {
 struct World {
     dynamodb: EmbeddedDynamoDb,
     s3: EmbeddedS3,
+    /// Takes what subscribers are told.
+    lambda: FakeAws,
 }
 
 impl World {
     async fn new() -> Self {
-        Self { dynamodb: EmbeddedDynamoDb::start().await, s3: EmbeddedS3::start(BUCKET).await }
+        let lambda = FakeAws::start(|_, _| (202, String::new())).await;
+        Self { dynamodb: EmbeddedDynamoDb::start().await, s3: EmbeddedS3::start(BUCKET).await, lambda }
     }
 
     fn door(&self) -> Door<TelemetryHandler> {
@@ -48,14 +53,14 @@ impl World {
         Door::new(TelemetryHandler::new(self.dynamodb.telemetry(), archive, no_redelivery(), LIMIT), CLOCK)
     }
 
-    /// Creates a separate process whose calls may fail.
+    /// Creates a separate process whose calls may fail. It tells subscribers, too.
     fn process(&self) -> (FaultyHttp, Door<TelemetryHandler>) {
         let http = FaultyHttp::default();
         let config = |endpoint: &str| sdk_config(endpoint).into_builder().http_client(http.clone()).build();
         let db = Db::new(Client::new(&config(&self.dynamodb.endpoint())));
         let archive = Archive::new(S3Client::new(&config(&self.s3.endpoint())), BUCKET);
         let handler = TelemetryHandler::new(TelemetryStore::new(db, "ev-telemetry"), archive, no_redelivery(), LIMIT);
-        (http, Door::new(handler, CLOCK))
+        (http, Door::new(handler.telling(publisher(&self.lambda)), CLOCK))
     }
 
     async fn keys(&self) -> Vec<String> {
@@ -449,7 +454,7 @@ fn message(sent: &Sent) -> Value {
 }
 
 /// Random histories with crashes, throttling and lost answers at any call. Messages that were not processed are
-/// delivered again.
+/// delivered again. Whether subscribers are told makes no difference.
 #[test]
 fn accepted_messages_are_archived_and_the_latest_is_the_state_after_any_history() {
     let sent = (0..3u8, 0..200_000i64, 0..5u32, prop::bool::weighted(0.85)).prop_map(
@@ -505,6 +510,22 @@ async fn run(sent: &[Sent], deliveries: &[Delivered]) {
         assert_eq!(failed(&invoke(&world.door(), numbered_batch(&left, sent)).await.unwrap()), [""; 0]);
     }
     check(&world, sent).await;
+    check_told(&told(&world.lambda), sent);
+}
+
+/// Checks what subscribers were told in no time: of each station at most one state, which a message had.
+fn check_told(told: &[Value], sent: &[Sent]) {
+    let stations: BTreeSet<&str> = told.iter().map(|update| update["stationId"].as_str().unwrap()).collect();
+    assert_eq!(stations.len(), told.len(), "no station is told of twice within a minute: {told:?}");
+    for update in told {
+        let at: Instant = update["occurredAt"].as_str().unwrap().parse().unwrap();
+        let is_source = |message: &Value| {
+            let sent_at: Instant = message["timestamp"].as_str().unwrap().parse().unwrap();
+            let what = (&message["station_id"], &message["battery_available"], sent_at);
+            what == (&update["stationId"], &update["batteryAvailable"], at)
+        };
+        assert!(sent.iter().filter(|sent| sent.valid).map(message).any(|message| is_source(&message)), "{update}");
+    }
 }
 
 async fn check(world: &World, sent: &[Sent]) {
