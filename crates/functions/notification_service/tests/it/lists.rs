@@ -56,7 +56,7 @@ async fn filtered_lists_return_each_entry_once_and_newest_first() {
     let store = dynamodb.error_logs();
     let entries: Vec<LogEntry> = (0..100).map(entry).collect();
     for entry in &entries {
-        store.insert(entry, entry.occurred_at).await.unwrap();
+        store.insert(entry, None, entry.occurred_at).await.unwrap();
     }
     let topics = Topics::new(aws_sdk_sns::Client::new(&sdk_config(NOWHERE)), "o".to_owned(), "u".to_owned());
     let door = Door::new(
