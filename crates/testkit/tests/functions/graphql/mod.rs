@@ -5,6 +5,7 @@ mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::live::EVENT_TYPES;
 use lambda_kit::FieldKind;
 use testkit::{resources, template};
 
@@ -60,6 +61,15 @@ fn the_template_passes_each_field_to_the_function_of_its_action() {
         })
         .collect();
     assert_eq!(deployed, declared);
+}
+
+/// Another event would never reach `live_publisher`.
+#[test]
+fn the_rule_of_live_publisher_names_the_events_from_which_updates_follow() {
+    let rules = resources("AWS::Events::Rule");
+    let (_, rule) = rules.iter().find(|(id, _)| *id == "LivePublisherRule").unwrap();
+    let named = rule["EventPattern"]["detail-type"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+    assert_eq!(named.collect::<BTreeSet<_>>(), BTreeSet::from(EVENT_TYPES));
 }
 
 #[test]
