@@ -50,7 +50,7 @@ impl From<tungstenite::Error> for End {
             {
                 let error_type = Some("UnauthorizedException".to_owned());
                 let message = format!("the API answered {}", answer.status());
-                Self::Refused(vec![GraphQlError { error_type, message, ..GraphQlError::default() }])
+                Self::Refused(vec![GraphQlError { message, error_type, ..GraphQlError::default() }])
             }
             error => Self::Broken(error.to_string()),
         }

@@ -22,6 +22,7 @@ const STATION: &str =
 
 /// A session, as a query reads it.
 #[derive(Clone, Debug, Deserialize)]
+#[allow(clippy::struct_field_names)] // the names of the schema
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     pub session_id: String,
@@ -45,6 +46,7 @@ pub struct Session {
 
 /// A station with its ports, as a query reads it.
 #[derive(Clone, Debug, Deserialize)]
+#[allow(clippy::struct_field_names)] // the names of the schema
 #[serde(rename_all = "camelCase")]
 pub struct Station {
     pub station_id: String,
@@ -57,6 +59,7 @@ pub struct Station {
 
 /// A port of a station.
 #[derive(Clone, Debug, Deserialize)]
+#[allow(clippy::struct_field_names)] // the names of the schema
 #[serde(rename_all = "camelCase")]
 pub struct Port {
     pub port_id: String,

@@ -311,7 +311,7 @@ mod local_cloud_alone {
         format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
     }
 
-    /// Returns a client whose WebSockets go through a cable.
+    /// Returns a client whose subscriptions go through a cable.
     async fn through_a_cable(stack: &Stack) -> (AppSync, Cable) {
         let realtime = stack.output("RealtimeUrl");
         let server = authority(realtime);

@@ -26,12 +26,12 @@ async fn lambda(status: u16) -> FakeAws {
     FakeAws::start(move |_, _| (status, String::new())).await
 }
 
-pub fn publisher(endpoint: &str) -> Option<RemoteFunction> {
-    Some(RemoteFunction::new(&sdk_config(endpoint), FUNCTION.to_owned()))
+pub fn publisher(endpoint: &str) -> RemoteFunction {
+    RemoteFunction::new(&sdk_config(endpoint), FUNCTION.to_owned())
 }
 
 fn simulator(world: &World, lambda: &FakeAws) -> ChargingSimulator {
-    ChargingSimulator::new(world.dynamodb.charging(), None, 2_000).telling(publisher(&lambda.endpoint()))
+    ChargingSimulator::new(world.dynamodb.charging(), None, 2_000).telling(Some(publisher(&lambda.endpoint())))
 }
 
 /// Returns the updates of each invocation so far. All must be asynchronous invocations of the action `publish`.
@@ -130,7 +130,7 @@ fn timed(world: &World, endpoint: &str, long: Option<u64>) -> (ChargingSimulator
         calls.fetch_add(if is_long { 10_100 } else { 100 }, Ordering::Relaxed);
     });
     let clock = MonotonicClock::new(move || Duration::from_millis(clock.load(Ordering::Relaxed)));
-    (ChargingSimulator::new(store, None, 2_000).timed_by(clock).telling(publisher(endpoint)), http)
+    (ChargingSimulator::new(store, None, 2_000).timed_by(clock).telling(Some(publisher(endpoint))), http)
 }
 
 async fn tick(simulator: &ChargingSimulator, at: Instant, seconds: i64) -> TickAnswer {

@@ -132,7 +132,7 @@ fn simulator(dynamodb: &FakeAws, queue: Option<&FakeAws>, lambda: &FakeAws) -> D
         let client = aws_sdk_sqs::Client::new(&sdk_config(&sqs.endpoint()));
         ShardQueue::new(client, format!("{}/queue", sqs.endpoint()), 16)
     });
-    door(ChargingSimulator::new(charging, queue, INLINE).telling(publisher(&lambda.endpoint())))
+    door(ChargingSimulator::new(charging, queue, INLINE).telling(Some(publisher(&lambda.endpoint()))))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,8 +30,8 @@ fn at(seconds: i64) -> Instant {
     Utc.with_ymd_and_hms(2026, 3, 3, 12, 0, 0).unwrap() + TimeDelta::seconds(seconds)
 }
 
-pub fn publisher(lambda: &FakeAws) -> Option<RemoteFunction> {
-    Some(RemoteFunction::new(&sdk_config(&lambda.endpoint()), FUNCTION.to_owned()))
+pub fn publisher(lambda: &FakeAws) -> RemoteFunction {
+    RemoteFunction::new(&sdk_config(&lambda.endpoint()), FUNCTION.to_owned())
 }
 
 /// Returns the updates of an invocation, which must be an asynchronous one of the action `publish`.
@@ -68,7 +68,7 @@ impl World {
         let (lambda, states) = (FakeAws::start(answer).await, dynamodb.telemetry());
         let archive = Archive::new(s3.client(), BUCKET);
         let handler = TelemetryHandler::new(states.clone(), archive, no_redelivery(), 10);
-        let door = Door::new(handler.telling(publisher(&lambda)), CLOCK);
+        let door = Door::new(handler.telling(Some(publisher(&lambda))), CLOCK);
         Self { dynamodb, s3, lambda, states, door }
     }
 

@@ -60,7 +60,7 @@ impl World {
         let db = Db::new(Client::new(&config(&self.dynamodb.endpoint())));
         let archive = Archive::new(S3Client::new(&config(&self.s3.endpoint())), BUCKET);
         let handler = TelemetryHandler::new(TelemetryStore::new(db, "ev-telemetry"), archive, no_redelivery(), LIMIT);
-        (http, Door::new(handler.telling(publisher(&self.lambda)), CLOCK))
+        (http, Door::new(handler.telling(Some(publisher(&self.lambda))), CLOCK))
     }
 
     async fn keys(&self) -> Vec<String> {
