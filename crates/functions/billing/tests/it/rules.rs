@@ -190,7 +190,7 @@ async fn a_wallet_has_the_currency_of_the_network_until_it_gets_money() {
     assert_eq!(world.deliver(&[in_francs("s-1", "u-1")]).await, 0);
     assert_eq!(world.invoice("s-1").await["status"], "OPEN");
     let wallet = world.act("getWallet", actor("u-1"), json!({})).await.unwrap();
-    assert_eq!(wallet, json!({ "userId": "u-1", "balance": "0.00", "currency": "EUR" }));
+    assert_eq!(wallet, json!({ "userId": "u-1", "balance": "0.00", "currency": "EUR", "version": 0 }));
     assert_eq!(world.top_up("u-1", "20.00", "k").await.unwrap()["currency"], "EUR");
     assert_eq!(world.deliver(&[ended("s-2", "u-1", 10_000)]).await, 0);
     assert_eq!(world.invoice("s-2").await["status"], "PAID");
@@ -377,7 +377,7 @@ async fn users_see_their_own_invoices_and_staff_see_all() {
     assert!(seen.len() == 5 && seen.windows(2).all(|pair| pair[0].0 >= pair[1].0), "{seen:?}");
     assert_eq!(
         world.act("getWallet", actor("u-9"), json!({})).await.unwrap(),
-        json!({ "userId": "u-9", "balance": "0.00", "currency": "EUR" })
+        json!({ "userId": "u-9", "balance": "0.00", "currency": "EUR", "version": 0 })
     );
 }
 

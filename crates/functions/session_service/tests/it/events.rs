@@ -68,18 +68,19 @@ async fn each_change_of_a_station_and_its_ports_is_told_with_versions_and_counts
     assert_told(&world, "PORT_ADDED", [3, 3, 0, 0], added).await;
 
     let session = world.start("s-1", "port-1", "u-1", json!({})).await.unwrap();
+    world.start("s-1", "port-3", "u-2", json!({})).await.unwrap();
     on_station(&world, "failPort", json!({ "portId": "port-3", "reason": "ground fault" })).await;
-    let failed = json!({ "version": 2, "stationVersion": 6, "portId": "port-3", "reason": "ground fault" });
+    let failed = json!({ "version": 3, "stationVersion": 7, "portId": "port-3", "reason": "ground fault" });
     assert_told(&world, "PORT_FAILED", [3, 1, 1, 1], failed).await;
     on_station(&world, "resetPort", json!({ "portId": "port-3" })).await;
-    assert_told(&world, "PORT_RESET", [3, 2, 1, 0], json!({ "version": 3, "stationVersion": 7 })).await;
-    assert_eq!(version(&world, "PORT#port-3").await, 3);
+    assert_told(&world, "PORT_RESET", [3, 2, 1, 0], json!({ "version": 4, "stationVersion": 8 })).await;
+    assert_eq!(version(&world, "PORT#port-3").await, 4);
     on_station(&world, "removePort", json!({ "portId": "port-3" })).await;
-    let removed = json!({ "version": 4, "stationVersion": 8, "portId": "port-3" });
+    let removed = json!({ "version": 5, "stationVersion": 9, "portId": "port-3" });
     assert_told(&world, "PORT_REMOVED", [2, 1, 1, 0], removed).await;
     world.stop(id(&session), "u-1").await.unwrap();
     assert!(world.events("ev-stations").await.is_empty(), "the end of a session is an event of the session");
-    assert_eq!(version(&world, "METADATA").await, 9);
+    assert_eq!(version(&world, "METADATA").await, 10);
 }
 
 /// Otherwise a subscriber who knows the deleted station would take the updates of the new one for old ones.

@@ -17,11 +17,17 @@ const DAYS: u32 = 50;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_survives_a_killed_function() {
     let mut died_within = 0;
-    // The function is killed as soon as this number of its objects exist.
-    for objects in [0, 1, 5, 20, 40] {
-        died_within += usize::from(dies_after(objects).await);
+    // On a busy machine, the function may be done before the test sees that enough objects exist.
+    for _ in 0..5 {
+        // The function is killed as soon as this number of its objects exist.
+        for objects in [0, 1, 5, 20, 40] {
+            died_within += usize::from(dies_after(objects).await);
+        }
+        if died_within > 0 {
+            return;
+        }
     }
-    assert!(died_within > 0, "the function must be killed within a batch at least once");
+    panic!("the function must be killed within a batch at least once");
 }
 
 /// Returns whether the function was killed with the batch half archived.
