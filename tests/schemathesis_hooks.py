@@ -37,16 +37,14 @@ RULES = {
     r"lines(\[\d+\].*)?": "must name lines of the invoice and credit no more than is left of them",
     r"amount|pricePerKwh|lines\[\d+\]\.netAmount": "the currency decides how many decimals an amount has",
     r"startAt|date": "must lie within the years that can be stored",
-    r"password|newPassword": "must have a lower case letter, an upper case letter and a digit, and 12 characters",
-    r"code": "must be the code that was mailed",
-    r"email": "must not be that of a machine client; a list is by one of email, status and registrationNumber",
-    r"refreshToken": "must be one that was issued, and is required to end one sign-in",
-    r"name": "name, language or both are changed",
-    r"scopes": "the role of a machine client must have them",
-    r"(vehicle\.)?registrationNumber": "must have a letter or a digit, and not more than 16 of them",
-    r"vehicle\.(brand|model)": "must not be white space alone",
     r"body|payload": "must be JSON that a program can hold",
 }
+
+
+@schemathesis.hook
+def filter_headers(context, headers):
+    """HTTP has no white space at the ends of a header's value, so such a value arrives as another one."""
+    return all(value == value.strip() for value in (headers or {}).values() if isinstance(value, str))
 
 
 @schemathesis.check
