@@ -45,8 +45,12 @@ impl LiveSession {
     }
 
     /// Takes what a query read later, unless updates have brought something newer in the meantime.
+    ///
+    /// The progress of a session that a tick ended has the time of the tick, which is after the end. So an end counts
+    /// whatever its time is.
     pub fn read(&mut self, session: Session) -> Effect {
-        if session.version < self.0.version || session.metered_at < self.0.metered_at {
+        let is_behind = session.status.is_active() && session.metered_at < self.0.metered_at;
+        if session.version < self.0.version || is_behind {
             return Effect::Nothing;
         }
         self.0 = session;
@@ -121,13 +125,16 @@ impl<T> Versioned<T> {
 
 /// A station with its ports.
 ///
-/// An update tells only what one change of the station was. So the status of the station and that of each port have a
-/// version of their own.
+/// An update tells only what one change of the station was. So the name and the status of the station and the status of
+/// each port have a version of their own.
 #[derive(Clone, Debug)]
 pub struct LiveStation {
     station: Station,
+    name: Versioned<String>,
     status: Versioned<StationStatus>,
     ports: BTreeMap<u32, LivePort>,
+    /// The version that a query read last. It tells which ports there are.
+    read: u64,
     /// The latest version that is known.
     version: u64,
     deleted: bool,
@@ -149,10 +156,17 @@ impl LivePort {
         Self { status: Versioned { value: port.status, version }, port, session: None }
     }
 
-    fn change(&mut self, status: PortStatus, version: u64) -> Effect {
+    /// Takes a change of the port. `read` is the version of the station that a query read last.
+    fn change(&mut self, status: PortStatus, version: u64, read: u64) -> Effect {
         // A port that fails ends its session. Both are one change, and the failure is what remains of it.
         if version == self.status.version && self.status.value == PortStatus::Error {
             return Effect::Nothing;
+        }
+        // The version of a start is too low if something else changed the station at that moment. So the query may have
+        // been answered before the start.
+        let is_free = self.status.value == PortStatus::Free && self.status.version == read;
+        if status == PortStatus::Charging && is_free && version < read {
+            return Effect::Unknown;
         }
         let effect = self.status.change(Some(status), version);
         if self.status.value != PortStatus::Charging {
@@ -179,8 +193,9 @@ impl LiveStation {
         let version = station.version;
         let ports = std::mem::take(&mut station.ports).into_iter();
         let ports = ports.map(|port| (port.port_number, LivePort::new(port, version))).collect();
+        let name = Versioned { value: std::mem::take(&mut station.name), version };
         let status = Versioned { value: station.status, version };
-        Self { station, status, ports, version, deleted: false, at: None }
+        Self { station, name, status, ports, read: version, version, deleted: false, at: None }
     }
 
     /// Returns the id of the station.
@@ -213,23 +228,21 @@ impl LiveStation {
         if update.station_id != self.station.station_id {
             return Effect::Nothing;
         }
-        let mut effects = vec![self.status.change(update.status, update.version)];
-        if let Some(name) = &update.name
-            && update.version >= self.version
-        {
-            self.station.name.clone_from(name);
-            effects.push(Effect::Changed);
-        }
+        let mut effects = vec![
+            self.status.change(update.status, update.version),
+            self.name.change(update.name.clone(), update.version),
+        ];
         if let Some(id) = &update.port_id {
             let port = self.ports.values_mut().find(|port| port.port.port_id == *id);
             effects.push(match (port, update.port_status) {
-                (Some(port), Some(status)) => port.change(status, update.version),
-                // A port was added or removed, unless the update is an old one.
-                _ if update.version > self.version => Effect::Unknown,
+                (Some(port), Some(status)) => port.change(status, update.version, self.read),
+                // A port was added or removed, unless the query knew of it already.
+                _ if update.version > self.read => Effect::Unknown,
                 _ => Effect::Nothing,
             });
         }
-        if update.deleted {
+        // A station that was deleted can be created again, with higher versions.
+        if update.deleted && update.version > self.version {
             self.deleted = true;
             effects.push(Effect::Changed);
         }
@@ -257,7 +270,7 @@ impl LiveStation {
 
     /// Describes the station in one line.
     pub fn headline(&self) -> String {
-        let Station { station_id, name, power_kw, .. } = &self.station;
+        let (Station { station_id, power_kw, .. }, name) = (&self.station, &self.name.value);
         let status = if self.deleted { "deleted" } else { self.status.value.name() };
         format!("{station_id} ({name}, {power_kw} kW): {status}")
     }
@@ -331,6 +344,18 @@ mod tests {
         assert_eq!(live.change(&start), Effect::Nothing, "the start comes after the end");
         assert_eq!(live.progress(&progress(9, 30.0)), Effect::Nothing, "progress comes after the end");
         assert_eq!(live.known().end_reason.as_deref(), Some("STOPPED"));
+    }
+
+    #[test]
+    fn an_end_is_read_although_the_progress_of_its_tick_has_a_later_time() {
+        let mut live = LiveSession::new(session(json!({})));
+        assert_eq!(live.progress(&progress(5, 80.0)), Effect::Changed);
+        // The update of the end was missed. The session had ended before the time of the tick.
+        let mut read = json!({ "version": 2, "meteredAt": "2026-03-03T10:04:30Z", "chargePercent": 80.0 });
+        read["status"] = json!("IN_PROGRESS");
+        assert_eq!(live.read(session(read.clone())), Effect::Nothing, "it still runs, so the query is the older one");
+        read["status"] = json!("COMPLETED");
+        assert_eq!((live.read(session(read)), live.is_active()), (Effect::Changed, false));
     }
 
     #[test]
@@ -419,8 +444,45 @@ mod tests {
         let mut live = LiveStation::new(station(json!({})));
         assert_eq!(live.change(&port_update(6, "p-3", "FREE")), Effect::Unknown);
         assert_eq!(live.change(&station_update(7, json!({ "portId": "p-2" }))), Effect::Unknown);
-        assert_eq!(live.change(&port_update(6, "p-3", "FREE")), Effect::Nothing, "an old update");
+        assert_eq!(live.read(station(json!({ "version": 7 }))), Effect::Changed);
+        for old in [port_update(6, "p-3", "FREE"), station_update(7, json!({ "portId": "p-2" }))] {
+            assert_eq!(live.change(&old), Effect::Nothing, "the query knew of it");
+        }
+        // The addition comes late, after a newer change of another port.
+        assert_eq!(live.change(&port_update(9, "p-1", "FREE")), Effect::Changed);
+        assert_eq!(live.change(&port_update(8, "p-4", "FREE")), Effect::Unknown);
+    }
+
+    #[test]
+    fn a_late_name_still_counts_after_a_newer_change_of_a_port() {
+        let mut live = LiveStation::new(station(json!({})));
+        assert_eq!(live.change(&port_update(8, "p-2", "CHARGING")), Effect::Changed);
+        assert_eq!(live.change(&station_update(7, json!({ "name": "Broad Street" }))), Effect::Changed);
+        assert_eq!(live.change(&station_update(6, json!({ "name": "High Street" }))), Effect::Nothing);
+        assert_eq!(live.headline(), "st (Broad Street, 300 kW): ACTIVE");
+    }
+
+    #[test]
+    fn a_deletion_counts_unless_the_station_was_created_again() {
+        let mut live = LiveStation::new(station(json!({})));
+        live.change(&station_update(4, json!({ "deleted": true })));
+        assert!(!live.is_deleted(), "the deletion of an earlier station with this id");
+        live.change(&station_update(7, json!({ "status": "NEW", "name": "Again" })));
+        live.change(&station_update(6, json!({ "deleted": true })));
+        assert!(!live.is_deleted(), "the deletion comes after the new station");
         assert_eq!(live.change(&station_update(8, json!({ "deleted": true }))), Effect::Changed);
         assert!(live.is_deleted());
+    }
+
+    #[test]
+    fn a_start_that_contradicts_the_query_is_read() {
+        let mut live = LiveStation::new(station(json!({})));
+        // The start at p-2 read version 3 while two other changes were written. The query was answered before it.
+        assert_eq!(live.change(&port_update(4, "p-2", "CHARGING")), Effect::Unknown);
+        assert_eq!(statuses(&live), ["CHARGING", "FREE"], "the query decides");
+        assert_eq!(live.change(&port_update(4, "p-1", "CHARGING")), Effect::Nothing, "the query knew of it");
+        live.change(&port_update(7, "p-2", "CHARGING"));
+        live.change(&port_update(8, "p-2", "FREE"));
+        assert_eq!(live.change(&port_update(7, "p-2", "CHARGING")), Effect::Nothing, "an update has overtaken it");
     }
 }
