@@ -9,6 +9,7 @@ import uuid
 
 import appsync
 from assemble_template import GRAPHQL
+from local_cloud.appsync.filters import Filter
 from ministack.core import appsync_js
 
 USER, STAFF, SUPPORT = "u-1", "ADMIN", "TECH_SUPPORT"
@@ -161,10 +162,22 @@ class Subscriptions(unittest.TestCase):
 
     def test_the_filter_of_a_user_has_the_other_arguments_too(self):
         arguments = {"sessionId": "x-1", "userId": None, "stationId": "s-1"}
-        expected = self.filter(userId=USER, sessionId="x-1", stationId="s-1")
+        expected = self.filter(sessionId="x-1", stationId="s-1", userId=USER)
         self.assertEqual(self.subscribed("sessionChanged", arguments, identity()), expected)
         arguments = {"sessionId": None, "stationId": "s-1"}
-        self.assertEqual(self.subscribed("sessionChanged", arguments, identity()), self.filter(userId=USER, stationId="s-1"))
+        self.assertEqual(self.subscribed("sessionChanged", arguments, identity()), self.filter(stationId="s-1", userId=USER))
+
+    def test_an_argument_that_is_null_is_left_out_for_staff_too(self):
+        """Without a filter, AppSync would send those updates whose field is null, and there are none."""
+        staff = identity(OPERATE, [SUPPORT])
+        arguments = {"sessionId": None, "userId": "u-2", "stationId": "s-1"}
+        filters = self.subscribed("sessionChanged", arguments, staff)
+        self.assertEqual(filters, self.filter(userId="u-2", stationId="s-1"))
+        everything = {"fieldName": "userId", "operator": "ne", "value": ""}
+        for arguments in ({"sessionId": None}, {"sessionId": None, "userId": None, "stationId": None}):
+            filters = self.subscribed("sessionChanged", arguments, staff)
+            self.assertEqual(filters, [{"filterGroup": [{"filters": [everything]}]}])
+            self.assertTrue(Filter.parse(filters[0]).passes({"sessionId": "x-1", "userId": "u-1", "stationId": "s-1"}))
 
     def test_what_belongs_to_nobody_has_no_filter(self):
         for field in ("stationChanged", "stationProgress", "swapStationChanged"):

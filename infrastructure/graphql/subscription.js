@@ -40,23 +40,29 @@ export function request(ctx) {
 }
 
 /**
- * Limits users to their own updates, and to those that match the arguments.
+ * Limits users to their own updates, and everybody to those that match the arguments.
  *
- * The filter repeats the arguments, because AWS does not say whether AppSync still compares them if there is a filter.
+ * The filter of a user repeats the arguments, because AWS does not say whether AppSync still compares them if there is
+ * a filter. Without a filter, AppSync would compare the updates with an argument that is null, and send nothing. Here as
+ * elsewhere in the API, null means the same as an argument that is left out.
  *
  * @param {import('@aws-appsync/utils').Context} ctx
  */
 export function response(ctx) {
   const claims = claimsOf(ctx);
-  if (claims && RULES[ctx.info.fieldName].own && !isStaff(claims)) {
-    const filters = [equal('userId', claims.sub)];
-    for (const name of Object.keys(ctx.arguments)) {
-      const value = ctx.arguments[name];
-      if (value && name !== 'userId') {
-        filters.push(equal(name, value));
-      }
+  if (claims && RULES[ctx.info.fieldName].own) {
+    const staff = isStaff(claims);
+    const names = Object.keys(ctx.arguments);
+    const given = names.filter((name) => ctx.arguments[name] !== null && (staff || name !== 'userId'));
+    const filters = given.map((name) => equal(name, ctx.arguments[name]));
+    if (!staff) {
+      filters.push(equal('userId', claims.sub));
+    } else if (filters.length === 0) {
+      filters.push({ fieldName: 'userId', operator: 'ne', value: '' }); // everything
     }
-    extensions.setSubscriptionFilter({ filterGroup: [{ filters }] });
+    if (!staff || given.length < names.length) {
+      extensions.setSubscriptionFilter({ filterGroup: [{ filters }] });
+    }
   }
   return null;
 }
@@ -110,7 +116,8 @@ function isStaff(claims) {
  *
  * @param {string} fieldName
  * @param {string} value
+ * @returns {{ fieldName: string, operator: 'eq' | 'ne', value: string }}
  */
 function equal(fieldName, value) {
-  return { fieldName, operator: /** @type {const} */ ('eq'), value };
+  return { fieldName, operator: 'eq', value };
 }
