@@ -165,7 +165,8 @@ class Subscriptions(unittest.TestCase):
         expected = self.filter(sessionId="x-1", stationId="s-1", userId=USER)
         self.assertEqual(self.subscribed("sessionChanged", arguments, identity()), expected)
         arguments = {"sessionId": None, "stationId": "s-1"}
-        self.assertEqual(self.subscribed("sessionChanged", arguments, identity()), self.filter(stationId="s-1", userId=USER))
+        expected = self.filter(stationId="s-1", userId=USER)
+        self.assertEqual(self.subscribed("sessionChanged", arguments, identity()), expected)
 
     def test_an_argument_that_is_null_is_left_out_for_staff_too(self):
         """Without a filter, AppSync would send those updates whose field is null, and there are none."""

@@ -43,8 +43,8 @@ export function request(ctx) {
  * Limits users to their own updates, and everybody to those that match the arguments.
  *
  * The filter of a user repeats the arguments, because AWS does not say whether AppSync still compares them if there is
- * a filter. Without a filter, AppSync would compare the updates with an argument that is null, and send nothing. Here as
- * elsewhere in the API, null means the same as an argument that is left out.
+ * a filter. Without a filter, AppSync would compare the updates with an argument that is null, and send nothing. But
+ * null means the same as an argument that is left out, as elsewhere in the API.
  *
  * @param {import('@aws-appsync/utils').Context} ctx
  */
