@@ -1,6 +1,6 @@
 """Tests of the example documents in events/graphql: python -m unittest discover scripts
 
-tests/tests/it/graphql_examples.rs runs the same documents on a deployed stack.
+tests/tests/it/graphql/examples.rs runs the same documents on a deployed stack.
 """
 
 import json
