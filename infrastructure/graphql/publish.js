@@ -1,5 +1,5 @@
 /**
- * Returns the input of a publishing mutation. AppSync sends it to those who have subscribed to it.
+ * Returns the input of a mutation that publishes. AppSync sends this input to the subscribers.
  *
  * @param {import('@aws-appsync/utils').Context} ctx
  */
@@ -8,7 +8,7 @@ export function request(ctx) {
 }
 
 /**
- * Returns what the function above has returned, because there is no data source.
+ * Returns the payload of `request`, because there is no data source.
  *
  * @param {import('@aws-appsync/utils').Context} ctx
  */

@@ -3,10 +3,11 @@ import { util } from '@aws-appsync/utils';
 const INTERNAL = 'something failed on our side; quote the correlation id when you report it';
 
 /**
- * Passes a query or a mutation to the function of its data source: its field, its arguments and who asks.
+ * Passes a query or a mutation to the function of its data source: the field, the arguments and the identity of the
+ * caller.
  *
- * An API key has no identity. The function checks everything that directives of the schema cannot check. The
- * correlation id is that of the caller, or a new one.
+ * A caller with the API key has no identity. The function checks scopes, roles and owners, because the directives of
+ * the schema cannot. The correlation id is the header x-correlation-id of the caller, or a new id.
  *
  * @param {import('@aws-appsync/utils').Context} ctx
  */
@@ -26,8 +27,8 @@ export function request(ctx) {
 /**
  * Returns the data that the function answers, or raises its refusal as an error of GraphQL.
  *
- * The function answers `{data}`, or `{error: {type, message, …}}`. The rest of the error becomes errorInfo. If the
- * function could not be invoked, crashed or timed out, the caller learns nothing else.
+ * The function answers `{data}`, or `{error: {type, message, …}}`. The other properties of the error become errorInfo.
+ * If the function could not be invoked, crashed or timed out, the caller gets an InternalError without details.
  *
  * @param {import('@aws-appsync/utils').Context} ctx
  */

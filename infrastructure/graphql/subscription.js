@@ -1,12 +1,12 @@
 import { extensions, util } from '@aws-appsync/utils';
 
 /**
- * What each subscription demands of its caller.
+ * What a caller needs for each subscription.
  *
  * - scope: the scope that the access token must have
  * - open: an API key is enough
  * - staff: only staff may subscribe
- * - own: the updates have a userId, and users get only those with their own id
+ * - own: the updates have a userId, and users get only updates with their own id
  *
  * @type {Record<string, { scope: string, open?: boolean, staff?: boolean, own?: boolean }>}
  */
@@ -20,7 +20,7 @@ const RULES = {
 };
 
 /**
- * Decides whether the caller may have this subscription.
+ * Refuses the subscription if the caller may not have it.
  *
  * @param {import('@aws-appsync/utils').Context} ctx
  */
