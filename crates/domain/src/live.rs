@@ -1,8 +1,9 @@
-//! Live updates: what those who have subscribed to changes are told, and which updates follow from which event.
+//! Live updates: the messages to subscribers of the GraphQL API, and which updates follow from which event.
 //!
-//! The updates have the fields of the types of the same names in `infrastructure/graphql/live.graphql`. Updates are sent
-//! at least once and in any order. Their versions say which of two updates is the newer one. Two kinds of updates follow
-//! from no event, because there are too many of them: the progress of sessions and the states of battery-swap stations.
+//! An update has the fields of the type of the same name in `infrastructure/graphql/live.graphql`. Updates are sent at
+//! least once and in any order. Of two updates, the one with the higher version is newer. Two kinds of updates follow
+//! from no event, because events would be too many: the progress of sessions, and changes of battery-swap stations.
+//! These are [`Announcement`]s.
 
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
@@ -37,7 +38,7 @@ pub const EVENT_TYPES: [&str; 14] = [
     "ERROR_LOGGED",
 ];
 
-/// An update, which one publishing mutation sends to its subscribers.
+/// An update. One mutation sends the update to its subscribers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Update {
@@ -95,7 +96,7 @@ pub struct SessionUpdate {
     pub version: u64,
 }
 
-/// A station or one of its ports changed. What the change does not tell is absent.
+/// A station or one of its ports changed. A field about which the change says nothing is absent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StationUpdate {
@@ -116,7 +117,7 @@ pub struct StationUpdate {
     /// Number of ports that are CHARGING.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub charging_ports: Option<u32>,
-    /// Id of the port that changed.
+    /// Id of the port that changed. Absent if the station itself changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port_id: Option<PortId>,
     /// Status of this port. Absent if the port was removed.
@@ -130,20 +131,20 @@ pub struct StationUpdate {
     pub version: u64,
 }
 
-/// How far the sessions at a station are.
+/// The progress of the sessions at a station.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StationProgress {
     /// Id of the station.
     pub station_id: StationId,
-    /// When the sessions are as far as this says.
+    /// The time up to which the sessions were advanced.
     pub at: Instant,
-    /// The sessions that a tick advanced, including those that it ended.
+    /// The sessions that a tick advanced, including the sessions that it ended.
     #[schemars(length(max = 100))]
     pub sessions: Vec<SessionProgress>,
 }
 
-/// How far a session is.
+/// The progress of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionProgress {
@@ -196,7 +197,7 @@ pub struct SwapStationUpdate {
     /// Number of batteries that are charging.
     #[schemars(range(min = 0, max = 10000))]
     pub battery_charging: u32,
-    /// When the values were measured, by the device's clock. The latest of two updates is the newer one.
+    /// When the values were measured, by the device's clock. Of two updates, the one with the later time is newer.
     pub occurred_at: Instant,
     /// When the reading was received.
     pub received_at: Instant,
@@ -247,14 +248,14 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The maximum size of the announcements of a batch, bytes. An asynchronous invocation takes a payload of 256 KB, and
-    /// the rest of the payload is below 1 KB.
+    /// The maximum size of the announcements of a batch, bytes. An asynchronous invocation takes a payload of 256 KB,
+    /// and the rest of the payload is below 1 KB.
     pub const MOST_BYTES: usize = 200_000;
 
-    /// Adds an announcement. If it does not fit, the batch begins anew with it, and the earlier announcements are
-    /// returned.
+    /// Adds an announcement. If the announcement does not fit, this returns the earlier announcements, and the batch
+    /// then has only the new one.
     pub fn add(&mut self, announcement: Announcement) -> Option<Vec<Announcement>> {
-        // An announcement and the comma after it. None of them fails to be serialised.
+        // The announcement and the comma after it. The serialisation of an announcement cannot fail.
         let bytes = serde_json::to_string(&announcement).map_or(0, |text| text.len() + 1);
         let is_full = !self.announcements.is_empty() && self.bytes + bytes > Self::MOST_BYTES;
         let full = is_full.then(|| self.take());
@@ -272,8 +273,9 @@ impl Batch {
 
 /// Returns the updates that follow from an event.
 ///
-/// An event that was written before its versions existed has none: subscribers could not tell whether it is newer than
-/// what they know.
+/// No update follows from an event without versions, which was written before events had versions: subscribers could
+/// not compare the update with the values that they have. No update follows from a payment or a credit note that moved
+/// no money.
 #[must_use]
 pub fn updates(envelope: &Envelope) -> Vec<Update> {
     let at = envelope.occurred_at;
@@ -386,7 +388,7 @@ fn session_ended(event: &SessionEnded, at: Instant) -> Vec<Update> {
     session.into_iter().chain(station).collect()
 }
 
-/// Returns what the session costs: the total of its invoice. It is unknown if the session cannot be billed.
+/// Returns the cost of the session: the total of its invoice. `None` if the session cannot be billed.
 fn cost(event: &SessionEnded, at: Instant) -> Option<Decimal> {
     match Invoice::for_session(event, at) {
         Ok(Some(invoice)) => Some(invoice.bill.total_incl_vat),
@@ -447,7 +449,7 @@ fn alert(event: &ErrorLogged, at: Instant) -> OperatorAlert {
 }
 
 impl StationUpdate {
-    /// Creates an update that tells nothing yet.
+    /// Creates an update without any changed value.
     fn new(station_id: &StationId, occurred_at: Instant, version: u64) -> Self {
         Self {
             station_id: station_id.clone(),
@@ -479,7 +481,7 @@ impl StationUpdate {
 }
 
 impl SessionProgress {
-    /// Returns how far a session is.
+    /// Returns the progress of a session.
     #[must_use]
     pub fn of(session: &Session) -> Self {
         Self {

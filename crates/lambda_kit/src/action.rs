@@ -136,8 +136,8 @@ impl Field {
 }
 
 impl<F> Action<F> {
-    /// Creates the action `name` of the function named `function`, with arguments of type `C` and an answer of type `A`.
-    /// The action has neither a route nor a GraphQL field yet.
+    /// Creates the action `name` of the function named `function`, with arguments of type `C` and an answer of type
+    /// `A`. The action has neither a route nor a GraphQL field yet.
     #[must_use]
     pub const fn new<C: Command, A: JsonSchema>(
         function: &'static str,
@@ -181,8 +181,8 @@ impl<F> Action<F> {
         self
     }
 
-    /// Sets a route that the action shares with others, and the scope that it requires. The argument `to` selects one of
-    /// the actions.
+    /// Sets a route that the action shares with others, and the scope that it requires. The argument `to` selects one
+    /// of the actions.
     #[must_use]
     pub const fn at_transition(mut self, key: &'static str, to: &'static str, scope: Scope) -> Self {
         self.operation.route = Some(Route { key, to: Some(to), scope: Some(scope) });
@@ -196,8 +196,8 @@ impl<F> Action<F> {
         self
     }
 
-    /// Sets the scope that an action without a route requires over GraphQL. An action with a route requires that of the
-    /// route.
+    /// Sets the scope that an action without a route requires over GraphQL. An action with a route requires the scope
+    /// of the route.
     #[must_use]
     pub const fn scope(mut self, scope: Scope) -> Self {
         self.operation.own_scope = Some(scope);
@@ -218,8 +218,8 @@ impl<F> Action<F> {
         self
     }
 
-    /// Makes the API key enough for the GraphQL field, although the route requires a token. It follows
-    /// [`query`](Self::query).
+    /// Allows the GraphQL field with the API key, although the route requires a token. Call it after
+    /// [`query`](Self::query) or [`mutation`](Self::mutation).
     #[must_use]
     pub const fn with_api_key(mut self) -> Self {
         if let Some(field) = &mut self.operation.graphql {
@@ -228,8 +228,8 @@ impl<F> Action<F> {
         self
     }
 
-    /// Gives the property `list` of the answer the name `items` in GraphQL, as all lists there have it. It follows
-    /// [`query`](Self::query).
+    /// Renames the property `list` of the answer to `items` in GraphQL, the name that all lists have there. Call it
+    /// after [`query`](Self::query).
     #[must_use]
     pub const fn items_in(mut self, list: &'static str) -> Self {
         if let Some(field) = &mut self.operation.graphql {

@@ -1,8 +1,8 @@
 //! GraphQL requests from a resolver of AppSync, with a payload such as
 //! `{"field": "station", "arguments": {…}, "identity": {…}, "correlationId": …}`.
 //!
-//! AppSync has verified the token and the types of the arguments. It checks no scopes and takes id tokens as well, so
-//! both are checked here.
+//! AppSync has verified the token and the types of the arguments. AppSync does not check scopes, and accepts ID tokens
+//! too. So this module checks the scope, and that the token is an access token.
 
 use domain::actor::Actor;
 use serde_json::{Map, Value, json};
@@ -50,7 +50,7 @@ fn fields<F>(actions: &[Action<F>]) -> impl Iterator<Item = (Field, Operation)> 
 }
 
 /// Checks that the caller may use the field, and builds the actor from the claims of the token. A caller with the API
-/// key has no identity, and is no actor.
+/// key has no identity, and the request then has no actor.
 fn actor(identity: &Value, operation: &Operation) -> Result<Option<Actor>, Failure> {
     if identity.is_null() {
         return if operation.takes_api_key() { Ok(None) } else { Err(forbidden("the API key is not enough for this")) };
@@ -69,7 +69,7 @@ fn actor(identity: &Value, operation: &Operation) -> Result<Option<Actor>, Failu
         None if operation.takes_api_key() => {}
         None => return Err(Failure::internal(format!("the field of {} has no scope", operation.name))),
     }
-    // A list of names, unlike in a request from API Gateway.
+    // AppSync passes the groups as a list, API Gateway as one text.
     let groups = claims["cognito:groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
     token::actor(claims["sub"].as_str(), groups).map(Some)
 }
@@ -78,7 +78,7 @@ fn forbidden(message: impl Into<String>) -> Failure {
     Failure::Forbidden(message.into())
 }
 
-/// Returns the arguments. In GraphQL null means the same as an argument that is left out.
+/// Returns the arguments without those that are null. In GraphQL, null means the same as an argument that is left out.
 fn arguments(arguments: Value) -> Result<Value, Failure> {
     match arguments {
         Value::Null => Ok(Value::Object(Map::new())),

@@ -5,12 +5,12 @@ use serde_json::json;
 
 use crate::{Failure, RemoteFunction, measure};
 
-/// How long an invocation of `live_publisher` may take. It is asynchronous, so Lambda answers at once.
+/// The maximum time to wait for Lambda. The invocation is asynchronous, so Lambda answers before the function has run.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The function `live_publisher`, which tells subscribers of what is no event.
+/// The function `live_publisher`, for updates without an event.
 ///
-/// Telling them is best effort: it never fails what is told of.
+/// Sending them is best effort: a failure is logged, and never fails the caller.
 #[derive(Clone, Debug)]
 pub struct LivePublisher(RemoteFunction);
 
@@ -21,8 +21,9 @@ impl LivePublisher {
         Self(function)
     }
 
-    /// Hands announcements over, which must fit into one invocation ([`Batch`](domain::live::Batch)). It waits at most
-    /// for `longest`, and at most two seconds. Returns whether Lambda took them; a failure is logged and counted.
+    /// Invokes the function with announcements, which must fit into one invocation ([`Batch`](domain::live::Batch)).
+    /// Waits for `longest` or two seconds, whichever is shorter. Returns whether Lambda accepted the invocation. A
+    /// failure is logged and counted.
     pub async fn tell(&self, announcements: &[Announcement], longest: Duration, correlation_id: &str) -> bool {
         let invoking = self.0.command_later("publish", json!({ "updates": announcements }), correlation_id);
         let failure = match tokio::time::timeout(longest.min(PATIENCE), invoking).await {

@@ -8,7 +8,7 @@ use crate::Failure;
 /// The claim `token_use` of an access token.
 pub(crate) const ACCESS: &str = "access";
 
-/// Returns the failure for a token that is no access token, such as an id token.
+/// Returns the failure for a token that is no access token, such as an ID token.
 pub(crate) fn wrong_kind() -> Failure {
     Failure::Forbidden("the API takes access tokens, and this is another kind of token".to_owned())
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::{Reading, SwapStationStatus};
 use crate::Instant;
 
-/// What those who have subscribed to a battery-swap station were told last.
+/// The last update of a battery-swap station that was sent to subscribers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announced {
     /// Status of the station.
@@ -13,7 +13,7 @@ pub struct Announced {
     pub battery_available: u32,
     /// Number of batteries that were charging.
     pub battery_charging: u32,
-    /// When they were told.
+    /// When the update was sent.
     pub at: Instant,
 }
 
@@ -32,10 +32,11 @@ impl Announced {
         }
     }
 
-    /// Returns the announcement of `reading` if it is due: it differs from the `last` one, which is at least a minute
-    /// old.
+    /// Returns the announcement of `reading` if it is due: there was none yet, or `reading` differs from the `last`
+    /// one, which is at least a minute old.
     ///
-    /// A change within the minute is not lost. The next reading after the minute differs from the last announcement too.
+    /// A change within the minute is announced later: the next reading after the minute differs from `last` too, unless
+    /// the station has returned to the announced state.
     #[must_use]
     pub fn due(last: Option<&Self>, reading: &Reading, now: Instant) -> Option<Self> {
         let next = Self::of(reading, now);

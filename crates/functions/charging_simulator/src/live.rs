@@ -1,8 +1,8 @@
-//! What subscribers are told while a tick runs: how far the sessions at each station are.
+//! Sends subscribers the progress of the sessions at each station, while a tick runs.
 //!
-//! A station is told of after its changes were committed. The announcements of many stations go into one invocation of
-//! `live_publisher`. If one invocation fails, the rest of the tick tells nothing more, so that a tick is delayed by one
-//! failure at most. The next tick tells anew.
+//! The progress of a station is sent after its changes were committed. One invocation of `live_publisher` has the
+//! progress of many stations. If one invocation fails, the rest of the tick sends no progress, so that at most one
+//! failure delays the tick. The next tick sends progress again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ use lambda_kit::LivePublisher;
 
 use crate::budget::TimeBudget;
 
-/// Tells subscribers of the progress of one tick.
+/// Sends subscribers the progress of one tick.
 #[derive(Debug)]
 pub(crate) struct Live<'a> {
     publisher: Option<&'a LivePublisher>,
@@ -29,12 +29,13 @@ struct State {
 }
 
 impl<'a> Live<'a> {
-    /// Creates the means to tell subscribers; without a `publisher` nobody is told.
+    /// Creates the sender of one tick. Without a `publisher`, no progress is sent.
     pub fn new(publisher: Option<&'a LivePublisher>, time: &'a TimeBudget, correlation_id: &'a str) -> Self {
         Self { publisher, time, correlation_id, state: Mutex::default() }
     }
 
-    /// Tells of the sessions at a station, which were advanced to `at`.
+    /// Adds the progress of the sessions at a station, which were advanced to `at`. Sends the progress of earlier
+    /// stations if it fills an invocation.
     pub async fn tell(&self, station: StationId, at: Instant, sessions: Vec<SessionProgress>) {
         if self.publisher.is_none() || sessions.is_empty() {
             return;
@@ -46,7 +47,7 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Tells of the stations that have not filled an invocation.
+    /// Sends the progress that is left.
     pub async fn finish(self) {
         let rest = self.state().batch.take();
         if !rest.is_empty() {

@@ -26,7 +26,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum length of the excerpt from an answer, characters.
 const EXCERPT: usize = 300;
 
-/// The GraphQL API with its publishing mutations.
+/// The GraphQL API, as the caller of the mutations that publish updates.
 #[derive(Debug)]
 pub struct Api {
     http: Client,
@@ -126,10 +126,10 @@ impl Api {
     }
 }
 
-/// Returns whether an answer says that the update was published. An answer with errors has the status 200, too.
+/// Checks that an answer confirms the publication of the update. An answer with errors has the status 200, too.
 ///
 /// # Errors
-/// What the answer says instead.
+/// The first error of the answer, or an excerpt of an answer without data.
 fn published(field: &str, status: StatusCode, text: &str) -> Result<(), String> {
     let answer: GraphqlAnswer = serde_json::from_str(text).unwrap_or_default();
     if let Some(error) = answer.errors.unwrap_or_default().first() {

@@ -1,10 +1,11 @@
-//! The `live_publisher` Lambda: tells those who have subscribed to changes by the GraphQL API.
+//! The `live_publisher` Lambda: sends updates to the subscribers of the GraphQL API.
 //!
-//! A rule of the event bus invokes it asynchronously with each event from which updates follow. Each update is one
-//! mutation, which AppSync sends on to its subscribers. Other functions hand over what is no event by the action
-//! `publish`. If a mutation fails, the invocation fails, and Lambda repeats it: updates are sent at least once, in any
-//! order. `live_publisher` keeps nothing, so every attempt does the same. Events that failed again come once more by
-//! `dlq_reconciler`, as messages of a queue.
+//! A rule of the event bus invokes the function asynchronously with each event from which updates follow. For each
+//! update, the function calls a mutation, whose result AppSync sends to the subscribers. Other functions invoke the
+//! action `publish` with updates that follow from no event. If a mutation fails, the invocation fails, and Lambda
+//! repeats the invocation: updates are sent at least once, in any order. The function stores nothing, so every attempt
+//! does the same. If all attempts fail, `dlq_reconciler` passes the event to this function later, as a message of a
+//! queue.
 
 mod api;
 mod config;
@@ -31,7 +32,7 @@ pub use mutation::Mutation;
 const PARALLEL_MESSAGES: usize = 10;
 /// How many updates of an event, a message or a command are published concurrently.
 const PARALLEL_UPDATES: usize = 16;
-/// The time before the deadline in which no further update is begun, so that those in progress can end.
+/// The time before the deadline in which no further update is begun, so that running requests can end.
 const RESERVE: Duration = Duration::from_secs(1).saturating_add(api::TIMEOUT);
 
 /// Updates that follow from no event.
@@ -61,7 +62,7 @@ impl Function for LivePublisher {
     const NAME: &'static str = "live_publisher";
     const ACTIONS: &'static [Action<Self>] =
         &[action!("publish", Publish => Published, Self::handle_publish).by("SYSTEM").about(
-            "Tells subscribers of what is no event: the progress of sessions, and changes of battery-swap stations.",
+            "Sends subscribers updates without an event: the progress of sessions, changes of battery-swap stations.",
         )];
 
     async fn trigger(&self, trigger: Trigger, context: Context) -> Result<Value, Failure> {
@@ -101,8 +102,8 @@ impl LivePublisher {
         Answer::ok(self.publish(updates, &request.context, Stopwatch::now()).await?)
     }
 
-    /// Publishes updates, in any order. If one fails, the others are published nevertheless. `watch` runs since the
-    /// start of the invocation.
+    /// Publishes updates, in any order. If one fails, the others are published nevertheless. `watch` was started with
+    /// the invocation.
     ///
     /// # Errors
     /// [`Code::Unavailable`](lambda_kit::Code::Unavailable) when the API was busy or could not be reached, or when
@@ -133,7 +134,7 @@ fn updates_of(event: EventBridgeEvent) -> Result<Vec<Update>, Failure> {
     let updates = updates(&envelope);
     if updates.is_empty() {
         let id = envelope.event_id.to_string();
-        tracing::info!(event.id = id, event.kind = event.detail_type, "an event is not told: it has no version");
+        tracing::info!(event.id = id, event.kind = event.detail_type, "no update follows from an event");
     }
     Ok(updates)
 }

@@ -1,9 +1,10 @@
 use domain::live::Update;
 
-/// A publishing mutation of `infrastructure/graphql/live.graphql`.
+/// A mutation `publish…` of `infrastructure/graphql/live.graphql`.
 ///
-/// AppSync sends subscribers the fields that the mutation selects, and compares the arguments of a subscription with
-/// selected fields of the same name. So a mutation selects all fields of its type, and gives none another name.
+/// AppSync sends subscribers only the fields that the mutation selects. AppSync also compares the arguments of a
+/// subscription with the selected fields of the same names. So a mutation selects all fields of its type, without
+/// aliases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mutation {
     /// The name of the field of Mutation.
@@ -50,7 +51,7 @@ const OPERATOR_ALERT: Mutation = Mutation {
 };
 
 impl Mutation {
-    /// Every publishing mutation.
+    /// All mutations that publish updates.
     pub const ALL: [Self; 6] = [SESSION, STATION, STATION_PROGRESS, WALLET, SWAP_STATION, OPERATOR_ALERT];
 
     /// Returns the mutation that publishes an update. The update is its input.

@@ -37,8 +37,8 @@ pub struct StationView {
     created_at: Instant,
     /// The time of the last change of the station. The start and end of sessions do not change it.
     updated_at: Instant,
-    /// The version of the station, which rises with every change of the station, its ports and its sessions. Updates
-    /// with a lower version are older.
+    /// The version of the station, which rises with every change of the station and of its ports. Updates with a lower
+    /// version are older.
     version: u64,
     /// The ports of the station; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,9 @@
-//! Tells those who have subscribed to a battery-swap station that it changed: at most once a minute, and best effort.
+//! Sends subscribers the changes of a battery-swap station: at most once a minute, and best effort.
 //!
-//! The item of the station has what was told last. A message that is due to be told is noted there first, so that no
-//! other message is told within the minute. If telling then fails, the note is taken back, and the next message tries
-//! again. A crash between the note and the telling loses one change, until the station changes again.
+//! The item of the station has the last announcement. A new announcement is recorded there before it is sent, so that
+//! no other message is announced within the minute. If sending fails, the record is removed, and the next message is
+//! announced instead. A crash between the record and the sending loses one announcement, until the station changes
+//! again.
 
 use std::time::{Duration, Instant as Stopwatch};
 
@@ -16,17 +17,17 @@ use store::{StoreError, TelemetryStore};
 
 use crate::PARALLEL_WRITES;
 
-/// The time before the deadline that is reserved for what has to be done after telling.
+/// The time before the deadline that is reserved for the work after the sending.
 const RESERVE: Duration = Duration::from_secs(5);
 
-/// Tells subscribers of battery-swap stations.
+/// Sends subscribers the changes of battery-swap stations.
 #[derive(Debug)]
 pub(crate) struct Announcer {
     states: TelemetryStore,
     publisher: LivePublisher,
 }
 
-/// A change that is due to be told, and is noted on the item of its station.
+/// An announcement that is due, and is recorded on the item of its station.
 #[derive(Clone, Debug)]
 pub(crate) struct Due {
     update: SwapStationUpdate,
@@ -39,8 +40,8 @@ impl Announcer {
         Self { states, publisher: LivePublisher::new(live_publisher) }
     }
 
-    /// Returns what is due to be told of a message that is the state of its station, and notes that it will be told.
-    /// `last` is what was told last.
+    /// Returns the announcement of a message that is the state of its station, if the announcement is due, and records
+    /// it. `last` is the last announcement.
     pub async fn due(
         &self,
         message: &Message,
@@ -59,7 +60,7 @@ impl Announcer {
         is_noted.then(|| Due { update: SwapStationUpdate::new(&message.reading, received_at), announced })
     }
 
-    /// Tells subscribers. What cannot be told is no longer noted as told.
+    /// Sends announcements. Removes the record of those that cannot be sent.
     pub async fn tell(&self, due: &[Due], context: &Context) {
         let watch = Stopwatch::now();
         let mut batch = Batch::default();
@@ -75,7 +76,7 @@ impl Announcer {
             }
             told += announcements.len();
         }
-        // The batches have the changes in the same order.
+        // The batches have the announcements in the order of `due`, so the unsent ones are at the end.
         let untold = stream::iter(due.iter().skip(told).cloned());
         let taken_back = untold.map(|due| async move {
             if let Err(error) = self.states.take_back(&due.update.station_id, &due.announced).await {
