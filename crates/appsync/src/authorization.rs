@@ -3,12 +3,12 @@ use std::fmt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-/// What a request is authorized by. The API takes either for the fields that are open to it.
+/// The authorization of a request: an access token or the API key.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Authorization {
     /// The access token of a user.
     Token(String),
-    /// The key of the API, for the few fields that need no user.
+    /// The API key, for the few fields that need no user.
     ApiKey(String),
 }
 
@@ -38,16 +38,17 @@ impl fmt::Debug for Authorization {
     }
 }
 
-/// Where the authorization of a connection comes from.
+/// A source of authorizations.
 ///
-/// An access token expires, while a subscription may go on for days. So each connection asks for an authorization of
-/// its own.
+/// An access token expires, while a subscription may last for days. So the client asks for an authorization each time
+/// it connects.
 pub trait Credentials: Send + Sync {
-    /// Returns an authorization for a new connection. `refused` is the last one, if the API refused it. `None` means
-    /// that there is no other: the subscription ends.
+    /// Returns an authorization for a new connection. `refused` is the last authorization, if the API refused it.
+    /// `None` means that there is no other authorization: the subscription ends.
     ///
-    /// An error means that none can be had at present, for example because the network is down. The subscription asks
-    /// again later.
+    /// # Errors
+    /// There is no authorization at present, for example because the network is down. The subscription asks again
+    /// later.
     fn authorization<'a>(
         &'a self,
         refused: Option<&'a Authorization>,

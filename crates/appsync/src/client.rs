@@ -54,7 +54,8 @@ impl Answer {
 }
 
 impl AppSync {
-    /// Creates a client of the API with these addresses: `https://…/graphql` and `wss://…/graphql` on AWS.
+    /// Creates a client of the API with these addresses, on AWS `https://…/graphql` and `wss://…/graphql`: the outputs
+    /// `GraphqlUrl` and `RealtimeUrl` of the stack.
     ///
     /// # Errors
     /// When `url` is no URL with a host.
@@ -70,7 +71,7 @@ impl AppSync {
     /// Executes a document, and returns the answer, which may have errors.
     ///
     /// # Errors
-    /// When there is no answer of a GraphQL API.
+    /// When the API cannot be reached, or the answer is not one of a GraphQL API.
     pub async fn execute(
         &self,
         authorization: &Authorization,
@@ -103,9 +104,9 @@ impl AppSync {
         self.execute(authorization, document, variables).await?.field(field)
     }
 
-    /// Subscribes. The subscriptions share one WebSocket, which is established again whenever it breaks.
+    /// Starts subscriptions. They share one WebSocket, which the client opens again whenever the WebSocket breaks.
     ///
-    /// `T` is what an update is read as: [`Update`](crate::Update), or a [`Value`] with the updated field.
+    /// `T` is the type of an update: [`Update`](crate::Update), or a [`Value`] with the field of the subscription.
     #[must_use]
     pub fn subscribe<T>(&self, credentials: Arc<dyn Credentials>, subscriptions: Vec<Subscription>) -> Live<T>
     where

@@ -9,11 +9,11 @@ use serde_json::Value;
 pub struct GraphQlError {
     /// What was wrong.
     pub message: String,
-    /// The type of the error: one of Evoke's vocabulary, for example `ConflictError`, or one of `AppSync`'s own.
+    /// The type of the error: a name of Evoke, for example `ConflictError`, or a name of `AppSync`.
     pub error_type: Option<String>,
-    /// What else Evoke says about the error: `correlationId`, and `errors` with every field that is not valid.
+    /// More about an error of Evoke: `correlationId`, and `errors` with every field that is not valid.
     pub error_info: Value,
-    /// The HTTP status that stands for the error. Only errors of a WebSocket have it.
+    /// The HTTP status of the error. Only errors on a WebSocket have this number.
     pub error_code: Option<u16>,
     /// The path to the field that failed.
     pub path: Value,
@@ -56,7 +56,7 @@ pub enum Error {
     /// There was no answer.
     #[error("the GraphQL API cannot be reached")]
     Unreachable(#[from] reqwest::Error),
-    /// The answer is none of a GraphQL API.
+    /// The answer is not one of a GraphQL API.
     #[error("the GraphQL API answered {0}")]
     Unintelligible(String),
     /// The answer does not have the form that was expected.

@@ -16,10 +16,10 @@ use crate::error::list;
 use crate::frame::{Data, Frame};
 use crate::{Authorization, Credentials, GraphQlError, Subscription};
 
-/// The pause after the first failure. Each further failure doubles the pause, which also varies at random, so that the
-/// clients of a broken API do not all come back at once.
+/// The pause after the first failure. Each further failure doubles the pause. A random part keeps the clients of a
+/// broken API from connecting all at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause, without what is added at random.
+/// The longest pause, without the random part.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The number of events that wait for a slow reader before the connection waits for it too.
 const WAITING: usize = 1024;
@@ -27,19 +27,20 @@ const WAITING: usize = 1024;
 /// An event of running subscriptions.
 #[derive(Debug, PartialEq)]
 pub enum Event<T> {
-    /// All subscriptions are in effect. Nobody reports what changed before: read it now, by a query.
+    /// All subscriptions are in effect. There are no updates of earlier changes: read the current values now, by a
+    /// query.
     Started,
-    /// An update. Updates may come twice and in any order, so a reader drops what is older than what it has.
+    /// An update. Updates may come twice and in any order, so ignore an update that is older than the known values.
     Update(T),
-    /// An update cannot be read, for this reason: read what changed, by a query.
+    /// An update cannot be read, for this reason: read the current values by a query.
     Unreadable(String),
-    /// The connection has ended, for this reason, and is being established again. [`Event::Started`] follows.
+    /// The connection has ended, for this reason. The client connects again, and then sends [`Event::Started`].
     Interrupted(String),
-    /// The API refuses a subscription, or nothing renews its authorization. It is the last event.
+    /// The API refuses a subscription, or there is no new authorization. This is the last event.
     Refused(Vec<GraphQlError>),
 }
 
-/// The events of running subscriptions, which end when this is dropped.
+/// The events of running subscriptions. The subscriptions end when this value is dropped.
 #[derive(Debug)]
 pub struct Live<T> {
     events: mpsc::Receiver<Event<T>>,

@@ -12,7 +12,7 @@ const ALERT: &str = "logId kind level service message occurredAt";
 
 /// A subscription: a document with one field of the type Subscription, and its variables.
 ///
-/// The subscriptions with a name here ask for all fields, so that their updates can be read as
+/// Each subscription that has a constructor here asks for all fields, so that its updates can be read as
 /// [`Update`](crate::Update)s.
 #[derive(Clone, Debug)]
 pub struct Subscription {
@@ -57,7 +57,7 @@ impl Subscription {
         Self::by("stationChanged", "stationId", station_id, STATION)
     }
 
-    /// How far the sessions at a station are, after each tick.
+    /// The progress of the sessions at a station, after each tick.
     #[must_use]
     pub fn progress_at(station_id: &str) -> Self {
         Self::by("stationProgress", "stationId", station_id, PROGRESS)
@@ -75,14 +75,14 @@ impl Subscription {
         Self::by("swapStationChanged", "stationId", station_id, SWAP_STATION)
     }
 
-    /// The new entries of the error log that operators have to look at.
+    /// The new entries of the error log that need the attention of operators.
     #[must_use]
     pub fn operator_alerts() -> Self {
         Self::new(format!("subscription Watch {{ operatorAlert {{ {ALERT} }} }}"), json!({}))
     }
 
-    /// Creates a subscription with one argument. An argument that is null would be compared with the updates too, so
-    /// arguments that are not used are left out.
+    /// Creates a subscription with one argument. The other arguments are left out, and not null: `AppSync` compares
+    /// null with the updates, too.
     fn by(field: &str, argument: &str, value: &str, selection: &str) -> Self {
         let document =
             format!("subscription Watch(${argument}: ID!) {{ {field}({argument}: ${argument}) {{ {selection} }} }}");

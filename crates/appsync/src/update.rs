@@ -1,4 +1,4 @@
-//! What subscriptions send, as `infrastructure/graphql/live.graphql` defines it.
+//! The updates of subscriptions, as `infrastructure/graphql/live.graphql` defines them.
 
 use domain::Instant;
 use domain::charging::session::SessionStatus;
@@ -58,7 +58,7 @@ pub struct SessionUpdate {
     pub version: u64,
 }
 
-/// A station or one of its ports changed. What the change does not tell is `None`.
+/// A station or one of its ports changed. A field about which the change says nothing is `None`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StationUpdate {
@@ -74,7 +74,7 @@ pub struct StationUpdate {
     pub free_ports: Option<u32>,
     /// The number of ports that are CHARGING.
     pub charging_ports: Option<u32>,
-    /// The port that changed.
+    /// The port that changed; `None` if the station itself changed.
     pub port_id: Option<String>,
     /// The status of the port that changed; `None` if it was removed.
     pub port_status: Option<PortStatus>,
@@ -94,11 +94,11 @@ pub struct StationProgress {
     pub station_id: String,
     /// The time up to which the sessions were advanced.
     pub at: Instant,
-    /// The sessions that run at the station.
+    /// The sessions that the tick advanced, including the sessions that it ended.
     pub sessions: Vec<SessionProgress>,
 }
 
-/// How far a session is.
+/// The progress of a session.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionProgress {
@@ -130,7 +130,7 @@ pub struct WalletUpdate {
     pub reference: Option<String>,
     /// The time of the change.
     pub occurred_at: Instant,
-    /// The version of the wallet.
+    /// The version of the wallet: the number of entries in its ledger.
     pub version: u64,
 }
 

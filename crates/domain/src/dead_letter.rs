@@ -39,7 +39,7 @@ pub enum Consumer {
     Schedule,
     /// Deleted users who are still in the user pool.
     Deletion,
-    /// Events and reports of progress that were not sent to subscribers.
+    /// Events and announcements that were not sent to subscribers.
     LivePublisher,
 }
 
@@ -72,7 +72,7 @@ pub enum Verdict {
         /// Id of the session that cannot be billed because of this letter.
         unbilled: Option<SessionId>,
     },
-    /// A later run of the schedule, or a later report of progress, has done the work or will do it.
+    /// A later run of the schedule, or a later announcement, replaces this one.
     Superseded,
 }
 
@@ -212,9 +212,9 @@ fn telemetry(body: &str) -> Result<String, String> {
     Ok(passed_on(station, &bytes).to_string())
 }
 
-/// Returns the event that was not sent to subscribers, or `None` if the letter is a report of progress, which is no
-/// event. An event is the letter itself if it comes from the rule of the bus or from the queue, otherwise the payload in
-/// the record of a failed invocation.
+/// Returns the event that was not sent to subscribers, or `None` if the letter has announcements instead of an event.
+/// If the letter comes from the rule of the bus or from the queue, it is the event itself. Otherwise the event is the
+/// payload in the record of a failed invocation.
 fn live(body: &str) -> Result<Option<String>, String> {
     let mut letter: Value = serde_json::from_str(body).map_err(|error| format!("is not JSON: {error}"))?;
     if letter["requestContext"].is_object() && letter["requestPayload"].is_object() {

@@ -1,4 +1,4 @@
-//! The GraphQL API of the deployed stack, as the application of a driver uses it.
+//! The GraphQL API of the deployed stack, used in the way of a driver's application.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub struct Session {
     pub target_percent: f64,
     pub power_kw: f64,
     pub energy_kwh: f64,
-    /// What an invoice issued now would say, a decimal.
+    /// The total of an invoice that would be issued now, a decimal.
     pub cost: String,
     pub currency: String,
     /// The time up to which the values above are known.
@@ -131,7 +131,7 @@ impl GraphQl {
     }
 }
 
-/// Returns whether a request failed because there is nothing of this id.
+/// Returns whether a request failed because nothing has this id.
 pub fn is_not_found(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Error>().and_then(Error::kind) == Some("NotFoundError")
 }

@@ -1,7 +1,7 @@
-//! What is known of sessions and stations: read by a query, and then kept up to date by updates.
+//! The current state of sessions and stations: read by a query, and then kept up to date by updates.
 //!
-//! Updates come late, twice and in any order. Each value therefore keeps the version from which it is, and an older
-//! version never replaces a newer one.
+//! Updates may come late, twice and in any order. So each value has the version at which it was read or changed, and an
+//! older version never replaces a newer one.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use domain::machine::State;
 
 use crate::graphql::{Port, Session, Station};
 
-/// What became of an update.
+/// The effect of an update on the known state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Something is different now.
     Changed,
     /// The update said nothing new.
     Nothing,
-    /// The update is about something that is not known: it must be read.
+    /// The update is about an unknown part: the state must be read again.
     Unknown,
 }
 
@@ -29,17 +29,17 @@ pub enum Effect {
 pub struct LiveSession(Session);
 
 impl LiveSession {
-    /// Starts with what a query read.
+    /// Creates the state from the answer of a query.
     pub fn new(session: Session) -> Self {
         Self(session)
     }
 
-    /// Returns what is known.
+    /// Returns the known state.
     pub fn known(&self) -> &Session {
         &self.0
     }
 
-    /// Returns whether the session goes on.
+    /// Returns whether the session still runs.
     pub fn is_active(&self) -> bool {
         self.0.status.is_active()
     }
@@ -78,7 +78,7 @@ impl LiveSession {
         Effect::Changed
     }
 
-    /// Takes how far the session is, from the progress of its station.
+    /// Takes the progress of the session, from the progress of its station.
     pub fn progress(&mut self, progress: &StationProgress) -> Effect {
         let known = &mut self.0;
         let mut sessions = progress.sessions.iter();
@@ -104,7 +104,7 @@ impl LiveSession {
     }
 }
 
-/// A value, and the version from which it is.
+/// A value, and the version at which it was read or changed.
 #[derive(Clone, Debug)]
 struct Versioned<T> {
     value: T,
@@ -125,8 +125,8 @@ impl<T> Versioned<T> {
 
 /// A station with its ports.
 ///
-/// An update tells only what one change of the station was. So the name and the status of the station and the status of
-/// each port have a version of their own.
+/// An update has only the values that changed. So the name and the status of the station and the status of each port
+/// have separate versions.
 #[derive(Clone, Debug)]
 pub struct LiveStation {
     station: Station,
@@ -147,7 +147,7 @@ pub struct LiveStation {
 struct LivePort {
     port: Port,
     status: Versioned<PortStatus>,
-    /// How far the session at the port is, if a session runs there and has made progress.
+    /// The progress of the session at the port, if there is one.
     session: Option<SessionProgress>,
 }
 
@@ -158,7 +158,7 @@ impl LivePort {
 
     /// Takes a change of the port. `read` is the version of the station that a query read last.
     fn change(&mut self, status: PortStatus, version: u64, read: u64) -> Effect {
-        // A port that fails ends its session. Both are one change, and the failure is what remains of it.
+        // A port that fails ends its session. The two updates have the same version, and the failure counts.
         if version == self.status.version && self.status.value == PortStatus::Error {
             return Effect::Nothing;
         }
@@ -188,7 +188,7 @@ impl LivePort {
 }
 
 impl LiveStation {
-    /// Starts with what a query read.
+    /// Creates the state from the answer of a query.
     pub fn new(mut station: Station) -> Self {
         let version = station.version;
         let ports = std::mem::take(&mut station.ports).into_iter();
@@ -253,7 +253,7 @@ impl LiveStation {
             .unwrap_or(Effect::Nothing)
     }
 
-    /// Takes how far the sessions are.
+    /// Takes the progress of the sessions.
     pub fn progress(&mut self, progress: &StationProgress) -> Effect {
         if progress.station_id != self.station.station_id || self.at.is_some_and(|at| progress.at <= at) {
             return Effect::Nothing;

@@ -1,7 +1,7 @@
 //! `evoke watch`: shows a session or a station live, by subscriptions of the GraphQL API.
 //!
-//! What is shown is first read by a query, and then kept up to date by updates. It is read again whenever the
-//! connection was broken.
+//! The command reads the state by a query, and then follows the updates. Whenever the connection was broken, the
+//! command reads the state again.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::live::{Effect, LiveSession, LiveStation};
 use crate::stack::Stack;
 use crate::view::View;
 
-/// The pause before what could not be read is read again.
+/// The pause after a failed read.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// What to watch, and as whom.
@@ -30,7 +30,7 @@ pub struct Options {
     /// The e-mail address with which you sign in.
     #[arg(long, env = "EVOKE_EMAIL")]
     email: Option<String>,
-    /// The password. Better set the environment variable, or let yourself be asked.
+    /// The password. Better set the environment variable, or let the command ask for the password.
     #[arg(long, env = "EVOKE_PASSWORD", hide_env_values = true)]
     password: Option<String>,
     /// An access token, in place of a sign-in. The view ends when the API no longer accepts it.
@@ -93,10 +93,10 @@ trait Shown {
     /// Takes an update.
     fn update(&mut self, update: &Update) -> Effect;
 
-    /// Reads it again. This is also how the cost of a session becomes known, which no update of its progress has.
+    /// Reads the current state. The cost of a running session is known only in this way: its progress has no cost.
     async fn read(&mut self, graphql: &GraphQl) -> Result<()>;
 
-    /// Returns whether an update leaves something out that only a query tells.
+    /// Returns whether the state must be read after this update, because the update lacks values.
     fn wants_read_after(&self, update: &Update) -> bool;
 
     /// Draws it, beside the state of the connection.
@@ -113,7 +113,7 @@ trait Shown {
 async fn follow(graphql: &GraphQl, mut shown: impl Shown) -> Result<()> {
     let mut live = graphql.subscribe(shown.subscriptions());
     let mut connection = "connecting".to_owned();
-    // Whether it must be read again. If that fails, it is tried again later.
+    // Whether the state must be read again. A read that fails is repeated later.
     let mut is_outdated = false;
     shown.draw(&connection);
     while !shown.is_over() {
@@ -205,7 +205,7 @@ impl Shown for SessionView {
     }
 
     fn wants_read_after(&self, update: &Update) -> bool {
-        // Progress has no cost, and an end tells only what is new.
+        // Progress has no cost, and an end has no state of charge.
         matches!(update, Update::StationProgress(_) | Update::SessionChanged(_))
     }
 

@@ -25,8 +25,8 @@ pub struct Config {
     ///
     /// Environment variable `SHARD_QUEUE_URL`.
     pub shard_queue_url: String,
-    /// The name of the function that tells subscribers of the progress of sessions, e.g. `ev-live-publisher-dev`. With
-    /// `none`, nobody is told.
+    /// The name of the function that sends subscribers the progress of sessions, e.g. `ev-live-publisher-dev`. With
+    /// `none`, no progress is sent.
     ///
     /// Environment variable `LIVE_PUBLISHER_FUNCTION`.
     pub live_publisher: Option<String>,

@@ -87,7 +87,7 @@ pub struct ChargingSimulator {
     charging: ChargingStore,
     queue: Option<ShardQueue>,
     inline_sessions: usize,
-    /// Tells subscribers how far sessions are; `None` if nobody is told.
+    /// Sends subscribers the progress of sessions; `None` if no progress is sent.
     live: Option<LivePublisher>,
     clock: MonotonicClock,
 }
@@ -131,7 +131,7 @@ impl ChargingSimulator {
         Self { charging, queue, inline_sessions, live: None, clock: MonotonicClock::system() }
     }
 
-    /// Sets the function `live_publisher`, by which subscribers are told how far sessions are after each tick.
+    /// Sets the function `live_publisher`, which sends subscribers the progress of sessions after each tick.
     #[must_use]
     pub fn telling(self, live_publisher: Option<RemoteFunction>) -> Self {
         Self { live: live_publisher.map(LivePublisher::new), ..self }

@@ -46,7 +46,7 @@ impl std::ops::AddAssign for TickReport {
 pub struct Advanced {
     /// The counts of what the tick did.
     pub report: TickReport,
-    /// How far the sessions are that were advanced, including those that ended.
+    /// The progress of the sessions that were advanced, including the sessions that ended.
     pub sessions: Vec<SessionProgress>,
 }
 
@@ -83,7 +83,7 @@ pub async fn advance(
 #[derive(Debug, Default)]
 struct Progress {
     looked_at: BTreeSet<SessionId>,
-    /// The sessions that were advanced, and how far they are.
+    /// The sessions that were advanced, with their progress.
     ticked: BTreeMap<SessionId, SessionProgress>,
     /// The status and the meter register (Wh) of each session as last read.
     before: HashMap<SessionId, (SessionStatus, u64)>,

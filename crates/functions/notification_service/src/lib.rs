@@ -254,8 +254,8 @@ fn open_entry(id: Uuid, occurred_at: Instant, level: Level, service: String, mes
     }
 }
 
-/// Returns the event of a new entry of the log, by which the operators who look at it now are told. Users are told on
-/// their topic alone.
+/// Returns the event of a new entry of the log, from which the update for operators follows. Users get only the message
+/// of their topic.
 fn alert(to: &Recipient, kind: &str, entry: &LogEntry) -> Option<ErrorLogged> {
     if *to == Recipient::Operators { entry.alert(kind) } else { None }
 }

@@ -111,7 +111,7 @@ impl StationService {
         let is_named = command.station_id.is_some();
         let (mut station, ports) = command.station(request.context.now)?;
         if is_named {
-            // Whoever has subscribed to a deleted station with this id knows its version.
+            // Subscribers of a deleted station with this id know its last version, so the new station continues there.
             let deleted = self.charging.stations.deleted_version(&station.id).await?;
             station.version = deleted.map_or(station.version, |deleted| deleted + 1);
         }

@@ -21,8 +21,8 @@ pub struct Config {
     ///
     /// Environment variable `REJECTED_MESSAGES_LIMIT`.
     pub rejected_limit: usize,
-    /// The name of the function that tells subscribers of changes, e.g. `ev-live-publisher-dev`. With `none`, nobody is
-    /// told.
+    /// The name of the function that sends subscribers the changes of stations, e.g. `ev-live-publisher-dev`. With
+    /// `none`, no changes are sent.
     ///
     /// Environment variable `LIVE_PUBLISHER_FUNCTION`.
     pub live_publisher: Option<String>,

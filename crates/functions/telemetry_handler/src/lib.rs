@@ -40,7 +40,7 @@ pub struct TelemetryHandler {
     archive: Archive,
     redelivery: Redelivery,
     rejected_limit: usize,
-    /// Tells subscribers of changed stations; `None` if nobody is told.
+    /// Sends subscribers the changes of stations; `None` if no changes are sent.
     announcer: Option<Announcer>,
 }
 
@@ -73,7 +73,7 @@ impl TelemetryHandler {
         Self { states, archive, redelivery, rejected_limit, announcer: None }
     }
 
-    /// Sets the function `live_publisher`, by which subscribers are told of changed stations.
+    /// Sets the function `live_publisher`, which sends subscribers the changes of stations.
     #[must_use]
     pub fn telling(self, live_publisher: Option<RemoteFunction>) -> Self {
         let announcer = live_publisher.map(|function| Announcer::new(self.states.clone(), function));
@@ -161,8 +161,8 @@ impl TelemetryHandler {
         kept.buffer_unordered(PARALLEL_WRITES).filter_map(|failed| async { failed }).collect().await
     }
 
-    /// Makes a message the state of its station, unless a later one already is. Returns whether it did, and what is due
-    /// to be told to subscribers.
+    /// Makes a message the state of its station, unless a later one already is. Returns whether the message became the
+    /// state, and the announcement that is due.
     async fn record(
         &self,
         message: &Message,
@@ -180,8 +180,8 @@ impl TelemetryHandler {
         }
     }
 
-    /// Writes the latest message of each station to its state, and tells subscribers of changed stations. Returns the
-    /// messages that failed. The other messages of a station are older, so they need no retry.
+    /// Writes the latest message of each station to its state, and sends subscribers the changes of stations. Returns
+    /// the messages that failed. The other messages of a station are older, so they need no retry.
     async fn record_batch(
         &self,
         accepted: &BTreeMap<usize, Message>,

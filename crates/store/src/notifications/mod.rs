@@ -83,7 +83,7 @@ impl ErrorLogStore {
         &self.table
     }
 
-    /// Adds an entry that is reported at `now`, with the event that tells operators of it, if there is one.
+    /// Adds an entry that is reported at `now`, with the event `ERROR_LOGGED`, if there is one.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] if the entry already exists.

@@ -22,7 +22,7 @@ use crate::{EventContext, keys};
 const TIMESTAMP: &str = "timestamp";
 const MESSAGE_ID: &str = "message_id";
 const SILENT: &str = "silent";
-/// Attribute with what subscribers were told last. A message leaves it as it is.
+/// Attribute with the last announcement. A message leaves this attribute as it is.
 const ANNOUNCED: &str = "announced";
 const ROUND: &str = "round";
 /// How long the rejections of a station are kept after the last one, s. DynamoDB's time to live deletes them.
@@ -53,7 +53,7 @@ pub enum Recorded {
     Late,
     /// The message is the state of the station now.
     Latest {
-        /// What subscribers were told of the station last, if they were ever told.
+        /// The last announcement of the station, if there was one.
         announced: Option<Announced>,
     },
 }
@@ -142,8 +142,8 @@ impl TelemetryStore {
         }
     }
 
-    /// Records a message as [`Self::record`] does, and also returns what subscribers were told of the station last. That
-    /// costs no read: the answer of the write has it.
+    /// Records a message as [`Self::record`] does, and also returns the last announcement of the station. This costs no
+    /// read: the answer of the write has the announcement.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
@@ -153,7 +153,7 @@ impl TelemetryStore {
             state => state?,
         };
         let announced = state.get(ANNOUNCED).and_then(|announced| announced.as_s().ok());
-        // What cannot be parsed was written by another version. Subscribers are told anew.
+        // Another version wrote a record that cannot be parsed. The message is announced.
         Ok(Recorded::Latest { announced: announced.and_then(|text| serde_json::from_str(text).ok()) })
     }
 
@@ -170,8 +170,8 @@ impl TelemetryStore {
             .build(self.table.name(), key(reading.station_id.as_str()))
     }
 
-    /// Records that subscribers are told of a message, provided that it still is the state of its station. Returns
-    /// whether it was recorded. Otherwise somebody else is about to tell of a later message.
+    /// Records the announcement of a message, provided that the message still is the state of its station. Returns
+    /// whether the announcement was recorded. If not, a later message is the state, and may be announced itself.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
@@ -187,7 +187,8 @@ impl TelemetryStore {
         }
     }
 
-    /// Takes back that subscribers were told, because they could not be told. The next message then tells them.
+    /// Removes the record of an announcement that could not be sent, unless there is a newer one. The next message is
+    /// announced instead.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Rejected`] if the table cannot be written.
