@@ -1,4 +1,4 @@
-"""The stack of the GraphQL API, which is deployed after the main stack and takes most of its parameters from it."""
+"""The stack of the GraphQL API. It is deployed after the main stack, from which it gets most of its parameters."""
 
 import time
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def own(declared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_order(graphql: Stack, main: Stack, step: Step) -> None:
-    """Refuses to create a main stack while the other stack exists: it would lack its rule on the event bus."""
+    """Refuses to create a main stack while the stack of the GraphQL API exists: its rule would be on no event bus."""
     exists = graphql.status is not None and graphql.status not in NOT_CREATED
     if exists and step is not Step.UPDATE:
         raise Failure(
@@ -45,7 +45,7 @@ def check_order(graphql: Stack, main: Stack, step: Step) -> None:
 
 
 def compose(effective: Mapping[str, str], main: Stack, given: Mapping[str, str]) -> dict[str, str]:
-    """Returns the parameters of the stack. The API key expires as late as possible, so each deployment renews it."""
+    """Returns the parameters of the stack. Each deployment sets the expiry of the API key to 364 days ahead."""
     missing = [name for name in OUTPUTS if name not in main.outputs]
     if missing:
         raise Failure(f"the stack {main.name} has no output {', '.join(missing)}")

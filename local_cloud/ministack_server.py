@@ -1,4 +1,4 @@
-"""MiniStack with behaviour of AWS that it lacks. The local cloud runs this file as a program.
+"""MiniStack, with behaviour of AWS that MiniStack lacks. The local cloud runs this file as a program.
 
 The program replaces functions of the pinned version of MiniStack, and fails at the start if one of them is missing.
 

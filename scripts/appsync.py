@@ -1,4 +1,4 @@
-"""Checks what the local cloud does not check of the GraphQL API, and that its template and its schema say the same.
+"""Checks that the template and the schema of the GraphQL API agree, and rules that the local cloud does not check.
 
 AWS accepts a field without a resolver (it is null for ever), a resolver without access to its function, a subscription
 to which nothing is published, and an API without limits.
@@ -15,7 +15,7 @@ RUNTIME = {"Name": "APPSYNC_JS", "RuntimeVersion": "1.0.0"}
 LONGEST_CODE = 32768
 # A page that needs more fields at once can make two requests.
 MOST_RESOLVERS = 50
-# Anything else that a resolver could have is another way to say what it does.
+# A resolver has no other properties: its code must be in a file.
 OF_A_RESOLVER = {"ApiId", "TypeName", "FieldName", "DataSourceName", "Runtime", "CodeS3Location"}
 
 
@@ -46,7 +46,7 @@ def directives(node):
 
 
 def publications(document):
-    """Returns the mutations that only a signature of IAM is enough for."""
+    """Returns the mutations that can be called only with a signature of IAM."""
     return {name for name, field in types(document)["Mutation"].items() if directives(field) == {"aws_iam"}}
 
 
@@ -71,7 +71,7 @@ def depth(document):
 
 
 def apis(resources, document):
-    """The API takes tokens of one app client, limits requests, and tells nobody in prod what it has.
+    """The API takes tokens of one app client, limits requests, and has no introspection in prod.
 
     It logs nothing by default: AppSync logs the text of requests, which may have passwords.
     """
@@ -193,7 +193,7 @@ def publishers(resources, document):
 
 
 def subscriptions(document):
-    """A subscription hears publishing mutations that return its type, and each of these has a subscription."""
+    """A subscription names publishing mutations that return its type, and each of these has a subscription."""
     known, published = types(document), publications(document)
     heard = set()
     for name, field in known["Subscription"].items():

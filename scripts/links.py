@@ -1,6 +1,6 @@
-"""Follows the names by which a stack knows what another stack declares.
+"""Resolves the names by which one stack refers to a resource of another stack.
 
-AWS accepts an ARN that names nothing, and an invocation of it fails much later.
+AWS accepts an ARN that names nothing. The mistake shows only later, when somebody uses the ARN.
 """
 
 import re
@@ -18,7 +18,7 @@ NAMED = re.compile(
 def linked(*templates):
     """Returns the expanded templates of several stacks as one, and what is wrong with the names in them.
 
-    An ARN that is made of a name of another stack becomes a GetAtt, so that checks need not know of stacks.
+    An ARN that is made of a name of another stack becomes a GetAtt, so that a check can treat both stacks as one.
     """
     known = [names(template["Resources"]) for template in templates]
     failures, changed = [], []

@@ -1,23 +1,24 @@
-"""What AWS AppSync does, and MiniStack's AppSync does not.
+"""Behaviour of AWS AppSync that MiniStack's AppSync lacks.
 
-MiniStack executes queries and mutations against the schema of an API. This package adds to it:
+MiniStack executes queries and mutations against the schema of an API. This package adds:
 
 - subscriptions over AppSync's real-time protocol, filtered by arguments or by the filters of resolvers;
 - authorisation: the directives of the schema, verified tokens of user pools, expiry of API keys, identity of IAM users;
 - AppSync's scalars, and `errorInfo` in errors;
 - schemas and resolver code from S3 in CloudFormation, and URLs of the API that work without DNS;
-- the answer to the question that browsers ask before a request with an `Authorization` header (CORS).
+- the answer to the preflight request of browsers, before a request with an `Authorization` header (CORS).
 
-The package depends on MiniStack alone, and on nothing else of this project. It follows the AppSync developer guide:
+The package depends only on MiniStack, and on nothing else of this project. It follows the AppSync developer guide:
 "Building a real-time WebSocket client", "Defining enhanced subscriptions filters", "Extensions", "Scalar types in
 GraphQL", and "Authorization and authentication".
 
 - `gateway`: the addresses of the APIs
 - `protocol`: one WebSocket of a client, and its frames
 - `subscriptions`: the subscriptions of all clients, and publishing to them
-- `filters`: which updates a subscription wants
-- `authorization`: who calls, and what it may do
-- `execution`: operations, their errors, and what resolvers tell AppSync through `extensions`
+- `starting`: the start of a subscription
+- `filters`: which updates a subscription gets
+- `authorization`: the caller, and its rights
+- `execution`: operations, their errors, and the `extensions` of resolvers
 - `scalars`: AppSync's scalars
 - `cloudformation`: the resources of CloudFormation
 - `hooks`: replacing functions of MiniStack

@@ -1,4 +1,4 @@
-"""Who calls an API, and what it may do.
+"""The caller of an API, and its rights.
 
 Sources: AppSync's developer guide, "Authorization and authentication" and "Access control use cases". A token is
 verified by its signature, issuer, expiry and app client. AppSync accepts a token that was revoked until it expires.
@@ -137,7 +137,11 @@ class Caller:
         )
 
     def may_access(self, parent: GraphQLObjectType, field: str) -> bool:
-        """Returns whether the directives of the field, else those of its type, else the API's default admit."""
+        """Returns whether the caller may access the field.
+
+        The directives of the field decide. If there are none, the directives of the type decide, otherwise the API's
+        default.
+        """
         nodes = (parent.fields[field].ast_node, parent.ast_node, *parent.extension_ast_nodes)
         for node in nodes:
             found = [directive for directive in (node.directives if node else ()) if directive.name.value in DIRECTIVES]
@@ -156,7 +160,7 @@ class Caller:
 
     @property
     def access(self) -> tuple[str, frozenset[str]]:
-        """What decides about access to fields. Callers with equal access see the same of an update."""
+        """The part of the caller that decides about access. Callers with equal access see the same of an update."""
         return self.mode, self.groups
 
 

@@ -1,4 +1,4 @@
-"""Operations: authorisation of each field, errors, and what resolvers tell AppSync through `extensions`."""
+"""Operations: authorisation of each field, errors, and the `extensions` that resolvers set."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ _IDLE_PROCESSES = 8
 
 Json = Any
 
-# Who runs the operation of this thread.
+# The caller of the operation in this thread.
 _caller: ContextVar[Caller | None] = ContextVar("appsync_caller", default=None)
 # The filters that the resolver of a subscription has set, while a subscription is being started.
 _filters: ContextVar[list[Filter] | None] = ContextVar("appsync_filters", default=None)
@@ -110,7 +110,7 @@ def _execute(
 def _mutations(
     api_id: str, sdl: str, query: str, variables: Json, operation_name: str | None, data: Mapping[str, Json]
 ) -> Iterator[tuple[str, Mapping[str, Json]]]:
-    """Yields each mutation of an executed operation with what it selected of its result."""
+    """Yields each mutation of an executed operation, with the selected part of its result."""
     document = parse(query)
     operation = get_operation_ast(document, operation_name)
     if operation is None or operation.operation is not OperationType.MUTATION:
@@ -130,7 +130,7 @@ def _mutations(
 
 
 def _as_appsync_errors(original: Any, errors: Any) -> list[dict[str, Json]]:
-    """Adds what `util.error` was given."""
+    """Adds the data and the errorInfo that `util.error` got."""
     rendered: list[dict[str, Json]] = original(errors)
     for entry, error in zip(rendered, errors or [], strict=True):
         cause = getattr(error, "original_error", None)
@@ -147,7 +147,7 @@ def _build_api_schema(original: Any, api_id: str, sdl: str) -> Any:
 
 
 def _evaluate(original: Any, request: Mapping[str, Json], timeout: float | None = None) -> Mapping[str, Json]:
-    """Evaluates JavaScript of a resolver, and does what it told AppSync through `extensions`."""
+    """Evaluates the JavaScript of a resolver, and applies the `extensions` that it set."""
     answer: Mapping[str, Json] = original(request, timeout=timeout)
     for extension in answer.get("extensions") or []:
         operation = extension.get("op")

@@ -1,8 +1,8 @@
-"""Which updates a subscription wants: those that equal its arguments, or those that its resolver's filter lets pass.
+"""Which updates a subscription gets: those that equal its arguments, or those that pass the filter of its resolver.
 
 Sources: AppSync's developer guide, "Using subscription arguments" and "Defining enhanced subscriptions filters"; the
-filter's limits are those that AppSync's error messages name. A filter of the resolver takes the place of the
-arguments: AppSync filters by arguments only if the resolver sets no filter.
+limits of a filter come from AppSync's error messages. A filter of the resolver replaces the arguments: AppSync filters
+by arguments only if the resolver sets no filter.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +25,8 @@ class FilterError(ValueError):
 def equals_arguments(update: Mapping[str, Json], arguments: Mapping[str, Json]) -> bool:
     """Returns whether the update has the value of each argument.
 
-    An argument that is null wants an update whose field is null. An argument that is left out wants nothing. A field
-    that the mutation did not select is null.
+    An argument that is null matches only an update whose field is null. An argument that is left out matches every
+    update. A field that the mutation did not select is null.
     """
     return all(_same(update.get(name), wanted) for name, wanted in arguments.items())
 
@@ -113,7 +113,10 @@ def _check_value(field: str, operator: str, value: Json) -> None:
 
 
 def _kind(value: Json) -> type:
-    """Returns what may be compared with each other: texts, numbers, Booleans. In Python, True would equal 1."""
+    """Returns the kind of a value: text, number or Boolean. Only values of one kind may be compared.
+
+    Without this, True would equal 1, as in Python.
+    """
     return float if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value)
 
 

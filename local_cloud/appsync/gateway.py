@@ -1,4 +1,4 @@
-"""The addresses of APIs. Beside those of AWS, each API has URLs that work without DNS:
+"""The addresses of APIs. In addition to the names of AWS, each API has URLs that work without DNS:
 
 - `http://127.0.0.1:PORT/_aws/appsync-api/{id}/graphql`
 - `ws://127.0.0.1:PORT/_aws/appsync-realtime-api/{id}/graphql`
@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 _HTTP_PATH = re.compile(r"/_aws/appsync-api/([a-z0-9]+)/graphql")
 _REALTIME_PATH = re.compile(r"/_aws/appsync-(?:realtime-)?api/([a-z0-9]+)/graphql(?:/realtime)?")
 _REALTIME_HOST = re.compile(r"([a-z0-9]+)\.appsync-realtime-api\.")
-# What browsers may send. MiniStack's * does not cover Authorization.
+# The headers that browsers may send. MiniStack's * does not cover Authorization.
 _ALLOWED = {
     "origin": "*",
     "methods": "POST",
@@ -34,7 +34,7 @@ def install() -> None:
     original = ministack.app.app
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        # Hypercorn takes what is no coroutine function for a WSGI application.
+        # This must be a coroutine function: Hypercorn treats other functions as WSGI applications.
         await _serve(original, scope, receive, send)
 
     ministack.app.app = app
@@ -52,7 +52,7 @@ async def _serve(original: Any, scope: Scope, receive: Receive, send: Send) -> N
         if scope["method"] == "OPTIONS":
             await _allow(send)
         else:
-            # raw_path stays, because that is what the client has signed.
+            # raw_path stays, because the client has signed it.
             await original({**scope, "path": f"/v1/apis/{found[1]}/graphql"}, receive, send)
     elif scope["type"] == "websocket" and (api_id := _realtime_api(scope)):
         await protocol.serve(scope, receive, send, api_id)

@@ -1,7 +1,6 @@
 """Replaces functions of MiniStack, which is pinned to one version and has no interface for extensions.
 
-A name that MiniStack lacks is an error at the start. Names that the package only uses are imported, which fails
-likewise.
+If MiniStack lacks a name, the local cloud fails at the start: here, or in an import.
 """
 
 from collections.abc import Callable

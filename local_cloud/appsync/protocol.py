@@ -12,9 +12,9 @@ of AppSync.
       "extensions": {"authorization"}}}                {"type": "data", "id", "payload"} for each update
     {"type": "stop", "id"}                             {"type": "complete", "id"}
 
-`connection_init` is optional. Errors are `{"type": "error", "id", "payload": {"errors"}}`. A connection that is
-refused is opened all the same, and each frame is answered by `connection_error`. The client closes it: a client that
-is still reading would lose the error if the server did.
+`connection_init` is optional. Errors are `{"type": "error", "id", "payload": {"errors"}}`. The server opens a
+connection even if it refuses the client, and answers each frame with `connection_error`. The client closes the
+connection: if the server did, a client that is still reading would lose the error.
 """
 
 import asyncio
@@ -198,7 +198,7 @@ class Connection:
         except GraphQLError as error:
             return self._refuse(identity, "BadRequestException", error.message)
         self._subscriptions[identity] = subscription
-        # Acknowledged before it hears anything.
+        # The client gets the acknowledgement before the first update.
         self.post(frame("start_ack", identity))
         HUB.add(subscription)
 

@@ -1,4 +1,4 @@
-"""Starting a subscription: who asks for it, what its resolver says, and which updates it wants."""
+"""The start of a subscription: its caller, the decision of its resolver, and the updates that it gets."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ def authenticate(caller: Caller, api_id: str) -> None:
 
 
 def start(api_id: str, payload: Json, deliver: Callable[[str], None]) -> Subscription:
-    """Runs the resolver of a subscription, which decides whether the caller may have it, and returns it."""
+    """Runs the resolver, which decides whether the caller may subscribe, and returns the subscription."""
     text, operation, headers = _request(payload)
     document, definition = _subscription(operation)
     caller = Caller.of(api_id, headers)
@@ -49,7 +49,7 @@ def start(api_id: str, payload: Json, deliver: Callable[[str], None]) -> Subscri
     authorize = field_authorizer(api_id, caller, _paths(api_id, ""), text)
     if isinstance(authorize, tuple):
         raise Refused(json.loads(authorize[2])["errors"])
-    # What the resolver answers is not delivered.
+    # The answer of the resolver is not delivered.
     with noting_filters() as filters:
         _, _, body = appsync._execute_graphql(api_id, dict(operation), dict(caller.headers), authorize)
     if errors := json.loads(body).get("errors"):

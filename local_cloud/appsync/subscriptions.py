@@ -1,7 +1,8 @@
 """The subscriptions of all clients, and publishing to them.
 
-A subscription hears the mutations that its field's `@aws_subscribe` names. It gets what the mutation selected: other
-fields are null, and a required one is an error. AppSync promises no order of updates.
+A subscription gets the results of the mutations that `@aws_subscribe` of its field names. The update has the fields
+that the mutation selected. Other fields are null, and a required field that is null is an error. AppSync promises no
+order of updates.
 """
 
 import json
@@ -26,7 +27,7 @@ logger = logging.getLogger("appsync")
 
 @dataclass(frozen=True)
 class Selection:
-    """What a subscription wants to be told: a checked document with its variables."""
+    """The fields that a subscription selects: a checked document with its variables."""
 
     schema: GraphQLSchema
     document: DocumentNode
@@ -91,7 +92,7 @@ class Hub:
         return bool(self._subscriptions.get(api_id))
 
     def publish(self, api_id: str, mutation: str, update: Mapping[str, Json]) -> None:
-        """Delivers the update to all subscriptions that want it."""
+        """Delivers the update to all subscriptions that it matches."""
         with self._lock:
             subscriptions = list(self._subscriptions.get(api_id, ()))
         # Many clients ask the same, so the answer is made once for them.
