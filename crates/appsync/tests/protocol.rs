@@ -1,4 +1,4 @@
-//! The client against a server that says what a test wants it to say.
+//! The client against a server whose messages a test chooses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 use std::sync::{Arc, Mutex};
@@ -136,7 +136,7 @@ async fn refused(live: &mut Live<Value>) -> Vec<GraphQlError> {
     errors
 }
 
-/// Credentials that answer with what a test has prepared, and that remember which authorizations were refused.
+/// Credentials that return the prepared authorizations of a test, and that remember which of them were refused.
 #[derive(Clone, Default)]
 struct Prepared {
     answers: Arc<Mutex<Vec<anyhow::Result<Option<Authorization>>>>>,
@@ -281,7 +281,7 @@ async fn a_refused_authorization_is_renewed_once() {
 }
 
 #[tokio::test]
-async fn credentials_that_cannot_be_had_at_present_are_asked_again() {
+async fn credentials_that_fail_are_asked_again_later() {
     let api = Api::start().await;
     let mut live = api.subscribe(Prepared::new(vec![Err(anyhow::anyhow!("no network")), Ok(Some(token("t")))]));
     assert_eq!(interrupted(&mut live).await, "no network");
@@ -290,7 +290,7 @@ async fn credentials_that_cannot_be_had_at_present_are_asked_again() {
 }
 
 #[tokio::test]
-async fn a_temporary_error_is_no_refusal() {
+async fn a_temporary_error_does_not_end_the_subscription() {
     let api = Api::start().await;
     let mut live = api.subscribe(token("t"));
     api.accept().await.refuse(None, "InternalFailure", 500).await;
@@ -322,7 +322,7 @@ async fn an_update_that_cannot_be_read_is_reported_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn the_connection_ends_with_its_reader() {
+async fn the_connection_is_closed_when_the_reader_is_dropped() {
     let api = Api::start().await;
     let mut live = api.subscribe(token("t"));
     let (mut peer, _) = api.accept_subscription().await;
@@ -351,7 +351,7 @@ async fn serve(status: u16, body: Value) -> AppSync {
 }
 
 #[tokio::test]
-async fn a_query_has_a_result_or_errors_of_the_vocabulary() {
+async fn a_query_returns_a_result_or_typed_errors() {
     let query = async |api: &AppSync| api.call::<u32>(&token("t"), "x", "{ x }", &json!({ "a": 1 })).await;
     let api = serve(200, json!({ "data": { "x": 3 } })).await;
     assert_eq!(query(&api).await.unwrap(), 3);

@@ -1,4 +1,5 @@
-//! Which updates follow from which events, and what subscribers know who get them in any order and more than once.
+//! Which updates follow from which events, and the state of subscribers who get updates in any order and more than
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -45,7 +46,7 @@ fn told(event_type: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn an_update_has_what_its_event_tells() {
+fn an_update_has_the_values_of_its_event() {
     let (session, user) = ("01963c1e-0000-7000-8000-000000000001", "5f0c5e1e-6f0b-4a57-9b5e-000000000001");
     let at = "2026-02-22T10:51:00Z";
     let started = json!([
@@ -117,9 +118,9 @@ fn an_update_has_what_its_event_tells() {
     assert_eq!(json!(told("ERROR_LOGGED")), alert);
 }
 
-/// A failed session costs nothing. What a session costs that cannot be billed is unknown.
+/// A failed session costs nothing. If a session cannot be billed, its cost is unknown.
 #[test]
-fn the_cost_of_a_session_is_that_of_its_invoice() {
+fn the_cost_of_a_session_is_the_total_of_its_invoice() {
     let example = examples().into_iter().find(|example| example.event.event_type() == "SESSION_ENDED").unwrap();
     let Event::SessionEnded(ended) = example.event else { panic!("another event") };
     let cost = |change: fn(&mut domain::charging::session::SessionEnded)| {
@@ -134,10 +135,10 @@ fn the_cost_of_a_session_is_that_of_its_invoice() {
     assert_eq!(cost(|ended| ended.time_zone = "Mars/Olympus".to_owned()), None);
 }
 
-/// A value with the version of the update that told it.
+/// A value with the version of the update that had it.
 type Known<T> = Option<(u64, T)>;
 
-/// What a subscriber of a station knows. It takes each field from an update, unless it has the field from a newer one.
+/// The state of a subscriber of a station. The subscriber takes a field from an update, unless a newer update had it.
 #[derive(Debug, Default, PartialEq)]
 struct Subscriber {
     status: Known<StationStatus>,
@@ -304,10 +305,10 @@ impl History {
 proptest! {
     #![proptest_config(seeded(500))]
 
-    /// Updates come in any order, and each at least once. A subscriber who compares versions then knows what the tables
-    /// say.
+    /// Updates come in any order, and each at least once. A subscriber who compares versions ends with the values of
+    /// the tables.
     #[test]
-    fn subscribers_of_a_station_end_with_what_the_tables_say(
+    fn subscribers_of_a_station_end_with_the_values_of_the_tables(
         power_kw in 20.0..300.0_f64, model in model(), cars in prop::collection::vec(car(), 6),
         steps in prop::collection::vec((step(), 1..600_i64), 1..40),
         order in prop::collection::vec(any::<u32>(), 200),

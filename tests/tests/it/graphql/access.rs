@@ -1,4 +1,4 @@
-//! Who may ask for what, and the errors of those who may not.
+//! Which callers may use which fields, and the errors of the others.
 
 use appsync::{Authorization, Subscription};
 use e2e::{Person, Stack, admin, text, token};
@@ -101,7 +101,7 @@ async fn errors_have_a_type_the_fields_and_the_correlation_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_reach_only_what_is_theirs_and_staff_everything() {
+async fn users_read_only_their_own_data_and_staff_read_all_data() {
     let stack = Stack::open().await;
     let (person, other) = (Person::register(&stack).await, Person::register(&stack).await);
     let staff = Staff::sign_up(&stack, "TECH_SUPPORT").await;

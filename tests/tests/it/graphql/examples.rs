@@ -37,7 +37,7 @@ fn fields() -> BTreeSet<String> {
     fields
 }
 
-/// The examples, with what takes the place of the texts in capitals in their variables.
+/// The examples, with the values that replace the texts in capitals in their variables.
 struct Examples {
     stack: Stack,
     values: BTreeMap<&'static str, String>,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Staff;
 
-/// How long an update that must not arrive is waited for.
+/// The time in which an update that must not arrive would arrive.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// Returns the updates of sessions.
@@ -46,7 +46,7 @@ fn has(updates: &[Update], session: &str, is_active: bool) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn starts_and_ends_reach_those_who_follow_the_session_its_user_or_its_station() {
+async fn starts_and_ends_reach_subscribers_of_the_session_the_user_and_the_station() {
     let stack = Stack::open().await;
     let (person, other) = (Person::register(&stack).await, Person::register(&stack).await);
     let staff = Staff::sign_up(&stack, "TECH_SUPPORT").await;
@@ -101,7 +101,7 @@ async fn starts_and_ends_reach_those_who_follow_the_session_its_user_or_its_stat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_change_of_a_station_reaches_those_who_follow_it() {
+async fn every_change_of_a_station_reaches_its_subscribers() {
     let stack = Stack::open().await;
     let station = format!("e2e-{}", Uuid::new_v4());
     let mut follower = stack.follow(stack.api_key(), vec![Subscription::station(&station)]).await;
@@ -151,7 +151,7 @@ async fn every_change_of_a_station_reaches_those_who_follow_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn payments_reach_the_owner_of_the_wallet() {
+async fn changes_of_a_balance_reach_the_owner_of_the_wallet() {
     let stack = Stack::open().await;
     let person = Person::register(&stack).await;
     let mut follower = stack.follow(token(&person.token), vec![Subscription::wallet(&person.user_id)]).await;
@@ -194,7 +194,7 @@ async fn a_failed_port_alerts_the_staff() {
     staff.leave(&stack).await;
 }
 
-/// These tests take parts of the stack away, or need the parameter `LiveProgress`.
+/// These tests disable parts of the stack, or need the parameter `LiveProgress`.
 mod local_cloud_alone {
     use std::process::Stdio;
     use std::sync::Arc;
@@ -215,7 +215,7 @@ mod local_cloud_alone {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn each_tick_tells_how_far_the_sessions_are() {
+    async fn each_tick_publishes_the_progress_of_the_sessions() {
         let stack = Stack::local().await;
         let person = Person::register(&stack).await;
         let station = stack.station(2).await;
@@ -249,7 +249,7 @@ mod local_cloud_alone {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_changed_battery_swap_station_is_told() {
+    async fn a_change_of_a_battery_swap_station_is_published() {
         let stack = Stack::local().await;
         let person = Person::register(&stack).await;
         let station = format!("e2e-swap-{}", Uuid::new_v4().simple());
@@ -261,7 +261,7 @@ mod local_cloud_alone {
         stack.delete_account(&person.user_id).await;
     }
 
-    /// Takes `live_publisher` away, and gives it back. No other test runs at the same time: see `.config/nextest.toml`.
+    /// Disables `live_publisher` for a while. No other test runs at the same time: see `.config/nextest.toml`.
     #[tokio::test(flavor = "multi_thread")]
     async fn updates_that_the_publisher_missed_arrive_later() {
         let stack = Stack::local().await;

@@ -1,4 +1,4 @@
-//! The GraphQL API on the deployed stack: its fields, who may ask for them, and live updates.
+//! The GraphQL API on the deployed stack: its fields, the rights of callers, and live updates.
 
 mod access;
 mod examples;
@@ -26,7 +26,7 @@ impl Staff {
     }
 }
 
-/// Sends an update that is no event to its subscribers, as the simulator and `telemetry_handler` do.
+/// Sends an announcement to `live_publisher`, as `charging_simulator` and `telemetry_handler` do.
 async fn publish(stack: &Stack, update: Value) {
     let actor = json!({ "userId": "e2e", "role": "SYSTEM" });
     let command = json!({ "action": "publish", "actor": actor, "updates": [update] });

@@ -1,5 +1,5 @@
-//! What subscribers are told of a tick: each station once, after its changes were committed. Telling them neither fails
-//! nor delays the tick.
+//! The progress that a tick publishes: for each station once, after its changes were committed. A failed invocation
+//! does not fail the tick, and the wait for an answer is bounded.
 #![allow(clippy::cast_precision_loss)] // watt-hours of some minutes
 
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ pub fn told(lambda: &FakeAws) -> Vec<Vec<Value>> {
 }
 
 #[tokio::test]
-async fn a_tick_tells_of_each_station_once_and_what_was_written() {
+async fn a_tick_publishes_the_written_progress_of_each_station_once() {
     let (world, lambda) = (World::new().await, lambda(202).await);
     world.station("s-1", 2).await;
     world.station("s-2", 1).await;
@@ -83,7 +83,7 @@ async fn a_tick_tells_of_each_station_once_and_what_was_written() {
 }
 
 #[tokio::test]
-async fn a_session_that_the_tick_ended_is_told_of_for_the_last_time() {
+async fn a_session_that_the_tick_ended_is_published_a_last_time() {
     let (world, lambda) = (World::new().await, lambda(202).await);
     world.station_with("s-1", 2, 1).await;
     world.start("s-1", 2, json!({ "limits": { "maxEnergyKwh": 0.5 } })).await;
@@ -141,7 +141,7 @@ async fn tick(simulator: &ChargingSimulator, at: Instant, seconds: i64) -> TickA
 const WRITE: u32 = 17;
 
 #[tokio::test]
-async fn what_was_not_written_is_not_told() {
+async fn progress_that_was_not_written_is_not_published() {
     let (world, lambda) = (World::new().await, lambda(202).await);
     world.station("s-1", 1).await;
     let start = world.started().await;
@@ -156,7 +156,7 @@ async fn what_was_not_written_is_not_told() {
 
 /// The answer of the tick comes first.
 #[tokio::test]
-async fn nobody_is_told_when_the_time_is_up() {
+async fn no_progress_is_published_when_the_time_is_up() {
     let (world, lambda) = (World::new().await, lambda(202).await);
     world.station("s-1", 1).await;
     let start = world.started().await;

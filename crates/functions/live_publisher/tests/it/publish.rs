@@ -83,7 +83,7 @@ fn distinct(taken: &[Mutated]) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn each_event_is_told_by_one_mutation_for_each_update() {
+async fn each_update_of_an_event_is_published_by_one_mutation() {
     let schema = Schema::read();
     let events = events();
     for event_type in EVENT_TYPES {
@@ -131,7 +131,7 @@ async fn other_events_and_events_of_unknown_types_are_ignored() {
 
 /// Subscribers could not tell whether such an update is newer than what they know.
 #[tokio::test]
-async fn events_that_were_written_without_versions_are_not_told() {
+async fn no_update_follows_from_an_event_without_versions() {
     let appsync = AppSync::start().await;
     let door = appsync.door();
     let fields = ["version", "stationVersion", "walletVersion", "balance", "portStatus"];
@@ -155,7 +155,7 @@ async fn events_that_were_written_without_versions_are_not_told() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_told_by_the_action() {
+async fn the_action_publishes_announcements() {
     let (appsync, schema) = (AppSync::start().await, Schema::read());
     let door = appsync.door();
     let mut given = json!([progress("s-1"), progress("s-2"), swap_station()]);
@@ -242,7 +242,7 @@ async fn another_role_is_refused() {
 
 /// `dlq_reconciler` passes events that failed before on as messages of a queue.
 #[tokio::test]
-async fn messages_of_a_queue_are_told_and_the_failed_ones_are_named() {
+async fn messages_of_a_queue_are_published_and_failed_messages_are_reported() {
     let appsync =
         AppSync::faulty(|field, before| (field == "publishWallet" && before < 4).then_some(Fault::Error)).await;
     let door = appsync.door();
@@ -260,7 +260,7 @@ async fn messages_of_a_queue_are_told_and_the_failed_ones_are_named() {
 
 /// An update is not begun that could not end before Lambda aborts the invocation.
 #[tokio::test]
-async fn nothing_is_begun_shortly_before_the_deadline() {
+async fn no_update_is_begun_shortly_before_the_deadline() {
     let appsync = AppSync::start().await;
     let publisher = appsync.publisher(credentials());
     let context = |time_left: TimeDelta| {
@@ -289,7 +289,7 @@ fn fault() -> impl Strategy<Value = Fault> {
 /// Lambda repeats a failed invocation. Whatever fails, and in whatever order events come, subscribers get every update
 /// at least once and nothing else.
 #[test]
-fn every_update_is_published_at_last() {
+fn repeated_invocations_publish_every_update() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let case = (
         prop::sample::subsequence(EVENT_TYPES.to_vec(), 1..6).prop_shuffle(),

@@ -1,5 +1,5 @@
-//! What subscribers of a battery-swap station are told: that it changed, at most once a minute, and without a read.
-//! Telling them fails no message.
+//! The announcements of a battery-swap station: when it changed, at most once a minute, and without a read. A failed
+//! announcement fails no message.
 
 use std::cell::Cell;
 
@@ -78,14 +78,14 @@ impl World {
         invoke(&self.door, reading("swap-1", at(seconds), available)).await.unwrap();
     }
 
-    /// Returns the numbers of available batteries that were told so far.
+    /// Returns the numbers of available batteries that were announced so far.
     fn available(&self) -> Vec<u64> {
         told(&self.lambda).iter().map(|update| update["batteryAvailable"].as_u64().unwrap()).collect()
     }
 }
 
 #[tokio::test]
-async fn a_changed_station_is_told_of_once() {
+async fn a_change_of_a_station_is_announced_once() {
     let world = World::new().await;
     world.send(0, 12).await;
     let expected = json!({
@@ -109,9 +109,9 @@ async fn a_changed_station_is_told_of_once() {
     assert_eq!(told(&world.lambda)[2]["status"], "degraded");
 }
 
-/// The change is not lost: the first message after the minute tells what the station has then.
+/// The change is not lost: the first message after the minute announces the state of that time.
 #[tokio::test]
-async fn a_station_that_changes_often_is_told_of_once_a_minute() {
+async fn a_station_that_changes_often_is_announced_once_a_minute() {
     let world = World::new().await;
     for second in (0..=185).step_by(5) {
         world.send(second, u32::try_from(second).unwrap()).await;
@@ -126,7 +126,7 @@ async fn a_station_that_changes_often_is_told_of_once_a_minute() {
 
 /// A batch of many stations needs one invocation.
 #[tokio::test]
-async fn a_batch_is_told_by_one_invocation() {
+async fn a_batch_is_announced_by_one_invocation() {
     let world = World::new().await;
     let messages = |seconds: i64| -> Vec<String> {
         let of = |n: u32| [reading(&format!("s-{n}"), at(seconds), n), reading(&format!("s-{n}"), at(seconds - 1), 99)];
@@ -145,9 +145,9 @@ async fn a_batch_is_told_by_one_invocation() {
     assert_eq!(available, (0..20).collect::<Vec<u64>>(), "the latest message of each station");
 }
 
-/// What is not told now is told by the next message, even within the minute.
+/// If an announcement fails, the next message is announced, even within the minute.
 #[tokio::test]
-async fn a_failure_to_tell_fails_no_message_and_is_made_up_for() {
+async fn a_failed_announcement_fails_no_message_and_is_repeated_by_the_next() {
     let world = World::with(|_, before| (if before < 2 { 500 } else { 202 }, String::new())).await;
     world.send(0, 12).await;
     NOW.set(5);
@@ -162,7 +162,7 @@ async fn a_failure_to_tell_fails_no_message_and_is_made_up_for() {
     assert_eq!(state.reading.battery_available, 11);
 }
 
-/// An announcement costs one write. Nothing is read, and messages that are not told of cost what they did.
+/// An announcement costs one write and no read. A message without an announcement costs no more than before.
 #[tokio::test]
 async fn telling_reads_nothing() {
     let world = World::new().await;
@@ -179,9 +179,10 @@ async fn telling_reads_nothing() {
     assert_eq!(world.available(), [12, 11]);
 }
 
-/// A handler that tells nobody leaves what was told, and a handler that tells again continues from there.
+/// A handler without announcements keeps the record of the last one. A later handler with announcements continues from
+/// this record.
 #[tokio::test]
-async fn telling_can_be_switched_off_and_on() {
+async fn announcements_can_be_switched_off_and_on() {
     let world = World::new().await;
     world.send(0, 12).await;
     let archive = Archive::new(world.s3.client(), BUCKET);

@@ -17,7 +17,7 @@ use crate::{AnyFunction, functions};
 const READ: Scope = Scope::read(Area::Stations);
 const WRITE: Scope = Scope::write(Area::Stations);
 
-/// Answers with what it got, or fails as `how` says.
+/// Answers with the arguments and the actor of the request, or fails as `how` says.
 struct Crossing;
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -214,7 +214,7 @@ async fn the_api_key_is_enough_for_open_fields_alone() {
 }
 
 #[tokio::test]
-async fn a_null_is_an_argument_that_was_left_out() {
+async fn a_null_argument_counts_as_left_out() {
     let arguments = json!({ "how": null, "count": null, "nested": { "a": null, "b": [{ "c": null, "d": 1 }, null] } });
     let answer = data("thing", &arguments, &user(&[READ])).await;
     assert_eq!(answer["arguments"], json!({ "nested": { "b": [{ "d": 1 }, null] } }));
@@ -248,7 +248,7 @@ async fn unknown_fields_and_arguments_that_are_no_object_are_refused() {
 }
 
 #[tokio::test]
-async fn an_error_has_what_a_problem_document_has_and_nothing_internal() {
+async fn an_error_has_the_members_of_a_problem_document_and_no_internals() {
     let invalid = json!({ "how": "x".repeat(21), "count": 0 });
     let error = refused("thing", &invalid, &user(&[READ]), "ValidationError").await;
     let errors = error["errors"].as_array().unwrap();
@@ -273,7 +273,7 @@ async fn an_error_has_what_a_problem_document_has_and_nothing_internal() {
 }
 
 #[tokio::test]
-async fn a_correlation_id_is_taken_or_made() {
+async fn a_correlation_id_is_taken_over_or_created() {
     let with = |id: Value| {
         let mut payload = graphql_event("thing", &json!({ "count": 0 }), &user(&[READ]));
         payload["correlationId"] = id;
@@ -288,7 +288,7 @@ async fn a_correlation_id_is_taken_or_made() {
     }
 }
 
-/// What else has a `field` is no GraphQL request.
+/// A payload with `action`, or whose `field` is no text, is no GraphQL request.
 #[tokio::test]
 async fn other_ways_in_are_not_affected() {
     let door = Door::new(Crossing, Clock::SYSTEM);
@@ -309,9 +309,10 @@ async fn other_ways_in_are_not_affected() {
     assert!(kind == "ValidationError" && message.contains("payload"), "{message}");
 }
 
-/// Asks every function for every field. The arguments are no object, which is refused only after the caller was let in.
+/// Requests every field of every function. The arguments are no object, which is refused only after the caller was
+/// accepted.
 #[tokio::test]
-async fn every_function_lets_in_whom_the_table_of_its_actions_says() {
+async fn every_field_is_open_to_the_callers_that_its_action_allows() {
     let dynamodb = EmbeddedDynamoDb::start().await;
     let mut tried = 0;
     for AnyFunction { name: function, open, operations, .. } in functions() {

@@ -80,7 +80,7 @@ fn every_field_has_a_name_of_its_own() {
 }
 
 #[test]
-fn queries_are_what_only_reads() {
+fn queries_are_the_actions_that_only_read() {
     for operation in operations::all() {
         let Some(field) = operation.graphql else { continue };
         let key = operation.route.map_or("", |route| route.key);
